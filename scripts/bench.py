@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -25,16 +23,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
-from unittest import mock
-
-from packaging.utils import canonicalize_name
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from bench_environments import (
     OURS,
     Host,
     compile_ourselves,
-    download_torch,
     find_wheel,
     make_environment,
     make_extension,
@@ -63,28 +57,15 @@ from bench_table import (
     render_torch,
     row,
 )
-from bench_timing import OUR_MAIN, PIP_MAIN, Actions, nothing, read_memory, rotate, timed
+from bench_timing import Actions, nothing, rotate, timed
+from bench_torch import bench_torch_swap
 from safe_install.environment.interpreter import read_environment
-from safe_install.models import Action, Environment, Step
-from safe_install.transaction import swap
-from safe_install.transaction.lock import lock_environment
-from safe_install.transaction.recovery import disk, transactions, undo
-from safe_install.transaction.recovery.disk import sync_filesystem
-from safe_install.wheels.archive import open_wheel
-from safe_install.wheels.unpack import Destination, Unpacking
+from safe_install.models import Environment
 
 CHECK = "import torch, sys; torch.cuda.is_available(); assert torch.ones(2).sum() == 2"
 CHECK_AFTER = (
     CHECK + "; import torch_scatter; assert torch_scatter.scatter(torch.tensor([1., 2., 3.]), "
     "torch.tensor([0, 0, 1])).tolist() == [3.0, 3.0]"
-)
-SYNCS = (
-    (os, "fsync"),
-    (disk, "sync_directory"),
-    (swap, "sync_filesystem"),
-    (swap, "sync_directory"),
-    (undo, "sync_filesystem"),
-    (transactions, "sync_directory"),
 )
 
 
@@ -188,66 +169,6 @@ def bench_before(python: Path, repeat: int) -> List[float]:
     return [timed(lambda: BaselineCheck(environment).report()) for _ in range(repeat + 1)][1:]
 
 
-def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Dict[str, List[float]]:
-    """torch itself, staged, put in and put back; and pip reinstalling the same wheel."""
-    environment = read_environment(python, None)
-    torch = environment.installed[canonicalize_name("torch")]
-    wheel = download_torch(python, str(torch.version), cache / "torch")
-    prefix = environment.interpreter.prefix
-    times: Dict[str, List[float]] = collections.defaultdict(list)
-    # as a large wheel with a promised hash
-    artifact = dataclasses.replace(open_wheel(wheel, verify_members=False), needs_hashing=False)
-    step = Step(Action.REPLACE, artifact.name, str(artifact.version))
-
-    def stage(root: Path, *, compile_bytecode: bool) -> None:
-        destination = Destination(root, environment.interpreter, lambda: None)
-        Unpacking([(step, artifact)], destination, compile_bytecode=compile_bytecode).finish()
-
-    with lock_environment(prefix):  # noqa: SIM117 - the lock comes first
-        with swap.begin(
-            prefix, command=["bench"], scheme=environment.interpreter.scheme
-        ) as transaction:
-            for compiled in (True, False):
-                for _ in range(min(repeat, 3)):
-                    shutil.rmtree(transaction.stage)
-                    transaction.stage.mkdir()
-                    name = "stage, with bytecode" if compiled else "stage"
-                    action = functools.partial(stage, transaction.stage, compile_bytecode=compiled)
-                    times[name].append(timed(action))
-            keep = [found for name, found in environment.installed.items() if name != "torch"]
-            times["plan"].append(timed(lambda: transaction.plan(remove=[torch], keep=keep)))
-            times["sync the stage"].append(timed(lambda: sync_filesystem(str(transaction.stage))))
-            time_swaps(transaction, repeat, times)
-    words = ["-q", "--force-reinstall", "--no-deps", "--no-index", wheel]
-    for _ in range(min(repeat, 3)):
-        times["pip"].append(timed(lambda: run([python, "-m", "pip", "install", *words])))
-    times["memory of pip"] = [read_memory(python, PIP_MAIN, ["install", *words])]
-    ours = ["--python", python, *words]
-    times["memory"] = [
-        read_memory(Path(sys.executable), OUR_MAIN, ours, SAFE_INSTALL_CACHE_DIR=str(cache))
-    ]
-    return times
-
-
-def time_swaps(transaction: swap.Transaction, repeat: int, times: Dict[str, List[float]]) -> None:
-    for number in range(repeat):
-        times["swap"].append(timed(transaction.swap if number == 0 else transaction.swap_again))
-        times["roll back"].append(timed(transaction.roll_back))
-    with without_syncs():
-        for _ in range(repeat):
-            times["swap, no sync"].append(timed(transaction.swap_again))
-            times["roll back, no sync"].append(timed(transaction.roll_back))
-
-
-@contextlib.contextmanager
-def without_syncs() -> Iterator[None]:
-    """What durability costs is the difference: nothing waits for the disk in here."""
-    with contextlib.ExitStack() as stack:
-        for owner, name in SYNCS:
-            stack.enter_context(mock.patch.object(owner, name, lambda *_: None))
-        yield
-
-
 def bench_processes(python: Path, repeat: int) -> Dict[str, List[float]]:
     explain = "explain torch-scatter --torch 1.8.1+cu111 --python-version 3.8 --platform linux_x86_64 --offline --json"
     wheels = "wheels torch-scatter --offline"
@@ -299,59 +220,156 @@ def main() -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def measure(work: Path, cache: Path, uv: Optional[str], options: argparse.Namespace) -> List[str]:
-    repeat: int = options.repeat
+class Ground(NamedTuple):
+    """What the parts are measured on, and how often."""
+
+    work: Path
+    cache: Path
+    uv: Optional[str]
+    repeat: int
+    python: Path  # of the environment with torch
+    bare: Path  # of one with a new pip, and nothing else
+    environment: Environment
+    wheel: Path  # torch-scatter for this torch
+    one_import: List[float]  # seconds of an import of torch, and a sum
+
+    @property
+    def torch(self) -> str:
+        """torch.__version__"""
+        assert self.environment.torch is not None
+        return self.environment.torch.runtime_version
+
+    @property
+    def base(self) -> float:
+        """Seconds of one import: every check takes them."""
+        return statistics.median(self.one_import)
+
+    @property
+    def few(self) -> int:
+        """Repetitions of what takes long."""
+        return min(self.repeat, 3)
+
+
+def make_ground(work: Path, cache: Path, uv: Optional[str], repeat: int) -> Ground:
+    """The environments and the wheel; those that an earlier run has kept are used again."""
     python = work / "env" / "bin" / "python"
     if not python.exists():
         make_environment(work / "env", uv)
     environment = read_environment(python, None)
-    assert environment.torch is not None
-    torch = environment.torch.runtime_version
     wheel = find_wheel(python, environment, cache)
-    shutil.rmtree(work / "host", ignore_errors=True)
-    host = Host(work / "host", wheel, torch)
     one_import = rotate({"": (nothing, lambda: run([python, "-c", CHECK]))}, repeat)[""]
-    base = statistics.median(one_import)
     bare = make_bare(work / "bare")
-    few = min(repeat, 3)  # of what takes long
-    parts: Dict[str, Callable[[], List[str]]] = {
-        "installs": lambda: render_installs(
-            bench_installs(make_variants(python, work), host, wheel, repeat, cache), base
-        ),
-        "uv": lambda: render_uv(python, uv, wheel, repeat, cache),
-        "five": lambda: render_pair("five extensions", bench_five(python, repeat, cache), "0.35"),
-        "ordinary": lambda: [
-            *render_pair("a pure wheel beside torch", bench_pure(python, repeat, cache), "", base),
-            *render_pair(
-                "requests -U beside torch", bench_upgrade(python, repeat, cache), "", base
-            ),
-            *render_pair("a pure wheel, no torch", bench_pure(bare, repeat, cache), "1.0"),
-            *render_pair("requests -U, no torch", bench_upgrade(bare, repeat, cache), "1.0"),
-        ],
-        "set": lambda: render_pair(
-            ", ".join(PROJECTS), bench_set(make_bare(work / "bare"), work, few, cache), "0.8"
-        ),
-        "satisfied": lambda: render_pair(
-            "300 lines satisfied", bench_satisfied(make_bare(work / "lines"), repeat, cache), "1.0"
-        ),
-        "processes": lambda: render_processes(
-            bench_before(python, repeat), bench_processes(python, max(repeat, 10))
-        ),
-        "growth": lambda: render_growth(bench_growth(python, work, repeat, cache)),
-        "torch": lambda: render_torch(bench_torch_swap(python, repeat, cache)),
-        "big": lambda: render_big(measure_big_wheel(bare, work, cache)),
-        "source": lambda: render_source(bench_source(python, torch, work)),
-        "split": lambda: render_split(read_split(python, wheel, repeat, cache)),
-    }
-    lines = render_head(python, environment, uv, repeat)
-    lines.append(row("one import of torch, and a sum", one_import))
-    chosen = [name for name in parts if not options.only or name in options.only.split(",")]
+    return Ground(work, cache, uv, repeat, python, bare, environment, wheel, one_import)
+
+
+def measure_installs(ground: Ground) -> List[str]:
+    """A ready wheel, in every kind of environment."""
+    shutil.rmtree(ground.work / "host", ignore_errors=True)
+    host = Host(ground.work / "host", ground.wheel, ground.torch)
+    variants = make_variants(ground.python, ground.work)
+    times = bench_installs(variants, host, ground.wheel, ground.repeat, ground.cache)
+    return render_installs(times, ground.base)
+
+
+def measure_uv(ground: Ground) -> List[str]:
+    """The same wheel by uv, which checks nothing."""
+    if not ground.uv:
+        return []
+    times = bench_uv(ground.python, ground.uv, ground.wheel, ground.repeat, ground.cache)
+    return [row("torch-scatter by path: uv", times)]
+
+
+def measure_five(ground: Ground) -> List[str]:
+    """Five extensions at once."""
+    times = bench_five(ground.python, ground.repeat, ground.cache)
+    return render_pair("five extensions", times, "0.35")
+
+
+def measure_ordinary(ground: Ground) -> List[str]:
+    """What has nothing to do with torch, with one beside it and without."""
+    python, bare, repeat, cache = ground.python, ground.bare, ground.repeat, ground.cache
+    pure = "a pure wheel beside torch"
+    upgrade = "requests -U beside torch"
+    return [
+        *render_pair(pure, bench_pure(python, repeat, cache), "", ground.base),
+        *render_pair(upgrade, bench_upgrade(python, repeat, cache), "", ground.base),
+        *render_pair("a pure wheel, no torch", bench_pure(bare, repeat, cache), "1.0"),
+        *render_pair("requests -U, no torch", bench_upgrade(bare, repeat, cache), "1.0"),
+    ]
+
+
+def measure_set(ground: Ground) -> List[str]:
+    """Some large projects together."""
+    times = bench_set(ground.bare, ground.work, ground.few, ground.cache)
+    return render_pair(", ".join(PROJECTS), times, "0.8")
+
+
+def measure_satisfied(ground: Ground) -> List[str]:
+    """Many lines, and nothing to do."""
+    lines = make_bare(ground.work / "lines")
+    times = bench_satisfied(lines, ground.repeat, ground.cache)
+    return render_pair("300 lines satisfied", times, "1.0")
+
+
+def measure_processes(ground: Ground) -> List[str]:
+    """The check before a change, and commands that change nothing."""
+    before = bench_before(ground.python, ground.repeat)
+    return render_processes(before, bench_processes(ground.python, max(ground.repeat, 10)))
+
+
+def measure_growth(ground: Ground) -> List[str]:
+    """In environments of more and more distributions."""
+    return render_growth(bench_growth(ground.python, ground.work, ground.repeat, ground.cache))
+
+
+def measure_torch(ground: Ground) -> List[str]:
+    """torch itself."""
+    return render_torch(bench_torch_swap(ground.python, ground.repeat, ground.cache))
+
+
+def measure_big(ground: Ground) -> List[str]:
+    """A wheel of gigabytes."""
+    return render_big(measure_big_wheel(ground.bare, ground.work, ground.cache))
+
+
+def measure_source(ground: Ground) -> List[str]:
+    """torch-scatter from its sources."""
+    return render_source(bench_source(ground.python, ground.torch, ground.work))
+
+
+def measure_split(ground: Ground) -> List[str]:
+    """The stages of an install."""
+    return render_split(read_split(ground.python, ground.wheel, ground.repeat, ground.cache))
+
+
+PARTS: Mapping[str, Callable[[Ground], List[str]]] = {
+    "installs": measure_installs,
+    "uv": measure_uv,
+    "five": measure_five,
+    "ordinary": measure_ordinary,
+    "set": measure_set,
+    "satisfied": measure_satisfied,
+    "processes": measure_processes,
+    "growth": measure_growth,
+    "torch": measure_torch,
+    "big": measure_big,
+    "source": measure_source,
+    "split": measure_split,
+}
+
+
+def measure(work: Path, cache: Path, uv: Optional[str], options: argparse.Namespace) -> List[str]:
+    """The lines of the table."""
+    ground = make_ground(work, cache, uv, options.repeat)
+    lines = render_head(ground)
+    lines.append(row("one import of torch, and a sum", ground.one_import))
+    chosen = [name for name in PARTS if not options.only or name in options.only.split(",")]
     for name in chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        lines += parts[name]()
+        lines += PARTS[name](ground)
     if options.evidence:
-        install = ["--python", str(python), "-q", str(wheel)]
-        remove = functools.partial(remove_scatter, [python, "-m", "pip"], cache)
+        install = ["--python", str(ground.python), "-q", str(ground.wheel)]
+        remove = functools.partial(remove_scatter, [ground.python, "-m", "pip"], cache)
         lines += render_evidence(install, {"SAFE_INSTALL_CACHE_DIR": str(cache)}, remove)
     return lines
 
@@ -365,24 +383,17 @@ def make_bare(prefix: Path) -> Path:
     return python
 
 
-def render_uv(python: Path, uv: Optional[str], wheel: Path, repeat: int, cache: Path) -> List[str]:
-    if not uv:
-        return []
-    return [row("torch-scatter by path: uv", bench_uv(python, uv, wheel, repeat, cache))]
-
-
-def render_head(
-    python: Path, environment: Environment, uv: Optional[str], repeat: int
-) -> List[str]:
+def render_head(ground: Ground) -> List[str]:
     """The machine, and the head of the table."""
-    assert environment.torch is not None
+    python, uv = ground.python, ground.uv
     installed = json.loads(run([python, "-m", "pip", "list", "--format", "json"]))
     versions = {item["name"]: item["version"] for item in installed}
     uv_version = f", {run([uv, '--version']).strip()}" if uv else ""
     return [
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {environment.interpreter.version}, "
-        f"torch {environment.torch.runtime_version}, pip {versions['pip']}{uv_version}, "
-        f"load {os.getloadavg()[0]:.1f}, median of {repeat} (torch: pip and stage of 3, plan once)",
+        f"{platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {ground.environment.interpreter.version}, torch {ground.torch}, "
+        f"pip {versions['pip']}{uv_version}, load {os.getloadavg()[0]:.1f}, "
+        f"median of {ground.repeat} (torch: pip and stage of 3, plan once)",
         "",
         "| what | seconds (median) | range | ratio | target |",
         "|---|---|---|---|---|",

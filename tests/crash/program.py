@@ -59,8 +59,10 @@ class Action:
     variables: Tuple[Tuple[str, str], ...] = ()
     status: int = 0
     live: Tuple[str, ...] = ()  # done anew each time
+    changes: bool = True  # where it succeeds, is the environment another one?
 
 
+STAGED = "STAGED"  # in the words of an action: the ID of what is staged
 ACTIONS: Mapping[str, Action] = {
     "install": Action(("install", "alpha==1")),
     "upgrade": Action(("install", "alpha==2", "beta"), (("install", "alpha==1"),)),
@@ -74,6 +76,8 @@ ACTIONS: Mapping[str, Action] = {
     "uninstall": Action(("uninstall", "-y", "alpha"), (("install", "alpha==1"),)),
     # The journal that is read backwards names files by their numbers, which no copy has.
     "undo": Action(("undo",), (("install", "alpha==1"),), live=("install", "alpha==2", "beta")),
+    "stage": Action(("stage", "alpha==2", "beta"), (("install", "alpha==1"),), changes=False),
+    "commit": Action(("commit", STAGED), (("install", "alpha==1"), ("stage", "alpha==2", "beta"))),
 }
 
 
@@ -141,7 +145,8 @@ class Program:
         self.seconds[name] = time.monotonic() - started
         assert done.returncode == action.status, done.stderr
         self.after[name] = hash_state(self.prefix)
-        assert (self.after[name] == self.before[name]) == (action.status != 0)
+        is_same = self.after[name] == self.before[name]
+        assert is_same == (action.status != 0 or not action.changes)
 
     def _save(self, template: Path) -> None:
         subprocess.run(["cp", "-a", str(self.prefix), str(template)], check=True)
@@ -170,8 +175,13 @@ class Program:
             "safe_install",
             "--python",
             str(self.prefix / "bin" / "python"),
-            *words,
+            *(self.staged() if word == STAGED else word for word in words),
         ]
+
+    def staged(self) -> str:
+        """The ID of what is staged, or was."""
+        (folder,) = (self.prefix / ".safe-install").glob("staged-*")
+        return folder.name[len("staged-") :]
 
     def must(self, *words: str) -> None:
         """A command that has to succeed."""
@@ -473,17 +483,16 @@ def fail_at_step(
         f"a traceback of ours: {told}"
     )
     state = program.state(name)
+    is_done = done.returncode == 0 and ACTIONS[name].changes
     if done.returncode == 13:
         assert "recover" in done.stderr, f"no way out: {told}"
     else:
         # A journal may be left, by which nothing was moved or everything moved back.
-        expected = "after" if done.returncode == 0 else "before"
+        expected = "after" if is_done else "before"
         assert state in (expected, "neither: a journal is left"), f"{state}: {told}"
     program.recover()
     state = program.state(name)
-    assert state == ("after" if done.returncode == 0 else "before"), (
-        f"{state} after recover: {told}"
-    )
+    assert state == ("after" if is_done else "before"), f"{state} after recover: {told}"
     return done.returncode, state
 
 

@@ -3,6 +3,7 @@ tests.crash.program`."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -14,6 +15,8 @@ import pytest
 
 from tests.crash.program import (
     ERRORS,
+    STAGED,
+    Action,
     Program,
     fail_at_step,
     kill_at_random,
@@ -68,13 +71,35 @@ def test_killed_while_a_wheel_is_unpacked_that_is_refused(
     assert unfinished >= 4
 
 
+def test_killed_before_calls_of_a_commit(program: Program, generator: random.Random) -> None:
+    """Of what was staged before: afterwards the state says which of the two it is."""
+    states = set()
+    last = program.count("commit")
+    for step in range(max(1, last - 40), last, 4):
+        _, state = kill_at_step(program, "commit", step, generator)
+        assert state in ("before", "after"), f"killed before call {step} of {last}"
+        done = program.run(Action(("status", STAGED, "--json")))
+        (change,) = json.loads(done.stdout)["details"]["changes"]
+        assert change["state"] in ("staged", "rolled-back", "committed")
+        assert (change["state"] == "committed") == (state == "after")
+        states.add(change["state"])
+    assert len(states) > 1
+
+
+def test_killed_while_it_is_staged(program: Program, generator: random.Random) -> None:
+    last = program.count("stage")
+    for step in (last // 2, last - 6, last - 1):
+        assert kill_at_step(program, "stage", step, generator) == ("before", "before")
+        assert list_transactions(program.prefix) == list_transactions(program.templates["stage"])
+
+
 def list_transactions(prefix: Path) -> List[str]:
     """Those that are kept, or that nobody has cleaned up."""
     names = os.listdir(prefix / ".safe-install")
     return sorted(name for name in names if name.startswith(("txn-", "trash-")))
 
 
-@pytest.mark.parametrize("name", ["upgrade", "uninstall"])
+@pytest.mark.parametrize("name", ["upgrade", "uninstall", "commit"])
 def test_a_call_fails(program: Program, name: str) -> None:
     statuses = set()
     for number, step in enumerate(steps_of(program, name, 20 if name == "upgrade" else 5, first=3)):

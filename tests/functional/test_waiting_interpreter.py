@@ -99,7 +99,8 @@ def test_where_the_standard_library_may_come_out_of_the_environment_none_waits()
 def test_every_change_is_checked_by_one_that_waited(make_environment, tmp_path: Path):
     """An interpreter that waited was started without `site`, and runs the .pth files itself."""
     environment = make_environment("3.11", "torch==1.8.1+cu111")
-    wheel = make_wheel(tmp_path)  # demo 1.0
+    files = {"demo/__init__.py": "x = 1\n"}
+    wheel = make_wheel(tmp_path, files, filename="demo-1.0-py3-none-any.whl")
     seen = tmp_path / "seen"
     (environment.site / "0-first.pth").write_text(
         f"import sys; open({str(seen)!r}, 'a').write(str(sys.flags.no_site))\n"

@@ -298,17 +298,8 @@ def _as_kept(words: Sequence[str]) -> Sequence[str]:
     return ("safe-install", *redact_words(words))
 
 
-def _configuration(invocation: Invocation) -> Mapping[str, str]:
-    from safe_install.environment.interpreter import find_interpreter
-    from safe_install.system.pip_configuration import read_configuration
-
-    prefix = find_interpreter(invocation.python, invocation.environ).parent.parent
-    return read_configuration(prefix, invocation.environ, "install")
-
-
 def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
-    """Of the commands that are not about what pip's configuration says; `words`: those that
-    count."""
+    """Of the commands that are not about pip's configuration; `words`: those that count."""
     from safe_install.resolve.request import parse_network
     from safe_install.system.pip_configuration import read_configuration
 
@@ -332,60 +323,101 @@ def _probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
         probe.stop()
 
 
-def _install(invocation: Invocation, reporter: Reporter) -> Answer:
-    from safe_install.cli.locations import read_location
-    from safe_install.resolve.request import parse_install, parse_network
+@dataclass(frozen=True)
+class _PipInput:
+    """What the commands are given that take pip's words."""
 
-    words = invocation.line.words
-    configuration = _configuration(invocation)
-    network = parse_network(words, configuration)
+    configuration: Mapping[str, str]  # pip's
+    network: NetworkSettings
+    read: Callable[[str], str]  # the text of a requirements file
+
+
+def _pip_input(invocation: Invocation) -> _PipInput:
+    from safe_install.cli.locations import read_location
+    from safe_install.environment.interpreter import find_interpreter
+    from safe_install.resolve.request import parse_network
+    from safe_install.system.pip_configuration import read_configuration
+
+    prefix = find_interpreter(invocation.python, invocation.environ).parent.parent
+    configuration = read_configuration(prefix, invocation.environ, "install")
+    network = parse_network(invocation.line.words, configuration)
+    read = partial(read_location, world=_world(invocation, Reporter(), network))
+    return _PipInput(configuration, network, read)
+
+
+def _install(invocation: Invocation, reporter: Reporter) -> Answer:
+    from safe_install.resolve.request import parse_install
+
+    stages = invocation.line.route.command == "stage"
+    given = _pip_input(invocation)
     request = parse_install(
-        words,
+        invocation.line.words,
         environ=invocation.environ,
-        configuration=configuration,
-        read=partial(read_location, world=_world(invocation, Reporter(), network)),
+        configuration=given.configuration,
+        read=given.read,
     )
     if request.place not in (None, "user"):
-        return _install_elsewhere(request, invocation.environ)
-    reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
-    reporter.log_file = request.log_file
-    reporter.shows_progress = request.shows_progress
+        return _install_elsewhere(request, invocation.environ, stages=stages)
+    _heed_output_options(reporter, request)
     with _probing(invocation) as probe:
         from safe_install.commands.install import install
 
-        return install(request, _filling_world(invocation, reporter, request.network), probe)
+        world = _filling_world(invocation, reporter, request.network)
+        return install(request, world, probe, stages=stages)
 
 
-def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> int:
+def _heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
+    """Those of pip's configuration, too: PIP_QUIET, pip.conf."""
+    reporter.quiet = max(reporter.quiet, request.quiet)
+    reporter.log_file = request.log_file
+    reporter.shows_progress = request.shows_progress
+
+
+def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str], *, stages: bool) -> int:
     """--target, --root, --prefix and the like leave the environment alone: pip does that by
     itself."""
+    from safe_install.cli.passing import run_pip
     from safe_install.commands.install import refuse_place
     from safe_install.environment.interpreter import find_interpreter
 
     executable = find_interpreter(request.own.python, environ)
-    refuse_place(request, executable)
-    return _run_pip(executable, ("install", *request.pip_arguments), environ)
+    refuse_place(request, executable, stages=stages)
+    return run_pip(executable, ("install", *request.pip_arguments), environ)
 
 
 def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
-    from safe_install.cli.locations import read_location
-    from safe_install.resolve.request import parse_network, parse_uninstall
+    from safe_install.resolve.request import parse_uninstall
 
-    words = invocation.line.words
-    configuration = _configuration(invocation)
-    network = parse_network(words, configuration)
+    given = _pip_input(invocation)
     request = parse_uninstall(
-        words,
+        invocation.line.words,
         environ=invocation.environ,
-        configuration=configuration,
-        read=partial(read_location, world=_world(invocation, Reporter(), network)),
+        configuration=given.configuration,
+        read=given.read,
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
     with _probing(invocation) as probe:
         from safe_install.commands.uninstall import uninstall
 
-        return uninstall(request, _filling_world(invocation, reporter, network), probe)
+        return uninstall(request, _filling_world(invocation, reporter, given.network), probe)
+
+
+def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
+    from safe_install.snapshot.sync_request import parse_sync
+
+    given = _pip_input(invocation)
+    request = parse_sync(
+        invocation.line.words,
+        environ=invocation.environ,
+        configuration=given.configuration,
+        read=given.read,
+    )
+    _heed_output_options(reporter, request.install)
+    with _probing(invocation) as probe:
+        from safe_install.commands.sync import sync
+
+        return sync(request, _filling_world(invocation, reporter, request.install.network), probe)
 
 
 def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
@@ -402,7 +434,7 @@ def _by_typer(command: str) -> Run:
         from safe_install.cli.options import run_command
 
         network = DEFAULT_NETWORK
-        if command == "wheels":
+        if command in ("wheels", "export"):
             network = _configured_network(invocation, invocation.line.words)
         return run_command(command, invocation.arguments, _world(invocation, reporter, network))
 
@@ -432,40 +464,27 @@ def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequenc
     return run
 
 
+RUN_BY_TYPER = ("verify", "history", "undo", "recover", "wheels", "check-wheel", "diff", "export")
 COMMANDS: Dict[str, Run] = {
     "doctor": _doctor,
     "install": _install,
+    "stage": _install,
     "uninstall": _uninstall,
     "explain": _explain,
-    **{
-        name: _by_typer(name)
-        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
-    },
+    "sync": _sync,
 }
+COMMANDS.update((name, _by_typer(name)) for name in OUR_COMMANDS if name not in COMMANDS)
 
 
 def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:
-    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts
-    it in place."""
-    from safe_install.cli.completion import shells
+    from safe_install.cli.completion.shells import offer_script
 
-    argv, environ = invocation.line.argv, invocation.environ
-    option, _, value = argv[0].partition("=")
-    named = value or (argv[1] if len(argv) > 1 else None)
-    shell = shells.choose_shell(named, shells.parent_name(), environ)
-    name, program = shells.find_program(sys.argv[0], environ)
-    script = shells.render_script(shell, name, program)
-    if option == "--show-completion":
-        sys.stdout.write(script)
-        return 0
-    place = shells.find_place(shell, name, environ)
-    for line in shells.install_script(script, place, name):
-        sys.stdout.write(f"{line}\n")
-    return 0
+    return offer_script(invocation.line.argv, invocation.environ)
 
 
 def _pass_to_pip(invocation: Invocation, reporter: Reporter) -> int:
     """What is not ours: the words as they stand, less our --python, which says whose pip it is."""
+    from safe_install.cli.passing import run_pip
     from safe_install.environment.interpreter import find_interpreter
 
     arguments: List[str] = []
@@ -473,21 +492,7 @@ def _pass_to_pip(invocation: Invocation, reporter: Reporter) -> int:
         if word.name != "--python" or word.value is None:
             arguments += word.text
     executable = find_interpreter(invocation.python, invocation.environ)
-    return _run_pip(executable, arguments, invocation.environ)
-
-
-def _run_pip(executable: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """pip with its own output and exit status."""
-    from safe_install.environment.interpreter import read_environment
-    from safe_install.system import pip
-
-    status = pip.passthrough(executable, arguments)
-    if status is None:
-        from safe_install.wheels.store import find_cache
-
-        interpreter = read_environment(executable, None).interpreter
-        status = pip.PipRunner(interpreter, cache_dir=find_cache(environ)).passthrough(arguments)
-    return status
+    return run_pip(executable, arguments, invocation.environ)
 
 
 def _show_help(topic: str) -> int:

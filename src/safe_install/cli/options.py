@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
@@ -108,16 +109,17 @@ def _declare_option(option: OptionRow) -> inspect.Parameter:
             option.default, option.name, metavar=option.metavar, min=0, help=option.help
         )
     else:
-        declared = typer.Option(None, option.name, metavar=option.metavar, help=option.help)
+        names = [option.name, option.short] if option.short else [option.name]
+        declared = typer.Option(None, *names, metavar=option.metavar, help=option.help)
     return _parameter(option.field, declared, TYPES[option.kind])
 
 
 def _declare_argument(command: CommandRow) -> inspect.Parameter:
     name, metavar = command.argument_field, command.argument or ""
-    if not metavar.endswith("..."):
-        declared = typer.Argument(None, metavar=metavar, help=command.argument_help)
-        return _parameter(name, declared, Optional[str])
     default: Any = ... if command.argument_required else None
+    if not metavar.endswith("..."):
+        declared = typer.Argument(default, metavar=metavar, help=command.argument_help)
+        return _parameter(name, declared, str if command.argument_required else Optional[str])
     declared = typer.Argument(default, metavar=metavar, help=command.argument_help)
     return _parameter(name, declared, List[str])
 
@@ -208,6 +210,29 @@ def run_undo(
     )
 
 
+def run_export(
+    world: World,
+    own: OwnOptions,
+    *,
+    format: Optional[str],
+    output: Optional[str],
+    at: Optional[str],
+    wheels: Optional[str],
+) -> InstallResult:
+    """Exit status 0 also where not every source is known: that is said."""
+    from safe_install.commands.export import export
+
+    return export(
+        world,
+        python=own.python,
+        format_name=format,
+        output=output,
+        at=at,
+        wheels=wheels,
+        offline=own.offline,
+    )
+
+
 def run_recover(world: World, own: OwnOptions, *, user: bool) -> InstallResult:
     """Exit status 13 when it cannot, with the command that helps."""
     from safe_install.commands.recover import recover
@@ -245,14 +270,66 @@ def run_wheels(
     return show(world, projects or (), own, machine=machine)
 
 
+def run_commit(world: World, own: OwnOptions, *, identifier: str, user: bool) -> InstallResult:
+    """Exit status 12 where it was rolled back, now or before; 11 where it does not fit."""
+    from safe_install.commands.commit import commit
+
+    return commit(
+        world,
+        python=own.python,
+        user=user,
+        identifier=identifier,
+        check_timeout=own.check_timeout,
+    )
+
+
+def run_abandon(world: World, own: OwnOptions, *, identifier: str, user: bool) -> InstallResult:
+    """Exit status 0 where nothing of it is kept afterwards."""
+    from safe_install.commands.abandon import abandon
+
+    return abandon(world, python=own.python, user=user, identifier=identifier)
+
+
+def run_status(
+    world: World, own: OwnOptions, *, identifier: Optional[str], user: bool
+) -> InstallResult:
+    """Exit status 0, whatever the state is."""
+    from safe_install.commands.status import status
+
+    return status(world, python=own.python, user=user, identifier=identifier)
+
+
+def run_inventory(world: World, own: OwnOptions) -> InstallResult:
+    """Exit status 0."""
+    from safe_install.commands.inventory import inventory
+
+    return inventory(world, python=own.python)
+
+
+def run_diff(world: World, own: OwnOptions, *, sides: List[str], user: bool) -> InstallResult:
+    """Exit status 0 the same, 1 they differ, 2 trouble."""
+    from safe_install.cli.locations import read_location
+    from safe_install.commands.diff import diff
+
+    return diff(
+        world, sides, python=own.python, user=user, read=partial(read_location, world=world)
+    )
+
+
 RUNS: Mapping[str, Run] = {
     "doctor": run_doctor,
     "verify": run_verify,
+    "export": run_export,
     "history": run_history,
     "undo": run_undo,
     "recover": run_recover,
     "check-wheel": run_check_wheel,
+    "diff": run_diff,
     "wheels": run_wheels,
+    "commit": run_commit,
+    "abandon": run_abandon,
+    "status": run_status,
+    "inventory": run_inventory,
 }
 for row in COMMANDS:
     declare(row, RUNS.get(row.name))

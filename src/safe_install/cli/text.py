@@ -11,18 +11,22 @@ import re
 import sys
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.cli.explained import explained_lines, render_rejections
+from safe_install.cli.planned import (
+    counted_line,
+    listed_names,
+    render_environment,
+    render_steps,
+)
 from safe_install.cli.table import render_table
-from safe_install.cli.terminal import one_line, printable, write_line
+from safe_install.cli.terminal import printable, write_document, write_line
 from safe_install.cli.translation.speech import say
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.models import (
     Action,
     Driver,
-    Environment,
     Finding,
     HealthReport,
     InstallResult,
@@ -33,7 +37,7 @@ from safe_install.models import (
 from safe_install.resolve.command_line import ALL_COMMANDS
 
 REFUSED = (10, 11)  # exit statuses
-CHANGING = ("install", "uninstall", "undo")
+CHANGING = ("install", "uninstall", "undo", "sync", "stage", "commit")
 # Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
 FILE_CHECKS = frozenset(
     ["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"]
@@ -109,22 +113,6 @@ def shorten(text: str) -> str:
     if len(text) <= LONGEST:
         return text
     return text[:LONGEST].rpartition(" ")[0] + " ..."
-
-
-def render_steps(plan: Plan) -> List[str]:
-    """The plan as a table, one line a step."""
-    lines = []
-    for step in plan.steps:
-        if step.action is Action.REMOVE:
-            change = f"- {step.name} {step.from_version}"
-        elif step.action is Action.REPLACE:
-            change = f"~ {step.name} {step.from_version} -> {step.version}"
-        else:
-            change = f"+ {step.name} {step.version}"
-        origin = f"  [{step.origin.value}] {step.url}" if step.url else ""
-        why = f"  ({step.because})" if step.because else ""
-        lines.append(one_line(f"  {change}{why}{origin}"))
-    return lines
 
 
 def render_health(report: HealthReport) -> str:
@@ -220,6 +208,10 @@ def show_result(
             for line in render_finding(shown.finding, more=shown.more):
                 write_line(hint_as_typed(line, program), sys.stderr)
     sys.stderr.flush()
+    document = result.details.get("document") if result.command == "export" else None
+    if document is not None:
+        write_document(str(document))
+        return
     if quiet:
         return
     for line in _result_lines(result, verbose=verbose):
@@ -231,8 +223,10 @@ def show_result(
 
 def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
+    if result.command == "sync" and result.outcome in (Outcome.PLANNED, Outcome.DIFFERS):
+        return [*render_steps(plan), counted_line(plan, result.environment)]
     if result.outcome is Outcome.PLANNED and plan.steps:
-        return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
+        return [*render_steps(plan), f"Would install {listed_names(plan)}"]
     if result.outcome is Outcome.PLANNED:
         return [result.message] if result.message else []
     if result.outcome is Outcome.EXPLAINED:
@@ -269,6 +263,8 @@ def _kept_sentence(result: InstallResult) -> Optional[str]:
         return "Installed into"
     if result.outcome is Outcome.UNINSTALLED:
         return "Uninstalled from"
+    if result.outcome is Outcome.SYNCED:
+        return f"As {result.details['file']} says now:"
     if result.outcome is Outcome.UNDONE:
         return " ".join([result.message.rstrip(".") or "Undone", "in"])
     return None
@@ -364,14 +360,6 @@ def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
     return f"available, {f'{here}, ' if here else ''}{devices}{named}"
 
 
-def _listed_names(plan: Plan) -> str:
-    """As pip lists them: by the names of their metadata."""
-    found = sorted(
-        (step.written_name or step.name, step.version) for step in plan.steps if step.version
-    )
-    return " ".join(f"{name}-{version}" for name, version in found)
-
-
 def _place_line(verb: str, result: InstallResult) -> List[str]:
     if result.environment is None:
         return []
@@ -380,26 +368,6 @@ def _place_line(verb: str, result: InstallResult) -> List[str]:
     if any(step.name == "torch" and step.action is Action.REMOVE for step in steps):
         torch = ""
     return [f"{verb} {render_environment(result.environment, torch)}."]
-
-
-def render_environment(environment: Environment, torch_version: Optional[str] = None) -> str:
-    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the one after a change, where
-    that is known, and empty where it was removed."""
-    interpreter = environment.interpreter
-    if torch_version is None and environment.torch is not None:
-        torch_version = environment.torch.runtime_version
-    torch = f", torch {torch_version}" if torch_version else ""
-    if torch_version == "":
-        torch = ", without torch now"
-    return printable(f"{_short_path(interpreter.prefix)} (Python {interpreter.version}{torch})")
-
-
-def _short_path(path: Path) -> str:
-    """Below the working folder `./env`, else the whole path."""
-    try:
-        return f"./{path.relative_to(Path.cwd())}"
-    except (ValueError, OSError):
-        return str(path)
 
 
 def _verified_lines(result: InstallResult) -> List[str]:

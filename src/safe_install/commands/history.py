@@ -11,7 +11,7 @@ from safe_install.models import (
 )
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import World
-from safe_install.transaction import history
+from safe_install.transaction import history, staged
 from safe_install.transaction.history import describe_changes
 from safe_install.transaction.lock import lock_environment
 
@@ -26,6 +26,7 @@ def list_history(
     lines: List[str] = []
     if prune:
         with lock_environment(prefix):
+            staged.settle(prefix)  # what is let go can say no more what became of it
             for pruned in history.prune(prefix, keep=keep):
                 if pruned.problem:
                     world.reporter.warn(f"{pruned.id} could not be removed: {pruned.problem}")

@@ -1,4 +1,5 @@
-"""`safe-install install`: the pipeline, readable from top to bottom.
+"""`safe-install install`: the pipeline, readable from top to bottom; and `stage`, which is the same
+up to the full stage.
 
 probe, lock, recover, health before (beside everything else), plan (choose, ask pip, build), fetch
 and verify, stage, the static check of what is staged, swap, health after, commit or roll back.
@@ -10,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import tempfile
 from pathlib import Path
 from typing import Hashable, Iterator, Optional, Sequence, Tuple
 
@@ -41,10 +41,11 @@ from safe_install.pipeline.session import (
     Session,
     defaults_to_user_site,
     error_context,
+    leaving,
+    lock_and_recover,
+    make_work_folder,
     probe_environment,
-    read_again,
     refuse_externally_managed,
-    replaced_by,
     staying_beside,
     user_environment,
 )
@@ -56,18 +57,21 @@ from safe_install.resolve.promises import is_promised
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_fit import check_numpy, note_torch_stays, note_unused_cuda
 from safe_install.torch_family import TORCH
-from safe_install.transaction import unfinished
-from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import check_place
 
 
-def install(request: InstallRequest, world: World, probe: Optional[Probe] = None) -> InstallResult:
+def install(
+    request: InstallRequest, world: World, probe: Optional[Probe] = None, *, stages: bool = False
+) -> InstallResult:
     """Install what was asked for, or say why not; the environment ends as it was, or changed and
-    verified. `probe`: of the managed interpreter, if it was started before.
+    verified. `probe`: of the managed interpreter, if it was started before. `stages`: the change is
+    set aside, to be committed later.
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
     timings = Timings()
+    if stages:
+        _refuse_editables(request)
     request = dataclasses.replace(request, own=with_known_accelerator(request.own, torch_table()))
     with timings.stage("probe"):
         environment = probe_environment(request.own, world, probe)
@@ -83,35 +87,38 @@ def install(request: InstallRequest, world: World, probe: Optional[Probe] = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
         if not request.own.dry_run:
-            environment = _lock_and_recover(environment, world, stack)
+            environment = lock_and_recover(environment, world, stack)
         before = BaselineCheck(
             environment, check_timeout=request.own.check_timeout, sources=local_sources(request)
         )
         stack.callback(before.stop)
-        session = Session(request, environment, world, timings, _make_work_folder(stack))
+        session = Session(request, environment, world, timings, make_work_folder(stack))
         installer = PipInstaller(session)
         chooser = IndexChooser(
             make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
         )
         stack.enter_context(_forgetting_refused(chooser))
-        return _plan_and_apply(session, before, installer, chooser)
+        result = _plan_and_apply(session, before, installer, chooser, stages=stages)
+        return dataclasses.replace(result, command="stage" if stages else "install")
 
 
-def _lock_and_recover(
-    environment: Environment, world: World, stack: contextlib.ExitStack
-) -> Environment:
-    """Hold the environment until the end of the stack; what an interrupted run left is put right
-    first."""
-    prefix = environment.interpreter.prefix
-    stack.enter_context(lock_environment(prefix))
-    recovered = unfinished.recover(prefix)
-    for item in recovered:
-        world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
-    return read_again(environment) if recovered else environment
+def _refuse_editables(request: InstallRequest) -> None:
+    """What they install is a folder of the person, which goes on to change. Errors: Refused."""
+    if request.editables:
+        text = request.editables[0].text
+        raise Refused(
+            f"an editable install cannot be staged: {text}",
+            hint=f"Install it: safe-install install -e {text}",
+        )
 
 
 def _plan_and_apply(
-    session: Session, before: BaselineCheck, installer: PipInstaller, chooser: IndexChooser
+    session: Session,
+    before: BaselineCheck,
+    installer: PipInstaller,
+    chooser: IndexChooser,
+    *,
+    stages: bool,
 ) -> InstallResult:
     request, environment = session.request, session.environment
     promise = functools.partial(
@@ -139,7 +146,12 @@ def _plan_and_apply(
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)
-    result = carry_out(selected, delivery, before, built)
+    if stages:
+        from safe_install.pipeline.staging import set_aside
+
+        result = set_aside(selected, delivery, before, built)
+    else:
+        result = carry_out(selected, delivery, before, built)
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.fetcher.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
@@ -200,9 +212,7 @@ def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
     Errors: Refused."""
     environment = session.environment
     interpreter, beside = environment.interpreter, staying_beside(plan, environment)
-    check_place(
-        interpreter.prefix, interpreter.scheme, replaced_by(plan, environment), beside=beside
-    )
+    check_place(interpreter.prefix, interpreter.scheme, leaving(plan, environment), beside=beside)
     if session.request.own.require_cuda:
         _require_cuda_before(before)
 
@@ -237,16 +247,6 @@ def _find_breakage(session: Session, selected: Selected) -> Sequence[Finding]:
     )
     refuse_errors(broken, plan)
     return broken
-
-
-def _make_work_folder(stack: contextlib.ExitStack) -> Path:
-    try:
-        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
-    except OSError as error:
-        raise Refused(
-            f"no folder for temporary files can be used: {error.strerror or error}",
-            hint="Name one with room: TMPDIR=/path/to/folder.",
-        ) from error
 
 
 @contextlib.contextmanager
@@ -301,9 +301,15 @@ def _note_beside(distribution: InstalledDistribution) -> Finding:
     )
 
 
-def refuse_place(request: InstallRequest, executable: Path) -> None:
+def refuse_place(request: InstallRequest, executable: Path, *, stages: bool = False) -> None:
     """pip may put files elsewhere by itself, but not into the environment by another door. Errors:
-    Refused; UsageError for an accelerator, of which pip knows nothing."""
+    Refused; UsageError for an accelerator, of which pip knows nothing, and where the change was to
+    be staged (`stages`)."""
+    if stages:
+        raise UsageError(
+            f"stage takes no --{request.place}: only an environment has changes that are staged",
+            hint=f"Install it: safe-install install --{request.place} ...",
+        )
     if request.own.accelerator_origin == OPTION:
         raise UsageError(
             f"{OPTION} {request.own.accelerator}: with --{request.place} pip chooses, and knows no "

@@ -24,7 +24,7 @@ from safe_install.pipeline.health_gate import Expectation, apply_and_verify, sum
 from safe_install.pipeline.session import probe_named, progress_task, read_again
 from safe_install.ports import Timings, World
 from safe_install.torch_family import TORCH
-from safe_install.transaction import swap, unfinished
+from safe_install.transaction import staged, swap, unfinished
 from safe_install.transaction.leftover_files import find_moved, lay_out, read_leftovers
 from safe_install.transaction.leftovers import LeftoverAction, LeftoverDecision, decide
 from safe_install.transaction.lock import lock_environment
@@ -43,10 +43,12 @@ def recover(
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
     with lock_environment(prefix):
+        dropped = staged.settle(prefix)
         recovered = unfinished.recover(prefix)
         environment_now = environment if not recovered else probe_named(world, python, user=user)
         repaired = _repair(environment_now, world, check_timeout)
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
+    lines += [f"{change.id}: removed: {change.detail}" for change in dropped]
     lines += [line for one in repaired for line in one.lines()]
     rolled_back = any(one.rolled_back for one in repaired)
     return InstallResult(
@@ -61,6 +63,7 @@ def recover(
                 {"transaction": item.transaction, "what": item.what, "detail": item.detail}
                 for item in recovered
             ],
+            "expired": [change.id for change in dropped],
             "leftovers": [one.document() for one in repaired],
         },
     )

@@ -33,6 +33,8 @@ from safe_install.transaction import history, unfinished
 from safe_install.transaction.history import describe_changes
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import make_ownership
+from safe_install.transaction.staged import StagedChange, StagedChanges
+from safe_install.transaction.staged_states import GONE, State
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction
@@ -48,7 +50,8 @@ def undo(
     force: bool = False,
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
 ) -> InstallResult:
-    """Take one transaction back; verified and journalled as an install is.
+    """Take one transaction back; verified and journalled as an install is. One that is named, and
+    of which nothing is in place, is taken back already.
 
     Errors: Refused where something that was installed later needs what would go, unless `force`.
     """
@@ -60,6 +63,10 @@ def undo(
         stack.enter_context(lock_environment(prefix))
         if unfinished.recover(prefix):
             environment = probe_named(world, python, user=user)
+        if transaction_id is not None:
+            answer = _answer_again(StagedChanges(prefix).find(transaction_id), environment)
+            if answer is not None:
+                return answer
         before = BaselineCheck(environment, check_timeout=check_timeout)
         stack.callback(before.stop)
         transaction = stack.enter_context(_begin(environment, transaction_id, world))
@@ -86,6 +93,32 @@ def undo(
         result,
         findings=(*verdict.findings, *_unmet(needed, Severity.WARNING)),
         message=f"Undone: {entry.id} ({describe_changes(entry.summary)}).",
+    )
+
+
+def _answer_again(change: StagedChange, environment: Environment) -> Optional[InstallResult]:
+    """The answer about a change of which nothing is in place; None for another. Errors: Refused for
+    one that is still to be committed."""
+    if change.state is State.STAGED:
+        raise Refused(
+            f"{change.id} is staged, and nothing of it is in place",
+            hint=f"To let it go: safe-install abandon {change.id}",
+        )
+    if change.state is not State.UNDONE and change.state not in GONE:
+        return None
+    message = f"Nothing of {change.id} is in place: it is {change.state.value}."
+    if change.state is State.UNDONE:
+        by = change.undone_by
+        message = (
+            f"{change.id} was undone already, by {by}.\nTo bring it back: safe-install undo {by}"
+        )
+    return InstallResult(
+        "undo",
+        Outcome.ALREADY_SATISFIED,
+        0,
+        environment,
+        message=message,
+        details={"id": change.id, "state": change.state.value, "undone_by": change.undone_by},
     )
 
 

@@ -6,20 +6,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Optional, Sequence, Tuple
 
-from safe_install.health.answers import Subject
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import (
-    Environment,
-    Finding,
-    InstalledDistribution,
-    InstallResult,
-    Outcome,
-    Plan,
-    Step,
-)
-from safe_install.pipeline.baseline import BaselineCheck, naming_intruders, with_subjects
+from safe_install.models import Finding, InstallResult, Outcome, Step
+from safe_install.pipeline.baseline import BaselineCheck, naming_intruders
+from safe_install.pipeline.commit import Commit, PreparedChange, subjects_after
 from safe_install.pipeline.delivery import (
     Artifacts,
     Delivery,
@@ -29,25 +21,19 @@ from safe_install.pipeline.delivery import (
     path_warnings,
     stage,
 )
-from safe_install.pipeline.health_gate import (
-    Expectation,
-    Verdict,
-    apply_and_verify,
-    make_result,
-    summarize,
-)
+from safe_install.pipeline.health_gate import Expectation, UnpackedFile
 from safe_install.pipeline.selection import Selected, refuse_errors
-from safe_install.pipeline.session import Session, prune_history, replaced_by, staying_beside
+from safe_install.pipeline.session import Session, leaving
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
 from safe_install.requirements import requirement_name
-from safe_install.resolve.guard import torch_without_metadata
 from safe_install.resolve.own_options import UV_VARIABLE
-from safe_install.resolve.pip_words import PipWords
-from safe_install.resolve.plan import kept_names
+from safe_install.resolve.plan import removed_names
+from safe_install.resolve.recorded_address import with_addresses
 from safe_install.resolve.request import InstallRequest
 from safe_install.torch_family import TORCH
 from safe_install.transaction import swap
 from safe_install.transaction.clones import Clones
+from safe_install.wheels.archive import Artifact
 
 
 def compare_same_versions(selected: Selected, delivery: Delivery, steps: Tuple[Step, ...]) -> None:
@@ -68,12 +54,31 @@ def carry_out(
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
+    session, clones = delivery.session, delivery.installer.clones
+    with preparing(selected, delivery, before, built) as (change, transaction):
+        commit = Commit(change, transaction, before, session.world, session.timings)
+        commit.plan_moves(clones.move_into(transaction.stage) if clones is not None else ())
+        with _clones_elsewhere(clones) as keep_clones:
+            verdict = commit.swap()
+            if verdict.outcome is not Outcome.ROLLED_BACK:
+                keep_clones()
+    return commit.conclude(verdict)
+
+
+@contextmanager
+def preparing(
+    selected: Selected, delivery: Delivery, before: BaselineCheck, built: Sequence[str]
+) -> Iterator[Tuple[PreparedChange, swap.Transaction]]:
+    """Fetch every file, fill the stage of a transaction and look at it; what is done inside of the
+    context decides what becomes of it. Nothing of the environment is changed.
+
+    Errors: every SafeInstallError.
+    """
+    selected = replace(selected, plan=with_addresses(selected.plan, delivery.request))
     with naming_intruders(before, built):
         artifacts = fetch(delivery, selected.plan, selected.artifacts, released=selected.released)
     plan, session, environment = selected.plan, delivery.session, delivery.environment
     interpreter, world = environment.interpreter, session.world
-    replaced = replaced_by(plan, environment)
-    words = _words_of(plan, session)
     with swap.begin(
         interpreter.prefix, command=world.command, scheme=interpreter.scheme
     ) as transaction:
@@ -82,87 +87,21 @@ def carry_out(
         with session.timings.stage("stage"), naming_intruders(before, built):
             unpacking = stage(delivery, plan, artifacts, transaction.stage)
         with unpacking, session.timings.stage("check"):
-            notices, check = _look_at_stage(
-                selected, delivery, artifacts, transaction.stage, replaced
-            )
-        world.reporter.announce(words.installing())
-        _plan_moves(transaction, plan, delivery, replaced)
-        subjects, expectation = _expect(selected, delivery, artifacts, check, before, built)
-        verdict = _swap(transaction, before, subjects, expectation, plan, delivery)
-    _finish(verdict, words, replaced, plan, artifacts, delivery)
-    result = make_result("install", verdict, transaction, environment, plan, session.timings)
-    return replace(result, findings=(*notices, *check.findings, *verdict.findings))
-
-
-def _words_of(plan: Plan, session: Session) -> PipWords:
-    requested = [entry.text for entry in session.request.entries]
-    return PipWords(plan.steps, requested, session.environment)
-
-
-def _plan_moves(
-    transaction: swap.Transaction,
-    plan: Plan,
-    delivery: Delivery,
-    replaced: Sequence[InstalledDistribution],
-) -> None:
-    """Which files go and which come. Errors: Refused, where they may not."""
-    environment, clones = delivery.environment, delivery.installer.clones
-    kept = kept_names(plan, environment)
-    sources = clones.move_into(transaction.stage) if clones is not None else ()
-    with delivery.session.timings.stage("moves"):
-        transaction.plan(
-            remove=replaced,
-            keep=[environment.installed[name] for name in sorted(kept)],
-            beside=staying_beside(plan, environment),
-            closed=_folders_without_metadata(plan, environment),
-            sources=sources,
+            notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage)
+        change = PreparedChange(
+            plan,
+            tuple(world.command),
+            requested=tuple(entry.text for entry in session.request.entries),
+            coming=coming_subjects(plan, artifacts, check, bundled_catalog()),
+            files={name: _facts_of(artifact) for name, artifact in artifacts.items()},
+            path_warnings=tuple(path_warnings(delivery, plan, artifacts)),
+            findings=(*notices, *check.findings),
         )
+        yield _with_expectation(change, selected, session, check, before, built), transaction
 
 
-def _swap(
-    transaction: swap.Transaction,
-    before: BaselineCheck,
-    subjects: Sequence[Subject],
-    expectation: Expectation,
-    plan: Plan,
-    delivery: Delivery,
-) -> Verdict:
-    session = delivery.session
-    with _clones_elsewhere(delivery.installer.clones) as keep_clones:
-        verdict = apply_and_verify(
-            transaction,
-            before,
-            subjects,
-            expectation=expectation,
-            summary=summarize(plan.steps, session.world.command),
-            timings=session.timings,
-            world=session.world,
-        )
-        if verdict.outcome is not Outcome.ROLLED_BACK:
-            keep_clones()
-    return verdict
-
-
-def _finish(
-    verdict: Verdict,
-    words: PipWords,
-    replaced: Sequence[InstalledDistribution],
-    plan: Plan,
-    artifacts: Artifacts,
-    delivery: Delivery,
-) -> None:
-    """Old transactions go, and pip's own lines on a change that was made are said."""
-    world = delivery.session.world
-    if verdict.outcome is not Outcome.ROLLED_BACK:
-        prune_history(delivery.environment.interpreter.prefix, world)
-    if verdict.outcome is not Outcome.INSTALLED:
-        return
-    reporter = world.reporter
-    for line in words.replaced(replaced):
-        reporter.announce(line)
-    for line in path_warnings(delivery, plan, artifacts):
-        reporter.pip_warning(line)
-    reporter.announce(words.installed())
+def _facts_of(artifact: Artifact) -> UnpackedFile:
+    return UnpackedFile(artifact.sha256, artifact.path.stat().st_size)
 
 
 def _look_at_stage(
@@ -170,7 +109,6 @@ def _look_at_stage(
     delivery: Delivery,
     artifacts: Artifacts,
     stage: Path,
-    replaced: Sequence[InstalledDistribution],
 ) -> Tuple[Tuple[Finding, ...], StaticCheck]:
     """What is said of the staged files, and what they say of themselves. Errors: Refused."""
     plan = selected.plan
@@ -182,7 +120,7 @@ def _look_at_stage(
         artifacts,
         stage=stage,
         torch=selected.torch_after,
-        replaced=replaced,
+        replaced=leaving(plan, delivery.environment),
         cpu_builds=frozenset(
             note.subject for note in selected.findings if note.check == "cpu-build"
         ),
@@ -191,35 +129,35 @@ def _look_at_stage(
     return notices, check
 
 
-def _expect(
+def _with_expectation(
+    change: PreparedChange,
     selected: Selected,
-    delivery: Delivery,
-    artifacts: Artifacts,
+    session: Session,
     check: StaticCheck,
     before: BaselineCheck,
     built: Sequence[str],
-) -> Tuple[Tuple[Subject, ...], Expectation]:
-    """Every extension that is there or comes, and what the person asked for."""
-    plan, session = selected.plan, delivery.session
-    request, environment = session.request, session.environment
-    coming = coming_subjects(plan, artifacts, check, bundled_catalog())
-    subjects = with_subjects(before.subjects, coming)
-    torch = plan.find(TORCH)
-    requested = must_work(subjects, plan, check, environment.driver)
-    if torch is not None:
+) -> PreparedChange:
+    """The change with what the person asked for: of what is there, and of what comes."""
+    plan, request = change.plan, session.request
+    torch, removed = plan.find(TORCH), removed_names(plan)
+    subjects = subjects_after(before.subjects, change.coming, removed)
+    requested = must_work(subjects, plan, check, session.environment.driver)
+    if torch is not None and TORCH not in removed:
         requested |= {TORCH}
+    may_lose_cuda = selected.permits_cuda_loss
+    if torch is not None and _is_cpu_build_asked_for(request, torch):
+        may_lose_cuda = True
     expectation = Expectation(
         requested=requested,
         coming_torch=selected.torch_after if torch is not None else None,
         torch_requested=torch is not None and TORCH in selected.released,
-        cuda_loss_requested=torch is not None and _is_cpu_build_asked_for(request, torch),
+        cuda_loss_requested=may_lose_cuda,
         require_cuda=request.own.require_cuda,
         no_rollback=request.own.no_rollback,
-        kept=frozenset(kept_names(plan, environment)),
         may_miss=selected.may_be_broken,
         built=tuple(built),
     )
-    return subjects, expectation
+    return replace(change, expectation=expectation)
 
 
 def _is_cpu_build_asked_for(request: InstallRequest, step: Step) -> bool:
@@ -246,19 +184,3 @@ def _clones_elsewhere(clones: Optional[Clones]) -> Iterator[Callable[[], None]]:
         yield clones.keep
     finally:
         clones.take_away()
-
-
-def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
-    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or
-    over its files.
-
-    A folder `torch` in site-packages would come before one to which a .pth file leads.
-    """
-    torch = torch_without_metadata(environment)
-    if torch is None or torch.folder is None or plan.find(TORCH) is not None:
-        return {}
-    scheme = environment.interpreter.scheme
-    return {
-        folder: str(TORCH)
-        for folder in (torch.folder, scheme.purelib / "torch", scheme.platlib / "torch")
-    }

@@ -28,6 +28,7 @@ from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import normalize_version
 from safe_install.resolve.guard import refuse_other_files, same_version_steps
 from safe_install.resolve.pip_words import PipWords, path_warning
+from safe_install.resolve.plan import coming_steps
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.step_lines import direct_requirement, requirement_line
@@ -125,7 +126,7 @@ def fetch(
 def bring(delivery: Delivery, plan: Plan, chosen: Artifacts) -> Dict[NormalizedName, Artifact]:
     """As `fetch`, whatever is installed now."""
     artifacts = {name: _copy_artifact(delivery, artifact) for name, artifact in chosen.items()}
-    for step in plan.steps:
+    for step in coming_steps(plan):
         if step.name in artifacts:
             continue
         artifact = (
@@ -135,11 +136,10 @@ def bring(delivery: Delivery, plan: Plan, chosen: Artifacts) -> Dict[NormalizedN
         )
         if artifact is not None:
             artifacts[step.name] = artifact
-    artifacts.update(_fetch(delivery, [step for step in plan.steps if step.name not in artifacts]))
+    coming = coming_steps(plan)
+    artifacts.update(_fetch(delivery, [step for step in coming if step.name not in artifacts]))
     missing = [
-        step
-        for step in plan.steps
-        if step.name not in artifacts and step.origin is not Origin.EDITABLE
+        step for step in coming if step.name not in artifacts and step.origin is not Origin.EDITABLE
     ]
     if missing:
         artifacts.update(_fetch_with_pip(delivery, plan, missing))
@@ -183,7 +183,9 @@ def _want(delivery: Delivery, step: Step) -> Optional[WantedFile]:
     """A wheel that pip planned by its METADATA alone is not on pip's index: only we can bring it.
     Others pip could bring, too, one after the other."""
     if step.candidate is None:
-        return None if delivery.request.own.offline else want_of_pip(step)
+        # Offline the file of a lock may be in the cache; pip would go and fetch it.
+        is_offline = delivery.request.own.offline and not step.is_locked
+        return None if is_offline else want_of_pip(step)
     is_wheel = step.candidate.kind is CandidateKind.WHEEL
     return delivery.fetcher.want(step.candidate) if is_wheel else None
 

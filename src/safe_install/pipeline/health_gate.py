@@ -43,6 +43,7 @@ from safe_install.models import (
     Finding,
     HealthReport,
     InstallResult,
+    Origin,
     Outcome,
     Plan,
     Severity,
@@ -52,6 +53,7 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import concerns_torch, refuse_changed
 from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
+from safe_install.redaction import redact
 from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick
 
@@ -413,15 +415,48 @@ def make_result(
     )
 
 
-def summarize(steps: Sequence[Step], command: Sequence[str]) -> Dict[str, Any]:
-    """What the history keeps of a change."""
-    kept: List[Dict[str, Any]] = [
-        {
+@dataclass(frozen=True)
+class UnpackedFile:
+    """The wheel that was unpacked for a step."""
+
+    sha256: str
+    size: int  # bytes
+
+
+def summarize(
+    steps: Sequence[Step],
+    command: Sequence[str],
+    files: Optional[Mapping[NormalizedName, UnpackedFile]] = None,
+) -> Dict[str, Any]:
+    """What the history keeps of a change; of each file that came, where it came from."""
+    kept: List[Dict[str, Any]] = []
+    for step in steps:
+        row: Dict[str, Any] = {
             "action": step.action.value,
             "name": step.name,
             "version": step.version,
             "from_version": step.from_version,
         }
-        for step in steps
-    ]
+        if step.url is not None:
+            row.update(_origin_of(step, (files or {}).get(step.name)))
+        kept.append(row)
     return {"command": list(command), "steps": kept}
+
+
+def _origin_of(step: Step, unpacked: Optional[UnpackedFile]) -> Dict[str, Any]:
+    """Where the files of a step came from, as `export` reads it."""
+    sha256, size = step.sha256, None
+    # Of a source the wheel is not what another machine can have.
+    if unpacked is not None and step.origin in (Origin.WHEEL, Origin.BUILT):
+        sha256, size = unpacked.sha256, unpacked.size
+    is_direct = step.is_direct or step.records_address
+    is_remote = str(step.url).startswith(("https:", "http:"))
+    return {
+        "kind": step.origin.value,
+        "url": redact(str(step.url)),
+        "sha256": sha256,
+        "size": size,
+        "requested": step.requested,
+        "direct": is_direct,
+        "listed": is_remote and not is_direct and not step.is_hosted,
+    }

@@ -107,6 +107,17 @@ class PipInstaller:
             words.append("--upgrade")
         return self._dry_run([*words, *requirements], constraints, find_links)
 
+    def plan_exactly(self, lines: Sequence[str], folder: Path) -> Union[Planned, Failed]:
+        """What each of these lines of a requirements file brings by itself, whatever is installed,
+        and nothing that it requires. `folder`: a new one, for the file."""
+        file = make_folder(folder) / "requirements.txt"
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        words = [*self.offline_words, *self.request.fetch_options]
+        words += ["--no-deps", "--ignore-installed", "--requirement", str(file)]
+        if self.clones is not None:
+            words += ["--src", str(self.clones.work)]
+        return self._dry_run(words, (), ())
+
     def plan_request(
         self,
         *,

@@ -82,6 +82,7 @@ class Selected:
     # what stays, and whose requirements the plan may break
     may_be_broken: FrozenSet[NormalizedName]
     findings: Tuple[Finding, ...] = ()
+    permits_cuda_loss: bool = False  # by naming the file of a CPU build, or the removal of torch
 
 
 # Takes what was selected, but for what is still to be built; returns the environment as a build has

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,13 @@ from typing import Iterator, List, Optional, Tuple
 
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import Probe, find_interpreter, read_environment
-from safe_install.errors import ExternallyManaged, PipFailed, SafeInstallError, UsageError
+from safe_install.errors import (
+    ExternallyManaged,
+    PipFailed,
+    Refused,
+    SafeInstallError,
+    UsageError,
+)
 from safe_install.index.catalog import cuda_table, torch_table
 from safe_install.models import Action, Environment, InstalledDistribution, Interpreter, Plan
 from safe_install.ports import Timings, World
@@ -175,6 +183,33 @@ def _is_writable(directory: Path) -> bool:
     return os.access(directory, os.W_OK)
 
 
+def lock_and_recover(
+    environment: Environment, world: World, stack: contextlib.ExitStack
+) -> Environment:
+    """Hold the environment until the end of the stack; what an interrupted run left is put right
+    first."""
+    from safe_install.transaction import unfinished
+    from safe_install.transaction.lock import lock_environment
+
+    prefix = environment.interpreter.prefix
+    stack.enter_context(lock_environment(prefix))
+    recovered = unfinished.recover(prefix)
+    for item in recovered:
+        world.reporter.warn(f"an interrupted run was put right: {item.transaction} {item.what}")
+    return read_again(environment) if recovered else environment
+
+
+def make_work_folder(stack: contextlib.ExitStack) -> Path:
+    """A temporary folder until the end of the stack. Errors: Refused."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
+    except OSError as error:
+        raise Refused(
+            f"no folder for temporary files can be used: {error.strerror or error}",
+            hint="Name one with room: TMPDIR=/path/to/folder.",
+        ) from error
+
+
 def read_again(environment: Environment) -> Environment:
     """The same environment, probed after something changed it."""
     fresh = read_environment(environment.interpreter.executable, environment.driver)
@@ -226,10 +261,12 @@ def probe_named(world: World, python: Optional[str], *, user: bool = False) -> E
     return user_environment(environment) if user else environment
 
 
-def replaced_by(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+def leaving(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
     """The distributions whose files go; what the user site hides stays where it is."""
     found = [
-        environment.installed[step.name] for step in plan.steps if step.action is Action.REPLACE
+        environment.installed[step.name]
+        for step in plan.steps
+        if step.action in (Action.REPLACE, Action.REMOVE)
     ]
     return [distribution for distribution in found if is_own(distribution, environment)]
 

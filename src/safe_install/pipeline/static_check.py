@@ -25,6 +25,7 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import subject_of
 from safe_install.pipeline.delivery import Artifacts
 from safe_install.pipeline.session import Session
+from safe_install.resolve.plan import coming_steps
 from safe_install.resolve.torch_fit import check_torch
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.wheels.abi import LoadOutcome, torch_findings
@@ -205,7 +206,7 @@ def coming_subjects(
 ) -> Tuple[Subject, ...]:
     """The questions about the distributions of a plan that have to do with torch."""
     found = []
-    for step in plan.steps:
+    for step in coming_steps(plan):
         artifact = artifacts.get(step.name)
         if step.name in catalog.projects:
             found.append(subject_of(catalog.project(step.name)))

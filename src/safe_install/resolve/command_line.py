@@ -27,7 +27,9 @@ def _by_name(options: Iterable[OptionRow]) -> Mapping[str, OptionRow]:
 
 # `uninstall` takes all that `install` takes, and passes over what has no meaning for it.
 OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
+STAGE_OPTIONS = _by_name(BY_COMMAND["stage"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
+SYNC_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["sync"].options)}
 # What is understood of a line that is pip's: the options that every command of pip has. `-f` has a
 # value in some alone.
 PASSED_OPTIONS = {"--python": options_table.BY_NAME["--python"]}
@@ -75,11 +77,18 @@ def route(argv: Sequence[str]) -> Route:
         return Route(words[0], (*heard, *words[1:]), general)
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
-    if words and (words[0].lower() in RESERVED or nearest_command(words[0].lower(), ALL_COMMANDS)):
+    if words and _is_nearly_a_command(words[0].lower()):
         return Route("unknown", tuple(words))
     if before or _looks_like_requirement(words[0]):
         return Route("install", tuple(argv))
     return Route("pip", tuple(argv))
+
+
+def _is_nearly_a_command(word: str) -> bool:
+    """In lower case: reserved, one of ours, or one edit away from a command."""
+    if word in RESERVED or word in OUR_COMMANDS:
+        return True
+    return nearest_command(word, ALL_COMMANDS) is not None
 
 
 def _take_options(argv: Sequence[str]) -> Tuple[List[Tuple[str, ...]], List[str]]:
@@ -106,7 +115,7 @@ def unknown_command(words: Sequence[str]) -> UsageError:
         instead = RESERVED[word]
     else:
         message = f"unknown command: {word}"
-        command = nearest_command(word, ALL_COMMANDS) or ""
+        command = word if word in OUR_COMMANDS else nearest_command(word, ALL_COMMANDS) or ""
         asks_for_help = len(named) < len(words)
         meant_line = (
             f"safe-install {command} --help" if asks_for_help else f"safe-install {command}"
@@ -220,6 +229,10 @@ def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
         return split_words(argv)
     if command.name == "explain":
         return split_words(chosen.arguments, EXPLAIN_OPTIONS)
+    if command.name == "stage":
+        return split_words(chosen.arguments, STAGE_OPTIONS)
+    if command.name == "sync":
+        return split_words(chosen.arguments, SYNC_OPTIONS)
     if command.takes_pip_options:
         return split_words(chosen.arguments)
     return split_words((*chosen.general, *chosen.arguments), options_table.BY_NAME)

@@ -34,7 +34,7 @@ class OptionRow:
     has_variable: bool = False  # may SAFE_INSTALL_CHECK_TIMEOUT give it, too?
     default: Optional[int] = None  # of a number
     choices: Tuple[str, ...] = ()  # its values, or those that are written most
-    short: str = ""  # "-y", where pip has the same for the same
+    short: str = ""  # "-y", "-o": where pip has the same for the same
 
     @property
     def takes_value(self) -> bool:
@@ -90,6 +90,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "--keep-extensions",
         "Leave installed extensions as they are when torch moves; else those that need it go "
         "along.",
+        has_variable=True,
+    ),
+    OptionRow(
+        "--no-direct-url",
+        "Do not write down the address of a wheel that no package index has; then pip freeze does "
+        "not name it.",
         has_variable=True,
     ),
     OptionRow(
@@ -158,6 +164,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "HOST",
         has_variable=True,
     ),
+    OptionRow(
+        "--ttl",
+        "How long the change stays staged: 24h (the default), 7d; 0 for no limit.",
+        Kind.TEXT,
+        "TIME",
+    ),
     OptionRow("--torch", "torch of a machine elsewhere: 1.8.1+cu111.", Kind.TEXT, "VERSION"),
     OptionRow("--python-version", "Its Python: 3.8.", Kind.TEXT, "X.Y"),
     OptionRow("--platform", "Its platform: linux_x86_64, manylinux_2_28_x86_64.", Kind.TEXT, "TAG"),
@@ -170,6 +182,8 @@ OPTIONS: Tuple[OptionRow, ...] = (
     ),
     OptionRow("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
     OptionRow("--check", "Ask the hosts whether they answer and still list what is known."),
+    OptionRow("--keep-extra", "Leave what the file does not name; else it is removed."),
+    OptionRow("--allow-empty", "Take a file that names nothing: all that is installed goes."),
     OptionRow(
         "--update",
         "Take the newer index file at this URL or path, which ends in #sha256=HEX.",
@@ -183,6 +197,28 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow("--yes", "Do not ask before --fix.", short="-y"),
     OptionRow(
         "--report", "A block for an issue: collect_env's fields, the extensions, what was found."
+    ),
+    OptionRow(
+        "--format",
+        "pylock (the default), requirements, environment.yml, uv, dockerfile or markdown; else the "
+        "name of the file says it.",
+        Kind.TEXT,
+        "FORMAT",
+        choices=("pylock", "requirements", "environment.yml", "uv", "dockerfile", "markdown"),
+    ),
+    OptionRow("--output", "Write to this file, and not to stdout.", Kind.TEXT, "FILE", short="-o"),
+    OptionRow(
+        "--at",
+        "The environment as it was after a past change, as `history` names it.",
+        Kind.TEXT,
+        "ID",
+    ),
+    OptionRow(
+        "--wheels",
+        "Put the files that only this machine has into this folder, and name them relative to the "
+        "file.",
+        Kind.TEXT,
+        "DIR",
     ),
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
@@ -202,25 +238,26 @@ def _options(text: str) -> Tuple[OptionRow, ...]:
     return tuple(BY_NAME[name] for name in text.split())
 
 
+OF_INSTALL = (
+    "--python --dry-run --json --allow-torch-change --keep-extensions --require-cuda --no-rollback"
+    " --no-build --no-toolkit --build-timeout --check-timeout --offline --strict-records"
+    " --target-gpu --target-driver --accelerator --third-party --no-direct-url"
+)
+# Of `sync`; that of `wheels` asks hosts.
+CHECK_OF_SYNC = OptionRow("--check", "Change nothing: exit 1 where something differs from FILE.")
 INSTALL_HELP = """Install, guarded: the build that fits the installed torch, checked before and after, undone if it
 broke CUDA.
 
 Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
 `safe-install install torch-scatter`."""
-GROUPS = ("Change", "Look", "Environment")  # in the order of the overview
+GROUPS = ("Change", "Look", "Environment", "Many machines")  # in the order of the overview
 COMMANDS: Tuple[CommandRow, ...] = (
     CommandRow(
         "install",
         "Change",
         "REQ... and what pip install takes; the word may be left out",
         INSTALL_HELP,
-        _options(
-            "--python --dry-run --json --allow-torch-change --keep-extensions --require-cuda "
-            "--no-rollback --no-build"
-            " --no-toolkit --build-timeout --check-timeout --offline --strict-records --target-gpu "
-            "--target-driver"
-            " --accelerator --third-party"
-        ),
+        _options(OF_INSTALL),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",
         takes_pip_options=True,
@@ -233,6 +270,25 @@ COMMANDS: Tuple[CommandRow, ...] = (
         _options("--python --json --allow-torch-change --no-rollback --check-timeout"),
         argument="[PIP ARGUMENTS]...",
         argument_field="names",
+        takes_pip_options=True,
+    ),
+    CommandRow(
+        "sync",
+        "Change",
+        "make the environment exactly what a file says",
+        "Make the environment exactly what a file says, in one guarded change: adds, replaces, removes. "
+        "Nothing is resolved. FILE is a pylock.toml, requirements with exact pins, or an "
+        "environment.yml (its pip part). Takes pip's options for indexes and builds.",
+        (
+            CHECK_OF_SYNC,
+            *_options(
+                "--keep-extra --allow-empty --dry-run --python --json --allow-torch-change "
+                "--require-cuda --no-rollback --no-build --build-timeout --check-timeout --offline "
+                "--strict-records --target-gpu --target-driver"
+            ),
+        ),
+        argument="FILE",
+        argument_field="file",
         takes_pip_options=True,
     ),
     CommandRow(
@@ -310,11 +366,82 @@ COMMANDS: Tuple[CommandRow, ...] = (
         _options("--python --require-cuda --check-timeout --json"),
     ),
     CommandRow(
+        "diff",
+        "Look",
+        "what differs between two environments, files or points in time",
+        "What differs between two environments, and what matters first. A and B are a file (pylock.toml, "
+        "requirements, environment.yml), an environment (its folder or its Python), or the ID of a "
+        "change, as `history` shows it: what it left. Without B: the environment as it is now. "
+        "Exit status 0: the same, 1: they differ, 2: trouble.",
+        _options("--python --user --json"),
+        argument="A [B]...",
+        argument_field="sides",
+        argument_required=True,
+    ),
+    CommandRow(
+        "export",
+        "Environment",
+        "the environment written down, to be made again elsewhere",
+        "The whole environment with the exact source of everything in it: a lock file, requirements, "
+        "a Dockerfile ...",
+        _options("--format --output --wheels --at --python --offline --json"),
+    ),
+    CommandRow(
         "history",
         "Environment",
         "past changes, and the space that their undo takes",
         "Past changes of this environment, and the space that their undo takes.",
         _options("--python --prune --keep --user --json"),
+    ),
+    CommandRow(
+        "stage",
+        "Many machines",
+        "all of an install but the change itself; prints its ID",
+        "All of an install but the change itself: fetched or built, unpacked, checked, and kept "
+        "beside the environment.\n\nTakes every argument of install.",
+        _options(f"{OF_INSTALL} --ttl"),
+        argument="[PIP ARGUMENTS]...",
+        argument_field="requirements",
+        takes_pip_options=True,
+    ),
+    CommandRow(
+        "commit",
+        "Many machines",
+        "put what is staged in place, verified as an install is",
+        "Put what is staged in place: verified, and rolled back where it broke something.",
+        _options("--python --check-timeout --user --json"),
+        argument="ID",
+        argument_field="identifier",
+        argument_help="As `stage` said it.",
+        argument_required=True,
+    ),
+    CommandRow(
+        "abandon",
+        "Many machines",
+        "let what is staged go",
+        "Let what is staged go; nothing was changed.",
+        _options("--python --user --json"),
+        argument="ID",
+        argument_field="identifier",
+        argument_help="As `stage` said it.",
+        argument_required=True,
+    ),
+    CommandRow(
+        "status",
+        "Many machines",
+        "what is staged, and what became of each change",
+        "What is staged, and what became of each change. Changes nothing.",
+        _options("--python --user --json"),
+        argument="[ID]",
+        argument_field="identifier",
+        argument_help="As `stage` said it, or `history`.",
+    ),
+    CommandRow(
+        "inventory",
+        "Many machines",
+        "what this machine and this environment are, for comparison",
+        "What this machine and this environment are, to be compared with others. Changes nothing.",
+        _options("--python --json"),
     ),
 )
 BY_COMMAND: Mapping[str, CommandRow] = {command.name: command for command in COMMANDS}

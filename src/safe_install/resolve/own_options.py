@@ -13,6 +13,8 @@ from safe_install.resolve.options_table import OptionRow, variable_of
 from safe_install.resolve.pip_settings import is_true
 from safe_install.tags import parse_accelerator
 
+DEFAULT_TTL = 24 * 3600.0
+
 
 @dataclass(frozen=True)
 class OwnOptions:
@@ -22,6 +24,8 @@ class OwnOptions:
     dry_run: bool = False
     json: bool = False
     allow_torch_change: bool = False
+    # direct_url.json names addresses only where pip names them, too
+    no_direct_url: bool = False
     keep_extensions: bool = False  # installed extensions do not go along when torch moves
     require_cuda: bool = False
     no_rollback: bool = False
@@ -39,6 +43,7 @@ class OwnOptions:
     strict_records: bool = False
     accelerator: Optional[str] = None  # of the torch that comes: "cu126"; None: the driver decides
     accelerator_origin: str = ""  # which option or variable says it
+    ttl: Optional[float] = DEFAULT_TTL  # seconds that a change stays staged; None: no limit
 
 
 class _Given:
@@ -105,6 +110,7 @@ def own_options(
         dry_run=given.flag("--dry-run") or any(word.key == "dry-run" for word in words),
         json=given.flag("--json"),
         allow_torch_change=given.flag("--allow-torch-change"),
+        no_direct_url=given.flag("--no-direct-url"),
         keep_extensions=given.flag("--keep-extensions"),
         require_cuda=given.flag("--require-cuda"),
         no_rollback=given.flag("--no-rollback"),
@@ -120,6 +126,7 @@ def own_options(
         strict_records=given.flag("--strict-records"),
         accelerator=accelerator,
         accelerator_origin=accelerator_origin,
+        ttl=parse_ttl(given.value("--ttl")),
     )
 
 
@@ -175,7 +182,7 @@ def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optio
     )
 
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 def parse_build_timeout(text: Optional[str]) -> BuildTimeout:
@@ -204,6 +211,18 @@ def parse_check_timeout(text: Optional[str]) -> Optional[float]:
     return seconds or None
 
 
+def parse_ttl(text: Optional[str]) -> Optional[float]:
+    """Seconds of `12h`, `7d`; None for `0`, which is no limit. Errors: UsageError."""
+    if text is None:
+        return DEFAULT_TTL
+    seconds = _read_duration(text)
+    if seconds is None:
+        raise UsageError(
+            f"--ttl {text}: not a duration", hint="Write seconds, or 90m, 12h, 7d (0: no limit)."
+        )
+    return seconds or None
+
+
 def _parse_duration(part: str, text: str) -> Optional[float]:
     """Seconds, None for 0. Errors: UsageError."""
     seconds = _read_duration(part)
@@ -213,8 +232,8 @@ def _parse_duration(part: str, text: str) -> Optional[float]:
 
 
 def _read_duration(text: str) -> Optional[float]:
-    """Seconds of `90`, `90s`, `5m`, `2h`; None where it is no duration."""
-    match = re.fullmatch(r"([0-9]{1,9})([smh]?)", text.strip())
+    """Seconds of `90`, `90s`, `5m`, `2h`, `7d`; None where it is no duration."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
     if match is None:
         return None
     return int(match.group(1)) * float(_SECONDS[match.group(2)])

@@ -8,7 +8,19 @@ The report's form is pip's "installation report" version 1
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Container, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Container,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -252,6 +264,16 @@ def steps_of_torch(steps: Sequence[Step]) -> Tuple[Step, ...]:
         names = [requirement_name(text) for text in step.requires]
         waiting += [name for name in names if name is not None]
     return tuple(found)
+
+
+def coming_steps(plan: Plan) -> Tuple[Step, ...]:
+    """The steps that bring files."""
+    return tuple(step for step in plan.steps if step.action is not Action.REMOVE)
+
+
+def removed_names(plan: Plan) -> FrozenSet[NormalizedName]:
+    """What goes, and does not come in another version."""
+    return frozenset(step.name for step in plan.steps if step.action is Action.REMOVE)
 
 
 def kept_names(plan: Plan, environment: Environment) -> Set[NormalizedName]:

@@ -142,7 +142,7 @@ def describe_conflict(conflict: Conflict, machine: str) -> str:
     limit = ", as far as is known here" if conflict.is_open else ""
     if len(conflict.wishes) == 1:
         return f"{_describe_one(conflict.wishes[0], machine)}{limit}"
-    names = f"{', '.join(conflict.wishes[:-1])} and {conflict.wishes[-1]}"
+    names = _listed(conflict.wishes)
     both = "both" if len(conflict.wishes) == 2 else "all of them"
     return f"{names} exclude each other: no torch for {machine} meets {both}{limit}"
 
@@ -162,8 +162,15 @@ def describe_ways(conflict: Conflict, extensions: Iterable[Requirement]) -> str:
     for way in conflict.ways[:MAX_WAYS]:
         left = [text for text in texts if text not in way.without]
         has = f"has {join_all(left)}" if left else "may come"
-        sentences.append(f"Without {' and '.join(way.without)}: torch {way.torch} {has}.")
+        sentences.append(f"Without {_listed(way.without)}: torch {way.torch} {has}.")
     return " ".join(sentences)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def make_record(conflict: Conflict) -> Mapping[str, Any]:

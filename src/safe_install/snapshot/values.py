@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple, Union
 
-from safe_install.models import NormalizedName
+from packaging.utils import NormalizedName
 
 
 @dataclass(frozen=True)
 class IndexSource:
     """A file of a package index: there, its project and version name it, too."""
 
-    index: str  # "https://pypi.org/simple"
+    index: str  # "https://pypi.org/simple"; "" where it is not known which one
     url: str
     filename: str
     sha256: str
@@ -70,7 +70,7 @@ class RepositorySource:
 class UnknownSource:
     """Nobody wrote down where the files came from, and no index has them."""
 
-    reason: str
+    reason: str  # "its RECORD is missing"
 
 
 Source = Union[IndexSource, UrlSource, FileSource, DirectorySource, RepositorySource, UnknownSource]
@@ -81,7 +81,8 @@ class RecordedDistribution:
     """One distribution, with its exact source."""
 
     name: NormalizedName
-    version: str  # as its metadata writes it, with the local version
+    # as its metadata writes it, with the local version; "" where a document does not say it
+    version: str
     source: Source
     written_name: str = ""  # as its metadata writes it; "" where a document has the normalized one
     is_requested: bool = False
@@ -101,14 +102,19 @@ class TorchFacts:
 class Snapshot:
     """A whole environment. `distributions` is sorted by name."""
 
+    # of the three: empty where a document of another program does not say it
     python: str  # "3.11.7"
     platform: str  # "linux_x86_64"
     libc: Tuple[str, str]  # ("glibc", "2.36")
     distributions: Tuple[RecordedDistribution, ...]
     torch: Optional[TorchFacts] = None
+    # The machine, which no lock file holds: it is written into reports only.
     driver: str = ""  # "535.104.05"; "" where none is here
     gpus: Tuple[str, ...] = ()  # "NVIDIA A100 (8.0)"
     markers: Mapping[str, str] = field(default_factory=dict)  # PEP 508's environment markers
+    # what a document says of where it fits (PEP 751); of an environment here, what its export says
+    requires_python: str = ""  # "==3.11.*"
+    environments: Tuple[str, ...] = ()  # markers, of which one has to be true
 
     def find(self, name: str) -> Optional[RecordedDistribution]:
         """One distribution by its normalized name."""

@@ -18,6 +18,7 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, 
 from safe_install.system.pipes import Answer as Answer
 from safe_install.system.pipes import Conversation, Drain, Feed, Kept
 from safe_install.system.pipes import LineReader as LineReader
+from safe_install.system.session_work import WorkWatch
 
 # A child runs in a session of its own, so that a time limit ends its children too, and with the
 # signals
@@ -104,6 +105,7 @@ class Running:
         self._threads = [
             Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
         ]
+        self._worked = self.started  # when it was last seen to compute, without a line
         self._feed: Optional[Feed] = None
         if input_text is not None and self._process.stdin is not None:
             self._feed = Feed(self._process.stdin, input_text)
@@ -124,21 +126,25 @@ class Running:
         timeout: Optional[float] = None,
         *,
         silence: Optional[float] = None,
+        may_compute: bool = False,
         on_tick: Optional[Tick] = None,
         end_children: bool = False,
         on_end: Optional[Tick] = None,
     ) -> Completed:
         """Wait for its end; past `timeout` seconds from the start it and its children are killed.
 
-        They are also killed after `silence` seconds without output. `on_tick` is called
-        every TICK seconds, and ends the child by raising.
+        They are also killed after `silence` seconds without output; `may_compute`: and without
+        work. `on_tick` is called every TICK seconds, and ends the child by raising.
         `end_children`: after a failure, kill the children that it left behind. `on_end` is called
         when the child has ended, before its pipes are read to their end: what it left behind may
         hold them open.
         """
         timed_out = False
+        watch = WorkWatch(self._process.pid)
         try:
             while not self._ends_within(self._pause(timeout, silence, on_tick)):
+                if may_compute and silence and watch.has_worked(self._silent_for(), silence):
+                    self._worked = time.monotonic()
                 timed_out = self._left(timeout, silence) == 0.0
                 if timed_out:
                     break
@@ -201,8 +207,9 @@ class Running:
         return max(0.0, min(left)) if left else None
 
     def _silent_for(self) -> float:
-        """Seconds since the last line."""
-        return time.monotonic() - max([self.started, *(thread.last for thread in self._threads)])
+        """Seconds since the last line, or since it was seen to compute."""
+        lines = [thread.last for thread in self._threads]
+        return time.monotonic() - max([self.started, self._worked, *lines])
 
     def _close_pipes(self) -> None:
         for thread in self._threads:
@@ -274,6 +281,7 @@ def run(
     input_text: Optional[str] = None,
     timeout: Optional[float] = None,
     silence: Optional[float] = None,
+    may_compute: bool = False,
     on_stdout: Optional[LineReader] = None,
     on_stderr: Optional[LineReader] = None,
     on_tick: Optional[Tick] = None,
@@ -295,7 +303,13 @@ def run(
         merge_stderr=merge_stderr,
         answer=answer,
     )
-    return running.wait(timeout, silence=silence, on_tick=on_tick, end_children=end_children)
+    return running.wait(
+        timeout,
+        silence=silence,
+        may_compute=may_compute,
+        on_tick=on_tick,
+        end_children=end_children,
+    )
 
 
 def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterator, Mapping, Optional, Set
+from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Set, Tuple
 
 from safe_install.transaction.moves import Staged
 from safe_install.transaction.ownership import Ownership
@@ -78,6 +79,25 @@ def read_targets(root: Path) -> Iterator[str]:
         place = os.path.join("/", os.path.relpath(folder, root))
         for name in names:
             yield os.path.normpath(os.path.join(place, name))
+
+
+def hash_stage(root: Path) -> Optional[str]:
+    """What tells whether a stage is still what it was: path, mode, size and time of every file;
+    None where something lies there that no wheel brings (a link, a device)."""
+    digest = hashlib.sha256()
+    rows: List[Tuple[str, int, int, int]] = []
+    for folder, names, files in os.walk(root):
+        for name in (*names, *files):
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                relative = os.path.relpath(path, root)
+                rows.append((relative, status.st_mode, status.st_size, status.st_mtime_ns))
+            elif not stat.S_ISDIR(status.st_mode):
+                return None
+    for row in sorted(rows):
+        digest.update(repr(row).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def list_files(folder: Path) -> Set[str]:

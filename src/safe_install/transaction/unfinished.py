@@ -25,7 +25,8 @@ class Recovered:
 
 
 def recover(prefix: Path) -> Tuple[Recovered, ...]:
-    """Undo or clean what a killed run left. The caller holds the lock.
+    """Undo or clean what a killed run left, and let staged changes go whose time is over. The
+    caller holds the lock.
 
     Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths
     since.
@@ -37,11 +38,22 @@ def recover(prefix: Path) -> Tuple[Recovered, ...]:
     signals.hold()
     try:
         with explaining_failed_undo(prefix):
-            return tuple(Recovered(*row) for row in transactions.recover(str(prefix)))
+            recovered = tuple(Recovered(*row) for row in transactions.recover(str(prefix)))
+        _settle_staged(prefix)
+        return recovered
     finally:
         signals.release()
         if signals.pending is not None:
             os.kill(os.getpid(), signals.pending)
+
+
+def _settle_staged(prefix: Path) -> None:
+    state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
+    if any(name.startswith("staged-") for name in os.listdir(state)):
+        # It begins transactions, which know this module.
+        from safe_install.transaction import staged
+
+        staged.settle(prefix)
 
 
 @contextlib.contextmanager

@@ -259,6 +259,7 @@ class _Build:
                 cwd=source,
                 timeout=timeout.whole,
                 silence=timeout.silent,
+                may_compute=True,  # one file of kernels may compile for an hour
                 on_stdout=on_line,
                 on_tick=progress.show,
                 merge_stderr=True,
@@ -359,7 +360,7 @@ def _find_bound_objects(artifact: Artifact, folders: Sequence[Path]) -> List[str
 
 def _describe_limit(ended: process.Completed, timeout: BuildTimeout) -> str:
     if ended.fell_silent:
-        return f"no output for {timeout.silent:.0f} s: it was ended"
+        return f"no output for {timeout.silent:.0f} s, and no work: it was ended"
     return f"not finished after {timeout.whole:.0f} s: it was ended"
 
 

@@ -200,12 +200,14 @@ OWN = make_distribution("own", "1")
 OF_THE_SYSTEM = make_distribution("system", "1", location=Path("/usr/lib/python3/dist-packages"))
 
 
-def test_only_what_lies_in_the_environment_is_replaced():
+def test_only_what_lies_in_the_environment_goes():
     here = make_environment(OWN, OF_THE_SYSTEM)
     steps = [Step(Action.REPLACE, one.name, "2", from_version="1") for one in (OWN, OF_THE_SYSTEM)]
     added = [Step(Action.ADD, one.name, "2") for one in (OWN, OF_THE_SYSTEM)]
     new = Step(Action.ADD, "new", "1")
-    assert session.replaced_by(Plan((*steps, new)), here) == [OWN]
+    removed = [Step(Action.REMOVE, one.name, None, "1") for one in (OWN, OF_THE_SYSTEM)]
+    assert session.leaving(Plan((*steps, new)), here) == [OWN]
+    assert session.leaving(Plan((*removed, new)), here) == [OWN]
     assert session.staying_beside(Plan((*steps, new)), here) == []
     assert session.staying_beside(Plan((*added, new)), here) == [OWN]
 

@@ -36,9 +36,16 @@ VALUES = {
     "--torch-dir": ("/torch", "/torch"),
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),
+    "--ttl": ("2d", 172800.0),
+    "--format": ("uv", "uv"),
+    "--output": ("lock.toml", "lock.toml"),
+    "--wheels": ("wheels", "wheels"),
+    "--at": ("20260101T000000Z-1a2b", "20260101T000000Z-1a2b"),
 }
 OF_PIPS_COMMANDS = [
-    (name, option) for name in ("install", "uninstall") for option in BY_COMMAND[name].options
+    (name, option)
+    for name in ("install", "uninstall", "stage")
+    for option in BY_COMMAND[name].options
 ]
 OF_OTHERS = [
     (command.name, option)
@@ -62,6 +69,9 @@ class Names:
         return []
 
     def transactions(self, python):
+        return []
+
+    def staged(self, python):
         return []
 
 

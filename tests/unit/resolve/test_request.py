@@ -58,7 +58,11 @@ def texts(entries):
 
 
 @pytest.mark.parametrize(
-    "command", ["undo", "history", "verify", "recover", "check-wheel", "wheels"]
+    "command",
+    [
+        *["undo", "history", "verify", "recover", "check-wheel", "wheels"],
+        *["commit", "abandon", "status", "inventory"],
+    ],
 )
 def test_options_of_every_command_of_pip_stand_before_ours(command):
     """As with `-q install`. What is no option of every command stays, and is an error where the
@@ -120,9 +124,13 @@ def test_options_of_every_command_of_pip_stand_before_ours(command):
         (["unistall", "torch"], "unknown", None),
         (["instal", "torch"], "unknown", None),
         (["verfiy"], "unknown", None),
-        (["--json", "export"], "unknown", ["export"]),
+        (["--json", "fleet"], "unknown", ["fleet"]),
+        (["--json", "export"], "export", ["--json"]),
         (["--json", "doctor"], "doctor", ["--json"]),
-        (["sync", "requirements.txt"], "unknown", None),
+        (["fleet", "requirements.txt"], "unknown", None),
+        (["sync", "requirements.txt"], "sync", ["requirements.txt"]),
+        (["-i", "https://h", "sync", "r.txt"], "sync", ["-i", "https://h", "r.txt"]),
+        (["diff", "a", "b"], "diff", ["a", "b"]),
         (["install", "unistall"], "install", ["unistall"]),
     ],
 )
@@ -153,6 +161,7 @@ def test_route(argv, command, arguments):
         *("docter", "statsu", "exprot", "comit", "updat", "plam", "fleets", "versoin"),
         *sorted(RESERVED),
         "Status",
+        "Verify",
     ],
 )
 def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):

@@ -179,6 +179,7 @@ def test_the_sentence(conflict, sentence):
         ((WayOut(("b",), "2.13.0+cu130"),), "Without b: torch 2.13.0+cu130 has a."),
         ((WayOut(("torch==1.0",), "2.13.0"),), "Without torch==1.0: torch 2.13.0 has all of a, b."),
         ((WayOut(("a", "b"), "2.13.0"),), "Without a and b: torch 2.13.0 may come."),
+        ((WayOut(("a", "b", "c"), "2.13.0"),), "Without a, b and c: torch 2.13.0 may come."),
         (
             tuple(WayOut((name,), name) for name in "pqrs"),
             "Without p: torch p has all of a, b. Without q: torch q has all of a, b. "

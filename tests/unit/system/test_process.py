@@ -93,6 +93,30 @@ def test_output_puts_the_limit_off():
     assert (answer.returncode, answer.fell_silent) == (0, False)
 
 
+COMPUTE = "import time\nend = time.monotonic() + 4\nwhile time.monotonic() < end: pass\n"
+
+
+def test_a_child_that_computes_is_not_silent():
+    answer = run(COMPUTE, silence=1.5, may_compute=True)
+    assert (answer.returncode, answer.fell_silent) == (0, False)
+
+
+def test_a_child_whose_own_child_computes_is_not_silent():
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {COMPUTE!r}])"
+    answer = run(code, silence=1.5, may_compute=True)
+    assert (answer.returncode, answer.fell_silent) == (0, False)
+
+
+def test_a_child_that_waits_is_silent_though_it_may_compute():
+    answer = run("import time; time.sleep(60)", timeout=60, silence=1.5, may_compute=True)
+    assert (answer.timed_out, answer.fell_silent) == (True, True)
+
+
+def test_computing_is_no_sign_of_life_where_it_is_not_said_to_be():
+    answer = run(COMPUTE, timeout=60, silence=1.5)
+    assert (answer.timed_out, answer.fell_silent) == (True, True)
+
+
 def test_ticks_come_while_nothing_is_said():
     ticks = []
     run("import time; time.sleep(0.6)", on_tick=lambda: ticks.append(1))

@@ -307,3 +307,53 @@ def test_uv_is_waited_for_and_then_named(tmp_path: Path, monkeypatch: pytest.Mon
             raise AssertionError("entered")
     with lock_environment(tmp_path):
         pass
+
+
+# --- flock that other hosts do not see ------------------------------------------------------------
+
+MOUNT = "36 35 {number} / /env {options} shared:1 - {kind} server:/env {more}"
+NUMBER = "0:54"
+MOUNTS = [
+    ("rw,relatime", "nfs4", "rw,vers=4.2,local_lock=none,addr=10.0.0.1", False),
+    ("rw,relatime", "nfs", "rw,vers=3,nolock,local_lock=all,addr=10.0.0.1", True),
+    ("rw,relatime", "nfs4", "rw,vers=4.2,local_lock=flock", True),
+    ("rw,relatime", "nfs4", "rw,vers=4.2,local_lock=posix", False),
+    ("rw,flock", "lustre", "rw,flock", False),
+    ("rw,localflock", "lustre", "rw", True),
+    ("rw", "cifs", "rw,vers=3.0,nobrl", True),
+    ("rw,relatime", "ext4", "rw", False),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "more", "is_local"), MOUNTS)
+def test_which_mounts_keep_flock_to_this_host(
+    options: str, kind: str, more: str, is_local: bool
+) -> None:
+    line = MOUNT.format(number=NUMBER, options=options, kind=kind, more=more)
+    others = MOUNT.format(number="0:55", options="rw,localflock", kind="lustre", more="rw")
+    device = os.makedev(0, 54)
+    assert lock_file.is_flock_local(device, f"{others}\n{line}\n") is is_local
+    assert not lock_file.is_flock_local(device, others)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x", "1 2 0:54", " - ", "1 2 0:54 / /x rw - "])
+def test_mounts_that_say_nothing(text: str) -> None:
+    assert not lock_file.is_flock_local(os.makedev(0, 54), text)
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_two_hosts_whose_flock_is_their_own(
+    path: str, is_local: bool, monkeypatch: pytest.MonkeyPatch, children: List[int]
+) -> None:
+    """Each gets flock; with the file beside it one of them is told."""
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: None)
+    monkeypatch.setattr(lock_file, "is_flock_local", lambda *arguments: is_local)
+    children.append(hold(path))
+    other = Lock(path)
+    assert other.take() is not is_local
+    assert (f"process {children[0]} on" in other.describe_holder()) is is_local
+    other.release()
+    end(children[0])
+    assert other.take()
+    other.release()
+    assert os.listdir(os.path.dirname(path)) == ["lock"]

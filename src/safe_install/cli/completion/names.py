@@ -51,6 +51,18 @@ class NamesOnDisk:
             if what == "committed" and PLAIN.match(name)
         ]
 
+    def staged(self, python: Optional[str]) -> List[str]:
+        """What is staged, newest first."""
+        state = os.path.join(self._find_prefix(python), ".safe-install")
+        names = sorted(_list(state), reverse=True)
+        return [
+            name[len("staged-") :]
+            for name in names
+            if name.startswith("staged-")
+            and PLAIN.match(name)
+            and os.path.isdir(os.path.join(state, name, "stage"))
+        ]
+
     def _updated_documents(self) -> List[str]:
         """`wheels --update` keeps them in the person's data folder (`index.catalog`)."""
         data = self._environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser(

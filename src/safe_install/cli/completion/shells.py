@@ -9,7 +9,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
 
@@ -167,3 +167,20 @@ def _append_line(path: Path, line: str) -> None:
     separator = b"" if not content or content.endswith(b"\n") else b"\n"
     with path.open("ab") as file:
         file.write(separator + written + b"\n")
+
+
+def offer_script(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts
+    it in place."""
+    option, _, value = argv[0].partition("=")
+    named = value or (argv[1] if len(argv) > 1 else None)
+    shell = choose_shell(named, parent_name(), environ)
+    name, program = find_program(sys.argv[0], environ)
+    script = render_script(shell, name, program)
+    if option == "--show-completion":
+        sys.stdout.write(script)
+        return 0
+    place = find_place(shell, name, environ)
+    for line in install_script(script, place, name):
+        sys.stdout.write(f"{line}\n")
+    return 0

@@ -27,7 +27,9 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "--show-completion": ("bash", "fish", "zsh"),
     "--upgrade-strategy": ("eager", "only-if-needed"),
 }
-TAKES_PROJECTS = frozenset(["install", "explain", "wheels", "download", "wheel", "lock"])
+TAKES_PROJECTS = frozenset(["install", "stage", "explain", "wheels", "download", "wheel", "lock"])
+TAKES_STAGED = frozenset(["commit", "abandon", "status"])
+TAKES_PIP_OPTIONS = frozenset(["install", "stage", "uninstall"])
 TAKES_DISTRIBUTIONS = frozenset(["uninstall", "show"])
 
 
@@ -43,6 +45,9 @@ class Names(Protocol):
 
     def transactions(self, python: Optional[str]) -> Sequence[str]:
         """The IDs that undo takes, newest first."""
+
+    def staged(self, python: Optional[str]) -> Sequence[str]:
+        """The IDs that commit takes, newest first."""
 
 
 def complete(words: Sequence[str], current: str, names: Names) -> List[str]:
@@ -85,10 +90,10 @@ def options_of(command: Optional[str]) -> List[str]:
         return [*FIRST_OPTIONS, *options_of("install")]
     ours = BY_COMMAND.get(command)
     own = [option.name for option in ours.options] if ours is not None else []
-    if ours is not None and command not in ("install", "uninstall"):
+    if ours is not None and command not in TAKES_PIP_OPTIONS:
         return [*own, "--help"]
     general = [f"--{option.key}" for option in OPTIONS if option.group == "general"]
-    if command == "install":
+    if command in ("install", "stage"):
         pips = [f"--{option.key}" for option in OPTIONS if option.group != "help"]
     else:
         pips = COMMAND_OPTIONS.get(command, "").split() + general
@@ -112,6 +117,8 @@ def _arguments_of(command: Optional[str], words: Sequence[str], names: Names) ->
         return names.distributions(_python_of(words))
     if command == "undo":
         return names.transactions(_python_of(words))
+    if command in TAKES_STAGED:
+        return names.staged(_python_of(words))
     if command in SUBCOMMANDS and words[-1] == command:
         return SUBCOMMANDS[command]
     return ()

@@ -12,15 +12,24 @@ from safe_install.transaction.recovery.rows import JournalInvalid
 # What flock answers on a file system without locks: NFS without lockd, Lustre without -o flock,
 # some of FUSE.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+# By these options of a mount flock succeeds, and other hosts do not see it: NFS, Lustre, CIFS, GFS2.
+_LOCAL_LOCKS = {
+    "nolock",
+    "local_lock=all",
+    "local_lock=flock",
+    "localflock",
+    "localflocks",
+    "nobrl",
+}
 
 
 class Lock:
     """One changing command at a time: flock, which the kernel lets go of when its holder dies.
 
-    Where the file system has none, a file made with O_EXCL names its holder (host, process, when
-    that started). One whose holder is gone is not removed, which two could do at once and then both
-    go on: it is succeeded, by a file named after its token, which again only one can make. The last
-    of the chain is the lock.
+    Where the file system has none, or keeps it to this host, a file made with O_EXCL names its
+    holder (host, process, when that started). One whose holder is gone is not removed, which two
+    could do at once and then both go on: it is succeeded, by a file named after its token, which
+    again only one can make. The last of the chain is the lock.
     """
 
     def __init__(self, path: str) -> None:
@@ -53,15 +62,24 @@ class Lock:
             os.close(descriptor)
             self.holder = holder
             return False
+        if is_flock_local(os.fstat(descriptor).st_dev, _read_text("/proc/self/mountinfo")):
+            try:
+                taken = self._take_file()
+            except OSError:
+                os.close(descriptor)
+                raise
+            if not taken:
+                os.close(descriptor)
+                return False
         self._descriptor = descriptor
         return True
 
     def release(self) -> None:
         """Give it back; without effect when it is not ours."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
         for name in self._chain:  # the first one first: from then on the others mean nothing
             unlink_if_there(name)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
         self._descriptor, self._chain = None, []
 
     def describe_holder(self) -> str:
@@ -118,6 +136,20 @@ class Lock:
         return chain, holder
 
 
+def is_flock_local(device: int, mounts: str) -> bool:
+    """Does the file system with this number keep flock to this host? `mounts`: the text of
+    /proc/self/mountinfo."""
+    number = "%d:%d" % (os.major(device), os.minor(device))
+    for line in mounts.splitlines():
+        # 36 35 98:0 /root /mount options [more] - type source options
+        words = line.split()
+        if words[2:3] == [number]:
+            options = ",".join([*words[5:6], *words[-1:]]).split(",")
+            if _LOCAL_LOCKS.intersection(options):
+                return True
+    return False
+
+
 def describe_process() -> Dict[str, Any]:
     """This process, so that any host can find out whether it still runs, or that it cannot find
     out."""
@@ -156,6 +188,14 @@ def read_start(pid: int) -> Optional[str]:
         pass
     status = _read_line("/proc/%d/stat" % pid)
     return status.rpartition(")")[2].split()[19] if status else ""
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
 
 
 def _read_line(path: str) -> str:

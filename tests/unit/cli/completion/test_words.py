@@ -23,6 +23,9 @@ class Names:
     def transactions(self, python):
         return ["20261123T101112Z-3f2a"]
 
+    def staged(self, python):
+        return ["20261124T101112Z-3f2a"]
+
 
 @pytest.mark.parametrize(
     ("line", "expected"),
@@ -39,6 +42,11 @@ class Names:
         ("show --python there ", ["of-there"]),
         ("--python=there show ", ["of-there"]),
         ("undo ", ["20261123T101112Z-3f2a"]),
+        ("commit ", ["20261124T101112Z-3f2a"]),
+        ("abandon 2026112", ["20261124T101112Z-3f2a"]),
+        ("status --python x ", ["20261124T101112Z-3f2a"]),
+        ("stage torch-", ["torch-scatter"]),
+        ("stage --find", ["--find-links"]),
         ("check-wheel ", []),  # files: the shell's own
         ("install -r ", []),
         ("install --find-links ", []),

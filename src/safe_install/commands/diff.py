@@ -1,0 +1,164 @@
+"""`safe-install diff A [B]`: what differs between two environments, files or points in time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from safe_install.environment.driver import read_driver
+from safe_install.environment.interpreter import find_interpreter, read_environment
+from safe_install.errors import Interrupted, SafeInstallError, UsageError
+from safe_install.index.catalog import known_projects
+from safe_install.models import Environment, InstallResult, Outcome
+from safe_install.pipeline.session import probe_named
+from safe_install.ports import World
+from safe_install.resolve.requirements_file import Reader
+from safe_install.snapshot import past
+from safe_install.snapshot.changes import Change, compare_snapshots
+from safe_install.snapshot.described import (
+    describe_environment,
+    describe_lock,
+    describe_past,
+    is_transaction,
+)
+from safe_install.snapshot.forms import parse_lock
+from safe_install.snapshot.values import Snapshot
+from safe_install.transaction.history import read_history
+
+NOW = "now"
+
+
+def diff(
+    world: World, sides: Sequence[str], *, python: Optional[str], user: bool, read: Reader
+) -> InstallResult:
+    """Exit status 0 where they are the same, 1 where they differ. `read`: brings the text of a file.
+
+    Errors: UsageError (2) for whatever keeps a side from being read, as diff(1) has it.
+    """
+    if len(sides) > 2:
+        raise UsageError(
+            f"diff compares two, and {len(sides)} were named", hint="Write: safe-install diff A B."
+        )
+    try:
+        return _Comparison(world, python=python, user=user, read=read).run(sides)
+    except Interrupted:
+        raise
+    except SafeInstallError as error:
+        raise UsageError(error.message, hint=error.hint, findings=error.findings) from error
+
+
+class _Comparison:
+    """Reads the two sides. The managed environment is probed when a side needs it."""
+
+    def __init__(self, world: World, *, python: Optional[str], user: bool, read: Reader) -> None:
+        self._world, self._python, self._user, self._read = world, python, user, read
+        self._here: Optional[Environment] = None
+
+    def run(self, sides: Sequence[str]) -> InstallResult:
+        """The result of the command."""
+        names = (sides[0], sides[1] if len(sides) == 2 else NOW)
+        old, new = (self._describe(name) for name in names)
+        changes = compare_snapshots(old, new, known_projects())
+        outcome = Outcome.DIFFERS if changes else Outcome.SAME
+        return InstallResult(
+            "diff",
+            outcome,
+            1 if changes else 0,
+            self._here,
+            message="\n".join(render_changes(changes, names)),
+            details={"sides": list(names), "changes": [change_row(one) for one in changes]},
+        )
+
+    def _describe(self, side: str) -> Snapshot:
+        """What a word names: now, a change, an environment, a file. Errors: SafeInstallError."""
+        if side == NOW:
+            return describe_environment(self._environment())
+        path = Path(side).expanduser()
+        if is_transaction(side) and not path.exists():
+            return self._describe_past(side)
+        if path.is_dir() or (path.is_file() and os.access(path, os.X_OK)):
+            return describe_environment(_environment_at(path))
+        if side.endswith(".zip"):
+            raise UsageError(
+                f"{side}: bundles cannot be compared yet",
+                hint="Name an environment or a lock file.",
+            )
+        lock = parse_lock(
+            side,
+            interpreter=self._environment().interpreter,
+            read=self._read,
+            environ=self._world.environ,
+            folder=os.getcwd(),  # noqa: PTH109 - as pip has it
+        )
+        if lock.problems:
+            raise UsageError(
+                lock.problems[0].detail, hint=lock.problems[0].hint, findings=lock.problems
+            )
+        return describe_lock(lock)
+
+    def _environment(self) -> Environment:
+        if self._here is None:
+            self._here = probe_named(self._world, self._python, user=self._user)
+        return self._here
+
+    def _describe_past(self, transaction: str) -> Snapshot:
+        """What a change left."""
+        environment = self._environment()
+        entries = read_history(environment.interpreter.prefix)
+        later: List[past.Change] = []
+        for entry in entries:  # the newest first
+            if entry.id == transaction:
+                return describe_past(describe_environment(environment), later)
+            later.append(past.Change(entry.id, tuple(entry.summary.get("steps", ()))))
+        raise UsageError(
+            f"{environment.interpreter.prefix} has no transaction {transaction}",
+            hint="safe-install history lists those that are kept.",
+        )
+
+
+def _environment_at(path: Path) -> Environment:
+    """The environment of a folder, or of an interpreter."""
+    executable = find_interpreter(str(path), {})
+    return read_environment(executable, read_driver())
+
+
+# --- what is said ---------------------------------------------------------------------------------
+
+
+def change_row(change: Change) -> Dict[str, Optional[str]]:
+    """One difference in the JSON document."""
+    return {
+        "subject": change.subject.value,
+        "name": change.name,
+        "old": change.old or None,
+        "new": change.new or None,
+        "detail": change.detail,
+    }
+
+
+def render_changes(changes: Sequence[Change], names: Tuple[str, str]) -> List[str]:
+    """A line for each difference, below the names of the two sides."""
+    if not changes:
+        return [f"The same: {names[0]} and {names[1]}."]
+    lines = [f"--- {names[0]}", f"+++ {names[1]}"]
+    width = max(len(change.name) for change in changes)
+    for change in changes:
+        lines.append(f"{_sign(change)} {change.name.ljust(width)}  {_versions(change)}".rstrip())
+    return lines
+
+
+def _sign(change: Change) -> str:
+    if not change.is_in_old:
+        return "+"
+    return "~" if change.is_in_new else "-"
+
+
+def _versions(change: Change) -> str:
+    if not change.is_in_old:
+        return change.new
+    if not change.is_in_new:
+        return change.old
+    if change.detail:
+        return f"{change.new or change.old} ({change.detail})".strip()
+    return f"{change.old or 'none'} -> {change.new or 'none'}"

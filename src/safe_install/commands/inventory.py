@@ -1,0 +1,77 @@
+"""`safe-install inventory`: what this machine and this environment are, to be compared with others.
+Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Mapping, Optional
+
+from safe_install.environment.tree_hash import COVERS, hash_installed, hash_tree
+from safe_install.index.catalog import known_projects
+from safe_install.models import Environment, InstallResult, Outcome
+from safe_install.pipeline.session import error_context, probe_named
+from safe_install.ports import World
+from safe_install.transaction.history import read_history
+from safe_install.transaction.staged import StagedChanges
+from safe_install.transaction.staged_states import State
+
+
+def inventory(world: World, *, python: Optional[str]) -> InstallResult:
+    """Driver, GPUs, libc, Python and torch stand in the result's environment; the rest in its
+    details."""
+    environment = probe_named(world, python)
+    with error_context(environment):
+        details = _describe(environment)
+    return InstallResult(
+        "inventory",
+        Outcome.LISTED,
+        0,
+        environment,
+        message="\n".join(_lines(environment, details)),
+        details=details,
+    )
+
+
+def _describe(environment: Environment) -> Dict[str, Any]:
+    prefix, installed = environment.interpreter.prefix, environment.installed
+    hashes = hash_installed(installed)
+    extensions = sorted(known_projects() & set(installed))
+    entries = read_history(prefix)
+    changes = StagedChanges(prefix)
+    staged = [one for one in changes.ids if changes.find(one).state is State.STAGED]
+    place, machine = prefix.stat(), os.uname()
+    return {
+        "host": machine.nodename,
+        "machine": machine.machine,
+        "extensions": {name: installed[name].version for name in extensions},
+        "tree": {"sha256": hash_tree(hashes), "covers": COVERS},
+        "distributions": [
+            {"name": one.name, "version": one.version, "sha256": one.sha256} for one in hashes
+        ],
+        "history": {"head": entries[0].id if entries else None, "count": len(entries)},
+        "staged": staged,
+        # the same on two hosts: perhaps one environment on a file system that they share
+        "place": {"device": place.st_dev, "inode": place.st_ino},
+    }
+
+
+def _lines(environment: Environment, details: Mapping[str, Any]) -> List[str]:
+    """For people."""
+    interpreter, torch, driver = environment.interpreter, environment.torch, environment.driver
+    libc = " ".join(interpreter.libc).strip()
+    gpus = (
+        ", ".join(f"{one.name} ({one.compute_capability})" for one in driver.devices)
+        if driver
+        else ""
+    )
+    extensions = ", ".join(f"{name} {version}" for name, version in details["extensions"].items())
+    return [
+        f"host        {details['host']} ({interpreter.platform}, {libc})",
+        f"driver      {driver.version or driver.cuda if driver else 'none'}",
+        f"GPUs        {gpus or 'none'}",
+        f"Python      {interpreter.version} in {interpreter.prefix}",
+        f"torch       {torch.runtime_version if torch else 'none'}",
+        f"extensions  {extensions or 'none'}",
+        f"tree        {details['tree']['sha256']} ({len(details['distributions'])} distributions)",
+        f"history     {details['history']['head'] or 'none'}",
+    ]

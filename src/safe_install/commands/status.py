@@ -1,0 +1,91 @@
+"""`safe-install status`: what is staged, and what became of each change. Changes nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from safe_install.environment.stamp import Stamp, describe_paths, stamp_of
+from safe_install.errors import Refused
+from safe_install.models import Environment, InstallResult, Outcome
+from safe_install.pipeline.session import error_context, probe_named
+from safe_install.pipeline.staged_change import as_text, check_id, compare, read_staged
+from safe_install.ports import World
+from safe_install.transaction.history import describe_changes
+from safe_install.transaction.staged import StagedChange, StagedChanges, measure_stage
+from safe_install.transaction.staged_states import State
+
+_MOST_PATHS = 20
+
+
+def status(
+    world: World, *, python: Optional[str], user: bool = False, identifier: Optional[str] = None
+) -> InstallResult:
+    """The change with this ID, or all that were staged, newest first."""
+    if identifier is not None:
+        check_id(identifier)
+    environment = probe_named(world, python, user=user)
+    with error_context(environment):
+        changes = StagedChanges(environment.interpreter.prefix)
+        ids = changes.ids if identifier is None else (identifier,)
+        found = [changes.find(one) for one in ids]
+        is_staged = any(change.state is State.STAGED for change in found)
+        stamp = stamp_of(environment) if is_staged else Stamp()
+        rows = [_describe(change, environment, stamp) for change in found]
+    lines = [_line(row) for row in rows]
+    message = "\n".join(lines) or f"Nothing is staged in {environment.interpreter.prefix}."
+    return InstallResult(
+        "status", Outcome.LISTED, 0, environment, message=message, details={"changes": rows}
+    )
+
+
+def _describe(change: StagedChange, environment: Environment, stamp: Stamp) -> Dict[str, Any]:
+    """One change for the JSON document. `stamp`: of the environment as it is."""
+    age = None if change.created is None else round(time.time() - change.created, 1)
+    row: Dict[str, Any] = {
+        "id": change.id,
+        "state": change.state.value,
+        "detail": change.detail,
+        "command": list(change.command),
+        "steps": [dict(step) for step in change.steps],
+        "created": as_text(change.created),
+        "age": age,
+        "expires": as_text(change.expires),
+        "bytes": measure_stage(change) if change.state is State.STAGED else 0,
+        "undone_by": change.undone_by,
+        "fits": None,
+        "moved": [],
+    }
+    if change.state is State.STAGED:
+        row.update(_find_fit(change, environment, stamp))
+    return row
+
+
+def _find_fit(change: StagedChange, environment: Environment, stamp: Stamp) -> Mapping[str, Any]:
+    """Could it be committed now?"""
+    try:
+        misfit = compare(read_staged(change), change, environment, stamp)
+    except (Refused, OSError) as error:
+        return {"fits": False, "detail": str(error)}
+    if misfit is None:
+        return {"fits": True}
+    moved: Sequence[str] = misfit.moved[:_MOST_PATHS]
+    detail = misfit.reason
+    if moved:
+        detail = f"{detail}: {describe_paths(misfit.moved, environment)}"
+    return {"fits": False, "detail": detail, "moved": list(moved)}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """One change for people."""
+    parts: List[str] = [row["id"], row["state"]]
+    if row["steps"]:
+        parts.append(describe_changes(row))
+    if row["state"] == State.STAGED.value:
+        parts.append(f"{row['bytes'] / 1e6:.1f} MB")
+        parts.append("fits" if row["fits"] else "does not fit any more")
+        parts.append(f"until {row['expires']}" if row["expires"] else "until it is abandoned")
+    if row["undone_by"]:
+        parts.append(f"by {row['undone_by']}")
+    line = "  ".join(parts)
+    return f"{line}\n  {row['detail']}" if row["detail"] else line

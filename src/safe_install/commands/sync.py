@@ -1,0 +1,226 @@
+"""`safe-install sync FILE`: makes an environment exactly what a file says, in one change.
+
+read the file, compare, ask pip for what the file leaves open (which file of a version, what the
+sources of a folder are), fetch and verify, then as an install: stage, swap, verify, keep or roll
+back. Nothing is resolved: what comes is what the file names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.environment.interpreter import Probe
+from safe_install.errors import NoCandidate, Refused
+from safe_install.models import (
+    SOURCES,
+    Environment,
+    Finding,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+)
+from safe_install.pipeline.session import (
+    Session,
+    error_context,
+    is_own,
+    lock_and_recover,
+    make_work_folder,
+    probe_environment,
+    refuse_externally_managed,
+    user_environment,
+)
+from safe_install.ports import Timings, World
+from safe_install.snapshot.difference import Deviation, Difference, compare_with_lock, find_kept
+from safe_install.snapshot.forms import Form, form_of, parse_lock
+from safe_install.snapshot.locked import Lock, entry_of
+from safe_install.snapshot.steps import (
+    describe_steps,
+    find_folders,
+    find_unfit_wheels,
+    origin_of,
+    refuse_lost_torch,
+)
+from safe_install.snapshot.sync_request import SyncRequest
+
+SHOWN = 5  # names in one sentence
+
+
+def sync(request: SyncRequest, world: World, probe: Optional[Probe] = None) -> InstallResult:
+    """Make the environment what the file says, or say why not; it ends as it was, or changed and
+    verified. `probe`: of the managed interpreter, if it was started before.
+
+    Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
+    """
+    timings = Timings()
+    install = request.install
+    with timings.stage("probe"):
+        environment = probe_environment(install.own, world, probe)
+    if install.place == "user":
+        environment = user_environment(environment)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(error_context(environment))
+        if not request.changes_nothing:
+            refuse_externally_managed(
+                environment, break_system_packages=install.break_system_packages
+            )
+            environment = lock_and_recover(environment, world, stack)
+        lock = _read(request, environment, world)
+        difference = _compare(lock, request, environment)
+        if request.check:
+            return _checked(request, lock, difference, environment, timings)
+        if not difference.deviations and not difference.extra:
+            return _nothing_to_do(request, lock, difference, environment, timings)
+        _refuse_before(request, difference, environment)
+        if form_of(request.location) is Form.PYLOCK:
+            entries = tuple(entry_of(one) for one in lock.distributions)
+            install = dataclasses.replace(install, entries=entries)
+        session = Session(install, environment, world, timings, make_work_folder(stack))
+        from safe_install.pipeline.baseline import BaselineCheck
+        from safe_install.snapshot.lock_change import LockChange
+
+        before = BaselineCheck(
+            environment,
+            check_timeout=install.own.check_timeout,
+            sources=find_folders(difference),
+        )
+        stack.callback(before.stop)
+        result = LockChange(request.location, session, before).run(lock, difference)
+    return dataclasses.replace(
+        result,
+        findings=(*lock.notes, *_note_kept(difference), *result.findings),
+        details={**result.details, **_details(request, difference)},
+    )
+
+
+# --- what differs ---------------------------------------------------------------------------------
+
+
+def _read(request: SyncRequest, environment: Environment, world: World) -> Lock:
+    """What the file says for this interpreter. Errors: InputError; Refused, NoCandidate, where it
+    is for another one, or names nothing."""
+    lock = parse_lock(
+        request.location,
+        interpreter=environment.interpreter,
+        read=request.read,
+        environ=world.environ,
+        folder=os.getcwd(),  # noqa: PTH109 - as pip has it
+    )
+    _refuse(lock.problems)
+    if not lock.distributions and not request.allow_empty:
+        raise Refused(
+            f"{request.location} names no distribution: all that is installed would be removed",
+            hint="If that is what you want: --allow-empty.",
+        )
+    return lock
+
+
+def _refuse(problems: Sequence[Finding]) -> None:
+    """All of them at once. Errors: NoCandidate, where only files are missing; else Refused."""
+    if not problems:
+        return
+    if any(finding.check != "no-file-here" for finding in problems):
+        raise Refused.by(problems)
+    raise NoCandidate(
+        f"{len(problems)} of the distributions that the file names have no file for this "
+        "interpreter"
+        if len(problems) > 1
+        else problems[0].detail,
+        hint="Make the file again for this Python and this machine.",
+        findings=problems,
+    )
+
+
+def _compare(lock: Lock, request: SyncRequest, environment: Environment) -> Difference:
+    own = [
+        name
+        for name, distribution in environment.installed.items()
+        if is_own(distribution, environment)
+    ]
+    difference = compare_with_lock(lock, environment, find_kept(environment, own))
+    if not request.keep_extra:
+        return difference
+    kept = {one.name: "--keep-extra" for one in difference.extra}
+    return dataclasses.replace(difference, extra=(), kept={**difference.kept, **kept})
+
+
+def _details(request: SyncRequest, difference: Difference) -> Mapping[str, Any]:
+    return {"file": request.location, "kept": dict(difference.kept)}
+
+
+def _note_kept(difference: Difference) -> Tuple[Finding, ...]:
+    """What is not in the file and stays, one note for each reason; pip and the like are no news."""
+    names_by_reason: Dict[str, List[str]] = {}
+    for name, reason in difference.kept.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    found = []
+    for reason, names in names_by_reason.items():
+        listed = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+        detail = f"not in the file, and left alone: {listed} ({reason})"
+        found.append(Finding("left-alone", Severity.NOTE, names[0], detail))
+    return tuple(found)
+
+
+def _checked(
+    request: SyncRequest,
+    lock: Lock,
+    difference: Difference,
+    environment: Environment,
+    timings: Timings,
+) -> InstallResult:
+    """--check: exit status 1 where there is a difference."""
+    steps = describe_steps(difference, request.location)
+    outcome = Outcome.DIFFERS if steps else Outcome.SAME
+    message = f"The environment is what {request.location} says."
+    return InstallResult(
+        "sync",
+        outcome,
+        1 if steps else 0,
+        environment,
+        Plan(steps),
+        findings=(*lock.notes, *_note_kept(difference)),
+        timings=timings.total(),
+        message="" if steps else message,
+        details=_details(request, difference),
+    )
+
+
+def _nothing_to_do(
+    request: SyncRequest,
+    lock: Lock,
+    difference: Difference,
+    environment: Environment,
+    timings: Timings,
+) -> InstallResult:
+    return InstallResult(
+        "sync",
+        Outcome.ALREADY_SATISFIED,
+        0,
+        environment,
+        Plan(),
+        findings=(*lock.notes, *_note_kept(difference)),
+        timings=timings.total(),
+        message=f"Nothing to do: the environment is what {request.location} says.",
+        details=_details(request, difference),
+    )
+
+
+def _refuse_before(request: SyncRequest, difference: Difference, environment: Environment) -> None:
+    """What needs no question to anybody. Errors: NoCandidate, Refused."""
+    _refuse(find_unfit_wheels(difference.deviations, environment))
+    if not request.install.own.allow_torch_change:
+        _refuse(refuse_lost_torch(difference.extra, request.location))
+    if request.install.own.no_build:
+        _refuse_builds(difference.deviations)
+
+
+def _refuse_builds(deviations: Sequence[Deviation]) -> None:
+    built = [str(one.locked) for one in deviations if origin_of(one.locked) in SOURCES]
+    if built:
+        raise Refused(
+            f"{', '.join(built)}: built from source, and --no-build is set",
+            hint="Leave --no-build out, or name wheels in the file.",
+        )

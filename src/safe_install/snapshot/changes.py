@@ -1,0 +1,144 @@
+"""What differs between two snapshots, with what matters first. Pure."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Collection, List, Optional, Tuple
+
+from packaging.utils import NormalizedName
+from packaging.version import InvalidVersion, Version
+
+from safe_install.snapshot.values import (
+    DirectorySource,
+    RecordedDistribution,
+    RepositorySource,
+    Snapshot,
+    Source,
+    UnknownSource,
+)
+from safe_install.torch_family import COMPANIONS, TORCH, is_guarded
+
+
+class Subject(enum.Enum):
+    """What a change is about, in the order in which changes are shown."""
+
+    TORCH = "torch"
+    CUDA = "cuda"
+    PYTHON = "python"
+    COMPANION = "companion"
+    EXTENSION = "extension"
+    LIBRARY = "library"  # what torch loads, or generates code with
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference."""
+
+    subject: Subject
+    name: str
+    old: str  # a version; "" where it is not known, or where there is none
+    new: str
+    detail: str = ""  # what else differs, where the versions are the same
+    is_in_old: bool = True
+    is_in_new: bool = True
+
+
+def compare_snapshots(
+    old: Snapshot, new: Snapshot, extensions: Collection[str]
+) -> Tuple[Change, ...]:
+    """The changes from one to the other. `extensions`: projects that are built against torch."""
+    changes = _compare_facts(old, new)
+    names = {one.name for one in (*old.distributions, *new.distributions)}
+    for name in names:
+        change = _compare_distribution(name, old.find(name), new.find(name), extensions)
+        if change is not None:
+            changes.append(change)
+    order = list(Subject)
+    return tuple(sorted(changes, key=lambda one: (order.index(one.subject), one.name)))
+
+
+def _compare_facts(old: Snapshot, new: Snapshot) -> List[Change]:
+    """Of what both sides know. Another build of torch may have the same version in its metadata."""
+    changes: List[Change] = []
+    if old.python and new.python and old.python != new.python:
+        changes.append(Change(Subject.PYTHON, "Python", old.python, new.python))
+    if old.torch is None or new.torch is None:
+        return changes
+    if old.torch.cuda != new.torch.cuda:
+        changes.append(Change(Subject.CUDA, "torch's CUDA", old.torch.cuda, new.torch.cuda))
+    before, after = old.find(TORCH), new.find(TORCH)
+    has_one_version = before is not None and after is not None and before.version == after.version
+    if has_one_version and old.torch.version != new.torch.version:
+        changes.append(
+            Change(Subject.TORCH, "torch.__version__", old.torch.version, new.torch.version)
+        )
+    return changes
+
+
+def _compare_distribution(
+    name: NormalizedName,
+    old: Optional[RecordedDistribution],
+    new: Optional[RecordedDistribution],
+    extensions: Collection[str],
+) -> Optional[Change]:
+    subject = _subject_of(name, extensions)
+    if old is None or new is None:
+        before = old.version if old is not None else ""
+        after = new.version if new is not None else ""
+        return Change(
+            subject, name, before, after, is_in_old=old is not None, is_in_new=new is not None
+        )
+    if old.version and new.version and not _is_one_version(old.version, new.version):
+        return Change(subject, name, old.version, new.version)
+    detail = _compare_sources(old.source, new.source)
+    return Change(subject, name, old.version, new.version, detail) if detail else None
+
+
+def _subject_of(name: NormalizedName, extensions: Collection[str]) -> Subject:
+    if name == TORCH:
+        return Subject.TORCH
+    if name in COMPANIONS:
+        return Subject.COMPANION
+    if is_guarded(name):
+        return Subject.LIBRARY
+    return Subject.EXTENSION if name in extensions else Subject.OTHER
+
+
+def _is_one_version(old: str, new: str) -> bool:
+    try:
+        return Version(old) == Version(new)
+    except InvalidVersion:
+        return old == new
+
+
+def _compare_sources(old: Source, new: Source) -> str:
+    """What differs, where both sides say where a distribution is from."""
+    if isinstance(old, UnknownSource) or isinstance(new, UnknownSource):
+        return ""
+    if isinstance(old, RepositorySource) or isinstance(new, RepositorySource):
+        return _difference_in_words(_commit_of(old), _commit_of(new))
+    if isinstance(old, DirectorySource) or isinstance(new, DirectorySource):
+        return _difference_in_words(_folder_of(old), _folder_of(new))
+    if old.sha256 and new.sha256 and old.sha256 != new.sha256:
+        before, after = old.sha256[:12], new.sha256[:12]
+        return f"another file: sha256 {before}... and {after}..."
+    return ""
+
+
+def _difference_in_words(old: str, new: str) -> str:
+    return "" if old == new else f"from {old}, and from {new}"
+
+
+def _commit_of(source: Source) -> str:
+    if isinstance(source, RepositorySource):
+        where = f" in {source.subdirectory}" if source.subdirectory else ""
+        return f"{source.url}@{source.commit or source.requested_revision}{where}"
+    return _folder_of(source)
+
+
+def _folder_of(source: Source) -> str:
+    if isinstance(source, DirectorySource):
+        return f"{source.path} (editable)" if source.is_editable else source.path
+    return "a file"

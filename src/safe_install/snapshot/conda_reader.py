@@ -1,0 +1,133 @@
+"""The text of an environment.yml -> what it asks of conda, and what of pip. Pure.
+
+Only what such files hold is read (docs.conda.io, "Creating an environment file manually"): a list of
+dependencies, one of which is a table with the list of pip.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import List, Optional, Tuple
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.errors import InputError
+
+# Projects that conda names in another way.
+OTHER_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
+
+
+@dataclass(frozen=True)
+class CondaFile:
+    """What an environment.yml asks for."""
+
+    pip: Tuple[str, ...] = ()  # lines of a requirements file
+    python: str = ""  # the version, as it is written: "3.11", "3.11.7", ">=3.10"
+    names: Tuple[NormalizedName, ...] = ()  # what conda installs, as the package index names it
+
+
+def parse_conda_file(text: str, location: str) -> CondaFile:
+    """Errors: InputError, naming file and line."""
+    lines = _read_lines(text, location)
+    specifications: List[str] = []
+    pip: List[str] = []
+    depth_of_pip: Optional[int] = None
+    is_inside = False
+    for number, depth, content in lines:
+        if depth == 0 and not content.startswith("-"):
+            is_inside = content.startswith("dependencies:")
+            _refuse_inline(content, is_inside, f"{location}, line {number}")
+            continue
+        if not is_inside:
+            continue
+        item = _item_of(content, f"{location}, line {number}")
+        if depth_of_pip is not None and depth > depth_of_pip:
+            pip.append(item)
+        elif item.rstrip(": ") == "pip" and item.endswith(":"):
+            depth_of_pip = depth
+        else:
+            depth_of_pip = None
+            specifications.append(item)
+    return CondaFile(tuple(pip), _python_of(specifications), _names_of(specifications))
+
+
+def _read_lines(text: str, location: str) -> List[Tuple[int, int, str]]:
+    """Number, indentation and content of the lines that say something."""
+    found = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = re.sub(r"(^|\s)#.*$", "", raw).rstrip()
+        if not line.strip() or line.strip() in ("---", "..."):
+            continue
+        indentation = line[: len(line) - len(line.lstrip())]
+        if "\t" in indentation:
+            raise InputError(
+                f"{location}, line {number}: a tab in the indentation", hint="Write spaces."
+            )
+        found.append((number, len(indentation), line.strip()))
+    return found
+
+
+def _refuse_inline(content: str, is_inside: bool, where: str) -> None:
+    if is_inside and content != "dependencies:":
+        raise InputError(
+            f"{where}: the dependencies are not written as a list",
+            hint="Write one a line: - numpy.",
+        )
+
+
+def _item_of(content: str, where: str) -> str:
+    if not content.startswith("- "):
+        raise InputError(f"{where}: {content!r} is no item of a list", hint="Write: - numpy.")
+    item = content[2:].strip()
+    if len(item) > 1 and item[0] == item[-1] and item[0] in "\"'":
+        return item[1:-1]
+    return item
+
+
+def _python_of(specifications: List[str]) -> str:
+    for text in specifications:
+        match = re.match(r"(?:[\w.-]+::)?python\s*(?![\w-])(.*)$", text)
+        if match is not None:
+            return match.group(1).strip()
+    return ""
+
+
+def _names_of(specifications: List[str]) -> Tuple[NormalizedName, ...]:
+    found = []
+    for text in specifications:
+        match = re.match(r"(?:[\w./-]+::)?([A-Za-z0-9_][A-Za-z0-9._-]*)", text)
+        if match is not None:
+            name = match.group(1).lower().strip("_")
+            found.append(canonicalize_name(OTHER_NAMES.get(name, name)))
+    return tuple(found)
+
+
+def accepts_python(specification: str, version: str) -> bool:
+    """Is an interpreter of this version meant by conda's `=3.11`, `3.11.7=h123_0`, `>=3.10,<3.12`?
+
+    What is not understood accepts each.
+    """
+    parts = [part.strip() for part in specification.split(",") if part.strip()]
+    return all(_accepts_part(part, version) for part in parts)
+
+
+def _accepts_part(part: str, version: str) -> bool:
+    match = re.match(r"(==|>=|<=|!=|>|<|=)?\s*([0-9]+(?:\.[0-9]+)*)(\.\*)?(?:=.*)?$", part)
+    if match is None:
+        return True
+    operator, wanted = match.group(1) or "=", _numbers(match.group(2))
+    present = _numbers(version)
+    if operator in ("=", "==", "!="):
+        # conda's single `=` is a prefix; of a Python nobody means another patch release by `==3.11`
+        is_prefix = present[: len(wanted)] == wanted
+        return is_prefix != (operator == "!=")
+    if operator == ">=":
+        return present >= wanted
+    if operator == "<=":
+        return present <= wanted or present[: len(wanted)] == wanted
+    return present > wanted if operator == ">" else present < wanted
+
+
+def _numbers(text: str) -> List[int]:
+    return [int(part) for part in re.findall(r"[0-9]+", text)]

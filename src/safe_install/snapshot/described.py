@@ -1,0 +1,111 @@
+"""An environment, and what it was after a past change, as snapshots: by what is recorded in it, and
+without a question to anybody. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, List, Mapping, Optional, Sequence
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import canonicalize_name
+
+from safe_install.models import Environment, InstalledDistribution
+from safe_install.snapshot.difference import recorded_hashes
+from safe_install.snapshot.locked import Lock, only_sha256, path_of
+from safe_install.snapshot.past import Change, versions_after
+from safe_install.snapshot.values import (
+    DirectorySource,
+    RecordedDistribution,
+    RepositorySource,
+    Snapshot,
+    Source,
+    TorchFacts,
+    UnknownSource,
+    UrlSource,
+)
+from safe_install.torch_family import TORCH
+
+NOT_RECORDED = UnknownSource("nothing is recorded of its source")
+
+
+def describe_environment(environment: Environment) -> Snapshot:
+    """What is installed, each with the source that is recorded beside it."""
+    interpreter, torch = environment.interpreter, environment.torch
+    found = [_describe(one) for one in environment.installed.values()]
+    facts = None
+    if torch is not None:
+        facts = TorchFacts(torch.runtime_version, torch.accelerator, torch.cuda or "")
+    return Snapshot(
+        interpreter.version,
+        interpreter.platform,
+        interpreter.libc,
+        tuple(sorted(found, key=lambda one: one.name)),
+        torch=facts,
+    )
+
+
+def _describe(distribution: InstalledDistribution) -> RecordedDistribution:
+    return RecordedDistribution(
+        distribution.name,
+        distribution.version,
+        read_source(distribution.direct_url, is_editable=distribution.editable),
+        distribution.written_name,
+        distribution.requested,
+    )
+
+
+def read_source(record: Optional[Mapping[str, Any]], *, is_editable: bool) -> Source:
+    """The source that a direct_url.json names (PEP 610)."""
+    url = str((record or {}).get("url", ""))
+    if record is None or not url:
+        return NOT_RECORDED
+    subdirectory = str(record.get("subdirectory") or "")
+    info = record.get("vcs_info")
+    if isinstance(info, Mapping):
+        return RepositorySource(
+            str(info.get("vcs", "")),
+            url,
+            str(info.get("commit_id", "")),
+            str(info.get("requested_revision") or ""),
+            subdirectory,
+            is_editable,
+        )
+    if "dir_info" in record:
+        return DirectorySource(path_of(url), is_editable, subdirectory)
+    filename = unquote(urlsplit(url).path.rpartition("/")[2])
+    sha256 = only_sha256(sorted(recorded_hashes(record)))
+    return UrlSource(url, filename, sha256, subdirectory=subdirectory)
+
+
+def describe_lock(lock: Lock) -> Snapshot:
+    """What a file names, of a machine that it does not name."""
+    found: List[RecordedDistribution] = []
+    for one in lock.distributions:
+        source = one.source or NOT_RECORDED
+        name = one.name or canonicalize_name(one.line)
+        found.append(RecordedDistribution(name, one.version, source))
+    return Snapshot("", "", ("", ""), tuple(sorted(found, key=lambda one: one.name)))
+
+
+# --- the past -------------------------------------------------------------------------------------
+
+
+def describe_past(now: Snapshot, later: Sequence[Change]) -> Snapshot:
+    """What an environment was before some changes of its history, the newest first. What another
+    installer did between them no history has."""
+    today = {one.name: one.version for one in now.distributions}
+    past = versions_after(today, later)
+    moved = {canonicalize_name(str(step["name"])) for change in later for step in change.steps}
+    found = []
+    for name, version in sorted(past.versions.items()):
+        present = now.find(name)
+        if present is None or name in moved:
+            present = RecordedDistribution(name, version, NOT_RECORDED)
+        found.append(present)
+    torch = now.torch if TORCH not in moved else None
+    return Snapshot(now.python, now.platform, now.libc, tuple(found), torch=torch)
+
+
+def is_transaction(text: str) -> bool:
+    """Is it written as the ID of a change is: `20261123T101112Z-1f43f2`?"""
+    return re.fullmatch(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4,8}", text) is not None

@@ -1,0 +1,226 @@
+"""What differs between an environment and a lock. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Collection, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from urllib.parse import unquote, urlsplit
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install.models import Environment, InstalledDistribution
+from safe_install.requirements import applies, parse_requirement
+from safe_install.snapshot.locked import NO_NAME, Lock, LockedDistribution, path_of
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    IndexSource,
+    RepositorySource,
+    Source,
+    UrlSource,
+)
+
+OWN_NAME = canonicalize_name("torch-safe-install")
+# Without them an environment cannot be changed any more, and few files name them.
+TOOLS = frozenset(canonicalize_name(name) for name in ("pip", "setuptools", "wheel"))
+# Who else installs into site-packages, as INSTALLER names it, and what removes it there.
+OTHER_INSTALLERS: Mapping[str, str] = {
+    "conda": "conda",
+    "rpm": "the operating system",
+    "debian": "the operating system",
+}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A distribution that is not there as a lock names it."""
+
+    locked: LockedDistribution
+    installed: Optional[InstalledDistribution]  # what is there in its place
+    because: str  # "not installed", "1.0 is installed"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What an environment would have to change to be what a lock says."""
+
+    deviations: Tuple[Deviation, ...] = ()
+    extra: Tuple[InstalledDistribution, ...] = ()  # not in the lock, and removed
+    # not in the lock, and left alone: the name, and why
+    kept: Mapping[NormalizedName, str] = field(default_factory=dict)
+
+
+def compare_with_lock(
+    lock: Lock, environment: Environment, kept: Mapping[NormalizedName, str]
+) -> Difference:
+    """What differs. `kept`: what is never removed, and why."""
+    deviations: List[Deviation] = []
+    named = set(lock.others)
+    for locked in lock.distributions:
+        installed = _find_installed(locked, environment.installed)
+        named.add(installed.name if installed is not None else locked.name)
+        because = why_other(locked, installed)
+        if because:
+            deviations.append(Deviation(locked, installed, because))
+    extra: List[InstalledDistribution] = []
+    left: Dict[NormalizedName, str] = {}
+    for name, distribution in sorted(environment.installed.items()):
+        if name in named:
+            continue
+        if name in kept:
+            left[name] = kept[name]
+        else:
+            extra.append(distribution)
+    return Difference(tuple(deviations), tuple(extra), left)
+
+
+def find_kept(
+    environment: Environment, own: Collection[NormalizedName]
+) -> Mapping[NormalizedName, str]:
+    """What a sync leaves alone though no file names it, and why.
+
+    `own`: the distributions that lie where this environment installs.
+    """
+    ours = _closure(OWN_NAME, environment)
+    found: Dict[NormalizedName, str] = {}
+    for name, distribution in environment.installed.items():
+        other = OTHER_INSTALLERS.get((distribution.installer or "").lower())
+        if name in ours:
+            found[name] = "safe-install needs it"
+        elif name in TOOLS:
+            found[name] = "environments are changed with it"
+        elif other is not None:
+            found[name] = f"{other} installed it"
+        elif name not in own:
+            found[name] = f"it lies outside of the environment, in {distribution.location}"
+    return found
+
+
+def _closure(start: NormalizedName, environment: Environment) -> Collection[NormalizedName]:
+    """A distribution that is installed, and what it requires, itself or through others."""
+    found: Dict[NormalizedName, None] = {}
+    waiting = [start]
+    while waiting:
+        distribution = environment.installed.get(waiting.pop())
+        if distribution is None or distribution.name in found:
+            continue
+        found[distribution.name] = None
+        for text in distribution.requires:
+            requirement = parse_requirement(text)
+            if requirement is not None and applies(requirement, environment.interpreter.markers):
+                waiting.append(canonicalize_name(requirement.name))
+    return found
+
+
+# --- one distribution -----------------------------------------------------------------------------
+
+
+def _find_installed(
+    locked: LockedDistribution, installed: Mapping[NormalizedName, InstalledDistribution]
+) -> Optional[InstalledDistribution]:
+    """What is installed of it; of a folder without a name, what was installed from there."""
+    if locked.name != NO_NAME:
+        return installed.get(locked.name)
+    for distribution in installed.values():
+        if distribution.direct_url is not None and why_other(locked, distribution) == "":
+            return distribution
+    return None
+
+
+def why_other(locked: LockedDistribution, installed: Optional[InstalledDistribution]) -> str:
+    """Why what is installed is not what a lock names; "" where nothing speaks against it."""
+    if installed is None:
+        return "not installed"
+    if locked.version and not _is_version(locked, installed.version):
+        return f"{installed.version} is installed"
+    return _why_other_source(locked, installed)
+
+
+def _is_version(locked: LockedDistribution, version: str) -> bool:
+    """Is it the version that is meant? A file has one; a line without a local version identifier
+    accepts each build (`==2.13.0` accepts 2.13.0+cpu), as with pip."""
+    try:
+        wanted, present = Version(locked.version), Version(version)
+    except InvalidVersion:
+        return locked.version == version
+    if locked.source is None:
+        return bool(SpecifierSet(f"=={locked.version}").contains(present, prereleases=True))
+    return wanted == present
+
+
+def _why_other_source(locked: LockedDistribution, installed: InstalledDistribution) -> str:
+    record = installed.direct_url or {}
+    source = locked.source
+    url = str(record.get("url", ""))
+    if isinstance(source, RepositorySource):
+        return _why_other_commit(source, record, installed)
+    if isinstance(source, DirectorySource):
+        is_same = url.startswith("file:") and path_of(url) == source.path.rstrip("/")
+        if not is_same or "archive_info" in record:
+            return f"it was not installed from {source.path}"
+        if installed.editable != source.is_editable:
+            return "it is editable" if installed.editable else "it is not editable"
+        return ""
+    if installed.editable:
+        return "it is editable"
+    if "vcs_info" in record or "dir_info" in record:
+        return f"it was built from {url}"
+    return _why_other_file(locked, record)
+
+
+def _why_other_commit(
+    source: RepositorySource, record: Mapping[str, Any], installed: InstalledDistribution
+) -> str:
+    info = record.get("vcs_info")
+    if not isinstance(info, Mapping):
+        if installed.editable and source.is_editable:
+            return ""  # pip records the folder of its clone, and not the commit
+        return f"it was not installed from {source.url}"
+    if str(record.get("url", "")) != source.url:
+        return f"it was installed from {record.get('url')}"
+    if source.commit and info.get("commit_id") != source.commit:
+        return f"it is of commit {info.get('commit_id')}"
+    if not source.commit and info.get("requested_revision", "") != source.requested_revision:
+        return f"it is of revision {info.get('requested_revision') or info.get('commit_id')}"
+    if str(record.get("subdirectory", "")) != source.subdirectory:
+        return f"it is of the folder {record.get('subdirectory') or '.'}"
+    return ""
+
+
+def _why_other_file(locked: LockedDistribution, record: Mapping[str, Any]) -> str:
+    """Two hashes decide, else two addresses. What nobody wrote down contradicts nothing."""
+    recorded = recorded_hashes(record)
+    known = {text.partition(":")[0] for text in locked.hashes} & {
+        text.partition(":")[0] for text in recorded
+    }
+    if known:
+        is_same = not recorded.isdisjoint(locked.hashes)
+        return "" if is_same else "another file of this version is installed"
+    url = str(record.get("url", ""))
+    wanted = _filename_of(locked.source)
+    if url and wanted and unquote(urlsplit(url).path.rpartition("/")[2]) != wanted:
+        return f"it was installed from {url}"
+    return ""
+
+
+def recorded_hashes(record: Mapping[str, Any]) -> FrozenSet[str]:
+    """The hashes in a direct_url.json (PEP 610), as `sha256:...`."""
+    info = record.get("archive_info")
+    if not isinstance(info, Mapping):
+        return frozenset()
+    found = set()
+    hashes = info.get("hashes")
+    if isinstance(hashes, Mapping):
+        found = {f"{name}:{value}".lower() for name, value in hashes.items()}
+    old = str(info.get("hash", ""))
+    if "=" in old:
+        found.add(old.replace("=", ":", 1).lower())
+    return frozenset(found)
+
+
+def _filename_of(source: Optional[Source]) -> str:
+    if isinstance(source, (IndexSource, UrlSource, FileSource)):
+        return source.filename
+    return ""

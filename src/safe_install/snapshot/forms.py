@@ -1,0 +1,176 @@
+"""The text of a file that names an environment exactly, in whichever form -> a Lock. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import posixpath
+import re
+from typing import Mapping, Optional, Sequence
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from safe_install.models import Finding, Interpreter, Severity
+from safe_install.resolve.requirements_file import Reader, parse_file
+from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
+from safe_install.snapshot.locked import Lock, lock_of_entries, lock_recorded
+from safe_install.snapshot.pylock_reader import NO_WHEEL_HERE, Machine, parse_pylock
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    RecordedDistribution,
+    Snapshot,
+    Source,
+    UnknownSource,
+)
+
+SHOWN = 6  # names in one sentence
+
+
+class Form(enum.Enum):
+    """How a file is written."""
+
+    PYLOCK = "pylock.toml"
+    REQUIREMENTS = "requirements"
+    CONDA = "environment.yml"
+
+
+def form_of(location: str) -> Form:
+    """By the name of the file."""
+    name = re.split(r"[/\\]", location.partition("?")[0])[-1].lower()
+    if name.endswith(".toml"):
+        return Form.PYLOCK
+    return Form.CONDA if name.endswith((".yml", ".yaml")) else Form.REQUIREMENTS
+
+
+def parse_lock(
+    location: str,
+    *,
+    interpreter: Interpreter,
+    read: Reader,
+    environ: Mapping[str, str],
+    folder: str,
+) -> Lock:
+    """What a file says for an interpreter. `read` brings its text, and that of files that it names;
+    `folder`: the working folder. Errors: InputError."""
+    form = form_of(location)
+    if form is Form.PYLOCK:
+        return _parse_pylock(location, read(location), interpreter, folder)
+    conda = None
+    if form is Form.CONDA:
+        conda = parse_conda_file(read(location), location)
+        text = "\n".join(conda.pip)
+        parsed = parse_file(
+            location, read=lambda named: text if named == location else read(named), environ=environ
+        )
+    else:
+        parsed = parse_file(location, read=read, environ=environ)
+    lock = lock_of_entries(parsed.entries, interpreter.markers, folder=folder)
+    return lock if conda is None else _with_conda(lock, conda, location, interpreter)
+
+
+def requirements_text(location: str, text: str) -> str:
+    """The text as a requirements file: with the options for pip that stand in it."""
+    form = form_of(location)
+    if form is Form.REQUIREMENTS:
+        return text
+    return "\n".join(parse_conda_file(text, location).pip) if form is Form.CONDA else ""
+
+
+# --- pylock.toml ----------------------------------------------------------------------------------
+
+
+def _parse_pylock(location: str, text: str, interpreter: Interpreter, folder: str) -> Lock:
+    machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
+    snapshot = parse_pylock(text, name=location, machine=machine)
+    here = folder
+    if not re.match(r"https?://", location):
+        here = posixpath.dirname(posixpath.join(folder, location))
+    return lock_of_snapshot(snapshot, interpreter, folder=here)
+
+
+def lock_of_snapshot(snapshot: Snapshot, interpreter: Interpreter, *, folder: str) -> Lock:
+    """What a snapshot says of its distributions. `folder`: to which its paths are relative."""
+    found = []
+    problems = []
+    notes = []
+    for recorded in snapshot.distributions:
+        problem = _why_unfit(recorded, interpreter)
+        if problem is not None:
+            problems.append(problem)
+            continue
+        if isinstance(recorded.source, UnknownSource):
+            notes.append(_note_unknown(recorded, recorded.source))
+        source = _at_absolute_path(recorded.source, folder)
+        found.append(lock_recorded(dataclasses.replace(recorded, source=source)))
+    return Lock(tuple(found), problems=tuple(problems), notes=tuple(notes))
+
+
+def _why_unfit(recorded: RecordedDistribution, interpreter: Interpreter) -> Optional[Finding]:
+    source = recorded.source
+    name = f"{recorded.name} {recorded.version}".rstrip()
+    if isinstance(source, UnknownSource) and source.reason == NO_WHEEL_HERE:
+        return no_file(recorded.name, f"{name}: {source.reason}")
+    try:
+        wanted = SpecifierSet(recorded.requires_python)
+    except InvalidSpecifier:
+        return None
+    if wanted.contains(interpreter.version, prereleases=True):
+        return None
+    detail = f"{name} requires Python {wanted}, and this is {interpreter.version}"
+    return no_file(recorded.name, detail)
+
+
+def no_file(name: str, detail: str) -> Finding:
+    """What a lock names has no file for this interpreter."""
+    return Finding("no-file-here", Severity.ERROR, name, detail)
+
+
+def _note_unknown(recorded: RecordedDistribution, source: UnknownSource) -> Finding:
+    return Finding(
+        "source-unknown",
+        Severity.NOTE,
+        recorded.name,
+        f"{recorded.name} {recorded.version}: the file does not say where it is from "
+        f"({source.reason}); if it has to be fetched, the package index is asked",
+    )
+
+
+def _at_absolute_path(source: Source, folder: str) -> Source:
+    if isinstance(source, (FileSource, DirectorySource)):
+        path = posixpath.normpath(posixpath.join(folder, source.path))
+        return dataclasses.replace(source, path=path)
+    return source
+
+
+# --- environment.yml ------------------------------------------------------------------------------
+
+
+def _with_conda(lock: Lock, conda: CondaFile, location: str, interpreter: Interpreter) -> Lock:
+    """With what the file says of conda: its packages stay, and are not looked at."""
+    problems = list(lock.problems)
+    if not accepts_python(conda.python, interpreter.version):
+        detail = f"{location} is for Python {conda.python}, and this is {interpreter.version}"
+        problems.append(Finding("other-python", Severity.ERROR, "python", detail))
+    notes = list(lock.notes)
+    pip = {one.name for one in lock.distributions}
+    others = [name for name in conda.names if name not in (*NOT_DISTRIBUTIONS, *pip)]
+    if others:
+        notes.append(_note_conda(location, others))
+    return dataclasses.replace(
+        lock, others=frozenset(others), problems=tuple(problems), notes=tuple(notes)
+    )
+
+
+NOT_DISTRIBUTIONS = ("python", "pip")
+
+
+def _note_conda(location: str, names: Sequence[str]) -> Finding:
+    listed = ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
+    return Finding(
+        "conda-part",
+        Severity.NOTE,
+        "conda",
+        f"what {location} asks of conda is not looked at ({listed})",
+        f"conda env update --file {location} does that.",
+    )

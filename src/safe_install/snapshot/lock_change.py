@@ -1,0 +1,205 @@
+"""Makes an environment what a lock says: plan, fetch, look, and carry out, as an install is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import FrozenSet, Mapping, Optional, Sequence, Tuple
+
+from packaging.utils import NormalizedName
+
+from safe_install.errors import HashMismatch, Refused, SafeInstallError
+from safe_install.health.comparison import check_cuda_required
+from safe_install.index.catalog import bundled_catalog
+from safe_install.models import (
+    SOURCES,
+    Action,
+    Finding,
+    InstallResult,
+    Outcome,
+    Plan,
+    Severity,
+    Step,
+    TorchBuild,
+)
+from safe_install.pipeline.baseline import BaselineCheck, naming_intruders, refuse_changed
+from safe_install.pipeline.choice import IndexChooser, make_wishes
+from safe_install.pipeline.installer import PipInstaller
+from safe_install.pipeline.selection import Selected, refuse_errors
+from safe_install.pipeline.session import Session, leaving
+from safe_install.pipeline.torch_check import TorchCheck
+from safe_install.resolve.decisions import Selection
+from safe_install.resolve.permission import check_requirements, find_conflicts
+from safe_install.resolve.plan import kept_names
+from safe_install.resolve.promises import is_promised
+from safe_install.snapshot.difference import Difference
+from safe_install.snapshot.lock_plan import LockPlan, LockPlanner, is_version_of
+from safe_install.snapshot.locked import Lock
+from safe_install.torch_family import TORCH, is_guarded
+from safe_install.transaction.place import check_place
+from safe_install.wheels.archive import Artifact
+
+
+class LockChange:
+    """One change that makes an environment what a file says."""
+
+    def __init__(self, location: str, session: Session, before: BaselineCheck) -> None:
+        """`location`: of the file, for people."""
+        self._location, self._session, self._before = location, session, before
+        self._own, self._environment = session.request.own, session.environment
+        self._installer = PipInstaller(session)
+        self._chooser = IndexChooser(
+            make_wishes(session.request),
+            session.world,
+            self._installer.credentials,
+            pip=lambda: self._installer.pip,
+        )
+
+    def run(self, lock: Lock, difference: Difference) -> InstallResult:
+        """The result of the command. A file that is refused must not stand in the way of a better
+        one at its address."""
+        try:
+            result = self._run(lock, difference)
+        except SafeInstallError as error:
+            if error.exit_status == Refused.exit_status:
+                self._chooser.fetcher.forget_first_seen()
+            raise
+        if result.outcome is Outcome.ROLLED_BACK:
+            self._chooser.fetcher.forget_first_seen()
+        is_done = result.outcome is Outcome.INSTALLED
+        outcome = Outcome.SYNCED if is_done else result.outcome
+        return dataclasses.replace(result, command="sync", outcome=outcome)
+
+    def _run(self, lock: Lock, difference: Difference) -> InstallResult:
+        planner = LockPlanner(
+            self._session,
+            self._installer,
+            self._chooser,
+            bundled_catalog(),
+            self._location,
+        )
+        planned = planner.plan(lock, difference)
+        sources = [step.name for step in planned.plan.steps if step.origin in SOURCES]
+        built = (*sources, *planned.built)
+        if built:  # else it is looked at right before the change
+            refuse_changed(self._before.changed_paths(), self._environment, built=built)
+        findings = self._look_at(planned)
+        if self._own.dry_run:
+            return self._planned(planned.plan, findings)
+        from safe_install.pipeline.change import carry_out
+        from safe_install.pipeline.delivery import begin_delivery, fetch
+
+        delivery = begin_delivery(
+            self._session, self._installer, self._is_promised, self._chooser.fetcher
+        )
+        released = frozenset(step.name for step in planned.plan.steps if is_guarded(step.name))
+        with naming_intruders(self._before, built):
+            artifacts = fetch(delivery, planned.plan, planned.artifacts, released=released)
+        plan = with_files(planned.plan, artifacts)
+        # Only now all that comes says what it requires.
+        findings = (*findings, *self._check_requirements(plan))
+        selected = Selected(
+            plan,
+            Selection(self._environment, self._environment, coming_torch=planned.torch),
+            artifacts,
+            planned.torch,
+            released,
+            self._permitted_to_miss(plan),
+            permits_cuda_loss=permits_cuda_loss(plan, planned.torch),
+        )
+        result = carry_out(selected, delivery, self._before, built)
+        return dataclasses.replace(result, findings=(*findings, *result.findings))
+
+    def _planned(self, plan: Plan, findings: Sequence[Finding]) -> InstallResult:
+        return InstallResult(
+            "sync",
+            Outcome.PLANNED,
+            0,
+            self._environment,
+            plan,
+            findings=tuple(findings),
+            timings=self._session.timings.total(),
+        )
+
+    def _is_promised(self, step: Step) -> bool:
+        """Are the bytes of a file promised by the person's file, or by the package index?"""
+        return is_promised(
+            step,
+            self._session.request,
+            self._environment,
+            is_on_index=self._chooser.is_on_index,
+        )
+
+    # --- what speaks against it ---
+
+    def _look_at(self, planned: LockPlan) -> Tuple[Finding, ...]:
+        """What is known to break is refused before anything is fetched. Errors: Refused."""
+        plan, environment, own = planned.plan, self._environment, self._own
+        interpreter = environment.interpreter
+        check_place(interpreter.prefix, interpreter.scheme, leaving(plan, environment))
+        if own.require_cuda:
+            refuse_errors(check_cuda_required(self._before.report()), plan)
+        if plan.find(TORCH) is None:
+            return ()
+        check = TorchCheck(self._session)
+        check.check(planned.torch)
+        if planned.torch is None:
+            return ()
+        from safe_install.pipeline.breakage import find_breakage
+
+        severity = Severity.WARNING if own.no_rollback else Severity.ERROR
+        variables = self._session.world.environ
+        broken = find_breakage(environment, plan, planned.torch, variables, severity=severity)
+        refuse_errors(broken, plan)
+        return (*check.findings, *broken)
+
+    def _permitted_to_miss(self, plan: Plan) -> FrozenSet[NormalizedName]:
+        """What stays and may miss something afterwards: by consent, and never torch."""
+        if not self._session.request.no_warn_conflicts:
+            return frozenset()
+        kept = kept_names(plan, self._environment)
+        return frozenset(name for name in kept if not is_guarded(name))
+
+    def _check_requirements(self, plan: Plan) -> Tuple[Finding, ...]:
+        """What stays and would miss something refuses; of what comes that is said. Errors:
+        Refused."""
+        permitted = self._permitted_to_miss(plan)
+        refuse_errors(tuple(check_requirements(plan, self._environment, permitted)), plan)
+        return find_conflicts(plan, self._session.request, self._environment)
+
+
+def with_files(plan: Plan, artifacts: Mapping[NormalizedName, Artifact]) -> Plan:
+    """With what the files say of themselves. Errors: HashMismatch for one that is another
+    distribution than was named."""
+    steps = []
+    for step in plan.steps:
+        artifact = artifacts.get(step.name)
+        if artifact is not None:
+            _refuse_other(step, artifact)
+            step = dataclasses.replace(
+                step,
+                version=artifact.written_version or str(artifact.version),
+                requires=tuple(artifact.requires_dist),
+                written_name=artifact.written_name,
+            )
+        steps.append(step)
+    return dataclasses.replace(plan, steps=tuple(steps))
+
+
+def _refuse_other(step: Step, artifact: Artifact) -> None:
+    """Is the file what was named? Errors: HashMismatch."""
+    is_version = step.version is None or is_version_of(step.version, artifact)
+    if artifact.name == step.name and is_version:
+        return
+    named = f"{step.name} {step.version or ''}".rstrip()
+    raise HashMismatch(
+        f"{artifact.path.name} holds {artifact.name} {artifact.version}, and {named} was named",
+        hint="Correct the file: its address is that of another distribution.",
+    )
+
+
+def permits_cuda_loss(plan: Plan, torch: Optional[TorchBuild]) -> bool:
+    """Does the file name a torch without CUDA, or none?"""
+    step = plan.find(TORCH)
+    if step is None:
+        return False
+    return step.action is Action.REMOVE or torch is None or torch.cuda is None

@@ -1,0 +1,292 @@
+"""What a file says an environment is to be: each distribution by its version and its file. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
+from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
+
+from packaging.requirements import Requirement
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    NormalizedName,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
+
+from safe_install.models import Finding, Severity
+from safe_install.requirements import applies, parse_requirement
+from safe_install.resolve.requirements_file import Entry
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    RecordedDistribution,
+    RepositorySource,
+    Source,
+    UnknownSource,
+    UrlSource,
+)
+
+NO_NAME = canonicalize_name("")
+ARCHIVES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
+VCS = ("git", "hg", "svn", "bzr")
+
+
+@dataclass(frozen=True)
+class LockedDistribution:
+    """One distribution that a file names exactly."""
+
+    name: NormalizedName  # NO_NAME where only its sources say it
+    version: str  # "" where only its file or its sources say it
+    source: Optional[Source] = None  # None: the package index has a file of this version
+    hashes: Tuple[str, ...] = ()  # "sha256:...", of which its file has to have one
+    line: str = ""  # as pip is given it, without hashes
+    is_requested: bool = True
+
+    def __str__(self) -> str:
+        """`numpy 2.1.0`, or the line where that is not known."""
+        if self.name == NO_NAME:
+            return self.line
+        return f"{self.name} {self.version}".rstrip()
+
+
+@dataclass(frozen=True)
+class Lock:
+    """All that a file says."""
+
+    distributions: Tuple[LockedDistribution, ...] = ()
+    # what another installer keeps (conda): it may stay, and is not looked at
+    others: FrozenSet[NormalizedName] = frozenset()
+    problems: Tuple[Finding, ...] = ()  # why it cannot be followed
+    notes: Tuple[Finding, ...] = ()
+
+
+# --- requirements files ---------------------------------------------------------------------------
+
+
+def lock_of_entries(entries: Sequence[Entry], markers: Mapping[str, str], *, folder: str) -> Lock:
+    """The lines of a requirements file, as far as they apply to an interpreter with these markers.
+
+    `folder`: to which paths are relative. A line that leaves a choice is a problem.
+    """
+    found: Dict[str, LockedDistribution] = {}
+    problems: List[Finding] = []
+    for entry in entries:
+        requirement = parse_requirement(entry.text)
+        if entry.constraint or (requirement is not None and not applies(requirement, markers)):
+            continue
+        locked = _lock_entry(entry, requirement, folder)
+        if isinstance(locked, Finding):
+            problems.append(locked)
+            continue
+        key = locked.name or locked.line
+        if not _is_same_pin(found.setdefault(key, locked), locked):
+            problems.append(_problem(entry, f"{entry.text}: {locked.name} is named twice"))
+    return Lock(tuple(found.values()), problems=tuple(problems))
+
+
+def _is_same_pin(one: LockedDistribution, other: LockedDistribution) -> bool:
+    return (one.name, one.version, one.source) == (other.name, other.version, other.source)
+
+
+def _lock_entry(
+    entry: Entry, requirement: Optional[Requirement], folder: str
+) -> Union[LockedDistribution, Finding]:
+    hashes = tuple(text.lower() for text in entry.hashes)
+    if entry.editable or requirement is None or requirement.url:
+        return _lock_address(entry, requirement, hashes, folder)
+    version = exact_version(requirement)
+    name = canonicalize_name(requirement.name)
+    if version is None:
+        return _problem(entry, f"{entry.text}: not an exact version")
+    line = f"{requirement.name}=={version}"
+    return LockedDistribution(name, version, None, hashes, line)
+
+
+def exact_version(requirement: Requirement) -> Optional[str]:
+    """The one version that a requirement accepts, but for local version identifiers; None where it
+    leaves a choice."""
+    specifiers = list(requirement.specifier)
+    if len(specifiers) != 1 or specifiers[0].operator not in ("==", "==="):
+        return None
+    version = specifiers[0].version
+    return None if version.endswith(".*") else version
+
+
+def _problem(entry: Entry, detail: str) -> Finding:
+    where = f"{entry.origin}: " if entry.origin else ""
+    return Finding(
+        "not-exact",
+        Severity.ERROR,
+        entry.text,
+        f"{where}{detail}",
+        "A file for sync names one version (name==1.0) or one file (name @ URL): "
+        "`safe-install freeze` writes such a file.",
+    )
+
+
+def _lock_address(
+    entry: Entry,
+    requirement: Optional[Requirement],
+    hashes: Tuple[str, ...],
+    folder: str,
+) -> Union[LockedDistribution, Finding]:
+    """A file, a folder or a repository, by its address or its path."""
+    text = str(requirement.url) if requirement is not None and requirement.url else entry.text
+    address, fragments = _split_fragment(text)
+    name = canonicalize_name(requirement.name if requirement is not None else "")
+    name = name or canonicalize_name(fragments.get("egg", ""))
+    subdirectory = fragments.get("subdirectory", "")
+    if "sha256" in fragments:
+        hashes = (*hashes, f"sha256:{fragments['sha256'].lower()}")
+    source: Source
+    if address.split("+")[0] in VCS and "+" in address:
+        source = _repository(address, subdirectory, is_editable=entry.editable)
+        return LockedDistribution(name, "", source, hashes, _line_of(entry))
+    url = _as_url(re.sub(r"\[[^\]]*\]$", "", address), folder)
+    filename = unquote(urlsplit(url).path.rpartition("/")[2])
+    if not filename.lower().endswith(ARCHIVES):
+        is_path = "/" in address or address.startswith(".")
+        if not url.startswith("file:") or not is_path:
+            return _problem(entry, f"{entry.text}: neither a version nor the address of a file")
+        source = DirectorySource(path_of(url), entry.editable, subdirectory)
+        return LockedDistribution(name, "", source, (), _line_of(entry))
+    sha256 = only_sha256(hashes)
+    if url.startswith("file:"):
+        source = FileSource(path_of(url), filename, sha256 or "")
+    else:
+        source = UrlSource(url, filename, sha256, subdirectory=subdirectory)
+    name_of_file, version = parse_filename(filename)
+    return LockedDistribution(name or name_of_file, version, source, hashes, _line_of(entry))
+
+
+def _line_of(entry: Entry) -> str:
+    """The line for pip; a marker that was true says nothing more."""
+    text = re.split(r"\s;", entry.text)[0].strip()
+    return f"-e {text}" if entry.editable else text
+
+
+def _split_fragment(text: str) -> Tuple[str, Mapping[str, str]]:
+    if "://" not in text:
+        return text, {}
+    address, fragment = urldefrag(text)
+    pairs = [part.partition("=") for part in fragment.split("&") if part]
+    return address, {name: unquote(value) for name, _, value in pairs}
+
+
+def _repository(address: str, subdirectory: str, *, is_editable: bool) -> RepositorySource:
+    """`git+https://host/path.git@REVISION`."""
+    vcs, _, url = address.partition("+")
+    parts = urlsplit(url)
+    path, at, revision = parts.path.rpartition("@")
+    if not at:
+        path, revision = parts.path, ""
+    return RepositorySource(
+        vcs,
+        urlunsplit(parts._replace(path=path)),
+        revision if is_commit(revision) else "",
+        requested_revision=revision,
+        subdirectory=subdirectory,
+        is_editable=is_editable,
+    )
+
+
+def is_commit(revision: str) -> bool:
+    """Is it the whole name of a commit of git, which names one content?"""
+    return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+
+
+def _as_url(text: str, folder: str) -> str:
+    if re.match(r"[a-z]+://", text, re.I):
+        return text
+    if text.startswith("file:"):
+        text = unquote(text[len("file:") :])
+    return file_url(posixpath.normpath(posixpath.join(folder, text)))
+
+
+def file_url(path: str) -> str:
+    """The address of an absolute path."""
+    return PurePosixPath(path).as_uri()
+
+
+def path_of(url: str) -> str:
+    """The path of a `file:` address."""
+    return unquote(urlsplit(url).path).rstrip("/") or "/"
+
+
+def only_sha256(hashes: Sequence[str]) -> Optional[str]:
+    """The sha256 that a file has to have; None where there is none, or a choice."""
+    found = {text.partition(":")[2] for text in hashes if text.startswith("sha256:")}
+    return found.pop() if len(found) == 1 else None
+
+
+def parse_filename(filename: str) -> Tuple[NormalizedName, str]:
+    """Name and version, as the name of a wheel or of an archive of sources has them; empty where it
+    has none."""
+    try:
+        if filename.endswith(".whl"):
+            name, version, _, _ = parse_wheel_filename(filename)
+        else:
+            name, version = parse_sdist_filename(filename)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return NO_NAME, ""
+    return name, str(version)
+
+
+def entry_of(locked: LockedDistribution) -> Entry:
+    """The line of a requirements file that names the same."""
+    is_editable = locked.line.startswith("-e ")
+    text = locked.line[len("-e ") :] if is_editable else locked.line
+    return Entry(text, editable=is_editable, hashes=locked.hashes)
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def lock_recorded(recorded: RecordedDistribution) -> LockedDistribution:
+    """What a record says of one distribution."""
+    source: Optional[Source] = recorded.source
+    if isinstance(source, UnknownSource):
+        source = None
+    sha256 = getattr(source, "sha256", None)
+    return LockedDistribution(
+        recorded.name,
+        recorded.version,
+        source,
+        (f"sha256:{sha256}",) if sha256 else (),
+        line=_recorded_line(recorded, source),
+        is_requested=recorded.is_requested,
+    )
+
+
+def _recorded_line(recorded: RecordedDistribution, source: Optional[Source]) -> str:
+    name = recorded.written_name or recorded.name
+    if isinstance(source, DirectorySource):
+        tail = f"#subdirectory={source.subdirectory}" if source.subdirectory else ""
+        if source.is_editable:
+            return f"-e {source.path}{tail}"
+        return f"{name} @ {file_url(source.path)}{tail}"
+    if isinstance(source, RepositorySource):
+        address = f"{source.vcs}+{source.url}@{source.commit or source.requested_revision}"
+        tail = f"subdirectory={source.subdirectory}" if source.subdirectory else ""
+        if source.is_editable:
+            return f"-e {address}#egg={name}{'&' if tail else ''}{tail}"
+        return f"{name} @ {address}{'#' if tail else ''}{tail}"
+    url = address_of(source)
+    if url is None:
+        return f"{name}=={recorded.version}"
+    subdirectory = getattr(source, "subdirectory", "")
+    tail = f"#subdirectory={subdirectory}" if subdirectory else ""
+    return f"{name} @ {url}{tail}"
+
+
+def address_of(source: Optional[Source]) -> Optional[str]:
+    """Where the one file of a source lies; None for folders and repositories."""
+    if isinstance(source, FileSource):
+        return file_url(source.path)
+    return getattr(source, "url", None) if not isinstance(source, RepositorySource) else None

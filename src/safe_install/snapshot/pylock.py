@@ -1,0 +1,191 @@
+"""A snapshot as a lock file (PEP 751: packaging.python.org/en/latest/specifications/pylock-toml).
+Pure.
+
+What a lock file has no place for stands in tables of ours ([tool.safe-install]), which others pass
+over: what was requested, what was built here, what nobody knows the source of.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+from packaging.version import InvalidVersion, Version
+
+from safe_install.snapshot.sources import is_named_by
+from safe_install.snapshot.toml_text import Section, render_sections
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    IndexSource,
+    RecordedDistribution,
+    RepositorySource,
+    Snapshot,
+    Source,
+    UnknownSource,
+    UrlSource,
+)
+
+LOCK_VERSION = "1.0"
+CREATED_BY = "safe-install"
+TOOL = "safe-install"  # our table among those of tools
+NO_HASH = "no hash of it is known"
+
+Pairs = Mapping[str, Any]
+
+
+def render_pylock(snapshot: Snapshot) -> str:
+    """The text of a pylock.toml. One snapshot has one text, whatever it was read from."""
+    packages: List[Section] = []
+    unknown: List[Section] = []
+    for one in sorted(snapshot.distributions, key=lambda one: one.name):
+        if is_lockable(one.source):
+            packages += _package(one)
+        else:
+            unknown.append((f"[[tool.{TOOL}.unknown]]", _unknown(one)))
+    head: Pairs = {
+        "lock-version": LOCK_VERSION,
+        "environments": snapshot.environments or None,
+        "requires-python": snapshot.requires_python,
+        "created-by": CREATED_BY,
+        "packages": None if packages else [],
+    }
+    ours = [(f"[tool.{TOOL}]", _environment(snapshot)), (f"[tool.{TOOL}.torch]", _torch(snapshot))]
+    return render_sections([("", head), *packages, *ours, *unknown])
+
+
+def is_lockable(source: Source) -> bool:
+    """Can a lock file name it? One without a hash cannot be named there."""
+    if isinstance(source, UrlSource):
+        return source.sha256 is not None
+    return not isinstance(source, UnknownSource)
+
+
+def _package(one: RecordedDistribution) -> List[Section]:
+    """The tables of one distribution."""
+    source = one.source
+    pairs: Dict[str, Any] = {"name": one.name, "version": _locked_version(one)}
+    pairs["requires-python"] = one.requires_python
+    if isinstance(source, IndexSource):
+        pairs["index"] = source.index
+    sections: List[Section] = [("[[packages]]", pairs)]
+    if isinstance(source, RepositorySource):
+        sections.append(("[packages.vcs]", _repository(source)))
+    elif isinstance(source, DirectorySource):
+        sections.append(("[packages.directory]", _directory(source)))
+    elif isinstance(source, (IndexSource, UrlSource, FileSource)):
+        sections.append((_heading(one, source), _file(source, with_name=_is_plain(one, source))))
+    sections.append((f"[packages.tool.{TOOL}]", _notes(one)))
+    return sections
+
+
+FileOrigin = Union[IndexSource, UrlSource, FileSource]
+
+
+def _heading(one: RecordedDistribution, source: FileOrigin) -> str:
+    """Files that were named by the person, or whose names do not say the version, are archives:
+    what installs them writes their address down again (PEP 610)."""
+    if not _is_plain(one, source):
+        return "[packages.archive]"
+    return "[[packages.wheels]]" if source.filename.endswith(".whl") else "[packages.sdist]"
+
+
+def _is_plain(one: RecordedDistribution, source: FileOrigin) -> bool:
+    if isinstance(source, UrlSource):
+        return False
+    if isinstance(source, FileSource) and not source.is_built_here:
+        return False
+    return is_named_by(source.filename, one.name, one.version)
+
+
+def _file(source: FileOrigin, *, with_name: bool) -> Pairs:
+    pairs: Dict[str, Any] = {"name": source.filename if with_name else None}
+    if isinstance(source, FileSource):
+        pairs["path"] = source.path
+    else:
+        pairs["url"] = source.url
+    pairs["size"] = source.size
+    if isinstance(source, UrlSource):
+        pairs["subdirectory"] = source.subdirectory
+    pairs["hashes"] = {"sha256": source.sha256}
+    return pairs
+
+
+def _repository(source: RepositorySource) -> Pairs:
+    return {
+        "type": source.vcs,
+        "url": source.url,
+        "requested-revision": source.requested_revision,
+        "commit-id": source.commit,
+        "subdirectory": source.subdirectory,
+    }
+
+
+def _directory(source: DirectorySource) -> Pairs:
+    return {
+        "path": source.path,
+        "editable": True if source.is_editable else None,
+        "subdirectory": source.subdirectory,
+    }
+
+
+def _is_tree(source: Source) -> bool:
+    """Sources whose version is known when they are built only."""
+    return isinstance(source, (RepositorySource, DirectorySource))
+
+
+def _locked_version(one: RecordedDistribution) -> Optional[str]:
+    """None where the specification forbids to say it, or it is none."""
+    if _is_tree(one.source):
+        return None
+    try:
+        Version(one.version)
+    except InvalidVersion:
+        return None
+    return one.version
+
+
+def _notes(one: RecordedDistribution) -> Pairs:
+    """What only we write, and read."""
+    source = one.source
+    is_built_here = isinstance(source, FileSource) and source.is_built_here
+    is_editable = isinstance(source, RepositorySource) and source.is_editable
+    says_version = _locked_version(one) is not None
+    is_normalized = one.written_name in ("", one.name)
+    return {
+        "version": None if says_version else one.version,
+        "written-name": None if is_normalized else one.written_name,
+        "requested": True if one.is_requested else None,
+        "built-here": True if is_built_here else None,
+        "editable": True if is_editable else None,
+    }
+
+
+def _unknown(one: RecordedDistribution) -> Pairs:
+    source = one.source
+    pairs: Dict[str, Any] = {"name": one.name}
+    if isinstance(source, UnknownSource):
+        pairs["reason"] = source.reason
+    elif isinstance(source, UrlSource):
+        pairs["reason"] = NO_HASH
+        pairs["url"] = source.url
+        pairs["subdirectory"] = source.subdirectory
+    pairs["version"] = one.version
+    pairs["requires-python"] = one.requires_python
+    pairs["written-name"] = None if one.written_name in ("", one.name) else one.written_name
+    pairs["requested"] = True if one.is_requested else None
+    return pairs
+
+
+def _environment(snapshot: Snapshot) -> Pairs:
+    return {
+        "python": snapshot.python,
+        "platform": snapshot.platform,
+        "libc": " ".join(snapshot.libc).strip(),
+    }
+
+
+def _torch(snapshot: Snapshot) -> Pairs:
+    if snapshot.torch is None:
+        return {}
+    torch = snapshot.torch
+    return {"version": torch.version, "accelerator": torch.accelerator, "cuda": torch.cuda}

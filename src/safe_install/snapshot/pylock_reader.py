@@ -1,0 +1,316 @@
+"""The text of a lock file (PEP 751), of whichever program, as a snapshot. Pure.
+
+A lock file may have several files of a package, for different machines: which one counts is said by
+the machine that is handed in. The text is somebody else's: what is wrong with it is an InputError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple, Type, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from safe_install.errors import InputError
+from safe_install.requirements import is_true
+from safe_install.snapshot.pylock import TOOL
+from safe_install.snapshot.toml_text import parse_toml
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    IndexSource,
+    RecordedDistribution,
+    RepositorySource,
+    Snapshot,
+    Source,
+    TorchFacts,
+    UnknownSource,
+    UrlSource,
+)
+
+NO_WHEEL_HERE = "none of its wheels is for this Python and this machine"
+
+Table = Mapping[str, Any]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """For which of the files of a lock file are taken; it is also what the file has to be for."""
+
+    python: str  # "3.11.7"
+    markers: Mapping[str, str]  # PEP 508's environment markers
+    tags: Tuple[Tag, ...]  # supported wheel tags, best first
+
+
+def parse_pylock(
+    text: str, *, name: str = "pylock.toml", machine: Optional[Machine] = None
+) -> Snapshot:
+    """The snapshot that a lock file describes.
+
+    `machine`: packages whose markers are not true there are left out, of several wheels the one
+    that it likes best is taken, and a file for other machines is refused. Without one all packages
+    count, and the first wheel of each. `name`: of the file, for errors. Errors: InputError.
+    """
+    return _Reader(name, machine).read(text)
+
+
+class _Reader:
+    """Reads one lock file."""
+
+    def __init__(self, name: str, machine: Optional[Machine]) -> None:
+        self._name = name
+        self._machine = machine
+        self._groups: FrozenSet[str] = frozenset()
+
+    def read(self, text: str) -> Snapshot:
+        document = self._parse(text)
+        self._check_version(document)
+        environments = self._texts(document, "environments")
+        requires_python = self._text(document, "requires-python")
+        self._groups = frozenset(self._texts(document, "default-groups"))
+        self._check_machine(requires_python, environments)
+        found = [self._distribution(one) for one in self._list(document, "packages", needed=True)]
+        ours = self._table(self._table(document, "tool"), TOOL)
+        found += [self._unknown(one) for one in self._list(ours, "unknown")]
+        distributions = [one for one in found if one is not None]
+        self._refuse_doubles(distributions)
+        libc, _, libc_version = self._text(ours, "libc").partition(" ")
+        return Snapshot(
+            python=self._text(ours, "python"),
+            platform=self._text(ours, "platform"),
+            libc=(libc, libc_version),
+            distributions=tuple(sorted(distributions, key=lambda one: one.name)),
+            torch=self._torch(ours),
+            requires_python=requires_python,
+            environments=environments,
+        )
+
+    def _parse(self, text: str) -> Table:
+        try:
+            return parse_toml(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{self._name} is no TOML: {error}", hint="Make the file again, or mend that line."
+            ) from error
+
+    def _check_version(self, document: Table) -> None:
+        written = self._text(document, "lock-version")
+        if written.partition(".")[0] != "1":
+            raise self._wrong(f"its lock-version is {written or 'missing'}, known is 1.0")
+
+    def _check_machine(self, requires_python: str, environments: Tuple[str, ...]) -> None:
+        """Errors: InputError, where the file is for other machines."""
+        machine = self._machine
+        if machine is None:
+            return
+        if requires_python and not self._specifier(requires_python).contains(
+            machine.python, prereleases=True
+        ):
+            raise self._unfit(f"Python {requires_python}, here is {machine.python}")
+        if environments and not any(self._is_true(one) for one in environments):
+            raise self._unfit(f"machines with {' or '.join(environments)}")
+
+    def _unfit(self, what: str) -> InputError:
+        return InputError(
+            f"{self._name} is for {what}",
+            hint="Make one on a machine like this: safe-install export.",
+        )
+
+    def _specifier(self, text: str) -> SpecifierSet:
+        try:
+            return SpecifierSet(text)
+        except InvalidSpecifier as error:
+            raise self._wrong(f"{text!r} is no version specifier") from error
+
+    def _is_true(self, marker: str) -> bool:
+        if self._machine is None:
+            return True
+        values: Dict[str, Any] = {
+            **self._machine.markers,
+            "extra": "",
+            "extras": frozenset(),
+            "dependency_groups": self._groups,
+        }
+        try:
+            return is_true(marker, values)
+        except ValueError as error:
+            raise self._wrong(str(error)) from error
+
+    def _distribution(self, package: Table) -> Optional[RecordedDistribution]:
+        """One package; None where its marker is not true."""
+        name = self._text(package, "name")
+        if not name:
+            raise self._wrong("a package has no name")
+        marker = self._text(package, "marker")
+        if marker and not self._is_true(marker):
+            return None
+        ours = self._table(self._table(package, "tool"), TOOL)
+        return RecordedDistribution(
+            name=canonicalize_name(name),
+            version=self._text(package, "version") or self._text(ours, "version"),
+            source=self._source(package, ours),
+            written_name=self._text(ours, "written-name"),
+            is_requested=self._flag(ours, "requested"),
+            requires_python=self._text(package, "requires-python"),
+        )
+
+    def _source(self, package: Table, ours: Table) -> Source:
+        if "vcs" in package:
+            return self._repository(self._table(package, "vcs"), ours)
+        if "directory" in package:
+            return self._directory(self._table(package, "directory"))
+        if "archive" in package:
+            return self._file(self._table(package, "archive"))
+        wheels = self._list(package, "wheels")
+        chosen = self._best(wheels)
+        if chosen is None and "sdist" in package:
+            chosen = self._table(package, "sdist")
+        if chosen is None and wheels:
+            return UnknownSource(NO_WHEEL_HERE)
+        if chosen is None:
+            raise self._wrong(f"the package {self._text(package, 'name')} has no source")
+        is_built_here = self._flag(ours, "built-here")
+        return self._file(
+            chosen, index=self._text(package, "index"), is_listed=True, is_built_here=is_built_here
+        )
+
+    def _best(self, wheels: List[Table]) -> Optional[Table]:
+        """The wheel that the machine likes best."""
+        if self._machine is None:
+            return wheels[0] if wheels else None
+        order = {tag: place for place, tag in enumerate(self._machine.tags)}
+        found: List[Tuple[int, int]] = []
+        for number, wheel in enumerate(wheels):
+            try:
+                tags = parse_wheel_filename(self._filename(wheel))[3]
+            except InvalidWheelFilename as error:
+                raise self._wrong(str(error)) from error
+            places = [order[tag] for tag in tags if tag in order]
+            if places:
+                found.append((min(places), number))
+        return wheels[min(found)[1]] if found else None
+
+    def _file(
+        self, table: Table, *, index: str = "", is_listed: bool = False, is_built_here: bool = False
+    ) -> Source:
+        """A file: of an index (`is_listed`), at an address, or on this machine."""
+        path, url = self._text(table, "path"), self._text(table, "url")
+        filename = self._filename(table)
+        sha256 = self._sha256(table, filename)
+        size = self._get(table, "size", int)
+        if path:
+            return FileSource(path, filename, sha256, size, is_built_here)
+        if not url:
+            raise self._wrong(f"{filename or 'a file'} has neither an address nor a path")
+        if is_listed:
+            return IndexSource(index, url, filename, sha256, size)
+        return UrlSource(url, filename, sha256, size, self._text(table, "subdirectory"))
+
+    def _filename(self, table: Table) -> str:
+        path = self._text(table, "path").replace("\\", "/")
+        url = unquote(urlsplit(self._text(table, "url")).path)
+        return self._text(table, "name") or (path or url).rpartition("/")[2]
+
+    def _sha256(self, table: Table, filename: str) -> str:
+        found = self._text(self._table(table, "hashes"), "sha256").lower()
+        if len(found) != 64 or set(found) - set("0123456789abcdef"):
+            raise self._wrong(f"{filename} has no sha256")
+        return found
+
+    def _repository(self, table: Table, ours: Table) -> RepositorySource:
+        commit = self._text(table, "commit-id")
+        url = self._text(table, "url") or self._text(table, "path")
+        if not commit or not url:
+            raise self._wrong("a repository has no commit-id, or no url")
+        return RepositorySource(
+            vcs=self._text(table, "type"),
+            url=url,
+            commit=commit,
+            requested_revision=self._text(table, "requested-revision"),
+            subdirectory=self._text(table, "subdirectory"),
+            is_editable=self._flag(ours, "editable"),
+        )
+
+    def _directory(self, table: Table) -> DirectorySource:
+        path = self._text(table, "path")
+        if not path:
+            raise self._wrong("a directory has no path")
+        return DirectorySource(
+            path, self._flag(table, "editable"), self._text(table, "subdirectory")
+        )
+
+    def _unknown(self, table: Table) -> RecordedDistribution:
+        """One of those that only our own table names."""
+        url = self._text(table, "url")
+        source: Source = UnknownSource(self._text(table, "reason"))
+        if url:
+            subdirectory = self._text(table, "subdirectory")
+            source = UrlSource(url, self._filename({"url": url}), None, None, subdirectory)
+        return RecordedDistribution(
+            name=canonicalize_name(self._text(table, "name")),
+            version=self._text(table, "version"),
+            source=source,
+            written_name=self._text(table, "written-name"),
+            is_requested=self._flag(table, "requested"),
+            requires_python=self._text(table, "requires-python"),
+        )
+
+    def _torch(self, ours: Table) -> Optional[TorchFacts]:
+        table = self._table(ours, "torch")
+        if not table:
+            return None
+        return TorchFacts(
+            self._text(table, "version"),
+            self._text(table, "accelerator"),
+            self._text(table, "cuda"),
+        )
+
+    def _refuse_doubles(self, found: List[RecordedDistribution]) -> None:
+        """Two packages of one name are for different machines, or a mistake."""
+        if self._machine is None:
+            return
+        names = [one.name for one in found]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise self._wrong(f"{', '.join(twice)} is listed more than once for this machine")
+
+    # --- the fields of a table, with their types ---
+
+    def _get(self, table: Table, key: str, kind: Type[_T]) -> Optional[_T]:
+        value = table.get(key)
+        if value is None:
+            return None
+        is_bool = isinstance(value, bool) and kind is not bool
+        if is_bool or not isinstance(value, kind):
+            raise self._wrong(f"{key} is not of the right type")
+        return value
+
+    def _text(self, table: Table, key: str) -> str:
+        return self._get(table, key, str) or ""
+
+    def _flag(self, table: Table, key: str) -> bool:
+        return bool(self._get(table, key, bool))
+
+    def _table(self, table: Table, key: str) -> Table:
+        return self._get(table, key, dict) or {}
+
+    def _texts(self, table: Table, key: str) -> Tuple[str, ...]:
+        found = self._get(table, key, list) or []
+        if not all(isinstance(item, str) for item in found):
+            raise self._wrong(f"{key} is no list of texts")
+        return tuple(found)
+
+    def _list(self, table: Table, key: str, *, needed: bool = False) -> List[Table]:
+        found = self._get(table, key, list)
+        if found is None and needed:
+            raise self._wrong(f"it has no {key}")
+        if not all(isinstance(item, dict) for item in found or ()):
+            raise self._wrong(f"{key} is no list of tables")
+        return found or []
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(f"{self._name}: {what}", hint="It is no lock file as PEP 751 has it.")

@@ -1,0 +1,170 @@
+"""What differs from a lock -> the steps of a plan. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
+
+from safe_install.models import (
+    Action,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Origin,
+    Severity,
+    Step,
+)
+from safe_install.snapshot.difference import Deviation, Difference
+from safe_install.snapshot.forms import no_file
+from safe_install.snapshot.locked import NO_NAME, LockedDistribution, address_of, only_sha256
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    IndexSource,
+    RepositorySource,
+    UrlSource,
+)
+from safe_install.torch_family import TORCH
+
+
+def make_step(deviation: Deviation, location: str) -> Step:
+    """The step of one deviation, as far as the lock says it."""
+    locked, installed = deviation.locked, deviation.installed
+    source = locked.source
+    url = address_of(source)
+    sha256 = only_sha256(locked.hashes)
+    because = f"as {location} says"
+    if installed is not None:
+        because = f"{because}: {deviation.because}"
+    return Step(
+        Action.ADD if installed is None else Action.REPLACE,
+        locked.name if locked.name != NO_NAME else NormalizedName(locked.line),
+        locked.version or None,
+        from_version=installed.version if installed is not None else None,
+        url=url,
+        sha256=sha256,
+        origin=origin_of(locked),
+        requested=locked.is_requested,
+        keeps_requested=installed is not None and installed.requested,
+        because=because,
+        download_info=_download_info(url, sha256) if url is not None else None,
+        is_direct=source is not None and not isinstance(source, IndexSource),
+        is_locked=sha256 is not None,
+    )
+
+
+def origin_of(locked: LockedDistribution) -> Origin:
+    """What kind of file brings it, as far as the lock says it."""
+    source = locked.source
+    if isinstance(source, (DirectorySource, RepositorySource)):
+        if source.is_editable:
+            return Origin.EDITABLE
+        return Origin.SDIST if isinstance(source, DirectorySource) else Origin.REPOSITORY
+    return Origin.WHEEL if source is None or is_wheel(locked) else Origin.SDIST
+
+
+def _download_info(url: str, sha256: Optional[str]) -> Mapping[str, Any]:
+    """As pip's report and direct_url.json have it."""
+    archive: Dict[str, Any] = {}
+    if sha256 is not None:
+        archive = {"hash": f"sha256={sha256}", "hashes": {"sha256": sha256}}
+    return {"url": url, "archive_info": archive}
+
+
+def is_wheel(locked: LockedDistribution) -> bool:
+    """Is it a wheel whose address is known?"""
+    source = locked.source
+    is_file = isinstance(source, (IndexSource, UrlSource, FileSource))
+    return is_file and getattr(source, "filename", "").lower().endswith(".whl")
+
+
+def needs_pip(locked: LockedDistribution) -> bool:
+    """Has pip to say which file it is, or to build one? A wheel at an address needs no pip, if
+    its hash is known, or if it lies here."""
+    if not is_wheel(locked):
+        return True
+    return not (isinstance(locked.source, FileSource) or only_sha256(locked.hashes))
+
+
+def pip_line(locked: LockedDistribution) -> str:
+    """The line for pip, with its hashes."""
+    return " ".join([locked.line, *(f"--hash={text}" for text in locked.hashes)])
+
+
+def make_removals(extra: Sequence[InstalledDistribution], location: str) -> Tuple[Step, ...]:
+    """One step for each distribution that goes."""
+    steps = []
+    for distribution in extra:
+        step = Step(
+            Action.REMOVE,
+            distribution.name,
+            None,
+            from_version=distribution.version,
+            because=f"not in {location}",
+        )
+        steps.append(step)
+    return tuple(steps)
+
+
+def describe_steps(difference: Difference, location: str) -> Tuple[Step, ...]:
+    """All of it as steps, for people: what its sources alone say is left open."""
+    steps = [make_step(one, location) for one in difference.deviations]
+    return (*steps, *make_removals(difference.extra, location))
+
+
+def find_folders(difference: Difference) -> Tuple[Path, ...]:
+    """The folders of sources that are built."""
+    found = []
+    for deviation in difference.deviations:
+        if isinstance(deviation.locked.source, DirectorySource):
+            found.append(Path(deviation.locked.source.path))
+    return tuple(found)
+
+
+# --- what speaks against it -----------------------------------------------------------------------
+
+
+def find_unfit_wheels(
+    deviations: Sequence[Deviation], environment: Environment
+) -> Tuple[Finding, ...]:
+    """The wheels that this interpreter does not take, all of them."""
+    interpreter = environment.interpreter
+    supported = frozenset(interpreter.tags)
+    found = []
+    for deviation in deviations:
+        locked = deviation.locked
+        if not is_wheel(locked):
+            continue
+        filename = getattr(locked.source, "filename", "")
+        if not _has_tag_of(filename, supported):
+            detail = f"{filename} is not for Python {interpreter.version} on {interpreter.platform}"
+            found.append(no_file(locked.name, detail))
+    return tuple(found)
+
+
+def _has_tag_of(filename: str, supported: FrozenSet[Tag]) -> bool:
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return True  # what is wrong with it is said when it is opened
+    return not supported.isdisjoint(tags)
+
+
+def refuse_lost_torch(extra: Sequence[InstalledDistribution], location: str) -> List[Finding]:
+    """torch is removed where a person says so, and a file that does not name it says nothing."""
+    found = []
+    for distribution in extra:
+        if distribution.name == TORCH:
+            finding = Finding(
+                "torch-removed",
+                Severity.ERROR,
+                TORCH,
+                f"{location} does not name torch, and torch {distribution.version} is installed",
+                "Name it in the file; or leave what the file does not name: --keep-extra; or "
+                "permit it: --allow-torch-change removes torch.",
+            )
+            found.append(finding)
+    return found

@@ -1,0 +1,95 @@
+"""The words of `sync` -> what was asked for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import List, Mapping
+
+from safe_install.errors import UsageError
+from safe_install.resolve.command_line import Word, Words
+from safe_install.resolve.pip_options import find_option
+from safe_install.resolve.request import InstallRequest, parse_install
+from safe_install.resolve.requirements_file import Reader
+from safe_install.snapshot.forms import requirements_text
+
+# The file says what comes, and all of it.
+WITHOUT_MEANING = frozenset(
+    [
+        *("requirement", "constraint", "editable", "group", "requirements-from-script"),
+        *("upgrade", "pre", "no-deps", "force-reinstall", "ignore-installed", "report"),
+        *("target", "root", "prefix", "platform", "python-version", "implementation", "abi"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SyncRequest:
+    """`sync FILE`."""
+
+    location: str  # of the file
+    install: InstallRequest  # our options and pip's, with those that stand in the file
+    read: Reader  # brings the text of the file, and of those that it names
+    check: bool = False
+    keep_extra: bool = False
+    allow_empty: bool = False
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Is it only asked what would be changed?"""
+        return self.check or self.install.own.dry_run
+
+
+def parse_sync(
+    words: Words,
+    *,
+    environ: Mapping[str, str],
+    configuration: Mapping[str, str],
+    read: Reader,
+) -> SyncRequest:
+    """As `parse_install`: `configuration` is pip's, `read` brings the text of a file. Errors:
+    UsageError; InputError for a file that cannot be read."""
+    options: List[Word] = []
+    files: List[str] = []
+    for word in words.checked():
+        if word.argument:
+            files.append(word.value or "")
+            continue
+        if word.key in WITHOUT_MEANING:
+            raise UsageError(
+                f"sync has no option {word.text[0]}",
+                hint="Write what is to be there into the file.",
+            )
+        options.append(word)
+    if len(files) != 1:
+        said = "no file was named" if not files else f"{len(files)} files were named"
+        raise UsageError(
+            f"sync takes one file: {said}", hint="Write: safe-install sync pylock.toml."
+        )
+    location = files[0]
+    texts = {location: read(location)}
+
+    def read_once(name: str) -> str:
+        return texts[name] if name in texts else read(name)
+
+    file = Word(find_option("--requirement"), "", location, ("--requirement", location))
+    install = parse_install(
+        Words((*options, file)),
+        environ=environ,
+        configuration=configuration,
+        read=lambda name: (
+            requirements_text(location, texts[location]) if name == location else read(name)
+        ),
+    )
+    if install.place not in (None, "user"):
+        raise UsageError(
+            f"sync has no --{install.place}: it is about a whole environment",
+            hint="Name the environment: --python PATH.",
+        )
+    return SyncRequest(
+        location,
+        install,
+        read_once,
+        check=words.has("--check"),
+        keep_extra=words.has("--keep-extra"),
+        allow_empty=words.has("--allow-empty"),
+    )

@@ -1,0 +1,390 @@
+"""Changes that are staged: kept beside the environment, full and checked, until they are committed,
+abandoned, or too old.
+
+    .safe-install/staged-<id>/{stage/, staged.json, summary.json} [commit.json] [outcome.json]
+
+Recoveries, of every version, work on `txn-*` and `trash-*` alone: what is staged is nothing to them.
+A commit moves the stage into a transaction of the same ID, and is from then on a change like any
+other; what became of it is read off the disk (`staged_states`), and `outcome.json` keeps it once
+nothing else does.
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import errno
+import json
+import os
+import re
+import stat
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from safe_install.errors import Refused, hint_for_oserror
+from safe_install.models import Scheme
+from safe_install.transaction.history import HistoryEntry, read_history
+from safe_install.transaction.journal import Journal
+from safe_install.transaction.lock import open_state_directory
+from safe_install.transaction.place import check_place, make_areas
+from safe_install.transaction.recovery.disk import (
+    libc,
+    open_regular_file,
+    sync_directory,
+    sync_filesystem,
+    unlink_if_there,
+    write_durably,
+)
+from safe_install.transaction.recovery.lock_file import describe_process, is_gone
+from safe_install.transaction.recovery.rows import (
+    COMMITTED,
+    JOURNAL,
+    STATE_DIRECTORY,
+    JournalInvalid,
+)
+from safe_install.transaction.recovery.transactions import discard, list_transactions
+from safe_install.transaction.staged_states import LASTING, State, Traces, derive_state
+from safe_install.transaction.swap import Transaction, make_facts
+
+DOCUMENT = "staged.json"  # what a commit needs
+STAGE = "stage"
+_SUMMARY = "summary.json"  # what a list shows
+_COMMIT = "commit.json"  # which process began to commit it
+_OUTCOME = "outcome.json"  # what became of it
+_NAME = re.compile(r"^staged-(\d{8}T\d{6}Z-[0-9a-f]{4,8})$")
+_LARGEST = 64 * 2**20  # bytes of a document: torch's 12,000 files are 2 MB of it
+_KEPT_OUTCOMES = 100
+_LONGEST = 2000  # letters of a text that is shown
+_LONGEST_WAIT = 24 * 3600.0  # seconds, for a stage that does not say how long it is to be kept
+
+
+@dataclass(frozen=True)
+class StagedChange:
+    """One change, by its ID, as it lies there now."""
+
+    id: str
+    state: State
+    folder: Path  # perhaps not there: it was not staged, or nothing is kept of that
+    command: Tuple[str, ...] = ()
+    created: Optional[float] = None  # seconds since the epoch
+    expires: Optional[float] = None  # the same; None: never
+    steps: Tuple[Mapping[str, Any], ...] = ()
+    undone_by: Optional[str] = None
+    detail: str = ""  # why it is in that state
+
+    @property
+    def stage(self) -> Path:
+        """Where its files lie while it is staged."""
+        return self.folder / STAGE
+
+
+class StagedChanges:
+    """The staged changes of one environment. Changes nothing, takes no lock."""
+
+    def __init__(self, prefix: Path, *, now: Optional[float] = None) -> None:
+        """`now`: seconds since the epoch. Errors: Refused, where they may not be read."""
+        self._prefix = prefix
+        self._state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
+        self._now = time.time() if now is None else now
+        try:
+            self._transactions = dict(list_transactions(str(prefix)))
+            names = os.listdir(self._state) if self._state.is_dir() else []
+        except PermissionError as error:
+            raise Refused(
+                f"{self._state} cannot be read: {error.strerror}",
+                hint="Run as the user that owns this environment.",
+            ) from error
+        matches = [_NAME.match(name) for name in sorted(names, reverse=True)]
+        found = [match.group(1) for match in matches if match is not None]
+        self.ids = tuple(one for one in found if _is_own_folder(self._folder(one)))
+
+    @cached_property
+    def _history(self) -> Dict[str, HistoryEntry]:
+        return {entry.id: entry for entry in read_history(self._prefix)}
+
+    def find(self, identifier: str) -> StagedChange:
+        """The change with this ID; of a state UNKNOWN where there is none."""
+        transaction = self._transactions.get(f"txn-{identifier}")
+        entry = self._history.get(identifier) if transaction == "committed" else None
+        undone_by = entry.undone_by if entry is not None else None
+        if identifier not in self.ids:
+            return self._find_unstaged(identifier, Traces(transaction, undone_by), entry)
+        folder = self._folder(identifier)
+        summary = _read_small(folder / _SUMMARY)
+        outcome = _read_small(folder / _OUTCOME)
+        created = _moment(summary.get("created"))
+        expires = _moment(summary.get("expires"))
+        if created is None:
+            expires = _moment_of(identifier) + _LONGEST_WAIT
+        has_begun = os.path.lexists(folder / _COMMIT)
+        traces = Traces(
+            transaction,
+            undone_by,
+            has_stage=_is_own_folder(folder / STAGE),
+            is_over_time=expires is not None and self._now >= expires,
+            has_begun=has_begun,
+            is_running=has_begun and _is_running(_read_small(folder / _COMMIT)),
+            recorded=_parse_state(outcome.get("state")),
+        )
+        state = derive_state(traces)
+        known = outcome if traces.recorded is state else {}
+        return StagedChange(
+            identifier,
+            state,
+            folder,
+            command=_texts(summary.get("command")),
+            created=created,
+            expires=expires,
+            steps=_parse_steps(summary.get("steps")),
+            undone_by=undone_by or _text(known.get("undone_by")) or None,
+            detail=_text(known.get("detail")) or _explain(state, traces),
+        )
+
+    def _find_unstaged(
+        self, identifier: str, traces: Traces, entry: Optional[HistoryEntry]
+    ) -> StagedChange:
+        state, folder = derive_state(traces), self._folder(identifier)
+        if entry is None:
+            return StagedChange(identifier, state, folder, detail=_explain(state, traces))
+        return StagedChange(
+            identifier,
+            state,
+            folder,
+            command=entry.command,
+            created=entry.created,
+            steps=tuple(entry.summary.get("steps", ())),
+            undone_by=entry.undone_by,
+        )
+
+    def _folder(self, identifier: str) -> Path:
+        return self._state / f"staged-{identifier}"
+
+
+def _explain(state: State, traces: Traces) -> str:
+    if state is State.INTERRUPTED:
+        return "the process that committed it has ended: the next change, or recover, undoes it"
+    if state is State.ROLLED_BACK:
+        return "its commit was interrupted, and undone"
+    if state is State.EXPIRED:
+        return "it was staged for longer than it was to be kept"
+    if state is State.UNKNOWN and traces.transaction is None:
+        return "nothing of that ID is kept here"
+    return ""
+
+
+# --- what is done with them: the caller holds the lock --------------------------------------------
+
+
+def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, Any]) -> Path:
+    """The folder of a transaction with a full stage becomes that of a staged change, by one rename;
+    its path. `summary`: command, created, expires, steps. Errors: Refused."""
+    folder = transaction.directory
+    target = folder.with_name(f"staged-{transaction.id}")
+    try:
+        write_durably(str(folder / DOCUMENT), document)
+        write_durably(str(folder / _SUMMARY), json.dumps(dict(summary)).encode())
+        sync_filesystem(str(folder))
+        os.rmdir(folder / "stash")
+        os.rename(folder, target)
+        sync_directory(str(folder.parent))
+    except OSError as error:
+        raise Refused(
+            f"the change could not be staged, nothing was changed: {error}",
+            hint=hint_for_oserror(error),
+        ) from error
+    return target
+
+
+def read_document(change: StagedChange) -> Any:
+    """The JSON value that `set_aside` was given, not looked at. Errors: Refused."""
+    path = str(change.folder / DOCUMENT)
+    try:
+        return json.loads(_read_limited(path, _LARGEST).decode("utf-8"))
+    except (OSError, ValueError, RecursionError, JournalInvalid) as error:
+        raise Refused(
+            f"the staged change {change.id} cannot be read: {error}",
+            hint=f"Let it go (safe-install abandon {change.id}), and stage it again.",
+        ) from error
+
+
+def begin_commit(prefix: Path, change: StagedChange, *, scheme: Scheme) -> Transaction:
+    """A transaction with the ID of a staged change, its stage still empty. Errors: Refused."""
+    state = open_state_directory(prefix)
+    areas = make_areas(state.parent, scheme)
+    check_place(prefix, scheme)
+    libc()  # nothing new is loaded while the environment is half changed
+    facts = make_facts()
+    journal = Journal(id=change.id, command=change.command, created=time.time(), facts=facts)
+    return Transaction(state, journal, areas)
+
+
+@contextlib.contextmanager
+def stage_in(transaction: Transaction, change: StagedChange) -> Iterator[None]:
+    """Inside, the stage of a staged change is that of the transaction. Where the context ends with
+    an error before anything was moved, it goes back, and the change stays staged. Errors: Refused.
+    """
+    record = change.folder / _COMMIT
+    try:
+        write_durably(str(record), json.dumps(describe_process()).encode())
+        os.rename(change.stage, transaction.stage)
+    except OSError as error:
+        unlink_if_there(str(record))
+        hint = hint_for_oserror(error)
+        if error.errno == errno.EXDEV:  # a lower layer of overlayfs
+            hint = "In the build of an image: stage and commit in the same RUN step."
+        raise Refused(
+            f"the stage of {change.id} cannot be moved, nothing was changed: {error}", hint=hint
+        ) from error
+    try:
+        yield
+    except BaseException:
+        if not _has_moved(transaction):
+            os.rename(transaction.stage, change.stage)
+            unlink_if_there(str(record))
+        raise
+
+
+def _has_moved(transaction: Transaction) -> bool:
+    names = (JOURNAL, COMMITTED)
+    return any(os.path.lexists(transaction.directory / name) for name in names)
+
+
+def record_outcome(
+    change: StagedChange, state: State, *, detail: str = "", undone_by: Optional[str] = None
+) -> None:
+    """Write down, durably, what became of a change; its stage goes. Errors: OSError."""
+    outcome = {"state": state.value, "when": time.time(), "detail": detail, "undone_by": undone_by}
+    write_durably(str(change.folder / _OUTCOME), json.dumps(outcome).encode())
+    _remove_stage(change)
+
+
+def _remove_stage(change: StagedChange) -> None:
+    unlink_if_there(str(change.folder / DOCUMENT))
+    if os.path.lexists(change.stage):
+        # A recovery finishes the removal of what has such a name.
+        trash = change.folder.with_name(f"trash-{change.folder.name}")
+        while os.path.lexists(trash):
+            trash = trash.with_name(trash.name + "-")
+        os.rename(change.stage, trash)
+        discard(str(trash))
+
+
+def settle(prefix: Path, *, now: Optional[float] = None) -> Tuple[StagedChange, ...]:
+    """Write down what has become of the staged changes; let go what is over its time, which is
+    returned. Whatever cannot be done now is done the next time."""
+    changes = StagedChanges(prefix, now=now)
+    dropped: List[StagedChange] = []
+    lasting: List[Path] = []
+    for identifier in changes.ids:
+        change = changes.find(identifier)
+        with contextlib.suppress(OSError):
+            if change.state is State.UNKNOWN:
+                discard(str(change.folder))
+            elif change.state in LASTING:
+                lasting.append(change.folder)
+                if _settle_one(change) and change.state is State.EXPIRED:
+                    dropped.append(change)
+    for folder in lasting[_KEPT_OUTCOMES:]:
+        discard(str(folder))
+    return tuple(dropped)
+
+
+def _settle_one(change: StagedChange) -> bool:
+    """Was it news?"""
+    recorded = _parse_state(_read_small(change.folder / _OUTCOME).get("state"))
+    if recorded is change.state:
+        _remove_stage(change)
+        return False
+    record_outcome(change, change.state, detail=change.detail, undone_by=change.undone_by)
+    return True
+
+
+def measure_stage(change: StagedChange) -> int:
+    """The bytes on disk that a staged change takes."""
+    total = 0
+    for folder, _, files in os.walk(change.folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                status = os.lstat(os.path.join(folder, name))
+                total += status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
+    return total
+
+
+# --- reading, without trust -----------------------------------------------------------------------
+
+
+def _is_own_folder(path: Path) -> bool:
+    """Is it a directory of this user, and no link to one?"""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _read_limited(path: str, limit: int) -> bytes:
+    """Errors: JournalInvalid for what is no regular file, ValueError for one that is too large."""
+    with open_regular_file(path) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path} is larger than {limit} bytes")
+    return content
+
+
+def _read_small(path: Path) -> Mapping[str, Any]:
+    """A JSON object; empty for everything else."""
+    try:
+        found = json.loads(_read_limited(str(path), 2**20).decode("utf-8"))
+    except (OSError, ValueError, RecursionError, JournalInvalid):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_running(holder: Mapping[str, Any]) -> bool:
+    """Does the process still run that a commit names, as far as can be known?"""
+    pid = holder.get("pid")
+    return isinstance(pid, int) and 0 < pid < 2**31 and not is_gone(dict(holder))
+
+
+def _parse_state(value: Any) -> Optional[State]:
+    """Only what lasts is written down."""
+    lasting = {state.value: state for state in LASTING}
+    return lasting.get(value) if isinstance(value, str) else None
+
+
+def _moment(value: Any) -> Optional[float]:
+    """Seconds since the epoch that can be shown as a date."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < 250_000_000_000 else None
+
+
+def _moment_of(identifier: str) -> float:
+    """When an ID was made."""
+    try:
+        return float(calendar.timegm(time.strptime(identifier[:16], "%Y%m%dT%H%M%SZ")))
+    except ValueError:
+        return 0.0
+
+
+def _text(value: Any) -> str:
+    return value[:_LONGEST] if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> Tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return ()
+    return tuple(one[:_LONGEST] for one in value[:_LONGEST])
+
+
+def _parse_steps(value: Any) -> Tuple[Mapping[str, Any], ...]:
+    """Rows as `pipeline.health_gate.summarize` writes them."""
+    rows: Sequence[Any] = value if isinstance(value, list) else ()
+    found = []
+    for row in rows:
+        if isinstance(row, dict) and isinstance(row.get("name"), str):
+            kept = {key: _text(row.get(key)) or None for key in ("version", "from_version")}
+            found.append({"action": _text(row.get("action")), "name": _text(row["name"]), **kept})
+    return tuple(found)

@@ -1,0 +1,483 @@
+"""`sync` and `diff` in real environments: the file is the environment afterwards, or nothing was
+changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.functional.conftest import Environment, run_process, run_safe_install
+from tests.lab.wheels import write_wheel
+
+GONE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """Small wheels, which are not on any index but as a folder."""
+    folder = tmp_path / "wheels"
+    for version in ("1.0", "2.0"):
+        write_wheel(folder, "alpha", version, {"alpha.py": f"version = {version!r}\n"})
+    write_wheel(folder, "beta", "1.0", {"beta.py": ""}, requires=["alpha"])
+    write_wheel(folder, "gamma", "1.0", {"gamma/__init__.py": ""})
+    write_wheel(folder, "needy", "1.0", {"needy.py": ""}, requires=["alpha<2"])
+    return folder
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def served(host, wheels) -> str:
+    """The address below which the wheels lie on a host."""
+    for path in wheels.glob("*.whl"):
+        host.put(f"/own/{path.name}", path.read_bytes())
+    return f"{host.url}/own/"
+
+
+@pytest.fixture
+def environment(make_environment, wheels) -> Environment:
+    """alpha 1.0 and gamma 1.0 are installed; pip finds wheels in their folder."""
+    made = make_environment("3.11", PIP_FIND_LINKS=str(wheels))
+    made.must_pip("install", "alpha==1.0", "gamma==1.0")
+    return made
+
+
+def write(environment: Environment, name: str, text: str) -> Path:
+    path = environment.prefix.parent / name
+    path.write_text(text)
+    return path
+
+
+def lock_text(wheels: Path, base: str, *names: str, head: str = "") -> str:
+    """A pylock.toml of these wheel files."""
+    blocks = ['lock-version = "1.0"\ncreated-by = "tests"', head]
+    blocks += ["packages = []"] if not names else []
+    for filename in names:
+        name, version = filename.split("-")[:2]
+        blocks.append(
+            f'[[packages]]\nname = "{name}"\nversion = "{version}"\n'
+            f'wheels = [{{ name = "{filename}", url = "{base}{filename}", '
+            f'hashes = {{ sha256 = "{sha256(wheels / filename)}" }} }}]'
+        )
+    return "\n".join(blocks)
+
+
+def whl(name: str, version: str = "1.0") -> str:
+    return f"{name}-{version}-py3-none-any.whl"
+
+
+def versions(environment: Environment) -> dict:
+    rows = (line.split("==") for line in environment.freeze() if "==" in line)
+    return {name: version for name, version in rows if name not in ("pip", "setuptools", "wheel")}
+
+
+def steps(document: dict) -> list:
+    return [(row["action"], row["name"]) for row in document["plan"]["steps"]]
+
+
+# --- in one change --------------------------------------------------------------------------------
+
+
+def test_a_lock_file_is_the_environment(environment, wheels, served, host):
+    before = environment.tree()
+    write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0"), whl("beta")))
+    document = environment.document("sync", "pylock.toml")
+    assert (document["exit_code"], document["outcome"]) == (0, "synced")
+    assert steps(document) == [("replace", "alpha"), ("add", "beta"), ("remove", "gamma")]
+    assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
+    assert set(document["details"]["kept"]) >= {"pip"}
+    undone = environment.safe_install("undo", document["transaction"])
+    assert undone.returncode == 0, undone.stderr
+    assert environment.tree() == before
+
+
+def test_the_second_time_nothing_is_done_and_nobody_asked(environment, wheels, served, host):
+    write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0")))
+    first = environment.safe_install("sync", "pylock.toml")
+    assert first.returncode == 0, first.stderr
+    assert " undo 20" in first.stdout.splitlines()[-1]
+    assert "As pylock.toml says now: ./env (Python 3." in first.stdout
+    before = environment.tree()
+    host.requests.clear()
+    second = environment.safe_install("sync", "pylock.toml")
+    assert second.returncode == 0, second.stderr
+    assert second.stdout == "Nothing to do: the environment is what pylock.toml says.\n"
+    assert host.requests == []
+    assert environment.tree() == before
+    assert len(environment.document("history")["details"]["history"]) == 1
+
+
+def test_requirements_of_an_index_and_of_addresses(environment, wheels, served):
+    write(
+        environment,
+        "requirements.txt",
+        f"alpha==2.0 --hash=sha256:{sha256(wheels / whl('alpha', '2.0'))}\n"
+        f"beta @ {served}{whl('beta')}#sha256={sha256(wheels / whl('beta'))}\n",
+    )
+    done = environment.safe_install("sync", "requirements.txt")
+    assert done.returncode == 0, done.stderr
+    frozen = environment.freeze()
+    assert "alpha==2.0" in frozen
+    assert f"beta @ {served}{whl('beta')}#sha256={sha256(wheels / whl('beta'))}" in frozen
+    assert not [line for line in frozen if line.startswith("gamma")]
+
+
+def test_what_pip_freeze_wrote_is_the_same(environment):
+    frozen = environment.pip("freeze").stdout
+    write(environment, "frozen.txt", frozen)
+    done = environment.safe_install("sync", "--check", "frozen.txt")
+    assert (done.returncode, done.stdout) == (0, "The environment is what frozen.txt says.\n")
+
+
+def test_a_wheel_by_its_path_and_one_without_a_hash(environment, wheels, served):
+    text = f"./wheels/{whl('alpha', '2.0')}\nbeta @ {served}{whl('beta')}\ngamma==1.0\n"
+    write(environment, "requirements.txt", text)
+    done = environment.safe_install("sync", "requirements.txt")
+    assert done.returncode == 0, done.stderr
+    again = environment.safe_install("sync", "--check", "requirements.txt")
+    assert again.returncode == 0, again.stdout
+
+
+def test_the_pip_part_of_an_environment_yml(environment):
+    text = "name: x\ndependencies:\n  - python=3\n  - gamma\n  - pip:\n    - alpha==2.0\n"
+    write(environment, "environment.yml", text)
+    document = environment.document("sync", "environment.yml")
+    assert document["exit_code"] == 0, document
+    assert steps(document) == [("replace", "alpha")]
+    assert "conda-part" in [finding["check"] for finding in document["findings"]]
+
+
+def test_what_is_extra_may_stay(environment):
+    write(environment, "requirements.txt", "alpha==2.0\n")
+    document = environment.document("sync", "--keep-extra", "requirements.txt")
+    assert steps(document) == [("replace", "alpha")]
+    assert versions(environment) == {"alpha": "2.0", "gamma": "1.0"}
+    assert document["details"]["kept"]["gamma"] == "--keep-extra"
+
+
+def test_only_removals(environment):
+    write(environment, "requirements.txt", "alpha==1.0\n")
+    done = environment.safe_install("sync", "requirements.txt")
+    assert done.returncode == 0, done.stderr
+    assert "Successfully uninstalled gamma-1.0" in done.stdout
+    assert versions(environment) == {"alpha": "1.0"}
+
+
+def test_a_folder_and_an_editable_folder(environment, tmp_path):
+    for name in ("plain", "linked"):
+        folder = tmp_path / "sources" / name
+        folder.mkdir(parents=True)
+        (folder / f"{name}.py").write_text("")
+        (folder / "setup.py").write_text(
+            f"from setuptools import setup\nsetup(name={name!r}, version='1.0', py_modules=[{name!r}])\n"
+        )
+    text = "./sources/plain\n-e ./sources/linked\nalpha==1.0\n"
+    write(environment, "requirements.txt", text)
+    words = ["sync", "--no-build-isolation", "requirements.txt"]
+    if "setuptools" not in " ".join(environment.freeze()):
+        pytest.skip("this Python's environments have no setuptools")
+    done = environment.safe_install(*words)
+    assert done.returncode == 0, done.stderr
+    assert environment.ask("import plain, linked; print('both')") == "both"
+    again = environment.safe_install("sync", "--check", "requirements.txt")
+    assert (again.returncode, again.stdout[:15]) == (0, "The environment"), again.stdout
+
+
+# --- nothing is changed ---------------------------------------------------------------------------
+
+
+def assert_refused(environment, status, *words, said="", **variables):
+    before = environment.tree()
+    done = environment.safe_install("sync", *words, **variables)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stderr + done.stdout
+    assert environment.tree() == before
+    assert not list((environment.prefix / ".safe-install").glob("txn-*"))
+    return done
+
+
+def test_check_changes_nothing(environment):
+    write(environment, "requirements.txt", "alpha==2.0\nbeta==1.0\n")
+    words = ("--check", "requirements.txt")
+    done = assert_refused(environment, 1, *words, said="Would add 1, replace 1, remove 1 in ./env")
+    assert done.stdout.splitlines()[:3] == [
+        "  ~ alpha 1.0 -> 2.0  (as requirements.txt says: 1.0 is installed)",
+        "  + beta 1.0  (as requirements.txt says)",
+        "  - gamma 1.0  (not in requirements.txt)",
+    ]
+
+
+def test_a_dry_run_changes_nothing(environment):
+    write(environment, "requirements.txt", "alpha==2.0\n")
+    assert_refused(
+        environment, 0, "--dry-run", "requirements.txt", said="Would replace 1, remove 1"
+    )
+
+
+def test_a_file_with_another_hash(environment, wheels, served, host):
+    text = lock_text(wheels, served, whl("alpha", "2.0"), whl("beta"))
+    write(environment, "pylock.toml", text)
+    host.put(f"/own/{whl('beta')}", (wheels / whl("gamma")).read_bytes())
+    assert_refused(environment, 11, "pylock.toml", said=whl("beta"))
+
+
+def test_a_requirement_with_another_hash(environment):
+    write(environment, "requirements.txt", f"alpha==2.0 --hash=sha256:{'0' * 64}\n")
+    assert_refused(environment, 1, "requirements.txt", said="0000")
+
+
+def test_a_file_of_another_distribution(environment, wheels):
+    write(environment, "requirements.txt", f"delta @ file://{wheels / whl('beta')}\n")
+    assert_refused(environment, 11, "requirements.txt", said="delta")
+
+
+def test_all_wheels_that_do_not_fit_are_named(environment):
+    names = [
+        "one-1.0-cp27-cp27m-linux_x86_64.whl",
+        "two-1.0-cp311-cp311-win_amd64.whl",
+    ]
+    write(environment, "requirements.txt", "".join(f"{GONE}/{name}\n" for name in names))
+    done = assert_refused(environment, 10, "requirements.txt")
+    for name in names:
+        assert name in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "status", "said"),
+    [
+        ("pylock.toml", 'lock-version = "1.0"\n[[packages]', 1, "pylock.toml is no TOML"),
+        (
+            "pylock.toml",
+            'lock-version = "1.0"\ncreated-by = "x"\nrequires-python = "<3"\npackages = []',
+            1,
+            "Python <3",
+        ),
+        (
+            "pylock.toml",
+            'lock-version = "1.0"\ncreated-by = "x"\npackages = []',
+            11,
+            "--allow-empty",
+        ),
+        ("requirements.txt", "", 11, "--allow-empty"),
+        ("requirements.txt", "# nothing\n", 11, "--allow-empty"),
+        ("requirements.txt", "alpha>=1\nbeta\n", 11, "requirements.txt, line 2: beta"),
+        ("environment.yml", "dependencies: {a: b}", 1, "environment.yml, line 1"),
+        ("environment.yml", "dependencies:\n- python=2.7\n- pip:\n  - alpha==1.0\n", 11, "2.7"),
+    ],
+)
+def test_a_file_that_cannot_be_followed(environment, name, text, status, said):
+    write(environment, name, text)
+    assert_refused(environment, status, name, said=said)
+
+
+def test_a_file_that_is_not_there(environment):
+    assert_refused(environment, 1, "missing.txt", said="missing.txt")
+
+
+def test_an_empty_file_with_consent(environment):
+    write(environment, "requirements.txt", "")
+    done = environment.safe_install("sync", "--allow-empty", "requirements.txt")
+    assert done.returncode == 0, done.stderr
+    assert versions(environment) == {}
+    assert environment.pip("--version").returncode == 0
+
+
+def test_what_stays_keeps_what_it_requires(environment):
+    environment.must_pip("install", "needy")
+    write(environment, "requirements.txt", "alpha==2.0\n")
+    words = ("--keep-extra", "requirements.txt")
+    assert_refused(environment, 11, *words, said="needy 1.0 requires alpha<2")
+
+
+def test_offline_a_file_comes_from_the_cache_alone(environment, wheels, served, host):
+    write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0")))
+    assert_refused(environment, 1, "--offline", "pylock.toml")
+    assert host.requests == []
+    assert environment.safe_install("sync", "pylock.toml").returncode == 0
+    assert environment.safe_install("undo").returncode == 0
+    host.requests.clear()
+    done = environment.safe_install("sync", "--offline", "pylock.toml")
+    assert done.returncode == 0, done.stderr
+    assert host.requests == []
+    assert versions(environment) == {"alpha": "2.0"}
+
+
+# --- torch ----------------------------------------------------------------------------------------
+
+WITH_TORCH = ("typing-extensions==4.7.1", "torch==1.8.1+cu111")
+
+
+@pytest.fixture
+def with_torch(make_environment) -> Environment:
+    return make_environment("3.11", *WITH_TORCH)
+
+
+def test_a_change_that_breaks_torch_is_rolled_back(with_torch):
+    text = "torch==1.8.1+cu111\ntyping-extensions==3.6.6\nnumpy==1.26.4\n"
+    write(with_torch, "requirements.txt", text)
+    before = with_torch.tree()
+    document = with_torch.document("sync", "requirements.txt")
+    assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
+    assert with_torch.tree() == before
+    assert with_torch.cuda() == "1.8.1+cu111 True"
+
+
+def test_torch_is_not_removed_by_a_file_that_does_not_name_it(with_torch):
+    write(with_torch, "requirements.txt", "typing-extensions==4.7.1\n")
+    said = "requirements.txt does not name torch, and torch 1.8.1+cu111 is installed"
+    assert_refused(with_torch, 11, "requirements.txt", said=said)
+    document = with_torch.document("sync", "--allow-torch-change", "requirements.txt")
+    assert document["exit_code"] == 0, document
+    assert steps(document) == [("remove", "torch")]
+    assert "No module named 'torch'" in with_torch.cuda()
+
+
+def test_another_torch_of_the_file(with_torch):
+    write(with_torch, "requirements.txt", "torch==2.13.0+cpu\n")
+    document = with_torch.document("sync", "requirements.txt")
+    assert document["exit_code"] == 0, document
+    assert with_torch.cuda() == "2.13.0+cpu False"
+    assert steps(document) == [("replace", "torch"), ("remove", "typing-extensions")]
+    assert with_torch.document("sync", "--check", "requirements.txt")["outcome"] == "same"
+
+
+# --- others, and an end in the middle -------------------------------------------------------------
+
+
+def test_killed_in_the_middle(environment):
+    write(environment, "requirements.txt", "alpha==2.0\nbeta==1.0\n")
+    before = environment.tree()
+    code = (
+        "import os, sys; from safe_install.pipeline import baseline; "
+        "from safe_install.cli.main import main\n"
+        "baseline.BaselineCheck.report_after = lambda *words, **options: os.kill(os.getpid(), 9)\n"
+        "sys.exit(main())"
+    )
+    words = [sys.executable, "-c", code, "sync", "requirements.txt"]
+    killed = run_process(words, environment.variables, cwd=environment.prefix.parent)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert environment.tree() != before
+    done = environment.safe_install("sync", "--check", "requirements.txt")
+    assert done.returncode == 0, "the half change is what a look sees"
+    done = environment.safe_install("sync", "requirements.txt")
+    assert done.returncode == 0, done.stderr
+    assert "an interrupted run was put right" in done.stderr
+    assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
+    assert environment.safe_install("undo").returncode == 0
+    assert environment.tree() == before
+
+
+def test_two_at_the_same_time(environment, wheels, served, host):
+    write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0")))
+    host.misbehave(".whl ", "slow")
+    command = [sys.executable, "-m", "safe_install", "sync", "pylock.toml"]
+    first = subprocess.Popen(
+        command,
+        env=environment.variables,
+        cwd=environment.prefix.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not host.asked(".whl") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    second = environment.safe_install("sync", "pylock.toml")
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
+    assert second.returncode in (0, 14), second.stderr
+    assert versions(environment) == {"alpha": "2.0"}
+
+
+def test_without_pip_in_the_environment(make_environment, wheels, served):
+    environment = make_environment("3.11", with_pip=False)
+    write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0")))
+    done = environment.safe_install("sync", "pylock.toml")
+    assert done.returncode == 0, done.stderr
+    assert environment.ask("import alpha; print(alpha.version)") == "2.0"
+
+
+# --- what others write ----------------------------------------------------------------------------
+
+
+def find_uv() -> str:
+    return str(Path(sys.executable).parent / "uv")
+
+
+@pytest.mark.skipif(not os.path.exists(find_uv()), reason="needs uv")
+def test_a_lock_file_of_uv(environment, wheels, host, tmp_path):
+    """`uv export --format pylock.toml` names files of an index, with markers."""
+    for name, versions_ in (("alpha", ["1.0", "2.0"]), ("beta", ["1.0"])):
+        files = {whl(name, one): (wheels / whl(name, one)).read_bytes() for one in versions_}
+        host.add_pypi_page(name, files)
+    variables = {**environment.variables, "SAFE_INSTALL_MIRRORS": host.mirrors}
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "app"\nversion = "1"\nrequires-python = ">=3.8"\n'
+        'dependencies = ["beta", "gamma; sys_platform == \'win32\'"]\n'
+    )
+    host.add_pypi_page("gamma", {whl("gamma"): (wheels / whl("gamma")).read_bytes()})
+    base = {name: value for name, value in variables.items() if not name.startswith("PIP_")}
+    index = ["--default-index", host.index_url]
+    export = ["export", "--format", "pylock.toml", "--no-emit-project", "-o", "pylock.toml"]
+    done = run_process([find_uv(), *export, *index, "-q"], base, cwd=project)
+    if done.returncode != 0:
+        pytest.fail(done.stderr)
+    text = (project / "pylock.toml").read_text()
+    text = text.replace("https://files.pythonhosted.org", f"{host.url}/files")
+    write(environment, "pylock.toml", text)
+    done = environment.safe_install("sync", "pylock.toml")
+    assert done.returncode == 0, done.stderr
+    assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
+
+
+# --- diff -----------------------------------------------------------------------------------------
+
+
+def test_diff_with_a_file_an_environment_and_the_past(environment, make_environment, wheels):
+    write(environment, "requirements.txt", "alpha==2.0\nbeta==1.0\n")
+    done = environment.safe_install("diff", "requirements.txt")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:2] == ["--- requirements.txt", "+++ now"]
+    shown = {" ".join(line.split()) for line in done.stdout.splitlines()}
+    assert shown >= {"~ alpha 2.0 -> 1.0", "- beta 1.0", "+ gamma 1.0"}
+    document = environment.document("sync", "requirements.txt")
+    changes = environment.document("diff", document["transaction"])
+    assert (changes["exit_code"], changes["outcome"]) == (0, "same")
+    other = make_environment("3.11", name="other")
+    changes = environment.document("diff", str(other.prefix), str(environment.executable))
+    found = {(row["name"], row["old"], row["new"]) for row in changes["details"]["changes"]}
+    assert found >= {("alpha", None, "2.0"), ("beta", None, "1.0")}
+    second = environment.document("uninstall", "-y", "beta")
+    changes = environment.document("diff", document["transaction"], second["transaction"])
+    assert [(row["name"], row["old"], row["new"]) for row in changes["details"]["changes"]] == [
+        ("beta", "1.0", None)
+    ]
+
+
+@pytest.mark.parametrize("side", ["missing.txt", "20261123T101112Z-1f43f2", "/nowhere/at/all"])
+def test_diff_with_what_is_not_there(environment, side):
+    done = environment.safe_install("diff", side)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert run_safe_install(["diff", side, "--json"], environment.variables).returncode == 2
+
+
+def test_diff_of_one_file_with_itself(environment):
+    write(environment, "requirements.txt", "alpha==2.0\n")
+    done = environment.safe_install("diff", "requirements.txt", "requirements.txt")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "The same: requirements.txt and requirements.txt.\n",
+    )
+    assert json.loads(environment.safe_install("diff", "requirements.txt", "--json").stdout)

@@ -1,0 +1,192 @@
+"""What differs between two snapshots, in the order in which it matters."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe_install.snapshot.changes import Subject, compare_snapshots
+from safe_install.snapshot.described import (
+    describe_environment,
+    describe_lock,
+    describe_past,
+    is_transaction,
+    read_source,
+)
+from safe_install.snapshot.locked import Lock, LockedDistribution
+from safe_install.snapshot.past import Change
+from safe_install.snapshot.values import (
+    DirectorySource,
+    RecordedDistribution,
+    RepositorySource,
+    Snapshot,
+    TorchFacts,
+    UnknownSource,
+    UrlSource,
+)
+from tests.factories import make_distribution, make_environment
+
+NOT_KNOWN = UnknownSource("")
+EXTENSIONS = frozenset({"torch-scatter"})
+
+
+def snapshot(python="3.11.7", facts=None, **versions):
+    found = []
+    for name, version in versions.items():
+        source = NOT_KNOWN
+        if not isinstance(version, str):
+            version, source = version
+        found.append(RecordedDistribution(name.replace("_", "-"), version, source))
+    return Snapshot(python, "", ("", ""), tuple(sorted(found, key=lambda one: one.name)), facts)
+
+
+def compare(old, new):
+    return [
+        (one.subject.value, one.name, one.old, one.new)
+        for one in compare_snapshots(old, new, EXTENSIONS)
+    ]
+
+
+def test_what_matters_comes_first():
+    old = snapshot(
+        "3.10.1",
+        TorchFacts("2.1.0+cu121", "cu121", "12.1"),
+        torch="2.1.0",
+        torchvision="0.16.0",
+        torch_scatter="2.1.2+pt21cu121",
+        nvidia_nccl_cu12="2.18",
+        attrs="1.0",
+        zlib_ng="1.0",
+    )
+    new = snapshot(
+        "3.11.7",
+        TorchFacts("2.2.0+cpu", "cpu", ""),
+        torch="2.2.0+cpu",
+        torchvision="0.17.0",
+        attrs="2.0",
+        six="1.0",
+        zlib_ng="1.0.0",
+    )
+    assert compare(old, new) == [
+        ("torch", "torch", "2.1.0", "2.2.0+cpu"),
+        ("cuda", "torch's CUDA", "12.1", ""),
+        ("python", "Python", "3.10.1", "3.11.7"),
+        ("companion", "torchvision", "0.16.0", "0.17.0"),
+        ("extension", "torch-scatter", "2.1.2+pt21cu121", ""),
+        ("library", "nvidia-nccl-cu12", "2.18", ""),
+        ("other", "attrs", "1.0", "2.0"),
+        ("other", "six", "", "1.0"),
+    ]
+
+
+def test_each_subject_has_a_place():
+    assert [one.value for one in Subject][:5] == [
+        "torch",
+        "cuda",
+        "python",
+        "companion",
+        "extension",
+    ]
+
+
+def test_two_builds_of_torch_with_one_version_in_their_metadata():
+    old = snapshot(facts=TorchFacts("2.15.0+cu130", "cu130", "13.0"))
+    new = snapshot(facts=TorchFacts("2.15.0+cu132", "cu132", "13.2"))
+    same = (RecordedDistribution("torch", "2.15.0", NOT_KNOWN),)
+    old, new = (Snapshot(one.python, "", ("", ""), same, one.torch) for one in (old, new))
+    assert compare(old, new) == [
+        ("torch", "torch.__version__", "2.15.0+cu130", "2.15.0+cu132"),
+        ("cuda", "torch's CUDA", "13.0", "13.2"),
+    ]
+
+
+def test_what_one_side_does_not_say_is_no_difference():
+    assert compare(snapshot("", six="1.0"), snapshot("3.11.7", six="1.0")) == []
+    assert compare(snapshot(six=("", NOT_KNOWN)), snapshot(six="1.0")) == []
+
+
+COMMIT = RepositorySource("git", "https://h/six", "0" * 40)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "detail"),
+    [
+        (UrlSource("https://h/a", "a", "a" * 64), UrlSource("https://h/b", "b", "a" * 64), ""),
+        (UrlSource("https://h/a", "a", None), UrlSource("https://h/b", "b", "a" * 64), ""),
+        (UrlSource("https://h/a", "a", "a" * 64), UrlSource("https://h/a", "a", "b" * 64),
+         "another file: sha256 aaaaaaaaaaaa... and bbbbbbbbbbbb..."),
+        (NOT_KNOWN, COMMIT, ""),
+        (COMMIT, COMMIT, ""),
+        (COMMIT, RepositorySource("git", "https://h/six", "1" * 40),
+         f"from https://h/six@{'0' * 40}, and from https://h/six@{'1' * 40}"),
+        (DirectorySource("/src"), DirectorySource("/src", True),
+         "from /src, and from /src (editable)"),
+        (DirectorySource("/src"), UrlSource("https://h/a", "a", None),
+         "from /src, and from a file"),
+    ],
+)  # fmt: skip
+def test_one_version_of_two_sources(old, new, detail):
+    changes = compare_snapshots(snapshot(six=("1.0", old)), snapshot(six=("1.0", new)), ())
+    assert [one.detail for one in changes] == ([detail] if detail else [])
+
+
+def test_an_environment():
+    environment = make_environment(
+        make_distribution("six", "1.0", direct_url={"url": "file:///src", "dir_info": {}}),
+        torch="2.1.0+cu121",
+    )
+    found = describe_environment(environment)
+    assert found.python == "3.11.7"
+    assert found.torch == TorchFacts("2.1.0+cu121", "cu121", "12.1")
+    assert found.find("six").source == DirectorySource("/src")
+
+
+@pytest.mark.parametrize(
+    ("record", "source"),
+    [
+        (None, UnknownSource("nothing is recorded of its source")),
+        ({"url": "https://h/six-1.0.tar.gz", "archive_info": {"hash": f"sha256={'a' * 64}"},
+          "subdirectory": "py"},
+         UrlSource("https://h/six-1.0.tar.gz", "six-1.0.tar.gz", "a" * 64, subdirectory="py")),
+        ({"url": "https://h/six", "vcs_info": {"vcs": "git", "commit_id": "0" * 40}}, COMMIT),
+    ],
+)  # fmt: skip
+def test_recorded_sources(record, source):
+    assert read_source(record, is_editable=False) == source
+
+
+def test_a_lock_says_nothing_of_a_machine():
+    found = describe_lock(Lock((LockedDistribution("six", "1.0"),)))
+    assert (found.python, found.torch) == ("", None)
+    assert compare(found, snapshot(six="1.0")) == []
+
+
+def step(name, old, new):
+    return {"action": "", "name": name, "from_version": old, "version": new}
+
+
+def test_the_past():
+    now = snapshot(facts=TorchFacts("2.1.0", "cpu"), six="3.0", attrs="1.0")
+    later = [
+        Change("3", (step("six", "2.0", "3.0"), step("attrs", None, "1.0"))),
+        Change("2", (step("six", "1.0", "2.0"), step("Old.Name", "5.0", None))),
+        Change("1", ()),
+    ]
+    found = describe_past(now, later)
+    assert {one.name: one.version for one in found.distributions} == {
+        "six": "1.0",
+        "old-name": "5.0",
+    }
+    assert found.torch == now.torch
+
+
+def test_the_past_of_another_torch():
+    facts = TorchFacts("2.1.0", "cpu")
+    now = Snapshot(
+        "3.11.7", "", ("", ""), (RecordedDistribution("torch", "2.1.0", NOT_KNOWN),), facts
+    )
+    assert describe_past(now, [Change("1", (step("torch", "2.0.0", "2.1.0"),))]).torch is None
+
+
+def test_ids():
+    assert is_transaction("20261123T101112Z-1f43f2")
+    assert not is_transaction("pylock.toml")

@@ -1,0 +1,146 @@
+"""Files of each form, as what they say for one interpreter."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.tags import Tag
+
+from safe_install.errors import InputError
+from safe_install.snapshot.forms import Form, form_of, parse_lock, requirements_text
+from safe_install.snapshot.values import DirectorySource, FileSource, IndexSource
+from tests.factories import make_interpreter
+
+INTERPRETER = make_interpreter(
+    tags=(Tag("cp311", "cp311", "linux_x86_64"), Tag("py3", "none", "any"))
+)
+SHA = "a" * 64
+
+
+def parse(location, text, **others):
+    texts = {location: text, **others}
+    return parse_lock(
+        location,
+        interpreter=INTERPRETER,
+        read=lambda name: texts[name],
+        environ={"HOST": "h"},
+        folder="/work",
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "form"),
+    [
+        ("pylock.toml", Form.PYLOCK),
+        ("a/pylock.gpu.toml", Form.PYLOCK),
+        ("https://h/lock.TOML?raw=1", Form.PYLOCK),
+        ("environment.yml", Form.CONDA),
+        ("env.yaml", Form.CONDA),
+        ("requirements.txt", Form.REQUIREMENTS),
+        ("frozen", Form.REQUIREMENTS),
+    ],
+)
+def test_forms(location, form):
+    assert form_of(location) is form
+
+
+def package(name, rest, version="1.0"):
+    return f'[[packages]]\nname = "{name}"\nversion = "{version}"\n{rest}\n'
+
+
+def wheel(filename, url="https://h/"):
+    where = f'url = "{url}{filename}"' if "://" in url else f'path = "{url}{filename}"'
+    return f'wheels = [{{ name = "{filename}", {where}, hashes = {{ sha256 = "{SHA}" }} }}]'
+
+
+def pylock(*packages, head=""):
+    return "\n".join(['lock-version = "1.0"\ncreated-by = "x"', head, *packages])
+
+
+def test_a_lock_file():
+    text = pylock(
+        package("six", wheel("six-1.0-py3-none-any.whl")),
+        package("built", wheel("built-1.0-cp311-cp311-linux_x86_64.whl", "wheels/")),
+        package("mine", 'directory = { path = "../mine", editable = true }'),
+        package(
+            "win", "marker = \"sys_platform == 'win32'\"\n" + wheel("win-1.0-py3-none-any.whl")
+        ),
+    )
+    lock = parse("locks/pylock.toml", text)
+    assert lock.problems == ()
+    assert {one.name: one.source for one in lock.distributions} == {
+        "built": FileSource(
+            "/work/locks/wheels/built-1.0-cp311-cp311-linux_x86_64.whl",
+            "built-1.0-cp311-cp311-linux_x86_64.whl",
+            SHA,
+        ),
+        "mine": DirectorySource("/work/mine", True),
+        "six": IndexSource(
+            "", "https://h/six-1.0-py3-none-any.whl", "six-1.0-py3-none-any.whl", SHA
+        ),
+    }
+    assert lock.distributions[-1].hashes == (f"sha256:{SHA}",)
+
+
+def test_all_wheels_that_do_not_fit_are_named():
+    text = pylock(
+        package("a", wheel("a-1.0-cp38-cp38-linux_x86_64.whl")),
+        package("b", wheel("b-1.0-cp311-cp311-win_amd64.whl")),
+        package("c", 'requires-python = ">=3.12"\n' + wheel("c-1.0-py3-none-any.whl")),
+        package("d", wheel("d-1.0-py3-none-any.whl")),
+    )
+    lock = parse("pylock.toml", text)
+    assert [(one.check, one.subject) for one in lock.problems] == [
+        ("no-file-here", "a"),
+        ("no-file-here", "b"),
+        ("no-file-here", "c"),
+    ]
+    assert "requires Python >=3.12, and this is 3.11.7" in lock.problems[2].detail
+    assert [one.name for one in lock.distributions] == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lock-version = ", "is no TOML"),
+        (pylock(head='requires-python = ">=3.12"\npackages = []'), "3.11.7"),
+        (pylock(head="environments = [\"sys_platform == 'win32'\"]\npackages = []"), "win32"),
+        ('lock-version = "2.0"\ncreated-by = "x"\npackages = []', "lock-version"),
+    ],
+)
+def test_a_file_that_cannot_be_followed(text, said):
+    with pytest.raises(InputError, match=said):
+        parse("pylock.toml", text)
+
+
+def test_requirements_name_other_files():
+    lock = parse(
+        "all.txt",
+        "-r more.txt\n-i https://${HOST}/simple\nsix==1.0",
+        **{"more.txt": "attrs==2.0"},
+    )
+    assert [str(one) for one in lock.distributions] == ["attrs 2.0", "six 1.0"]
+
+
+CONDA = "dependencies:\n- python={python}\n- pytorch=2.1\n- numpy\n- pip:\n  - numpy==1.0\n  - six==1.0\n"
+
+
+def test_an_environment_of_conda():
+    lock = parse("environment.yml", CONDA.format(python="3.11"))
+    assert [str(one) for one in lock.distributions] == ["numpy 1.0", "six 1.0"]
+    assert lock.others == {"torch"}
+    assert [one.check for one in lock.notes] == ["conda-part"]
+    assert lock.problems == ()
+
+
+def test_another_python_of_conda():
+    lock = parse("environment.yml", CONDA.format(python="3.10"))
+    assert [one.detail for one in lock.problems] == [
+        "environment.yml is for Python =3.10, and this is 3.11.7"
+    ]
+
+
+def test_the_options_for_pip():
+    assert requirements_text("r.txt", "-i https://h\nsix==1.0") == "-i https://h\nsix==1.0"
+    assert requirements_text("pylock.toml", "lock-version") == ""
+    text = "dependencies:\n- pip:\n  - --extra-index-url https://h\n  - six==1.0\n"
+    assert requirements_text("e.yml", text) == "--extra-index-url https://h\nsix==1.0"
