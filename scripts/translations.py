@@ -120,8 +120,8 @@ WORDS_OF_PIP = (
 # Words of others, which are looked for, and lists.
 READ_ONLY = (
     "(?m)", "Bad owner or permissions", "Bearer ", "Killed signal", "No module named ",
-    "No space left on device", "Python\\.h", "Usage: safe-install", "application/vnd.pypi", "atorch ",
-    "cachy ", "detected CUDA version", "fatal error: ", "import importlib", "import os",
+    "No space left on device", "Python\\.h", "Usage: safe-install", "application/vnd.pypi",
+    "detected CUDA version", "fatal error: ", "import importlib", "import os",
     "unsupported GNU", "urlopen error",
 )  # fmt: skip
 WORD = re.compile(r"(?<![\w./$~<>=-])[A-Za-z][a-z]+(?![\w/=(]|[.-]\w)")
@@ -168,7 +168,7 @@ def collect_sentences(path: Path) -> List[Sentence]:
 
 
 def _not_said(tree: ast.Module) -> Set[int]:
-    """Docstrings and patterns, by the identity of their nodes."""
+    """Docstrings, patterns and lists, by the identity of their nodes."""
     found: Set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -177,6 +177,8 @@ def _not_said(tree: ast.Module) -> Set[int]:
             found.update(id(text) for text in (node.left, *node.comparators))
         elif isinstance(node, ast.Call) and _only_looks(node.func):
             found.update(id(argument) for argument in node.args)
+        elif isinstance(node, ast.Attribute) and node.attr == "split":
+            found.add(id(node.value))  # a list of names, written as one text
     return found
 
 

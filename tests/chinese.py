@@ -11,7 +11,7 @@ from safe_install.cli.translation.catalogue import read_catalogue
 STAYS = re.compile(
     r"`[^`]*`|\"[^\"]*\"|失败[^：]*：.*|\w*(?:Error|Exception): .*|\S+ requires .*"
     r"|(?:safe-install|export|unset|rm|pip|conda|kill|apt-get|dnf|docker|python\S*) [ -~]*"
-    r"|\S*[/=]\S*|\S+\.(?:pth|py|so)\S*|NVML error .*",
+    r"|[!-~]*[/=][!-~]*|[!-~]+\.(?:pth|py|so)[!-~]*|NVML error .*",
     re.DOTALL,
 )
 ENGLISH = re.compile(

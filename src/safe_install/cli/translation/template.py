@@ -14,7 +14,7 @@ FIELD = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 # What stands in a field is anything, but in those whose name ends with one of these.
 TYPED: Mapping[str, str] = {
     "number": r"\d[\d.]*",
-    "version": r"\d[^\s,;]*",
+    "version": r"\d([^\s,;]*[^\s,;:])?",
     "word": r"[^\s,;]*[^\s,;:]",
 }
 WIDE = re.compile("[\u2e80-\u9fff\uff00-\uffef]")  # Chinese characters and signs
