@@ -476,6 +476,7 @@ class Outcome(enum.Enum):
     EXPLAINED = "explained"
     LISTED = "listed"
     UPDATED = "updated"  # the wheel index
+    WRITTEN = "written"  # a file
     FITS = "fits"  # a wheel file
     DOES_NOT_FIT = "does-not-fit"
     ERROR = "error"

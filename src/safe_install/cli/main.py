@@ -91,8 +91,8 @@ Answer = Union[InstallResult, int]
 Run = Callable[[Invocation, Reporter], Answer]
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run one command line and return its exit status."""
+def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, Run]] = None) -> int:
+    """Run one command line and return its exit status. `commands`: in place of COMMANDS."""
     environ = os.environ
     line = parse_command_line(sys.argv[1:] if argv is None else argv)
     invocation = Invocation(line, environ)
@@ -115,7 +115,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return _guarded(invocation, "install", _refuse_unknown)
     if command == "pip":
         return _guarded(invocation, "pip", _pass_to_pip)
-    return _guarded(invocation, command, COMMANDS[command])
+    return _guarded(invocation, command, (commands or COMMANDS)[command])
 
 
 def _help_topic(line: CommandLine) -> Optional[str]:
@@ -197,6 +197,8 @@ def _program(words: Words, started_as: str) -> str:
         program = "python -m safe_install"
     elif name.endswith(".pyz"):
         program = shlex.quote(started_as)
+    elif name.endswith(".zip"):
+        program = f"python {shlex.quote(started_as)}"
     else:
         program = "safe-install"
     python = words.value("--python")
@@ -279,7 +281,7 @@ def _world(invocation: Invocation, reporter: Reporter, network: NetworkSettings)
     return World(environ, reporter, find_cache(environ), _as_kept(invocation.line.argv), network)
 
 
-def _filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
+def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
     """The world of a command that fetches or builds: its cache can be written."""
     from safe_install.wheels.store import choose_cache
 
@@ -316,7 +318,7 @@ def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings
 
 
 @contextmanager
-def _probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
+def probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
     """The managed interpreter is asked while we import what is needed for the answer."""
     from safe_install.environment.interpreter import Probe, find_interpreter
 
@@ -350,10 +352,10 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
-    with _probing(invocation) as probe:
+    with probing(invocation) as probe:
         from safe_install.commands.install import install
 
-        return install(request, _filling_world(invocation, reporter, request.network), probe)
+        return install(request, filling_world(invocation, reporter, request.network), probe)
 
 
 def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str]) -> int:
@@ -382,10 +384,10 @@ def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
-    with _probing(invocation) as probe:
+    with probing(invocation) as probe:
         from safe_install.commands.uninstall import uninstall
 
-        return uninstall(request, _filling_world(invocation, reporter, network), probe)
+        return uninstall(request, filling_world(invocation, reporter, network), probe)
 
 
 def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
@@ -394,7 +396,14 @@ def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
 
     request = parse_explain(invocation.line.words, environ=invocation.environ)
     network = _configured_network(invocation, Words(()))
-    return explain(request, _filling_world(invocation, reporter, network))
+    return explain(request, filling_world(invocation, reporter, network))
+
+
+def _bundle(invocation: Invocation, reporter: Reporter) -> Answer:
+    from safe_install.cli.bundling import make_bundle
+
+    world = partial(filling_world, invocation, reporter)
+    return make_bundle(invocation.line, reporter, _configuration(invocation), world)
 
 
 def _by_typer(command: str) -> Run:
@@ -432,35 +441,21 @@ def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequenc
     return run
 
 
+_LOOKING = ("verify", "history", "wheels", "check-wheel", "check-bundle")
 COMMANDS: Dict[str, Run] = {
     "doctor": _doctor,
     "install": _install,
     "uninstall": _uninstall,
     "explain": _explain,
-    **{
-        name: _by_typer(name)
-        for name in ("verify", "history", "undo", "recover", "wheels", "check-wheel")
-    },
+    "bundle": _bundle,
+    **{name: _by_typer(name) for name in (*_LOOKING, "undo", "recover")},
 }
 
 
 def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:
-    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts
-    it in place."""
     from safe_install.cli.completion import shells
 
-    argv, environ = invocation.line.argv, invocation.environ
-    option, _, value = argv[0].partition("=")
-    named = value or (argv[1] if len(argv) > 1 else None)
-    shell = shells.choose_shell(named, shells.parent_name(), environ)
-    name, program = shells.find_program(sys.argv[0], environ)
-    script = shells.render_script(shell, name, program)
-    if option == "--show-completion":
-        sys.stdout.write(script)
-        return 0
-    place = shells.find_place(shell, name, environ)
-    for line in shells.install_script(script, place, name):
-        sys.stdout.write(f"{line}\n")
+    sys.stdout.write(shells.offer(invocation.line.argv, sys.argv[0], invocation.environ))
     return 0
 
 

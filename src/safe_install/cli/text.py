@@ -227,7 +227,7 @@ def show_result(
 
 def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
-    if result.outcome is Outcome.PLANNED and plan.steps:
+    if result.outcome is Outcome.PLANNED and plan.steps and result.command != "bundle":
         return [*render_steps(plan), f"Would install {_listed_names(plan)}"]
     if result.outcome is Outcome.PLANNED:
         return [result.message] if result.message else []

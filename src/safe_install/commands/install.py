@@ -12,10 +12,11 @@ import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import Hashable, Iterator, Optional, Sequence, Tuple
+from typing import Hashable, Iterator, Optional, Protocol, Sequence, Tuple
 
 from safe_install.environment.interpreter import Probe
 from safe_install.errors import Refused, SafeInstallError, UsageError
+from safe_install.events import Reporter
 from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog, torch_table
 from safe_install.models import (
@@ -61,7 +62,24 @@ from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import check_place
 
 
-def install(request: InstallRequest, world: World, probe: Optional[Probe] = None) -> InstallResult:
+class Supply(Protocol):
+    """The files that an install is made from, and no others: those of a bundle."""
+
+    work: Path  # the folder of this run, in which they come to lie
+
+    def check(self, environment: Environment) -> None:
+        """Errors: Refused where they are for another environment."""
+
+    def bring(self, reporter: Reporter) -> None:
+        """Put them where the request says that they are."""
+
+
+def install(
+    request: InstallRequest,
+    world: World,
+    probe: Optional[Probe] = None,
+    supply: Optional[Supply] = None,
+) -> InstallResult:
     """Install what was asked for, or say why not; the environment ends as it was, or changed and
     verified. `probe`: of the managed interpreter, if it was started before.
 
@@ -82,13 +100,18 @@ def install(request: InstallRequest, world: World, probe: Optional[Probe] = None
         environment = user_environment(environment)
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
+        if supply is not None:
+            supply.check(environment)
         if not request.own.dry_run:
             environment = _lock_and_recover(environment, world, stack)
         before = BaselineCheck(
             environment, check_timeout=request.own.check_timeout, sources=local_sources(request)
         )
         stack.callback(before.stop)
-        session = Session(request, environment, world, timings, _make_work_folder(stack))
+        work = _make_work_folder(stack) if supply is None else supply.work
+        if supply is not None:
+            supply.bring(world.reporter)
+        session = Session(request, environment, world, timings, work)
         installer = PipInstaller(session)
         chooser = IndexChooser(
             make_wishes(request), world, installer.credentials, pip=lambda: installer.pip

@@ -28,6 +28,7 @@ def _by_name(options: Iterable[OptionRow]) -> Mapping[str, OptionRow]:
 # `uninstall` takes all that `install` takes, and passes over what has no meaning for it.
 OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
+BUNDLE_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["bundle"].options)}
 # What is understood of a line that is pip's: the options that every command of pip has. `-f` has a
 # value in some alone.
 PASSED_OPTIONS = {"--python": options_table.BY_NAME["--python"]}
@@ -220,6 +221,8 @@ def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
         return split_words(argv)
     if command.name == "explain":
         return split_words(chosen.arguments, EXPLAIN_OPTIONS)
+    if command.name == "bundle":
+        return split_words(chosen.arguments, BUNDLE_OPTIONS)
     if command.takes_pip_options:
         return split_words(chosen.arguments)
     return split_words((*chosen.general, *chosen.arguments), options_table.BY_NAME)
@@ -294,6 +297,9 @@ class _Splitter:
 
     def _short_words(self, text: str) -> List[Word]:
         """A cluster such as -qU, or -rfile."""
+        for own in self._own.values():
+            if own.takes_value and own.short == text[:2]:
+                return [self._short_own_word(own, text)]
         if self._pips is not None:  # which of the letters has a value, only pip knows
             return [Word(self._find(text[:2]), "", None, (text,))]
         words: List[Word] = []
@@ -310,6 +316,12 @@ class _Splitter:
                 words.append(self._with_next(option, "", name))
             letters = ""
         return words
+
+    def _short_own_word(self, own: OptionRow, text: str) -> Word:
+        """`-oFILE`, or `-o FILE`."""
+        if len(text) > len(own.short):
+            return Word(None, own.name, text[len(own.short) :], (text,))
+        return self._with_next(None, own.name, own.short)
 
     def _find(self, name: str) -> Optional[Option]:
         if self._pips is not None and name not in self._pips:

@@ -12,6 +12,7 @@ from safe_install.cli.completion.words import complete
 from safe_install.errors import UsageError
 from safe_install.models import BuildTimeout
 from safe_install.ports import World
+from safe_install.resolve.bundle_request import parse_bundle
 from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.options_table import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS, Kind
 from safe_install.resolve.own_options import OwnOptions, own_options
@@ -33,6 +34,7 @@ VALUES = {
     "--python-version": ("3.8", "3.8"),
     "--platform": ("linux_x86_64", "linux_x86_64"),
     "--cxx11-abi": ("true", True),
+    "--output": ("FILE.zip", "FILE.zip"),
     "--torch-dir": ("/torch", "/torch"),
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),
@@ -100,6 +102,16 @@ def test_an_option_of_explain_is_parsed(option):
     )
     holder = request.own if hasattr(request.own, option.field) else request
     assert getattr(holder, option.field) == expected(option)
+
+
+@pytest.mark.parametrize("option", BY_COMMAND["bundle"].options, ids=lambda option: option.name)
+def test_an_option_of_bundle_is_parsed(option):
+    line = parse_command_line(["bundle", "-U", "-oFILE.zip", *written(option), "x"])
+    request = parse_bundle(line.words, environ={}, configuration={}, read=str)
+    own = request.install.own
+    holder = own if hasattr(own, option.field) else request
+    assert getattr(holder, option.field) == expected(option)
+    assert [entry.text for entry in request.install.entries] == ["x"]
 
 
 @pytest.mark.parametrize(("command", "option"), OF_OTHERS)

@@ -9,7 +9,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
 
@@ -72,6 +72,20 @@ class Place:
     script: Path
     # a line in it reads the script; None where the shell finds the script by itself
     start_file: Optional[Path]
+
+
+def offer(argv: Sequence[str], started_as: str, environ: Mapping[str, str]) -> str:
+    """What `--show-completion [SHELL]` prints, the script of a shell, or `--install-completion
+    [SHELL]`, which puts it in place. Errors: UsageError."""
+    option, _, value = argv[0].partition("=")
+    named = value or (argv[1] if len(argv) > 1 else None)
+    shell = choose_shell(named, parent_name(), environ)
+    name, program = find_program(started_as, environ)
+    script = render_script(shell, name, program)
+    if option == "--show-completion":
+        return script
+    place = find_place(shell, name, environ)
+    return "".join(f"{line}\n" for line in install_script(script, place, name))
 
 
 def choose_shell(named: Optional[str], parent: Optional[str], environ: Mapping[str, str]) -> str:
