@@ -68,8 +68,7 @@ class TorchPlace:
 
     location: Path  # the folder on sys.path
     torch: Path  # what `import torch` takes from here
-    # "package", "module" (torch.py), "namespace" (a folder without __init__.py), "" where there are
-    # none
+    # "package", "module" (torch.py), "namespace" (no __init__.py), "" where there are none
     files: str
     version: Optional[str] = None  # of its metadata; None where there is none
     editable: bool = False
@@ -91,8 +90,7 @@ class TorchBuild:
     folder: Optional[Path] = field(default=None, compare=False)
     # "NVIDIA", "conda", "distribution": a build that no public host can replace
     vendor: Optional[str] = None
-    # sha256 of the wheel that brings it, where that is known
-    file: Optional[str] = field(default=None, compare=False)
+    file: Optional[str] = field(default=None, compare=False)  # sha256 of its wheel, if known
     # False: pip does not know it, or knows one that it hides
     has_metadata: bool = field(default=True, compare=False)
 
@@ -236,9 +234,8 @@ class Link:
     found_in: str = ""  # the page's URL, "bundled facts" or "built here"
     requires_python: Optional[str] = None
     yanked: Optional[str] = None
-    metadata: Optional[str] = (
-        None  # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
-    )
+    # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
+    metadata: Optional[str] = None
     hash_from_index: bool = False  # `sha256` is of the wheel index, and not of the page
     conflicting_hash: Optional[str] = None  # the other sha256 that the page states
 
@@ -367,6 +364,8 @@ class Step:
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
     is_direct: bool = False
     is_locked: bool = False  # from a pylock.toml: no index needs to have it
+    is_hosted: bool = False  # a wheel host has it, and no package index
+    records_address: bool = False  # in direct_url.json, as pip does where an address was named
     requires: Tuple[str, ...] = ()
     written_name: str = ""  # as its metadata writes it
 
@@ -475,8 +474,8 @@ class Outcome(enum.Enum):
     UNHEALTHY = "unhealthy"
     EXPLAINED = "explained"
     LISTED = "listed"
+    EXPORTED = "exported"
     UPDATED = "updated"  # the wheel index
-    WRITTEN = "written"  # a file
     FITS = "fits"  # a wheel file
     DOES_NOT_FIT = "does-not-fit"
     ERROR = "error"

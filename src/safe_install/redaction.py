@@ -48,6 +48,17 @@ def redact(text: str) -> str:
     return _ASSIGNMENT.sub(rf"\1{HIDDEN}", text)
 
 
+def without_secrets(url: str) -> str:
+    """An address as a document may hold it that others use: without user name and password, which
+    are the reader's to give (`git@` and the names of variables stay), and with other secrets hidden."""
+    return redact(_USER.sub(_drop_user, url))
+
+
+def _drop_user(found: re.Match[str]) -> str:
+    hidden = _hide_user(found)
+    return "://" if HIDDEN in hidden else hidden
+
+
 def _hide_user(found: re.Match[str]) -> str:
     if found.group(2) in ("git", HIDDEN) or _VARIABLES.fullmatch(found.group(2)):
         return found.group()

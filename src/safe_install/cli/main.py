@@ -411,7 +411,7 @@ def _by_typer(command: str) -> Run:
         from safe_install.cli.options import run_command
 
         network = DEFAULT_NETWORK
-        if command == "wheels":
+        if command in ("wheels", "export"):
             network = _configured_network(invocation, invocation.line.words)
         return run_command(command, invocation.arguments, _world(invocation, reporter, network))
 
@@ -441,7 +441,7 @@ def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequenc
     return run
 
 
-_LOOKING = ("verify", "history", "wheels", "check-wheel", "check-bundle")
+_LOOKING = ("verify", "history", "export", "wheels", "check-wheel", "check-bundle")
 COMMANDS: Dict[str, Run] = {
     "doctor": _doctor,
     "install": _install,

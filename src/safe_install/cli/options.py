@@ -211,6 +211,29 @@ def run_undo(
     )
 
 
+def run_export(
+    world: World,
+    own: OwnOptions,
+    *,
+    format: Optional[str],
+    output: Optional[str],
+    at: Optional[str],
+    wheels: Optional[str],
+) -> InstallResult:
+    """Exit status 0 also where not every source is known: that is said."""
+    from safe_install.commands.export import export
+
+    return export(
+        world,
+        python=own.python,
+        format_name=format,
+        output=output,
+        at=at,
+        wheels=wheels,
+        offline=own.offline,
+    )
+
+
 def run_recover(world: World, own: OwnOptions, *, user: bool) -> InstallResult:
     """Exit status 13 when it cannot, with the command that helps."""
     from safe_install.commands.recover import recover
@@ -260,6 +283,7 @@ def run_check_bundle(world: World, own: OwnOptions, *, file: Optional[str]) -> I
 RUNS: Mapping[str, Run] = {
     "doctor": run_doctor,
     "verify": run_verify,
+    "export": run_export,
     "history": run_history,
     "undo": run_undo,
     "recover": run_recover,

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.cli.explained import explained_lines, render_rejections
-from safe_install.cli.terminal import WIDE, can_write, find_width, one_line, printable, write_line
+from safe_install.cli.terminal import (
+    WIDE,
+    can_write,
+    find_width,
+    one_line,
+    printable,
+    write_document,
+    write_line,
+)
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.models import (
     Action,
@@ -218,6 +226,10 @@ def show_result(
             for line in render_finding(shown.finding, more=shown.more):
                 write_line(hint_as_typed(line, program), sys.stderr)
     sys.stderr.flush()
+    document = result.details.get("document") if result.command == "export" else None
+    if document is not None:
+        write_document(str(document))
+        return
     if quiet:
         return
     for line in _result_lines(result, verbose=verbose):

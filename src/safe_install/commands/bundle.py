@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import tempfile
 from pathlib import Path
@@ -26,13 +27,14 @@ from safe_install.pipeline.bundling import (
     list_requirements,
     plan_bundle,
 )
-from safe_install.pipeline.session import Session, error_context
+from safe_install.pipeline.session import Session, error_context, make_folder
 from safe_install.ports import Timings, World
 from safe_install.redaction import redact
 from safe_install.requirements import requirement_name
 from safe_install.resolve.accelerator import with_known_accelerator
 from safe_install.resolve.bundle_request import BundleRequest
 from safe_install.resolve.own_options import OwnOptions
+from safe_install.resolve.recorded_address import is_hosted
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.target import notes_for
 from safe_install.snapshot.bundle_file import hash_program, write_bundle
@@ -121,10 +123,12 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
     session = planned.session
     artifacts = bring_wheels(planned)
     wheels = tuple(
-        _wheel_of(step, artifacts[step.name])
+        _wheel_of(step, artifacts[step.name], session.request)
         for step in sorted(planned.steps, key=lambda step: step.name)
     )
-    program = read_program(planned.machines.target.interpreter.version)
+    program = read_program(
+        planned.machines.target.interpreter.version, functools.partial(_fetch_needed, planned)
+    )
     lock = render_pylock(_make_snapshot(planned, wheels))
     manifest = Manifest(
         list_requirements(request, planned.steps),
@@ -148,7 +152,7 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
     ]
     return InstallResult(
         "bundle",
-        Outcome.WRITTEN,
+        Outcome.EXPORTED,
         0,
         session.environment,
         planned.selected.plan,
@@ -168,7 +172,17 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
     )
 
 
-def _wheel_of(step: Step, artifact: Artifact) -> BundledWheel:
+def _fetch_needed(planned: PlannedBundle, lines: Sequence[str]) -> Path:
+    """The wheels of these lines. Errors: PipFailed."""
+    installer = planned.installer
+    folder = make_folder(planned.session.work / "program")
+    words = [*installer.request.settings_free_options, *installer.offline_words]
+    words += ["--only-binary", ":all:"]
+    installer.pip.fetch(lines, folder, options=words, on_line=lambda line: None)
+    return folder
+
+
+def _wheel_of(step: Step, artifact: Artifact, request: InstallRequest) -> BundledWheel:
     is_fetched = (step.url or "").startswith(("http://", "https://"))
     return BundledWheel(
         step.name,
@@ -177,6 +191,7 @@ def _wheel_of(step: Step, artifact: Artifact) -> BundledWheel:
         artifact.sha256,
         artifact.path.stat().st_size,
         url=public_address(step.url or "") if is_fetched else "",
+        is_listed=is_fetched and not step.is_direct and not is_hosted(step, request),
     )
 
 
@@ -248,7 +263,7 @@ def _recorded(step: Step, wheel: BundledWheel, planned: PlannedBundle) -> Record
         wheel.size,
         is_built_here=step.origin is not Origin.WHEEL,
     )
-    if wheel.url and step.candidate is None and not step.is_direct:
+    if wheel.is_listed:
         indexes = planned.session.request.searched_indexes or (PIP_INDEX,)
         index = public_address(indexes[0])
         source = IndexSource(index, wheel.url, wheel.filename, wheel.sha256, wheel.size)

@@ -12,7 +12,7 @@ import functools
 import os
 import tempfile
 from pathlib import Path
-from typing import Hashable, Iterator, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Hashable, Iterator, Optional, Protocol, Sequence, Tuple
 
 from safe_install.environment.interpreter import Probe
 from safe_install.errors import Refused, SafeInstallError, UsageError
@@ -28,6 +28,7 @@ from safe_install.models import (
     Outcome,
     Plan,
     Severity,
+    Step,
 )
 from safe_install.pipeline.baseline import (
     BaselineCheck,
@@ -73,6 +74,9 @@ class Supply(Protocol):
     def bring(self, reporter: Reporter) -> None:
         """Put them where the request says that they are."""
 
+    def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
+        """The plan with the addresses from which they came."""
+
 
 def install(
     request: InstallRequest,
@@ -117,7 +121,7 @@ def install(
             make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
         )
         stack.enter_context(_forgetting_refused(chooser))
-        return _plan_and_apply(session, before, installer, chooser)
+        return _plan_and_apply(session, before, installer, chooser, supply)
 
 
 def _lock_and_recover(
@@ -134,15 +138,25 @@ def _lock_and_recover(
 
 
 def _plan_and_apply(
-    session: Session, before: BaselineCheck, installer: PipInstaller, chooser: IndexChooser
+    session: Session,
+    before: BaselineCheck,
+    installer: PipInstaller,
+    chooser: IndexChooser,
+    supply: Optional[Supply],
 ) -> InstallResult:
     request, environment = session.request, session.environment
-    promise = functools.partial(
+    promise: Callable[[Step], bool] = functools.partial(
         is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index
     )
+    if supply is not None:
+        promise = _is_supplied
     coming = ComingTorch(session, installer, promise, chooser.fetcher)
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
+    if supply is not None:
+        records = not request.own.no_direct_url
+        named = supply.name_origins(selected.plan, records_address=records)
+        selected = dataclasses.replace(selected, plan=named)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     same = same_version_steps(plan, released=selected.released)
@@ -166,6 +180,11 @@ def _plan_and_apply(
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.fetcher.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
+
+
+def _is_supplied(step: Step) -> bool:
+    """What is supplied was judged when it was chosen, and compared with its hash since."""
+    return True
 
 
 class _PlanCheck:

@@ -15,10 +15,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install.environment.probe_answer import parse_environment, parse_torch_build
+from packaging.utils import canonicalize_name
+
+from safe_install.environment.probe_answer import (
+    parse_distribution,
+    parse_environment,
+    parse_torch_build,
+)
 from safe_install.environment.startup import find_culprit
 from safe_install.errors import ProbeFailed, UsageError
-from safe_install.models import Driver, Environment, Interpreter, TorchBuild
+from safe_install.models import (
+    Driver,
+    Environment,
+    InstalledDistribution,
+    Interpreter,
+    TorchBuild,
+)
 from safe_install.system import process
 
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
@@ -302,6 +314,13 @@ def _probe_failed(
         f"{executable} could not be probed: {reason}",
         hint="Run it by hand (python -c 'import sysconfig'); name another interpreter with --python.",
     )
+
+
+def read_dist_info(folder: Path) -> Optional[InstalledDistribution]:
+    """A dist-info folder, wherever it lies and whatever it is called; None where it is none."""
+    script: Any = importlib.import_module("safe_install.environment.script")
+    raw = script.dist_info(str(folder.parent), folder.name)
+    return None if raw is None else parse_distribution(canonicalize_name(raw["name"]), raw)
 
 
 def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchBuild]:

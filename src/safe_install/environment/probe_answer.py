@@ -30,7 +30,7 @@ def parse_environment(
     """The environment that a probe of `executable` found. Errors: KeyError, ValueError, TypeError,
     and what else a wrong object makes."""
     installed = {
-        canonicalize_name(key): _distribution(canonicalize_name(key), value)
+        canonicalize_name(key): parse_distribution(canonicalize_name(key), value)
         for key, value in raw["installed"].items()
     }
     interpreter = _interpreter(raw, executable, installed)
@@ -123,7 +123,8 @@ def _scheme(raw: Mapping[str, str]) -> Scheme:
     )
 
 
-def _distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDistribution:
+def parse_distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDistribution:
+    """One installed distribution. Errors: KeyError, TypeError."""
     return InstalledDistribution(
         name=name,
         version=raw["version"],

@@ -44,6 +44,7 @@ from safe_install.resolve.guard import torch_without_metadata
 from safe_install.resolve.own_options import UV_VARIABLE
 from safe_install.resolve.pip_words import PipWords
 from safe_install.resolve.plan import kept_names
+from safe_install.resolve.recorded_address import with_addresses
 from safe_install.resolve.request import InstallRequest
 from safe_install.torch_family import TORCH
 from safe_install.transaction import swap
@@ -68,6 +69,7 @@ def carry_out(
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
+    selected = replace(selected, plan=with_addresses(selected.plan, delivery.request))
     with naming_intruders(before, built):
         artifacts = fetch(delivery, selected.plan, selected.artifacts, released=selected.released)
     plan, session, environment = selected.plan, delivery.session, delivery.environment
@@ -88,7 +90,7 @@ def carry_out(
         world.reporter.announce(words.installing())
         _plan_moves(transaction, plan, delivery, replaced)
         subjects, expectation = _expect(selected, delivery, artifacts, check, before, built)
-        verdict = _swap(transaction, before, subjects, expectation, plan, delivery)
+        verdict = _swap(transaction, before, subjects, expectation, plan, delivery, artifacts)
     _finish(verdict, words, replaced, plan, artifacts, delivery)
     result = make_result("install", verdict, transaction, environment, plan, session.timings)
     return replace(result, findings=(*notices, *check.findings, *verdict.findings))
@@ -126,6 +128,7 @@ def _swap(
     expectation: Expectation,
     plan: Plan,
     delivery: Delivery,
+    artifacts: Artifacts,
 ) -> Verdict:
     session = delivery.session
     with _clones_elsewhere(delivery.installer.clones) as keep_clones:
@@ -134,7 +137,7 @@ def _swap(
             before,
             subjects,
             expectation=expectation,
-            summary=summarize(plan.steps, session.world.command),
+            summary=summarize(plan.steps, session.world.command, artifacts),
             timings=session.timings,
             world=session.world,
         )

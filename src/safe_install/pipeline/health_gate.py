@@ -43,6 +43,7 @@ from safe_install.models import (
     Finding,
     HealthReport,
     InstallResult,
+    Origin,
     Outcome,
     Plan,
     Severity,
@@ -52,12 +53,14 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import concerns_torch, refuse_changed
 from safe_install.pipeline.session import progress_task
 from safe_install.ports import Timings, World
+from safe_install.redaction import redact
 from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick
 
 if TYPE_CHECKING:
     # what only asks changes nothing, and need not import it
     from safe_install.transaction.swap import Transaction
+    from safe_install.wheels.archive import Artifact
 
 
 @dataclass(frozen=True)
@@ -413,15 +416,41 @@ def make_result(
     )
 
 
-def summarize(steps: Sequence[Step], command: Sequence[str]) -> Dict[str, Any]:
-    """What the history keeps of a change."""
-    kept: List[Dict[str, Any]] = [
-        {
+def summarize(
+    steps: Sequence[Step],
+    command: Sequence[str],
+    artifacts: Optional[Mapping[NormalizedName, Artifact]] = None,
+) -> Dict[str, Any]:
+    """What the history keeps of a change; of each file that came, where it came from. `artifacts`:
+    those that were unpacked."""
+    kept: List[Dict[str, Any]] = []
+    for step in steps:
+        row: Dict[str, Any] = {
             "action": step.action.value,
             "name": step.name,
             "version": step.version,
             "from_version": step.from_version,
         }
-        for step in steps
-    ]
+        if step.url is not None:
+            row.update(_origin_of(step, (artifacts or {}).get(step.name)))
+        kept.append(row)
     return {"command": list(command), "steps": kept}
+
+
+def _origin_of(step: Step, artifact: Optional[Artifact]) -> Dict[str, Any]:
+    """Where the files of a step came from, as `export` reads it."""
+    sha256, size = step.sha256, None
+    # Of a source the wheel is not what another machine can have.
+    if artifact is not None and step.origin in (Origin.WHEEL, Origin.BUILT):
+        sha256, size = artifact.sha256, artifact.path.stat().st_size
+    is_direct = step.is_direct or step.records_address
+    is_remote = str(step.url).startswith(("https:", "http:"))
+    return {
+        "kind": step.origin.value,
+        "url": redact(str(step.url)),
+        "sha256": sha256,
+        "size": size,
+        "requested": step.requested,
+        "direct": is_direct,
+        "listed": is_remote and not is_direct and not step.is_hosted,
+    }

@@ -12,6 +12,7 @@ from typing import Container, Mapping, Tuple
 from packaging.utils import NormalizedName
 
 from safe_install.index.facts import AcceleratorMatch, Catalog, Project, TorchMatch
+from safe_install.index.location import read_location
 from safe_install.models import (
     Environment,
     Finding,
@@ -53,13 +54,17 @@ def find_bound(
         if not may_be_bound(name, catalog) or not _fits_today(distribution, here, catalog):
             continue
         if name in compiled or _pins_torch(distribution):
-            found[name] = f"built for torch {torch.runtime_version}{_origin(distribution)}"
+            origin = _origin(distribution, catalog.project(name))
+            found[name] = f"built for torch {torch.runtime_version}{origin}"
     return found
 
 
-def _origin(distribution: InstalledDistribution) -> str:
-    """Where it came from, where that was no index: a wheel takes its place."""
+def _origin(distribution: InstalledDistribution, project: Project) -> str:
+    """Where it came from, where that was neither an index nor a wheel host: a wheel takes its
+    place."""
     url = str((distribution.direct_url or {}).get("url", ""))
+    if any(read_location(host, url) is not None for host in project.hosts):
+        return ""
     if distribution.editable:
         return f", editable in {url}" if url else ", editable"
     return f", from {url}" if url else ""

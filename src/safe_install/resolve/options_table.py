@@ -94,6 +94,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
         has_variable=True,
     ),
     OptionRow(
+        "--no-direct-url",
+        "Do not write down the address of a wheel that no package index has; then pip freeze does "
+        "not name it.",
+        has_variable=True,
+    ),
+    OptionRow(
         "--require-cuda", "Fail unless torch.cuda.is_available() is True.", has_variable=True
     ),
     OptionRow(
@@ -169,7 +175,6 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "true|false",
         choices=("false", "true"),
     ),
-    OptionRow("--output", "The file to write.", Kind.TEXT, "FILE", short="-o"),
     OptionRow("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
     OptionRow("--check", "Ask the hosts whether they answer and still list what is known."),
     OptionRow(
@@ -185,6 +190,28 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow("--yes", "Do not ask before --fix.", short="-y"),
     OptionRow(
         "--report", "A block for an issue: collect_env's fields, the extensions, what was found."
+    ),
+    OptionRow(
+        "--format",
+        "pylock (the default), requirements, environment.yml, uv, dockerfile or markdown; else the "
+        "name of the file says it.",
+        Kind.TEXT,
+        "FORMAT",
+        choices=("pylock", "requirements", "environment.yml", "uv", "dockerfile", "markdown"),
+    ),
+    OptionRow("--output", "Write to this file.", Kind.TEXT, "FILE", short="-o"),
+    OptionRow(
+        "--at",
+        "The environment as it was after a past change, as `history` names it.",
+        Kind.TEXT,
+        "ID",
+    ),
+    OptionRow(
+        "--wheels",
+        "Put the files that only this machine has into this folder, and name them relative to the "
+        "file.",
+        Kind.TEXT,
+        "DIR",
     ),
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
@@ -221,7 +248,7 @@ COMMANDS: Tuple[CommandRow, ...] = (
             "--no-rollback --no-build"
             " --no-toolkit --build-timeout --check-timeout --offline --strict-records --target-gpu "
             "--target-driver"
-            " --accelerator --third-party"
+            " --accelerator --third-party --no-direct-url"
         ),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",
@@ -337,6 +364,14 @@ There: python FILE.zip --python ENV install. For an environment such as the one 
         "Is this environment healthy now? For HEALTHCHECK, entry points, the first start of a "
         "container.",
         _options("--python --require-cuda --check-timeout --json"),
+    ),
+    CommandRow(
+        "export",
+        "Environment",
+        "the environment written down, to be made again elsewhere",
+        "The whole environment with the exact source of everything in it: a lock file, requirements, "
+        "a Dockerfile ...",
+        _options("--format --output --wheels --at --python --offline --json"),
     ),
     CommandRow(
         "history",

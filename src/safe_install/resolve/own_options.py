@@ -22,6 +22,8 @@ class OwnOptions:
     dry_run: bool = False
     json: bool = False
     allow_torch_change: bool = False
+    # direct_url.json names addresses only where pip names them, too
+    no_direct_url: bool = False
     keep_extensions: bool = False  # installed extensions do not go along when torch moves
     require_cuda: bool = False
     no_rollback: bool = False
@@ -105,6 +107,7 @@ def own_options(
         dry_run=given.flag("--dry-run") or any(word.key == "dry-run" for word in words),
         json=given.flag("--json"),
         allow_torch_change=given.flag("--allow-torch-change"),
+        no_direct_url=given.flag("--no-direct-url"),
         keep_extensions=given.flag("--keep-extensions"),
         require_cuda=given.flag("--require-cuda"),
         no_rollback=given.flag("--no-rollback"),

@@ -14,7 +14,6 @@ from safe_install.errors import UsageError
 # has the name.
 # The value is the command line that does it today, where there is one.
 RESERVED: Mapping[str, Optional[str]] = {
-    "export": "safe-install freeze",
     "sync": "safe-install -r requirements.txt",
     "bundle": "safe-install download REQ",
     "diff": None,

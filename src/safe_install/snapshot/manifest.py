@@ -58,6 +58,7 @@ class BundledWheel:
     size: int  # bytes
     offset: int = 0  # of its first byte in the bundle
     url: str = ""  # where it came from; "": from the machine where the bundle was made
+    is_listed: bool = False  # by a package index, where its name and version find it
 
     @property
     def tags(self) -> FrozenSet[Tag]:
@@ -124,6 +125,7 @@ def describe_wheel(wheel: BundledWheel) -> Dict[str, Any]:
         "sha256": wheel.sha256,
         "size": wheel.size,
         "url": wheel.url,
+        "is_listed": wheel.is_listed,
     }
 
 
@@ -177,8 +179,9 @@ def _read_wheel(row: Mapping[str, Any], end: int) -> BundledWheel:
     size, offset = _number(row["size"]), _number(row["offset"])
     if offset + size > end:
         raise ValueError(f"{filename} would lie behind the end")
-    version, url = _text(row["version"]), _text(row["url"])
-    return BundledWheel(name, version, filename, _hash(row["sha256"]), size, offset, url)
+    version, url = _text(row["version"]), _matching(r"(https?://[^@\s]+)?", row["url"])
+    is_listed = row["is_listed"] is True
+    return BundledWheel(name, version, filename, _hash(row["sha256"]), size, offset, url, is_listed)
 
 
 def check_filename(filename: str) -> str:

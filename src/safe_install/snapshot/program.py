@@ -3,13 +3,14 @@ that runs, be it a zipapp, a wheel or a clone."""
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import zipfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -17,13 +18,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import safe_install
-from safe_install.errors import Refused
+from safe_install.errors import PipFailed, Refused
 from safe_install.index import catalog
 from safe_install.snapshot.bundle_file import is_of_program, open_bundle
 from safe_install.snapshot.manifest import MANIFEST
 
 DISTRIBUTION = "torch-safe-install"
 OWN = "safe_install"
+PINNED = "program_requirements.txt"
 OLDEST_PYTHON = "3.8"  # that we support
 # What a bundle never needs: it builds nothing.
 LEFT_OUT = frozenset({canonicalize_name("tomli")})
@@ -42,17 +44,25 @@ class Program:
     python: str  # the oldest that runs it, "3.8"
 
 
-def read_program(python: str) -> Program:
-    """The running program, for a Python such as "3.8.18". Errors: Refused where something of it does
-    not run there."""
+# Brings the wheels of these requirement lines into a folder. Errors: PipFailed.
+Fetch = Callable[[Sequence[str]], Path]
+
+
+def read_program(python: str, fetch: Fetch) -> Program:
+    """The running program, for a Python such as "3.8.18". `fetch`: brings what the program needs,
+    where that which is installed does not run there. Errors: Refused."""
     archive = find_archive(safe_install)
-    if archive is None:
-        oldest = ".".join(python.split(".")[:2])
-        return Program({**_read_installation(python), **_read_newer_facts()}, oldest)
-    files, oldest = _read_archive(archive)
-    if Version(python) < Version(oldest):
-        raise _unfit(f"that of {archive} needs Python {oldest}", python)
-    return Program({**files, **_read_newer_facts()}, oldest)
+    if archive is not None:
+        files, oldest = _read_archive(archive)
+        if Version(python) < Version(oldest):
+            raise _unfit(f"that of {archive} needs Python {oldest}", python)
+        return Program({**files, **_read_newer_facts()}, oldest)
+    own = dict(_own_files(Path(safe_install.__file__).parent))
+    try:
+        needed, oldest = _read_installed(python), ".".join(python.split(".")[:2])
+    except Refused as error:
+        needed, oldest = _fetch_needed(fetch, error), OLDEST_PYTHON
+    return Program({**own, **needed, **_read_newer_facts()}, oldest)
 
 
 def find_archive(package: ModuleType) -> Optional[Path]:
@@ -74,10 +84,28 @@ def _read_archive(path: Path) -> Tuple[Dict[str, bytes], str]:
     return files, open_bundle(path).manifest.program_python if is_bundle else OLDEST_PYTHON
 
 
-def _read_installation(python: str) -> Dict[str, bytes]:
-    files = dict(_own_files(Path(safe_install.__file__).parent))
+def _read_installed(python: str) -> Dict[str, bytes]:
+    """What the program needs, as it is installed. Errors: Refused."""
+    files: Dict[str, bytes] = {}
     for distribution in find_needed(python):
         files.update(_files_of(distribution))
+    return files
+
+
+def _fetch_needed(fetch: Fetch, refused: Refused) -> Dict[str, bytes]:
+    """The same as the zipapp has it, for every Python that we support. Errors: Refused."""
+    text = (pkgutil.get_data("safe_install.snapshot", PINNED) or b"").decode("utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    try:
+        folder = fetch(lines)
+    except PipFailed as error:
+        raise refused from error
+    files: Dict[str, bytes] = {}
+    for path in sorted(folder.glob("*.whl")):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if not name.endswith("/") and not _OF_THIS_MACHINE.search(name):
+                    files[name] = archive.read(name)
     return files
 
 

@@ -9,14 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Union
 
-from packaging.utils import (
-    InvalidSdistFilename,
-    InvalidWheelFilename,
-    parse_sdist_filename,
-    parse_wheel_filename,
-)
 from packaging.version import InvalidVersion, Version
 
+from safe_install.snapshot.sources import is_named_by
 from safe_install.snapshot.toml_text import Section, render_sections
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -47,7 +42,7 @@ def render_pylock(snapshot: Snapshot) -> str:
             packages += _package(one)
         else:
             unknown.append((f"[[tool.{TOOL}.unknown]]", _unknown(one)))
-    head = {
+    head: Pairs = {
         "lock-version": LOCK_VERSION,
         "environments": snapshot.environments or None,
         "requires-python": snapshot.requires_python,
@@ -99,19 +94,7 @@ def _is_plain(one: RecordedDistribution, source: FileOrigin) -> bool:
         return False
     if isinstance(source, FileSource) and not source.is_built_here:
         return False
-    return is_named_by(source.filename, one)
-
-
-def is_named_by(filename: str, one: RecordedDistribution) -> bool:
-    """Does the name of a file say the name and the version of the distribution?"""
-    try:
-        if filename.endswith(".whl"):
-            name, version = parse_wheel_filename(filename)[:2]
-        else:
-            name, version = parse_sdist_filename(filename)
-        return name == one.name and version == Version(one.version)
-    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
-        return False
+    return is_named_by(source.filename, one.name, one.version)
 
 
 def _file(source: FileOrigin, *, with_name: bool) -> Pairs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import List
 
 from safe_install.errors import Refused
 from safe_install.events import Reporter
-from safe_install.models import Environment
+from safe_install.models import Environment, Plan, Step
 from safe_install.snapshot.bundle_file import Bundle, unpack_wheels
 from safe_install.snapshot.manifest import find_misfits
 from safe_install.torch_family import TORCH
@@ -37,6 +39,24 @@ class BundleSupply:
         misfits = find_misfits(self._bundle.manifest, environment)
         if misfits:
             raise Refused.by(misfits)
+
+    def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
+        """The plan with the addresses from which its wheels came, in place of those in the folder of
+        this run. `records_address`: direct_url.json names those that no package index lists."""
+        by_hash = {wheel.sha256: wheel for wheel in self._bundle.manifest.wheels}
+        steps: List[Step] = []
+        for step in plan.steps:
+            wheel = by_hash.get(step.sha256 or "")
+            if wheel is not None:
+                is_hosted = bool(wheel.url) and not wheel.is_listed
+                step = replace(
+                    step,
+                    url=wheel.url or None,
+                    is_hosted=is_hosted,
+                    records_address=is_hosted and records_address,
+                )
+            steps.append(step)
+        return replace(plan, steps=tuple(steps))
 
     def bring(self, reporter: Reporter) -> None:
         """Unpack the wheels, each compared with its hash. Errors: BundleInvalid, Refused."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple, Union
 
-from safe_install.models import NormalizedName
+from packaging.utils import NormalizedName
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,20 @@ def _read_journal(directory: Path) -> Journal:
     return parse_document(read_journal(str(directory / COMMITTED)))
 
 
+def find_replaced(prefix: Path, transaction_id: str, ending: str) -> List[Path]:
+    """The folders that a change took away and that are kept for its undo, by the end of the names
+    that they had. Errors: none; what cannot be read is not there."""
+    state = _find_state(prefix)
+    try:
+        journal = _read_journal(state / f"txn-{transaction_id}")
+    except (JournalInvalid, KeyError, TypeError, ValueError, OSError):
+        return []
+    moves = [(gone.target, gone.slot) for gone in journal.outs]
+    moves += [(pair.target, pair.slot) for pair in journal.exchanges]
+    slots = [state / slot for target, slot in moves if target.endswith(ending)]
+    return [slot for slot in slots if slot.is_dir()]
+
+
 def begin_undo(
     prefix: Path,
     transaction_id: Optional[str] = None,

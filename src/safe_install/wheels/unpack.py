@@ -196,9 +196,11 @@ class _Wheel:
         """What the dist-info says of the installation."""
         step = self._step
         self._add(f"{self._dist_info}/INSTALLER", b"pip\n")
-        if step.is_direct and step.download_info is not None:
-            content = render_direct_url(step.download_info)
-            self._add(f"{self._dist_info}/direct_url.json", content)
+        info = step.download_info if step.is_direct else None
+        if step.records_address:
+            info = make_download_info(str(step.url), self._artifact.sha256)
+        if info is not None:
+            self._add(f"{self._dist_info}/direct_url.json", render_direct_url(info))
         if step.requested or step.keeps_requested:
             self._add(f"{self._dist_info}/REQUESTED", b"")
 
@@ -334,6 +336,12 @@ def find_bytecode(paths: Iterable[str], compiled: FrozenSet[str]) -> List[str]:
         if f"{folder}/{name[: -len('.pyc')].rpartition('.')[0]}" in modules:
             found.append(f"/{one}")
     return found
+
+
+def make_download_info(url: str, sha256: str) -> Mapping[str, object]:
+    """A file at an address as direct_url.json has it; older readers know `hash` alone."""
+    hashes = {"hash": f"sha256={sha256}", "hashes": {"sha256": sha256}}
+    return {"url": url, "archive_info": hashes}
 
 
 def render_direct_url(download_info: Mapping[str, object]) -> bytes:

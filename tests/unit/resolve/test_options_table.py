@@ -34,10 +34,13 @@ VALUES = {
     "--python-version": ("3.8", "3.8"),
     "--platform": ("linux_x86_64", "linux_x86_64"),
     "--cxx11-abi": ("true", True),
-    "--output": ("FILE.zip", "FILE.zip"),
     "--torch-dir": ("/torch", "/torch"),
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),
+    "--format": ("uv", "uv"),
+    "--output": ("lock.toml", "lock.toml"),
+    "--wheels": ("wheels", "wheels"),
+    "--at": ("20260101T000000Z-1a2b", "20260101T000000Z-1a2b"),
 }
 OF_PIPS_COMMANDS = [
     (name, option) for name in ("install", "uninstall") for option in BY_COMMAND[name].options

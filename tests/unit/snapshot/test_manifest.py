@@ -60,6 +60,8 @@ def test_what_is_written_is_read():
         (["wheels", 0, "size"], -1),
         (["wheels", 0, "size"], True),
         (["wheels", 0, "size"], "10"),
+        (["wheels", 0, "url"], "https://user:pass@h.example/x.whl"),
+        (["wheels", 0, "url"], "file:///etc/passwd"),
         (["wheels", 0, "offset"], END),
         (["wheels", 0, "offset"], END - 9),
         (["wheels", 0], []),

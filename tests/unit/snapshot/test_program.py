@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import safe_install
-from safe_install.errors import Refused
+from safe_install.errors import PipFailed, Refused
 from safe_install.index import catalog
 from safe_install.snapshot import program
 from safe_install.snapshot.program import find_archive, find_needed, read_program
@@ -23,8 +23,12 @@ def _no_update(monkeypatch):
     monkeypatch.setattr(catalog, "current_update", lambda: None)
 
 
+def no_fetch(lines):
+    raise PipFailed("nobody answers")
+
+
 def test_out_of_an_installation():
-    found = read_program(HERE)
+    found = read_program(HERE, no_fetch)
     assert found.python == "{}.{}".format(*sys.version_info[:2])
     assert {
         "safe_install/__main__.py",
@@ -50,6 +54,28 @@ def test_what_does_not_run_on_that_python_is_named():
     assert "zipapp" in found.value.hint
 
 
+def test_what_does_not_run_there_is_brought(tmp_path):
+    """The pinned wheels, of which no machine code is taken."""
+    seen = []
+
+    def fetch(lines):
+        seen.extend(lines)
+        with zipfile.ZipFile(tmp_path / "rich-1-py3-none-any.whl", "w") as archive:
+            for name in ("rich/", "rich/__init__.py", "rich/_fast.so", "rich-1.dist-info/RECORD"):
+                archive.writestr(name, b"")
+        return tmp_path
+
+    found = read_program("3.6", fetch)
+    assert found.python == "3.8"
+    assert {line.partition("==")[0] for line in seen} >= {"rich", "typer", "tomli", "requests"}
+    assert all(" --hash=sha256:" in line for line in seen)
+    others = {name for name in found.files if not name.startswith("safe_install/")}
+    assert others == {"rich/__init__.py"}
+    assert "safe_install/snapshot/program_requirements.txt" in found.files
+    with pytest.raises(Refused, match=r"Python 3\.6, and the"):
+        read_program("3.6", no_fetch)
+
+
 def test_what_is_not_installed_is_named(monkeypatch):
     def missing(name):
         if name == "torch-safe-install":
@@ -69,24 +95,24 @@ def test_out_of_a_zipapp(tmp_path, monkeypatch):
         for name, content in {**PROGRAM, "__main__.py": b"import x"}.items():
             archive.writestr(name, content)
     monkeypatch.setattr(program, "find_archive", lambda package: path)
-    found = read_program("3.8.18")
+    found = read_program("3.8.18", no_fetch)
     assert (found.files, found.python) == (PROGRAM, "3.8")
 
 
 def test_out_of_a_bundle(tmp_path, monkeypatch):
     path, _, _ = write(tmp_path)
     monkeypatch.setattr(program, "find_archive", lambda package: path)
-    found = read_program("3.11")
+    found = read_program("3.11", no_fetch)
     assert (found.files, found.python) == (PROGRAM, "3.8")
     with pytest.raises(Refused, match=r"needs Python 3\.8"):
-        read_program("3.7")
+        read_program("3.7", no_fetch)
 
 
 def test_newer_facts_come_along(tmp_path, monkeypatch):
     (tmp_path / "torch.json").write_bytes(b"{}")
     update = catalog.Update("2099-01-01", tmp_path, {"torch": "0" * 64}, "https://h.example")
     monkeypatch.setattr(catalog, "current_update", lambda: update)
-    files = read_program(HERE).files
+    files = read_program(HERE, no_fetch).files
     assert files["safe_install/wheel_index/torch.json"] == b"{}"
     values = {}
     exec(files["safe_install/wheel_index/__init__.py"], values)

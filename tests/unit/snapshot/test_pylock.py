@@ -35,7 +35,7 @@ def test_what_is_written_is_read_again(snapshot):
     read_by_packaging(text)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(snapshots())
 def test_any_snapshot_is_written_valid_and_read_again(snapshot):
     text = render_pylock(snapshot)

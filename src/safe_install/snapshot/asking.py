@@ -1,0 +1,125 @@
+"""Asks the package indexes which of their files is the installed one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from urllib.parse import urlsplit
+
+from packaging.utils import NormalizedName
+
+from safe_install.index.finder import DEFAULT_INDEX
+from safe_install.index.local_pages import is_local, project_page, read_local_page
+from safe_install.index.pages import parse_page
+from safe_install.redaction import without_secrets
+from safe_install.snapshot.sources import InstalledFiles, Listed, find_listed, find_same
+from safe_install.system.http import HttpClient, PageAnswer, PageStatus
+from safe_install.system.several import Call, Stop, call_several
+from safe_install.tags import parse_accelerator, split_local
+
+TORCH_INDEX = "https://download.pytorch.org/whl"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A distribution whose file is looked for."""
+
+    name: NormalizedName
+    version: str
+    files: InstalledFiles
+    # the sha256 of a file on this machine that may be listed, too; "": none
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Why no index told anything."""
+
+    reason: str
+
+
+Answer = Union[Listed, Silence, None]  # None: all were asked, and none lists it
+
+
+class Indexes:
+    """The package indexes that the person uses, in their order."""
+
+    def __init__(self, http: HttpClient, addresses: Sequence[str]) -> None:
+        self._http = http
+        self._addresses = tuple(addresses)
+        self._down: Dict[str, str] = {}  # by host: why it does not answer
+
+    def ask(self, questions: Sequence[Question]) -> List[Answer]:
+        """One answer for each question. Several are asked at the same time."""
+        calls = [self._call(question) for question in questions]
+        return call_several(calls, cut=self._http.cut)
+
+    def _call(self, question: Question) -> Call[Answer]:
+        def ask(stop: Stop) -> Answer:
+            stop.check()
+            return self._find(question)
+
+        return Call("indexes", ask)
+
+    def _find(self, question: Question) -> Answer:
+        by_name: Optional[Listed] = None
+        on_disk: Optional[Listed] = None
+        silence: Optional[Silence] = None
+        for index in (*self._addresses, *_torch_indexes(question.version)):
+            page = self._read(project_page(index, question.name))
+            if page.status in (PageStatus.DOWN, PageStatus.NOT_ASKED):
+                silence = silence or Silence(_why_silent(page))
+                continue
+            found = _find_in(page, question, index)
+            if found is None:
+                continue
+            if is_local(index):  # others do not have it
+                on_disk = on_disk or found
+            elif found.is_compared:
+                return found
+            else:
+                by_name = by_name or found
+        return by_name or on_disk or silence
+
+    def _read(self, url: str) -> PageAnswer:
+        if is_local(url):
+            return read_local_page(url)
+        host = urlsplit(url).hostname or ""
+        if host in self._down:
+            return PageAnswer(url, PageStatus.DOWN, detail=self._down[host])
+        page = self._http.get_page(url)
+        if page.status is PageStatus.DOWN and not page.is_unread:
+            self._down[host] = page.detail
+        return page
+
+
+def _torch_indexes(version: str) -> Tuple[str, ...]:
+    """`2.13.0+cu126` may be a build of torch, or of what was released with it."""
+    accelerator = parse_accelerator(split_local(version)[1] or "")
+    return () if accelerator is None else (f"{TORCH_INDEX}/{accelerator}",)
+
+
+def _why_silent(page: PageAnswer) -> str:
+    if page.status is PageStatus.NOT_ASKED:
+        return "no package index was asked (--offline)"
+    return f"{urlsplit(page.url).hostname} does not answer: {page.detail}"
+
+
+def _find_in(page: PageAnswer, question: Question, index: str) -> Optional[Listed]:
+    """The file on a page of an index."""
+    if page.status is not PageStatus.LISTED:
+        return None
+    links = parse_page(page.text, page.url, base=page.base, content_type=page.content_type)
+    address = without_secrets(index).rstrip("/")
+    if question.sha256:
+        return find_same(question.sha256, links, address)
+    return find_listed(question.name, question.version, question.files, links, address)
+
+
+def indexes_of(settings: Mapping[str, str]) -> Tuple[str, ...]:
+    """The package indexes that pip's settings name; none where they forbid to ask one."""
+    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        return ()
+    main = settings.get("index-url") or DEFAULT_INDEX
+    found = [main, *settings.get("extra-index-url", "").split()]
+    return tuple(dict.fromkeys(address.rstrip("/") for address in found))

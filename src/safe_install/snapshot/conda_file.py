@@ -1,0 +1,59 @@
+"""A snapshot as conda's environment.yml: its Python from conda, all else by pip in the section that
+conda hands to it. Pure.
+
+Facts: docs.conda.io, "Creating an environment file manually"; conda writes the lines of that
+section into a requirements file that lies beside the environment.yml.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import List, Sequence, Tuple
+
+from safe_install.snapshot.requirements_text import HEAD, requirement_lines, unknown_lines
+from safe_install.snapshot.values import Snapshot
+
+DEFAULT_CHANNEL = "conda-forge"
+
+
+@dataclass(frozen=True)
+class CondaPackage:
+    """A package that conda installed."""
+
+    name: str
+    version: str
+    build: str
+    channel: str  # "conda-forge", or an address
+
+
+def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ()) -> str:
+    """The text of an environment.yml. `packages`: of the environment, where conda made it."""
+    lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
+    lines += unknown_lines(snapshot) if not packages else []
+    lines.append("channels:")
+    lines += [f"  - {_scalar(channel)}" for channel in _channels(packages)]
+    lines.append("dependencies:")
+    lines += [f"  - {_scalar(text)}" for text in _dependencies(snapshot, packages)]
+    by_pip = requirement_lines(snapshot)
+    if by_pip:
+        lines.append("  - pip:")
+        lines += [f"      - {_scalar(line)}" for line in by_pip]
+    return "\n".join(lines) + "\n"
+
+
+def _channels(packages: Sequence[CondaPackage]) -> List[str]:
+    found = sorted({package.channel for package in packages if package.channel})
+    return [*(found or [DEFAULT_CHANNEL]), "nodefaults"]
+
+
+def _dependencies(snapshot: Snapshot, packages: Sequence[CondaPackage]) -> Tuple[str, ...]:
+    if packages:
+        ordered = sorted(packages, key=lambda package: package.name)
+        return tuple(f"{one.name}={one.version}={one.build}" for one in ordered)
+    return (f"python={snapshot.python}", "pip")
+
+
+def _scalar(text: str) -> str:
+    """A text as YAML: in double quotes, whose escapes are those of JSON."""
+    return json.dumps(text)

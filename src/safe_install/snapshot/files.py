@@ -1,0 +1,101 @@
+"""What lies on the disk of an environment and tells where its files came from."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional
+
+from packaging.tags import Tag, parse_tag
+
+from safe_install.environment.record import RecordEntry, parse_record, read_record
+from safe_install.models import Environment, InstalledDistribution
+from safe_install.snapshot.sources import InstalledFiles
+from safe_install.snapshot.values import FileSource
+from safe_install.wheels.fetch import FirstSeenFile, find_local_path, first_seen_folder
+from safe_install.wheels.store import WheelStore
+
+# Written by an installer, or named otherwise where a wheel is installed.
+REWRITTEN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+MAX_METADATA = 16 * 2**20  # bytes
+
+
+def read_installed_files(folder: Path) -> InstalledFiles:
+    """What a dist-info folder says of the archive; nothing where it cannot be read."""
+    wheel = _read(folder / "WHEEL").decode("utf-8", "replace")
+    metadata = _read(folder / "METADATA")
+    tags: List[Tag] = []
+    for line in wheel.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() == "tag":
+            tags += _parse_tags(value.strip())
+    sha256 = hashlib.sha256(metadata).hexdigest() if metadata else ""
+    return InstalledFiles(frozenset(tags), sha256)
+
+
+def _parse_tags(text: str) -> FrozenSet[Tag]:
+    try:
+        return parse_tag(text)
+    except ValueError:
+        return frozenset()
+
+
+def _read(path: Path) -> bytes:
+    """A file of some kilobytes; nothing where it is none, or cannot be read."""
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_METADATA:
+            return b""
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def find_built(
+    distribution: InstalledDistribution, environment: Environment, store: WheelStore
+) -> Optional[FileSource]:
+    """The wheel in our store that was installed: its RECORD lists the installed files."""
+    if not (store.folder / distribution.name).is_dir():
+        return None
+    for candidate in store.find(distribution.name, environment):
+        path = find_local_path(candidate.link.url)
+        if path is None or not has_wheel_of(path, distribution):
+            continue
+        link = candidate.link
+        return FileSource(str(path), path.name, str(link.sha256), link.size, is_built_here=True)
+    return None
+
+
+def has_wheel_of(wheel: Path, distribution: InstalledDistribution) -> bool:
+    """Are the installed files those of a wheel, by both RECORDs?"""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = [one for one in archive.namelist() if one.endswith(".dist-info/RECORD")]
+            text = archive.read(name).decode("utf-8", "surrogateescape")
+        return is_same_content(read_record(distribution.metadata_path), parse_record(text))
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError):
+        return False
+
+
+def is_same_content(installed: Iterable[RecordEntry], wheel: Iterable[RecordEntry]) -> bool:
+    """Does each file that a wheel installs beside the metadata have its hash in the environment?
+    Scripts are written anew, and lie elsewhere."""
+    there = _hashes_of(installed)
+    brought = _hashes_of(wheel)
+    plain = {path: value for path, value in brought.items() if ".data/" not in path}
+    return bool(plain) and all(there.get(path) == value for path, value in plain.items())
+
+
+def _hashes_of(entries: Iterable[RecordEntry]) -> Mapping[str, str]:
+    found: Dict[str, str] = {}
+    for entry in entries:
+        is_rewritten = entry.path.rpartition("/")[2] in REWRITTEN
+        if entry.hash and not is_rewritten and not entry.path.endswith(".pyc"):
+            found[entry.path] = entry.hash
+    return found
+
+
+def find_first_seen(url: str) -> Optional[str]:
+    """The sha256 that an address was first seen to serve, where we have fetched it."""
+    seen = FirstSeenFile(first_seen_folder(), url).read()
+    return None if seen is None else seen.sha256

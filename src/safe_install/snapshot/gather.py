@@ -1,0 +1,358 @@
+"""An environment as a snapshot: each distribution with its exact source, as far as this machine and
+the package indexes know it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.environment.interpreter import read_dist_info
+from safe_install.errors import Refused, SafeInstallError
+from safe_install.index.catalog import bundled_catalog, known_projects
+from safe_install.index.finder import Finder
+from safe_install.models import (
+    Driver,
+    Environment,
+    Finding,
+    InstalledDistribution,
+    Interpreter,
+    TorchBuild,
+)
+from safe_install.pipeline.client import make_client, named_hosts
+from safe_install.ports import World
+from safe_install.snapshot.asking import Answer, Indexes, Question, Silence, indexes_of
+from safe_install.snapshot.files import find_built, find_first_seen, read_installed_files
+from safe_install.snapshot.notes import make_notes
+from safe_install.snapshot.past import Change, versions_after
+from safe_install.snapshot.sources import (
+    Listed,
+    PastFile,
+    find_known,
+    find_past,
+    read_past_file,
+    source_of_direct_url,
+    source_of_past,
+    unknown_because,
+)
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    RecordedDistribution,
+    Snapshot,
+    Source,
+    TorchFacts,
+    UnknownSource,
+    UrlSource,
+)
+from safe_install.system.credentials import Credentials
+from safe_install.system.pip_configuration import read_configuration
+from safe_install.tags import accelerator_of_version
+from safe_install.transaction.history import HistoryEntry, find_replaced, read_history
+from safe_install.wheels.store import WheelStore
+
+Distributions = Mapping[NormalizedName, InstalledDistribution]
+PastFiles = Mapping[NormalizedName, Sequence[PastFile]]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A snapshot, and what a person should know of it."""
+
+    snapshot: Snapshot
+    findings: Tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A distribution, and its source as far as this machine knows it."""
+
+    distribution: InstalledDistribution
+    source: Optional[Source]
+    is_by_name: bool = False  # of the file only name, version and wheel tags were compared
+
+
+def gather(
+    world: World, environment: Environment, *, offline: bool = False, at: Optional[str] = None
+) -> Gathered:
+    """The environment as it is, or as it was after the past change `at`. Errors: Refused, where
+    there was no such change."""
+    history = _read_history(environment)
+    distributions, foreign = _distributions_at(environment, history, at)
+    settings = read_configuration(environment.interpreter.prefix, world.environ, "install")
+    indexes = indexes_of(settings)
+    places = _Places(world, environment, indexes, _past_files(history, at))
+    found = [places.find(one) for one in distributions.values()]
+    http = make_client(
+        world,
+        offline=offline,
+        trusted_hosts=named_hosts(indexes),
+        credentials=Credentials(index_urls=indexes),
+    )
+    asked = _ask(found, Indexes(http, indexes))
+    snapshot = make_snapshot(environment, [_record(one) for one in asked])
+    by_name = [one.distribution.name for one in asked if one.is_by_name]
+    return Gathered(snapshot, make_notes(snapshot, by_name=by_name, foreign=foreign))
+
+
+def make_snapshot(
+    environment: Environment, distributions: Iterable[RecordedDistribution]
+) -> Snapshot:
+    """The values of an environment and its distributions."""
+    interpreter = environment.interpreter
+    ordered = tuple(sorted(distributions, key=lambda one: one.name))
+    minor = ".".join(interpreter.version.split(".")[:2])
+    return Snapshot(
+        python=interpreter.version,
+        platform=interpreter.platform,
+        libc=interpreter.libc,
+        distributions=ordered,
+        torch=_torch_facts(environment.torch, ordered),
+        driver=_driver_version(environment.driver),
+        gpus=_gpus(environment.driver),
+        markers=interpreter.markers,
+        requires_python=f"=={minor}.*",
+        environments=(_marker(interpreter),),
+    )
+
+
+def _marker(interpreter: Interpreter) -> str:
+    """For which machines the files are: others have other wheels."""
+    names = ("sys_platform", "platform_machine", "platform_python_implementation")
+    parts = [f"{name} == '{interpreter.markers[name]}'" for name in names]
+    return " and ".join(parts)
+
+
+def _torch_facts(
+    torch: Optional[TorchBuild], distributions: Sequence[RecordedDistribution]
+) -> Optional[TorchFacts]:
+    """Of a torch that was there in the past only its version is known."""
+    recorded = next((one for one in distributions if one.name == "torch"), None)
+    if recorded is None:
+        return None
+    if torch is None or str(torch.version) != recorded.version:
+        return TorchFacts(recorded.version, accelerator_of_version(recorded.version) or "")
+    return TorchFacts(torch.runtime_version, torch.accelerator, torch.cuda or "")
+
+
+def _driver_version(driver: Optional[Driver]) -> str:
+    return "" if driver is None else driver.version or ""
+
+
+def _gpus(driver: Optional[Driver]) -> Tuple[str, ...]:
+    devices = () if driver is None else driver.devices
+    return tuple(f"{one.name} ({one.compute_capability})" for one in devices)
+
+
+# --- the past -------------------------------------------------------------------------------------
+
+
+def _read_history(environment: Environment) -> Tuple[HistoryEntry, ...]:
+    """Newest first. What cannot be read knows nothing."""
+    try:
+        return read_history(environment.interpreter.prefix)
+    except (SafeInstallError, OSError):
+        return ()
+
+
+def _distributions_at(
+    environment: Environment, history: Sequence[HistoryEntry], at: Optional[str]
+) -> Tuple[Distributions, Tuple[NormalizedName, ...]]:
+    """What was installed after a change, and what somebody else has changed since."""
+    if at is None:
+        return environment.installed, ()
+    later = _later_than(history, at, environment.interpreter.prefix)
+    today = {name: one.version for name, one in environment.installed.items()}
+    changes = [Change(entry.id, tuple(entry.summary.get("steps", ()))) for entry in later]
+    past = versions_after(today, changes)
+    replaced = _read_replaced(environment.interpreter.prefix, later)
+    found: Dict[NormalizedName, InstalledDistribution] = {}
+    for name, version in past.versions.items():
+        installed = environment.installed.get(name)
+        if installed is None or installed.version != version:
+            installed = replaced.get((name, version)) or _lost(name, version, environment)
+        found[name] = installed
+    return found, past.foreign
+
+
+def _later_than(history: Sequence[HistoryEntry], at: str, prefix: Path) -> List[HistoryEntry]:
+    identifiers = [entry.id for entry in history]
+    if at not in identifiers:
+        raise Refused(
+            f"{prefix} has no transaction {at}",
+            hint="safe-install history lists those that are kept.",
+        )
+    later = list(history[: identifiers.index(at)])
+    for entry in later:
+        if entry.problem is not None:
+            raise Refused(
+                f"transaction {entry.id} cannot be read: {entry.problem}",
+                hint="What was there before it is not known; choose a later one.",
+            )
+    return later
+
+
+def _read_replaced(
+    prefix: Path, later: Sequence[HistoryEntry]
+) -> Mapping[Tuple[NormalizedName, str], InstalledDistribution]:
+    """The distributions that these changes replaced, as far as their metadata is kept for undo."""
+    found: Dict[Tuple[NormalizedName, str], InstalledDistribution] = {}
+    for entry in later:
+        for folder in find_replaced(prefix, entry.id, ".dist-info"):
+            distribution = read_dist_info(folder)
+            if distribution is not None:
+                found.setdefault((distribution.name, distribution.version), distribution)
+    return found
+
+
+def _lost(name: NormalizedName, version: str, environment: Environment) -> InstalledDistribution:
+    """One of which only name and version are known."""
+    site = environment.interpreter.scheme.purelib
+    folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    return InstalledDistribution(name, version, folder, site, written_name=name)
+
+
+def _past_files(history: Sequence[HistoryEntry], at: Optional[str]) -> PastFiles:
+    """The files of our changes, newest first. Of a later change than `at` they are another's."""
+    found: Dict[NormalizedName, List[PastFile]] = {}
+    is_later = at is not None
+    for entry in history:
+        is_later = is_later and entry.id != at
+        for row in () if is_later else entry.summary.get("steps", ()):
+            past = read_past_file(row)
+            if past is not None:
+                found.setdefault(canonicalize_name(str(row["name"])), []).append(past)
+    return found
+
+
+# --- what this machine knows ----------------------------------------------------------------------
+
+
+class _Places:
+    """Everything on this machine that knows sources."""
+
+    def __init__(
+        self, world: World, environment: Environment, indexes: Sequence[str], past: PastFiles
+    ) -> None:
+        self._environment = environment
+        self._indexes = indexes
+        self._past = past
+        self._cache = world.cache_dir
+        self._store = WheelStore(world.cache_dir)
+        self._http = make_client(world, offline=True)
+
+    def find(self, distribution: InstalledDistribution) -> _Found:
+        """The source of a distribution; None where only an index can tell."""
+        source = self._said_by_itself(distribution) or self._said_by_history(distribution)
+        source = source or find_built(distribution, self._environment, self._store)
+        source = source or self._known_on_a_host(distribution)
+        return _Found(distribution, source)
+
+    def _said_by_itself(self, distribution: InstalledDistribution) -> Optional[Source]:
+        if distribution.direct_url is None:
+            return self._editable_without_address(distribution)
+        source = source_of_direct_url(distribution.direct_url)
+        if isinstance(source, UrlSource):
+            return self._completed(source, distribution)
+        if isinstance(source, FileSource):
+            is_built_here = (self._cache / "built") in Path(source.path).parents
+            return self._present(replace(source, is_built_here=is_built_here))
+        return source
+
+    def _editable_without_address(self, distribution: InstalledDistribution) -> Optional[Source]:
+        """A link of setuptools (.egg-link) says where the source lies."""
+        if not distribution.editable:
+            return None
+        return DirectorySource(str(distribution.metadata_path.parent), is_editable=True)
+
+    def _completed(self, source: UrlSource, distribution: InstalledDistribution) -> UrlSource:
+        """With the size, and the hash where the installer wrote none down, as far as we know
+        them."""
+        past = find_past(self._past.get(distribution.name, ()), distribution)
+        if past is not None and past.url == source.url:
+            source = replace(source, sha256=source.sha256 or past.sha256, size=past.size)
+        if source.sha256 is None:
+            source = replace(source, sha256=_first_seen(source.url))
+        return source
+
+    def _said_by_history(self, distribution: InstalledDistribution) -> Optional[Source]:
+        past = find_past(self._past.get(distribution.name, ()), distribution)
+        if past is None:
+            return None
+        source = source_of_past(past, self._indexes)
+        return self._present(source) if isinstance(source, FileSource) else source
+
+    def _present(self, source: FileSource) -> Optional[Source]:
+        """A file that is not there any more is no source."""
+        if not os.path.isfile(source.path):  # noqa: PTH113 - the path of a document
+            return None
+        return source if source.size else replace(source, size=Path(source.path).stat().st_size)
+
+    def _known_on_a_host(self, distribution: InstalledDistribution) -> Optional[Source]:
+        """By the bundled facts, of a project that they know."""
+        if distribution.name not in known_projects() or self._environment.torch is None:
+            return None
+        finder = Finder(http=self._http, catalog=bundled_catalog(), offline=True)
+        files = read_installed_files(distribution.metadata_path)
+        candidates = finder.find(distribution.name, self._environment).candidates
+        source = find_known(distribution.version, files, candidates)
+        if source is not None and source.sha256 is None:
+            return replace(source, sha256=_first_seen(source.url))
+        return source
+
+
+def _first_seen(url: str) -> Optional[str]:
+    try:
+        return find_first_seen(url)
+    except SafeInstallError:
+        return None  # a damaged note
+
+
+# --- what an index knows --------------------------------------------------------------------------
+
+
+def _ask(found: Sequence[_Found], indexes: Indexes) -> List[_Found]:
+    """The same, with what the package indexes say of those that this machine does not know, and of
+    files on it that others do not have."""
+    questions = [_question(one) for one in found]
+    wanted = [one for one in questions if one is not None]
+    answers = iter(indexes.ask(wanted))
+    asked: List[_Found] = []
+    for one, question in zip(found, questions):
+        asked.append(one if question is None else _with_answer(one, next(answers)))
+    return asked
+
+
+def _question(found: _Found) -> Optional[Question]:
+    """None where nobody needs to be asked."""
+    distribution, source = found.distribution, found.source
+    is_file = isinstance(source, FileSource) and not source.is_built_here
+    if not is_file and source is not None and not isinstance(source, UnknownSource):
+        return None
+    files = read_installed_files(distribution.metadata_path)
+    sha256 = source.sha256 if isinstance(source, FileSource) else ""
+    return Question(distribution.name, distribution.version, files, sha256)
+
+
+def _with_answer(found: _Found, answer: Answer) -> _Found:
+    is_remote = isinstance(answer, Listed) and not isinstance(answer.source, FileSource)
+    if found.source is not None and not is_remote:
+        return found
+    if isinstance(answer, Listed):
+        return replace(found, source=answer.source, is_by_name=not answer.is_compared)
+    silence = answer.reason if isinstance(answer, Silence) else ""
+    return replace(found, source=unknown_because(found.distribution, silence))
+
+
+def _record(found: _Found) -> RecordedDistribution:
+    distribution = found.distribution
+    return RecordedDistribution(
+        name=distribution.name,
+        version=distribution.version,
+        source=found.source or unknown_because(distribution, ""),
+        written_name=distribution.written_name,
+        is_requested=distribution.requested,
+    )

@@ -1,0 +1,111 @@
+"""What a person should know of a snapshot before others use it. Pure."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+from safe_install.models import Finding, Severity
+from safe_install.snapshot.sources import is_hidden
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    RecordedDistribution,
+    RepositorySource,
+    Snapshot,
+    UnknownSource,
+    UrlSource,
+)
+
+SHOWN = 6  # names in one sentence
+
+
+def make_notes(
+    snapshot: Snapshot, *, by_name: Sequence[str] = (), foreign: Sequence[str] = ()
+) -> Tuple[Finding, ...]:
+    """`by_name`: files that were found by name, version and wheel tags alone. `foreign`: what
+    somebody else has changed since the moment that the snapshot is of."""
+    findings: List[Finding] = []
+    findings += _unknown(snapshot)
+    if by_name:
+        detail = (
+            f"found by name, version and wheel tags, because the index has no hash of their "
+            f"metadata: {_listed(by_name)}"
+        )
+        findings.append(Finding("source-by-name", Severity.NOTE, by_name[0], detail))
+    without_hash = [one.name for one in snapshot.distributions if _has_no_hash(one)]
+    if without_hash:
+        detail = f"their address is known, and no hash of the file: {_listed(without_hash)}"
+        findings.append(Finding("source-without-hash", Severity.WARNING, without_hash[0], detail))
+    hidden = [one.name for one in snapshot.distributions if is_hidden(one.source)]
+    if hidden:
+        detail = f"a secret was taken out of the address, which does not work as it stands: {_listed(hidden)}"
+        findings.append(Finding("source-hidden", Severity.WARNING, hidden[0], detail))
+    if foreign:
+        detail = f"changed since by others than safe-install, and may have been different then: {_listed(foreign)}"
+        findings.append(Finding("changed-by-others", Severity.WARNING, foreign[0], detail))
+    return tuple(findings)
+
+
+def _unknown(snapshot: Snapshot) -> List[Finding]:
+    """A sentence for each reason."""
+    by_reason: Dict[str, List[str]] = {}
+    for one in snapshot.distributions:
+        if isinstance(one.source, UnknownSource):
+            by_reason.setdefault(one.source.reason, []).append(f"{one.name} {one.version}")
+    return [
+        Finding(
+            "source-unknown",
+            Severity.WARNING,
+            names[0].partition(" ")[0],
+            f"not known where from: {_listed(names)} ({reason})",
+        )
+        for reason, names in by_reason.items()
+    ]
+
+
+def note_local(snapshot: Snapshot) -> Tuple[Finding, ...]:
+    """On what only this machine has."""
+    files = [one.name for one in snapshot.distributions if _is_local_file(one)]
+    folders = [
+        one.name for one in snapshot.distributions if isinstance(one.source, DirectorySource)
+    ]
+    findings: List[Finding] = []
+    if files:
+        detail = f"named by a path of this machine, which others do not have: {_listed(files)}"
+        hint = "--wheels DIR puts these files beside the export."
+        findings.append(Finding("source-is-local", Severity.WARNING, files[0], detail, hint))
+    if folders:
+        detail = f"a folder of this machine is their source: {_listed(folders)}"
+        findings.append(Finding("source-is-folder", Severity.NOTE, folders[0], detail))
+    return tuple(findings)
+
+
+def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
+    """On a lock file that pip refuses: with the hash of one file it demands one of everything."""
+    trees = [one.name for one in snapshot.distributions if _is_tree(one)]
+    if not trees or len(trees) == len(snapshot.distributions):
+        return ()
+    detail = (
+        "pip installs no lock file that names folders or repositories beside files with hashes: "
+        f"{_listed(trees)}"
+    )
+    hint = "Use uv pip sync, or write requirements: --format requirements."
+    return (Finding("lock-not-for-pip", Severity.NOTE, trees[0], detail, hint),)
+
+
+def _is_tree(one: RecordedDistribution) -> bool:
+    return isinstance(one.source, (DirectorySource, RepositorySource))
+
+
+def _is_local_file(one: RecordedDistribution) -> bool:
+    return isinstance(one.source, FileSource) and one.source.path.startswith("/")
+
+
+def _has_no_hash(one: RecordedDistribution) -> bool:
+    return isinstance(one.source, UrlSource) and one.source.sha256 is None
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    more = len(names) - SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

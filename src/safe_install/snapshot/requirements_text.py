@@ -1,0 +1,138 @@
+"""A snapshot as requirements that pip and uv install
+(pip.pypa.io/en/stable/reference/requirements-file-format). Pure.
+
+One `--hash` makes pip demand a hash of everything, and of a repository or a folder there is none.
+So files are named with `--hash` where all have one, else by their addresses, which end in their
+hashes.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Dict, List, Sequence
+from urllib.parse import quote
+
+from safe_install.snapshot.sources import PYPI
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    IndexSource,
+    RecordedDistribution,
+    RepositorySource,
+    Snapshot,
+    UnknownSource,
+    UrlSource,
+)
+
+# What reads the requirements is not what they replace.
+LEFT_OUT = ("pip",)
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # what is read as it is written
+HEAD = "# made by safe-install export for Python {python} on {platform}"
+
+
+def render_requirements(snapshot: Snapshot) -> str:
+    """The text of a requirements file."""
+    head = HEAD.format(python=snapshot.python, platform=snapshot.platform)
+    return "\n".join([head, *requirement_lines(snapshot), *unknown_lines(snapshot)]) + "\n"
+
+
+def requirement_lines(snapshot: Snapshot) -> List[str]:
+    """The lines that install it, those of options first."""
+    known = [one for one in snapshot.distributions if is_named(one)]
+    has_hashes = all(_has_hash(one) for one in known)
+    lines = [f"--find-links {folder}" for folder in _folders(known)]
+    return lines + [_line(one, has_hashes=has_hashes) for one in known]
+
+
+def unknown_lines(snapshot: Snapshot) -> List[str]:
+    """Comments on what cannot be installed."""
+    lines: List[str] = []
+    for one in snapshot.distributions:
+        if isinstance(one.source, UnknownSource):
+            said = f"{one.name} {one.version} ({one.source.reason})"
+            lines.append(f"# not known where from: {_in_one_line(said)}")
+    return lines
+
+
+def _in_one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def is_named(one: RecordedDistribution) -> bool:
+    """Does a line name it?"""
+    return one.name not in LEFT_OUT and not isinstance(one.source, UnknownSource)
+
+
+def _has_hash(one: RecordedDistribution) -> bool:
+    return bool(getattr(one.source, "sha256", None))
+
+
+def _folders(known: Sequence[RecordedDistribution]) -> List[str]:
+    """Where files lie beside the document."""
+    found: Dict[str, None] = {}
+    for one in known:
+        if isinstance(one.source, FileSource) and not posixpath.isabs(one.source.path):
+            found.setdefault(posixpath.dirname(one.source.path) or ".")
+    return list(found)
+
+
+def _line(one: RecordedDistribution, *, has_hashes: bool) -> str:
+    source = one.source
+    if isinstance(source, IndexSource):
+        if has_hashes and source.index == PYPI:
+            return f"{one.name}=={one.version} --hash=sha256:{source.sha256}"
+        return f"{one.name} @ {source.url}#sha256={source.sha256}"
+    if isinstance(source, UrlSource):
+        fragment = _fragment(sha256=source.sha256 or "", subdirectory=source.subdirectory)
+        return f"{one.name} @ {source.url}{fragment}"
+    if isinstance(source, FileSource):
+        return _line_of_file(one, source, has_hashes=has_hashes)
+    if isinstance(source, RepositorySource):
+        if source.is_editable:
+            return f"-e {repository_address(source, egg=one.name)}"
+        return f"{one.name} @ {repository_address(source)}"
+    if isinstance(source, DirectorySource):
+        return _line_of_directory(one, source)
+    raise TypeError(f"{one.name} has no source")  # asked by `is_named`
+
+
+def _line_of_file(one: RecordedDistribution, source: FileSource, *, has_hashes: bool) -> str:
+    if posixpath.isabs(source.path):
+        return f"{one.name} @ {file_address(source.path)}#sha256={source.sha256}"
+    if has_hashes:
+        return f"{one.name}=={one.version} --hash=sha256:{source.sha256}"
+    return f"{one.name}=={one.version}"
+
+
+def _line_of_directory(one: RecordedDistribution, source: DirectorySource) -> str:
+    subdirectory = f"#subdirectory={source.subdirectory}" if source.subdirectory else ""
+    if source.is_editable:
+        return f"-e {_written_path(source.path)}{subdirectory}"
+    if not posixpath.isabs(source.path):
+        return f"{_written_path(source.path)}{subdirectory}"
+    return f"{one.name} @ {file_address(source.path)}{subdirectory}"
+
+
+def _written_path(path: str) -> str:
+    """A path that begins as one: what begins with a letter would be a name."""
+    if posixpath.isabs(path):
+        return path if _PLAIN_PATH.fullmatch(path) else file_address(path)
+    return path if path.startswith(".") else f"./{path}"
+
+
+def file_address(path: str) -> str:
+    """`file:///home/me/x%20y`."""
+    return f"file://{quote(path)}"
+
+
+def repository_address(source: RepositorySource, *, egg: str = "") -> str:
+    """`git+https://host/x.git@COMMIT#subdirectory=y`; `egg`: the name, where nothing else says
+    it."""
+    fragment = _fragment(egg=egg, subdirectory=source.subdirectory)
+    return f"{source.vcs}+{source.url}@{source.commit}{fragment}"
+
+
+def _fragment(**parts: str) -> str:
+    written = [f"{key}={value}" for key, value in parts.items() if value]
+    return f"#{'&'.join(written)}" if written else ""
