@@ -102,16 +102,18 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
 
 def _declare_option(option: OptionRow) -> inspect.Parameter:
     if option.kind is Kind.SWITCH:
-        names = [option.name, option.short] if option.short else [option.name]
-        declared = typer.Option(False, *names, help=option.help)
+        declared = typer.Option(False, *_names_of(option), help=option.help)
     elif option.kind is Kind.NUMBER:
         declared = typer.Option(
             option.default, option.name, metavar=option.metavar, min=0, help=option.help
         )
     else:
-        names = [option.name, option.short] if option.short else [option.name]
-        declared = typer.Option(None, *names, metavar=option.metavar, help=option.help)
+        declared = typer.Option(None, *_names_of(option), metavar=option.metavar, help=option.help)
     return _parameter(option.field, declared, TYPES[option.kind])
+
+
+def _names_of(option: OptionRow) -> List[str]:
+    return [option.name, option.short] if option.short else [option.name]
 
 
 def _declare_argument(command: CommandRow) -> inspect.Parameter:
@@ -316,6 +318,15 @@ def run_diff(world: World, own: OwnOptions, *, sides: List[str], user: bool) -> 
     )
 
 
+def run_check_bundle(world: World, own: OwnOptions, *, file: Optional[str]) -> InstallResult:
+    """Exit status 11 where it is damaged."""
+    from safe_install.commands.check_bundle import check
+
+    if file is None:
+        raise UsageError("check-bundle needs a file", hint="Name it: check-bundle FILE.zip.")
+    return check(world, file)
+
+
 RUNS: Mapping[str, Run] = {
     "doctor": run_doctor,
     "verify": run_verify,
@@ -323,6 +334,7 @@ RUNS: Mapping[str, Run] = {
     "history": run_history,
     "undo": run_undo,
     "recover": run_recover,
+    "check-bundle": run_check_bundle,
     "check-wheel": run_check_wheel,
     "diff": run_diff,
     "wheels": run_wheels,
