@@ -124,6 +124,8 @@ READ_ONLY = (
     "detected CUDA version", "fatal error: ", "import importlib", "import os",
     "unsupported GNU", "urlopen error",
 )  # fmt: skip
+# The keys of a document as one text: `keys = "name version"`, `_object(row, "name version")`.
+KEYS, READER_OF_KEYS = "keys", "_object"
 WORD = re.compile(r"(?<![\w./$~<>=-])[A-Za-z][a-z]+(?![\w/=(]|[.-]\w)")
 Piece = Union[ast.AST, str]  # of a sentence: a literal, or what a value is taken from
 FIRST_VALUE = 7001
@@ -146,7 +148,9 @@ class Sentence:
     def sample(self) -> str:
         """The finished sentence with these numbers in it."""
         numbers = dict(zip(self.fields, self.values))
-        return re.sub(r"\{(\w+)\}", lambda found: numbers[found.group(1)], self.template)
+        return re.sub(
+            r"\{(\w+)\}", lambda found: numbers.get(found.group(1), found.group()), self.template
+        )
 
 
 def spoken_files() -> List[Path]:
@@ -179,15 +183,23 @@ def _not_said(tree: ast.Module) -> Set[int]:
             found.update(id(argument) for argument in node.args)
         elif isinstance(node, ast.Attribute) and node.attr == "split":
             found.add(id(node.value))  # a list of names, written as one text
+        elif isinstance(node, ast.Assign) and _names(node.targets) == [KEYS]:
+            found.add(id(node.value))
     return found
 
 
 def _only_looks(called: ast.expr) -> bool:
     """`re.search`, `text.startswith`: what stands in the call is looked for, and not said."""
+    if isinstance(called, ast.Name):
+        return called.id == READER_OF_KEYS
     if not isinstance(called, ast.Attribute):
         return False
     of_re = isinstance(called.value, ast.Name) and called.value.id == "re"
     return of_re or called.attr in ("startswith", "endswith", "partition", "replace")
+
+
+def _names(nodes: Sequence[ast.expr]) -> List[str]:
+    return [node.id for node in nodes if isinstance(node, ast.Name)]
 
 
 def _texts(node: ast.AST, left_out: Set[int]) -> Iterator[ast.AST]:

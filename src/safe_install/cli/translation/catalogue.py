@@ -46,7 +46,7 @@ def parse_catalogue(text: str) -> List[Message]:
         values: Dict[str, str] = {}
         keyword = ""
         for line in block.splitlines():
-            if line.startswith("#"):
+            if not line or line.startswith("#"):
                 continue
             first, _, rest = line.partition(" ")
             if not line.startswith('"'):
