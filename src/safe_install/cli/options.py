@@ -4,13 +4,14 @@ those that are not pip's."""
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
 
-from safe_install.errors import UsageError
+from safe_install.errors import Interrupted, UsageError
 from safe_install.models import InstallResult
 from safe_install.ports import World
 from safe_install.resolve.command_line import Word
@@ -82,11 +83,14 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
             return None
         own = own_options(_words_of(command, values), context.obj.environ, command.options)
         shared = {option.field for option in command.options if hasattr(own, option.field)}
-        return run(
-            context.obj,
-            own,
-            **{name: value for name, value in values.items() if name not in shared},
-        )
+        own_values = {name: value for name, value in values.items() if name not in shared}
+        try:
+            return run(context.obj, own, **own_values)
+        except KeyboardInterrupt as error:
+            # Typer would make an exit status of it, and say nothing.
+            raise Interrupted(
+                "interrupted: nothing was changed", signal_number=signal.SIGINT
+            ) from error
 
     # Typer reads a signature: it is made here.
     parameters = [
