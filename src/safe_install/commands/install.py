@@ -97,15 +97,7 @@ def install(
     request = dataclasses.replace(request, own=with_known_accelerator(request.own, torch_table()))
     with timings.stage("probe"):
         environment = probe_environment(request.own, world, probe)
-    # pip answers that everywhere
-    is_only_report = request.own.dry_run and request.report_file is not None
-    refuse_externally_managed(
-        environment, break_system_packages=request.break_system_packages or is_only_report
-    )
-    if request.place is None and not request.refuses_user and defaults_to_user_site(environment):
-        request = dataclasses.replace(request, place="user")
-    if request.place == "user":
-        environment = user_environment(environment)
+    request, environment = _place(request, environment)
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
         if supply is not None:
@@ -129,6 +121,21 @@ def install(
         return dataclasses.replace(result, command="stage" if stages else "install")
 
 
+def _place(request: InstallRequest, environment: Environment) -> Tuple[InstallRequest, Environment]:
+    """Into the environment, or into the user site; the system's own is refused. Errors:
+    ExternallyManaged, and what the user site is refused for."""
+    # pip answers that everywhere
+    is_only_report = request.own.dry_run and request.report_file is not None
+    refuse_externally_managed(
+        environment, break_system_packages=request.break_system_packages or is_only_report
+    )
+    if request.place is None and not request.refuses_user and defaults_to_user_site(environment):
+        request = dataclasses.replace(request, place="user")
+    if request.place == "user":
+        environment = user_environment(environment)
+    return request, environment
+
+
 def _refuse_editables(request: InstallRequest) -> None:
     """What they install is a folder of the person, which goes on to change. Errors: Refused."""
     if request.editables:
@@ -149,18 +156,12 @@ def _plan_and_apply(
     stages: bool,
 ) -> InstallResult:
     request, environment = session.request, session.environment
-    promise: Callable[[Step], bool] = functools.partial(
-        is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index
-    )
-    if supply is not None:
-        promise = _is_supplied
+    promise = _promise(session, chooser, supply)
     coming = ComingTorch(session, installer, promise, chooser.fetcher)
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
     if supply is not None:
-        records = not request.own.no_direct_url
-        named = supply.name_origins(selected.plan, records_address=records)
-        selected = dataclasses.replace(selected, plan=named)
+        selected = _with_origins(selected, supply, request)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     same = same_version_steps(plan, released=selected.released)
@@ -180,20 +181,36 @@ def _plan_and_apply(
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)
+    change = carry_out
     if stages:
         from safe_install.pipeline.staging import set_aside
 
-        result = set_aside(selected, delivery, before, built)
-    else:
-        result = carry_out(selected, delivery, before, built)
+        change = set_aside
+    result = change(selected, delivery, before, built)
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.fetcher.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
 
 
-def _is_supplied(step: Step) -> bool:
-    """What is supplied was judged when it was chosen, and compared with its hash since."""
-    return True
+def _promise(
+    session: Session, chooser: IndexChooser, supply: Optional[Supply]
+) -> Callable[[Step], bool]:
+    """Are the bytes of a step promised by somebody? What is supplied was judged when it was chosen,
+    and compared with its hash since."""
+    if supply is not None:
+        return lambda step: True
+    return functools.partial(
+        is_promised,
+        request=session.request,
+        environment=session.environment,
+        is_on_index=chooser.is_on_index,
+    )
+
+
+def _with_origins(selected: Selected, supply: Supply, request: InstallRequest) -> Selected:
+    records = not request.own.no_direct_url
+    plan = supply.name_origins(selected.plan, records_address=records)
+    return dataclasses.replace(selected, plan=plan)
 
 
 class _PlanCheck:
