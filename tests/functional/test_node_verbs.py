@@ -13,8 +13,9 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from tests.functional.conftest import Environment
+from tests.functional.conftest import Environment, need_python
 from tests.lab.wheels import write_wheel
+from tests.wheelhost import WheelHost
 
 TORCH = "torch==1.8.1+cu111"
 GOOD = "1.8.1+cu111 True"
@@ -194,6 +195,27 @@ def test_the_same_again_is_the_same_change(environment: Environment) -> None:
     fourth = stage(environment, "alpha==1", "--ttl", "1h")
     assert fourth not in (first, other, third)
     assert ends(environment.document("commit", fourth)) == (0, "installed")
+
+
+def test_the_same_again_of_a_wheel_host(
+    make_environment: Callable[..., Environment], lab_wheels: Callable[..., Any], host: WheelHost
+) -> None:
+    """Whose page has no hashes."""
+    need_python("3.11")
+    (wheel,) = (lab_wheels("3.11").extensions / "2.4.1+cu121").glob("*.whl")
+    host.add_pyg_page("2.4.0", "cu121", {wheel.name: wheel.read_bytes()})
+    environment = make_environment(
+        "3.11",
+        "torch==2.4.1",
+        FAKE_DRIVER_CUDA="12.1",
+        SAFE_INSTALL_MIRRORS=host.mirrors,
+        PIP_NO_INDEX="",
+        PIP_INDEX_URL=host.index_url,
+    )
+    identifier = stage(environment, "torch-scatter")
+    assert stage(environment, "torch-scatter") == identifier
+    host.stop()
+    assert ends(environment.document("commit", identifier)) == (0, "installed")
 
 
 def test_pip_meanwhile(environment: Environment) -> None:

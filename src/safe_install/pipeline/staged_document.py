@@ -387,10 +387,17 @@ def find_misfit(
     return None
 
 
-def has_same_steps(staged: StagedDocument, plan: Plan) -> bool:
-    """Does a plan bring what was staged, file by file?"""
+def has_same_files(
+    staged: StagedDocument, plan: Plan, hashes: Mapping[NormalizedName, str]
+) -> bool:
+    """Does a plan bring what was staged, file by file? `hashes`: the sha256 of files that are known
+    beside those of the plan."""
     rows = [_make_step(step) for step in plan.steps]
-    return rows == [_make_step(step) for step in staged.change.plan.steps]
+    if rows != [_make_step(step) for step in staged.change.plan.steps]:
+        return False
+    files = staged.change.files
+    known = [name for name in files if name in hashes]
+    return all(files[name].sha256 == hashes[name] for name in known)
 
 
 def _begins_with(

@@ -20,12 +20,13 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import BaselineCheck, refuse_changed
 from safe_install.pipeline.change import preparing
 from safe_install.pipeline.commit import PreparedChange
-from safe_install.pipeline.delivery import Delivery
+from safe_install.pipeline.delivery import Artifacts, Delivery
 from safe_install.pipeline.health_gate import summarize
 from safe_install.pipeline.selection import Selected
 from safe_install.pipeline.session import Session
 from safe_install.pipeline.staged_change import as_text, compare, read_staged
-from safe_install.pipeline.staged_document import StagedDocument, has_same_steps, make_document
+from safe_install.pipeline.staged_document import StagedDocument, has_same_files, make_document
+from safe_install.resolve.recorded_address import with_addresses
 from safe_install.transaction import staged
 from safe_install.transaction.history import describe_changes
 from safe_install.transaction.staged_states import State
@@ -41,10 +42,10 @@ def set_aside(
 
     Errors: every SafeInstallError.
     """
-    session, environment, plan = delivery.session, delivery.environment, selected.plan
-    ttl = session.request.own.ttl
+    session, environment = delivery.session, delivery.environment
+    plan, ttl = with_addresses(selected.plan, session.request), session.request.own.ttl
     refuse_changed(before.changed_paths(), environment, built=built)
-    found = _find_staged(plan, session, before.stamp)
+    found = _find_staged(plan, selected.artifacts, session, before.stamp)
     if found is None:
         with preparing(selected, delivery, before, built) as (change, transaction):
             refuse_changed(before.changed_paths(), environment, built=built)
@@ -74,24 +75,30 @@ def set_aside(
     )
 
 
-def _find_staged(plan: Plan, session: Session, stamp: Stamp) -> Optional[staged.StagedChange]:
+def _find_staged(
+    plan: Plan, chosen: Artifacts, session: Session, stamp: Stamp
+) -> Optional[staged.StagedChange]:
     """What an earlier run of the same command staged, if it had the same plan, and still fits: an
-    engine that lost the answer asks again.
+    engine that lost the answer asks again. `chosen`: the files that are on disk already.
 
     Not where something is built: another build may be another file.
     """
-    if any(step.sha256 is None or step.origin in SOURCES for step in plan.steps):
-        return None
+    for step in plan.steps:
+        is_known = step.sha256 is not None or step.name in chosen
+        if step.origin in SOURCES or not is_known:
+            return None
     changes = staged.StagedChanges(session.environment.interpreter.prefix)
     for identifier in changes.ids:
         change = changes.find(identifier)
-        if _is_same(change, plan, session, stamp):
+        if change.state is State.STAGED and _is_same(change, plan, chosen, session, stamp):
             return change
     return None
 
 
-def _is_same(change: staged.StagedChange, plan: Plan, session: Session, stamp: Stamp) -> bool:
-    if change.state is not State.STAGED or change.command != tuple(session.world.command):
+def _is_same(
+    change: staged.StagedChange, plan: Plan, chosen: Artifacts, session: Session, stamp: Stamp
+) -> bool:
+    if change.command != tuple(session.world.command):
         return False
     try:
         document = read_staged(change)
@@ -101,7 +108,8 @@ def _is_same(change: staged.StagedChange, plan: Plan, session: Session, stamp: S
     own, expected = session.request.own, document.change.expectation
     if expected.require_cuda != own.require_cuda or expected.no_rollback != own.no_rollback:
         return False
-    if not has_same_steps(document, plan):
+    hashes = {name: artifact.sha256 for name, artifact in chosen.items()}
+    if not has_same_files(document, plan, hashes):
         return False
     return compare(document, change, session.environment, stamp) is None
 

@@ -30,7 +30,7 @@ from safe_install.pipeline.health_gate import Expectation, UnpackedFile
 from safe_install.pipeline.staged_document import (
     StagedDocument,
     find_misfit,
-    has_same_steps,
+    has_same_files,
     make_document,
     parse_document,
 )
@@ -185,14 +185,17 @@ def test_what_is_no_document(value: Any) -> None:
         parse_document(value, find_subject)
 
 
-def test_the_same_steps() -> None:
+def test_the_same_files() -> None:
     steps = STAGED.change.plan.steps
     other = dataclasses.replace(steps[0], sha256="b" * 64)
     read = parse_document(written(), find_subject)
-    assert has_same_steps(read, STAGED.change.plan)
-    assert not has_same_steps(read, Plan((other, steps[1])))
-    assert not has_same_steps(read, Plan(steps[:1]))
-    assert not has_same_steps(read, Plan(tuple(reversed(steps))))
+    assert has_same_files(read, STAGED.change.plan, {})
+    assert not has_same_files(read, Plan((other, steps[1])), {})
+    assert not has_same_files(read, Plan(steps[:1]), {})
+    assert not has_same_files(read, Plan(tuple(reversed(steps))), {})
+    for name, unpacked in STAGED.change.files.items():
+        assert has_same_files(read, STAGED.change.plan, {name: unpacked.sha256})
+        assert not has_same_files(read, STAGED.change.plan, {name: "c" * 64})
 
 
 # --- does it fit? ---------------------------------------------------------------------------------
