@@ -179,6 +179,13 @@ class WheelInvalid(SafeInstallError):
     exit_status = 11
 
 
+class BundleInvalid(SafeInstallError):
+    """A bundle is damaged, or is not one. Nothing was changed."""
+
+    code = "bundle-invalid"
+    exit_status = 11
+
+
 class IndexInvalid(SafeInstallError):
     """A wheel index document cannot be used; the message names the file and the key."""
 

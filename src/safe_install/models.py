@@ -357,8 +357,7 @@ class Step:
     sha256: Optional[str] = None
     origin: Origin = Origin.WHEEL
     requested: bool = False
-    # not now, but the installed one was: REQUESTED in its metadata stays
-    keeps_requested: bool = False
+    keeps_requested: bool = False  # the installed one was: REQUESTED in its metadata stays
     because: str = ""
     candidate: Optional[Candidate] = None  # ours; None for what pip chose
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
@@ -485,7 +484,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class InstallResult:
-    """What a command has to say; `report` renders it as text or as the JSON document."""
+    """What a command has to say. `details`: what only one command says, JSON values."""
 
     command: str
     outcome: Outcome
@@ -498,5 +497,4 @@ class InstallResult:
     transaction: Optional[str] = None
     timings: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
-    # what only one command has to say, JSON values
     details: Mapping[str, Any] = field(default_factory=dict)

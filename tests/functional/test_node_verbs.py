@@ -177,6 +177,25 @@ def test_two_are_staged_and_one_is_committed(environment: Environment) -> None:
     assert environment.tree() == before
 
 
+def test_the_same_again_is_the_same_change(environment: Environment) -> None:
+    """An engine that lost the answer asks again; the change is not unpacked twice."""
+    first = stage(environment, "alpha==1", "--ttl", "1h")
+    expires = row(environment, first)["expires"]
+    time.sleep(1.1)
+    assert stage(environment, "alpha==1", "--ttl", "1h") == first
+    assert row(environment, first)["expires"] > expires
+    assert row(environment, first)["fits"] is True
+    other = stage(environment, "alpha==1", "--no-rollback", "--ttl", "1h")
+    assert other != first
+    edit_file(find_folder(environment, first))
+    third = stage(environment, "alpha==1", "--ttl", "1h")
+    assert third not in (first, other)
+    environment.must_pip("install", "beta")
+    fourth = stage(environment, "alpha==1", "--ttl", "1h")
+    assert fourth not in (first, other, third)
+    assert ends(environment.document("commit", fourth)) == (0, "installed")
+
+
 def test_pip_meanwhile(environment: Environment) -> None:
     identifier = stage(environment, "alpha==2")
     environment.must_pip("install", "beta")

@@ -48,6 +48,9 @@ WAYS = {
     "safe-install verify": "at-hand",
     "safe-install history": "at-hand",
     "safe-install undo": "at-hand",
+    "safe-install export -o pylock.toml": "at-hand",
+    "safe-install sync pylock.toml": "at-hand",
+    "safe-install diff pylock.toml .venv": "at-hand",
     "./scripts/demo": "elsewhere",
     "./scripts/test": "elsewhere",
 }

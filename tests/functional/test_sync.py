@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +16,7 @@ import pytest
 
 from tests.functional.conftest import Environment, run_process, run_safe_install
 from tests.lab.wheels import write_wheel
+from tests.wheelhost import read_metadata
 
 GONE = "http://127.0.0.1:9"
 
@@ -165,6 +166,21 @@ def test_what_is_extra_may_stay(environment):
     assert document["details"]["kept"]["gamma"] == "--keep-extra"
 
 
+def test_another_file_of_the_same_version(environment, wheels, served, host, tmp_path):
+    """What our history knows of the installed file contradicts the lock."""
+    write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0"), whl("gamma")))
+    assert environment.safe_install("sync", "pylock.toml").returncode == 0
+    other = write_wheel(tmp_path / "other", "alpha", "2.0", {"alpha.py": "version = 'other'\n"})
+    host.put(f"/other/{other.name}", other.read_bytes())
+    text = lock_text(other.parent, f"{host.url}/other/", other.name)
+    write(environment, "pylock.toml", text)
+    document = environment.document("sync", "--keep-extra", "pylock.toml")
+    assert steps(document) == [("replace", "alpha")], document
+    assert "another file of this version is installed" in document["plan"]["steps"][0]["because"]
+    assert environment.ask("import alpha; print(alpha.version)") == "other"
+    assert environment.document("sync", "--check", "--keep-extra", "pylock.toml")["exit_code"] == 0
+
+
 def test_only_removals(environment):
     write(environment, "requirements.txt", "alpha==1.0\n")
     done = environment.safe_install("sync", "requirements.txt")
@@ -173,24 +189,97 @@ def test_only_removals(environment):
     assert versions(environment) == {"alpha": "1.0"}
 
 
+# Needs nothing to build: a wheel of one module, or of a link to it.
+BACKEND = """
+import base64, hashlib, os, zipfile
+
+NAME, VERSION = {name!r}, {version!r}
+
+
+def pack(folder, files):
+    info = "%s-%s.dist-info/" % (NAME, VERSION)
+    files[info + "METADATA"] = "Metadata-Version: 2.1\\nName: %s\\nVersion: %s\\n" % (NAME, VERSION)
+    files[info + "WHEEL"] = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    name = "%s-%s-py3-none-any.whl" % (NAME, VERSION)
+    rows = ""
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        for path, text in files.items():
+            digest = hashlib.sha256(text.encode()).digest()
+            coded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            rows += "%s,sha256=%s,%d\\n" % (path, coded, len(text))
+            archive.writestr(path, text)
+        archive.writestr(info + "RECORD", rows + info + "RECORD,,\\n")
+    return name
+
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    return pack(folder, {{NAME + ".py": "version = %r\\n" % VERSION}})
+
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return pack(folder, {{NAME + ".pth": os.getcwd() + "\\n"}})
+"""
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def make_project(folder: Path, name: str, version: str = "1.0") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "backend.py").write_text(BACKEND.format(name=name, version=version))
+    (folder / f"{name}.py").write_text(f"version = {version!r}\n")
+
+
 def test_a_folder_and_an_editable_folder(environment, tmp_path):
-    for name in ("plain", "linked"):
-        folder = tmp_path / "sources" / name
-        folder.mkdir(parents=True)
-        (folder / f"{name}.py").write_text("")
-        (folder / "setup.py").write_text(
-            f"from setuptools import setup\nsetup(name={name!r}, version='1.0', py_modules=[{name!r}])\n"
-        )
+    make_project(tmp_path / "sources" / "plain", "plain")
+    make_project(tmp_path / "sources" / "linked", "linked")
     text = "./sources/plain\n-e ./sources/linked\nalpha==1.0\n"
     write(environment, "requirements.txt", text)
-    words = ["sync", "--no-build-isolation", "requirements.txt"]
-    if "setuptools" not in " ".join(environment.freeze()):
-        pytest.skip("this Python's environments have no setuptools")
-    done = environment.safe_install(*words)
-    assert done.returncode == 0, done.stderr
-    assert environment.ask("import plain, linked; print('both')") == "both"
-    again = environment.safe_install("sync", "--check", "requirements.txt")
-    assert (again.returncode, again.stdout[:15]) == (0, "The environment"), again.stdout
+    document = environment.document("sync", "requirements.txt")
+    assert document["exit_code"] == 0, document
+    assert set(steps(document)) == {("add", "plain"), ("add", "linked"), ("remove", "gamma")}
+    code = "import plain, linked; print(plain.version, linked.__file__)"
+    assert environment.ask(code) == f"1.0 {tmp_path}/sources/linked/linked.py"
+    assert environment.document("sync", "--check", "requirements.txt")["outcome"] == "same"
+    make_project(tmp_path / "elsewhere" / "plain", "plain", "2.0")
+    write(environment, "requirements.txt", text.replace("./sources/plain", "./elsewhere/plain"))
+    document = environment.document("sync", "requirements.txt")
+    assert steps(document) == [("replace", "plain")]
+    assert environment.ask(code).startswith("2.0 ")
+
+
+def git(folder: Path, *words: str) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=n@h", "-C", str(folder), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(folder: Path, version: str) -> str:
+    make_project(folder, "mine", version)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", version)
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_commit_of_a_repository(environment, tmp_path):
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    first, second = commit(folder, "1.0"), commit(folder, "2.0")
+    package = (
+        '[[packages]]\nname = "mine"\n'
+        f'vcs = {{ type = "git", url = "file://{folder}", commit-id = "%s" }}'
+    )
+    head = 'lock-version = "1.0"\ncreated-by = "tests"\n'
+    write(environment, "pylock.toml", head + package % first)
+    document = environment.document("sync", "pylock.toml")
+    assert document["exit_code"] == 0, document
+    assert environment.ask("import mine; print(mine.version)") == "1.0"
+    assert environment.document("sync", "--check", "pylock.toml")["outcome"] == "same"
+    write(environment, "requirements.txt", f"mine @ git+file://{folder}@{second}\n")
+    document = environment.document("sync", "requirements.txt")
+    assert steps(document) == [("replace", "mine")]
+    assert environment.ask("import mine; print(mine.version)") == "2.0"
+    assert environment.document("sync", "--check", "requirements.txt")["outcome"] == "same"
 
 
 # --- nothing is changed ---------------------------------------------------------------------------
@@ -410,33 +499,60 @@ def test_without_pip_in_the_environment(make_environment, wheels, served):
 # --- what others write ----------------------------------------------------------------------------
 
 
-def find_uv() -> str:
-    return str(Path(sys.executable).parent / "uv")
+def put_index(host, wheels: Path) -> None:
+    """The wheels on the package index of the host, as it serves them itself."""
+    for name in ("alpha", "beta", "gamma"):
+        lines = []
+        for path in sorted(wheels.glob(f"{name}-*.whl")):
+            host.put(f"/own/{path.name}", path.read_bytes())
+            metadata = read_metadata(path.read_bytes()).encode()
+            host.put(f"/own/{path.name}.metadata", metadata)
+            promised = hashlib.sha256(metadata).hexdigest()
+            lines.append(
+                f'<a href="{host.url}/own/{path.name}#sha256={sha256(path)}" '
+                f'data-core-metadata="sha256={promised}">{path.name}</a>'
+            )
+        page = "<!DOCTYPE html>" + "".join(lines)
+        host.put(f"/pypi/simple/{name}/", page.encode(), content_type="text/html")
 
 
-@pytest.mark.skipif(not os.path.exists(find_uv()), reason="needs uv")
+WINDOWS_ALONE = "gamma; sys_platform == 'win32'"
+
+
 def test_a_lock_file_of_uv(environment, wheels, host, tmp_path):
-    """`uv export --format pylock.toml` names files of an index, with markers."""
-    for name, versions_ in (("alpha", ["1.0", "2.0"]), ("beta", ["1.0"])):
-        files = {whl(name, one): (wheels / whl(name, one)).read_bytes() for one in versions_}
-        host.add_pypi_page(name, files)
-    variables = {**environment.variables, "SAFE_INSTALL_MIRRORS": host.mirrors}
+    """`uv export --format pylock.toml` names the files of all platforms, with markers."""
+    put_index(host, wheels)
     project = tmp_path / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text(
         '[project]\nname = "app"\nversion = "1"\nrequires-python = ">=3.8"\n'
-        'dependencies = ["beta", "gamma; sys_platform == \'win32\'"]\n'
+        f'dependencies = ["beta", "{WINDOWS_ALONE}"]\n'
     )
-    host.add_pypi_page("gamma", {whl("gamma"): (wheels / whl("gamma")).read_bytes()})
-    base = {name: value for name, value in variables.items() if not name.startswith("PIP_")}
-    index = ["--default-index", host.index_url]
-    export = ["export", "--format", "pylock.toml", "--no-emit-project", "-o", "pylock.toml"]
-    done = run_process([find_uv(), *export, *index, "-q"], base, cwd=project)
-    if done.returncode != 0:
-        pytest.fail(done.stderr)
+    words = ["export", "--format", "pylock.toml", "--no-emit-project", "-o", "pylock.toml"]
+    uv = str(Path(sys.executable).parent / "uv")
+    base = {name: text for name, text in environment.variables.items() if name[:4] != "PIP_"}
+    words += ["--default-index", host.index_url]
+    done = run_process([uv, *words, "-q"], base, cwd=project)
+    assert done.returncode == 0, done.stderr
     text = (project / "pylock.toml").read_text()
-    text = text.replace("https://files.pythonhosted.org", f"{host.url}/files")
+    assert "win32" in text
     write(environment, "pylock.toml", text)
+    done = environment.safe_install("sync", "pylock.toml")
+    assert done.returncode == 0, done.stderr
+    assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
+    uv_too = run_process([uv, "pip", "sync", "--dry-run", "pylock.toml", "-p", str(environment.executable)],
+                         base, cwd=environment.prefix.parent)  # fmt: skip
+    assert "alpha" not in uv_too.stderr + uv_too.stdout
+
+
+def test_a_lock_file_of_pip(environment, wheels, host, tmp_path):
+    """`pip lock` names the files for this Python alone."""
+    put_index(host, wheels)
+    base = {**environment.variables, "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": ""}
+    words = ["lock", "-i", host.index_url, "beta", WINDOWS_ALONE, "-o", "pylock.toml"]
+    command = [sys.executable, "-m", "pip", *words]
+    done = run_process(command, base, cwd=environment.prefix.parent)
+    assert done.returncode == 0, done.stderr
     done = environment.safe_install("sync", "pylock.toml")
     assert done.returncode == 0, done.stderr
     assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}

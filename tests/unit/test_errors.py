@@ -29,6 +29,7 @@ EXIT_STATUSES = {
     "DownloadFailed": 1,
     "HashMismatch": 11,
     "WheelInvalid": 11,
+    "BundleInvalid": 11,
     "IndexInvalid": 1,
     "Unexpected": 1,
     "Interrupted": 130,

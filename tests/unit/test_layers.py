@@ -24,6 +24,7 @@ STAND_ALONE = (
     "health/script.py",
     "wheels/script.py",
     "system/script.py",
+    "system/pip_script.py",
     *sorted(f"transaction/recovery/{path.name}" for path in RECOVERY.glob("*.py")),
 )
 OWNERS = {
@@ -35,7 +36,11 @@ OWNERS = {
     "subprocess": {"system/process.py", "notebook.py", *STAND_ALONE},
 }
 # What a build has to have, and what the environment that is asked has to have.
-THEIR_SUBJECT = {"wheels/script.py": {"setuptools", "distutils"}, "health/script.py": {"torch"}}
+THEIR_SUBJECT = {
+    "wheels/script.py": {"setuptools", "distutils"},
+    "health/script.py": {"torch"},
+    "system/pip_script.py": {"pip"},
+}
 
 
 def relative(path):
@@ -69,6 +74,7 @@ def test_only_the_owner_imports(outside):
 # decides by them.
 READERS_OF_VARIABLES = {
     "__main__.py",
+    "cli/bundled.py",  # what is configured for pip says nothing of a bundle
     "cli/main.py",
     "cli/terminal.py",  # NO_COLOR, COLUMNS, TERM: how this terminal shows a line
     "system/process.py",  # what a child inherits

@@ -91,8 +91,8 @@ Answer = Union[InstallResult, int]
 Run = Callable[[Invocation, Reporter], Answer]
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run one command line and return its exit status."""
+def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, Run]] = None) -> int:
+    """Run one command line and return its exit status. `commands`: in place of COMMANDS."""
     environ = os.environ
     line = parse_command_line(sys.argv[1:] if argv is None else argv)
     invocation = Invocation(line, environ)
@@ -115,7 +115,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return _guarded(invocation, "install", _refuse_unknown)
     if command == "pip":
         return _guarded(invocation, "pip", _pass_to_pip)
-    return _guarded(invocation, command, COMMANDS[command])
+    return _guarded(invocation, command, (commands or COMMANDS)[command])
 
 
 def _help_topic(line: CommandLine) -> Optional[str]:
@@ -197,6 +197,8 @@ def _program(words: Words, started_as: str) -> str:
         program = "python -m safe_install"
     elif name.endswith(".pyz"):
         program = shlex.quote(started_as)
+    elif name.endswith(".zip"):
+        program = f"python {shlex.quote(started_as)}"
     else:
         program = "safe-install"
     python = words.value("--python")
@@ -279,7 +281,7 @@ def _world(invocation: Invocation, reporter: Reporter, network: NetworkSettings)
     return World(environ, reporter, find_cache(environ), _as_kept(invocation.line.argv), network)
 
 
-def _filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
+def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
     """The world of a command that fetches or builds: its cache can be written."""
     from safe_install.wheels.store import choose_cache
 
@@ -307,7 +309,7 @@ def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings
 
 
 @contextmanager
-def _probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
+def probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
     """The managed interpreter is asked while we import what is needed for the answer."""
     from safe_install.environment.interpreter import Probe, find_interpreter
 
@@ -357,32 +359,21 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
         read=given.read,
     )
     if request.place not in (None, "user"):
-        return _install_elsewhere(request, invocation.environ, stages=stages)
+        from safe_install.cli.passing import install_elsewhere
+
+        return install_elsewhere(request, invocation.environ, stages=stages)
     _heed_output_options(reporter, request)
-    with _probing(invocation) as probe:
+    with probing(invocation) as probe:
         from safe_install.commands.install import install
 
-        world = _filling_world(invocation, reporter, request.network)
+        world = filling_world(invocation, reporter, request.network)
         return install(request, world, probe, stages=stages)
 
 
 def _heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
-    """Those of pip's configuration, too: PIP_QUIET, pip.conf."""
-    reporter.quiet = max(reporter.quiet, request.quiet)
+    reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
-
-
-def _install_elsewhere(request: InstallRequest, environ: Mapping[str, str], *, stages: bool) -> int:
-    """--target, --root, --prefix and the like leave the environment alone: pip does that by
-    itself."""
-    from safe_install.cli.passing import run_pip
-    from safe_install.commands.install import refuse_place
-    from safe_install.environment.interpreter import find_interpreter
-
-    executable = find_interpreter(request.own.python, environ)
-    refuse_place(request, executable, stages=stages)
-    return run_pip(executable, ("install", *request.pip_arguments), environ)
 
 
 def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
@@ -397,10 +388,10 @@ def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
     )
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
-    with _probing(invocation) as probe:
+    with probing(invocation) as probe:
         from safe_install.commands.uninstall import uninstall
 
-        return uninstall(request, _filling_world(invocation, reporter, given.network), probe)
+        return uninstall(request, filling_world(invocation, reporter, given.network), probe)
 
 
 def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
@@ -414,10 +405,10 @@ def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
         read=given.read,
     )
     _heed_output_options(reporter, request.install)
-    with _probing(invocation) as probe:
+    with probing(invocation) as probe:
         from safe_install.commands.sync import sync
 
-        return sync(request, _filling_world(invocation, reporter, request.install.network), probe)
+        return sync(request, filling_world(invocation, reporter, request.install.network), probe)
 
 
 def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
@@ -426,7 +417,14 @@ def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
 
     request = parse_explain(invocation.line.words, environ=invocation.environ)
     network = _configured_network(invocation, Words(()))
-    return explain(request, _filling_world(invocation, reporter, network))
+    return explain(request, filling_world(invocation, reporter, network))
+
+
+def _bundle(invocation: Invocation, reporter: Reporter) -> Answer:
+    from safe_install.cli.bundling import make_bundle
+
+    world = partial(filling_world, invocation, reporter)
+    return make_bundle(invocation.line, reporter, _pip_input(invocation).configuration, world)
 
 
 def _by_typer(command: str) -> Run:
@@ -464,7 +462,6 @@ def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequenc
     return run
 
 
-RUN_BY_TYPER = ("verify", "history", "undo", "recover", "wheels", "check-wheel", "diff", "export")
 COMMANDS: Dict[str, Run] = {
     "doctor": _doctor,
     "install": _install,
@@ -472,14 +469,16 @@ COMMANDS: Dict[str, Run] = {
     "uninstall": _uninstall,
     "explain": _explain,
     "sync": _sync,
+    "bundle": _bundle,
 }
 COMMANDS.update((name, _by_typer(name)) for name in OUR_COMMANDS if name not in COMMANDS)
 
 
 def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:
-    from safe_install.cli.completion.shells import offer_script
+    from safe_install.cli.completion.shells import offer
 
-    return offer_script(invocation.line.argv, invocation.environ)
+    sys.stdout.write(offer(invocation.line.argv, sys.argv[0], invocation.environ))
+    return 0
 
 
 def _pass_to_pip(invocation: Invocation, reporter: Reporter) -> int:

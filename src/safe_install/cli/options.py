@@ -4,13 +4,14 @@ those that are not pip's."""
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
 
-from safe_install.errors import UsageError
+from safe_install.errors import Interrupted, UsageError
 from safe_install.models import InstallResult
 from safe_install.ports import World
 from safe_install.resolve.command_line import Word
@@ -82,11 +83,14 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
             return None
         own = own_options(_words_of(command, values), context.obj.environ, command.options)
         shared = {option.field for option in command.options if hasattr(own, option.field)}
-        return run(
-            context.obj,
-            own,
-            **{name: value for name, value in values.items() if name not in shared},
-        )
+        own_values = {name: value for name, value in values.items() if name not in shared}
+        try:
+            return run(context.obj, own, **own_values)
+        except KeyboardInterrupt as error:
+            # Typer would make an exit status of it, and say nothing.
+            raise Interrupted(
+                "interrupted: nothing was changed", signal_number=signal.SIGINT
+            ) from error
 
     # Typer reads a signature: it is made here.
     parameters = [
@@ -102,16 +106,18 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
 
 def _declare_option(option: OptionRow) -> inspect.Parameter:
     if option.kind is Kind.SWITCH:
-        names = [option.name, option.short] if option.short else [option.name]
-        declared = typer.Option(False, *names, help=option.help)
+        declared = typer.Option(False, *_names_of(option), help=option.help)
     elif option.kind is Kind.NUMBER:
         declared = typer.Option(
             option.default, option.name, metavar=option.metavar, min=0, help=option.help
         )
     else:
-        names = [option.name, option.short] if option.short else [option.name]
-        declared = typer.Option(None, *names, metavar=option.metavar, help=option.help)
+        declared = typer.Option(None, *_names_of(option), metavar=option.metavar, help=option.help)
     return _parameter(option.field, declared, TYPES[option.kind])
+
+
+def _names_of(option: OptionRow) -> List[str]:
+    return [option.name, option.short] if option.short else [option.name]
 
 
 def _declare_argument(command: CommandRow) -> inspect.Parameter:
@@ -316,6 +322,15 @@ def run_diff(world: World, own: OwnOptions, *, sides: List[str], user: bool) -> 
     )
 
 
+def run_check_bundle(world: World, own: OwnOptions, *, file: Optional[str]) -> InstallResult:
+    """Exit status 11 where it is damaged."""
+    from safe_install.commands.check_bundle import check
+
+    if file is None:
+        raise UsageError("check-bundle needs a file", hint="Name it: check-bundle FILE.zip.")
+    return check(world, file)
+
+
 RUNS: Mapping[str, Run] = {
     "doctor": run_doctor,
     "verify": run_verify,
@@ -323,6 +338,7 @@ RUNS: Mapping[str, Run] = {
     "history": run_history,
     "undo": run_undo,
     "recover": run_recover,
+    "check-bundle": run_check_bundle,
     "check-wheel": run_check_wheel,
     "diff": run_diff,
     "wheels": run_wheels,

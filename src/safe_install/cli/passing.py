@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import TYPE_CHECKING, Mapping, Sequence
+
+if TYPE_CHECKING:
+    from safe_install.resolve.request import InstallRequest
 
 
 def run_pip(executable: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -18,3 +21,14 @@ def run_pip(executable: Path, arguments: Sequence[str], environ: Mapping[str, st
         interpreter = read_environment(executable, None).interpreter
         status = pip.PipRunner(interpreter, cache_dir=find_cache(environ)).passthrough(arguments)
     return status
+
+
+def install_elsewhere(request: InstallRequest, environ: Mapping[str, str], *, stages: bool) -> int:
+    """--target, --root, --prefix and the like leave the environment alone: pip does that by
+    itself. Errors: Refused; UsageError."""
+    from safe_install.commands.install import refuse_place
+    from safe_install.environment.interpreter import find_interpreter
+
+    executable = find_interpreter(request.own.python, environ)
+    refuse_place(request, executable, stages=stages)
+    return run_pip(executable, ("install", *request.pip_arguments), environ)

@@ -225,7 +225,7 @@ def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
     if result.command == "sync" and result.outcome in (Outcome.PLANNED, Outcome.DIFFERS):
         return [*render_steps(plan), counted_line(plan, result.environment)]
-    if result.outcome is Outcome.PLANNED and plan.steps:
+    if result.outcome is Outcome.PLANNED and plan.steps and result.command != "bundle":
         return [*render_steps(plan), f"Would install {listed_names(plan)}"]
     if result.outcome is Outcome.PLANNED:
         return [result.message] if result.message else []

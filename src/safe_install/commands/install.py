@@ -12,10 +12,11 @@ import dataclasses
 import functools
 import os
 from pathlib import Path
-from typing import Hashable, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Hashable, Iterator, Optional, Protocol, Sequence, Tuple
 
 from safe_install.environment.interpreter import Probe
 from safe_install.errors import Refused, SafeInstallError, UsageError
+from safe_install.events import Reporter
 from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog, torch_table
 from safe_install.models import (
@@ -27,6 +28,7 @@ from safe_install.models import (
     Outcome,
     Plan,
     Severity,
+    Step,
 )
 from safe_install.pipeline.baseline import (
     BaselineCheck,
@@ -60,8 +62,28 @@ from safe_install.torch_family import TORCH
 from safe_install.transaction.place import check_place
 
 
+class Supply(Protocol):
+    """The files that an install is made from, and no others: those of a bundle."""
+
+    work: Path  # the folder of this run, in which they come to lie
+
+    def check(self, environment: Environment) -> None:
+        """Errors: Refused where they are for another environment."""
+
+    def bring(self, reporter: Reporter) -> None:
+        """Put them where the request says that they are."""
+
+    def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
+        """The plan with the addresses from which they came."""
+
+
 def install(
-    request: InstallRequest, world: World, probe: Optional[Probe] = None, *, stages: bool = False
+    request: InstallRequest,
+    world: World,
+    probe: Optional[Probe] = None,
+    *,
+    supply: Optional[Supply] = None,
+    stages: bool = False,
 ) -> InstallResult:
     """Install what was asked for, or say why not; the environment ends as it was, or changed and
     verified. `probe`: of the managed interpreter, if it was started before. `stages`: the change is
@@ -75,6 +97,33 @@ def install(
     request = dataclasses.replace(request, own=with_known_accelerator(request.own, torch_table()))
     with timings.stage("probe"):
         environment = probe_environment(request.own, world, probe)
+    request, environment = _place(request, environment)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(error_context(environment))
+        if supply is not None:
+            supply.check(environment)
+        if not request.own.dry_run:
+            environment = lock_and_recover(environment, world, stack)
+        before = BaselineCheck(
+            environment, check_timeout=request.own.check_timeout, sources=local_sources(request)
+        )
+        stack.callback(before.stop)
+        work = make_work_folder(stack) if supply is None else supply.work
+        if supply is not None:
+            supply.bring(world.reporter)
+        session = Session(request, environment, world, timings, work)
+        installer = PipInstaller(session)
+        chooser = IndexChooser(
+            make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
+        )
+        stack.enter_context(_forgetting_refused(chooser))
+        result = _plan_and_apply(session, before, installer, chooser, supply, stages=stages)
+        return dataclasses.replace(result, command="stage" if stages else "install")
+
+
+def _place(request: InstallRequest, environment: Environment) -> Tuple[InstallRequest, Environment]:
+    """Into the environment, or into the user site; the system's own is refused. Errors:
+    ExternallyManaged, and what the user site is refused for."""
     # pip answers that everywhere
     is_only_report = request.own.dry_run and request.report_file is not None
     refuse_externally_managed(
@@ -84,22 +133,7 @@ def install(
         request = dataclasses.replace(request, place="user")
     if request.place == "user":
         environment = user_environment(environment)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(error_context(environment))
-        if not request.own.dry_run:
-            environment = lock_and_recover(environment, world, stack)
-        before = BaselineCheck(
-            environment, check_timeout=request.own.check_timeout, sources=local_sources(request)
-        )
-        stack.callback(before.stop)
-        session = Session(request, environment, world, timings, make_work_folder(stack))
-        installer = PipInstaller(session)
-        chooser = IndexChooser(
-            make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
-        )
-        stack.enter_context(_forgetting_refused(chooser))
-        result = _plan_and_apply(session, before, installer, chooser, stages=stages)
-        return dataclasses.replace(result, command="stage" if stages else "install")
+    return request, environment
 
 
 def _refuse_editables(request: InstallRequest) -> None:
@@ -117,16 +151,17 @@ def _plan_and_apply(
     before: BaselineCheck,
     installer: PipInstaller,
     chooser: IndexChooser,
+    supply: Optional[Supply],
     *,
     stages: bool,
 ) -> InstallResult:
     request, environment = session.request, session.environment
-    promise = functools.partial(
-        is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index
-    )
+    promise = _promise(session, chooser, supply)
     coming = ComingTorch(session, installer, promise, chooser.fetcher)
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
+    if supply is not None:
+        selected = _with_origins(selected, supply, request)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     same = same_version_steps(plan, released=selected.released)
@@ -146,15 +181,36 @@ def _plan_and_apply(
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)
+    change = carry_out
     if stages:
         from safe_install.pipeline.staging import set_aside
 
-        result = set_aside(selected, delivery, before, built)
-    else:
-        result = carry_out(selected, delivery, before, built)
+        change = set_aside
+    result = change(selected, delivery, before, built)
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.fetcher.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
+
+
+def _promise(
+    session: Session, chooser: IndexChooser, supply: Optional[Supply]
+) -> Callable[[Step], bool]:
+    """Are the bytes of a step promised by somebody? What is supplied was judged when it was chosen,
+    and compared with its hash since."""
+    if supply is not None:
+        return lambda step: True
+    return functools.partial(
+        is_promised,
+        request=session.request,
+        environment=session.environment,
+        is_on_index=chooser.is_on_index,
+    )
+
+
+def _with_origins(selected: Selected, supply: Supply, request: InstallRequest) -> Selected:
+    records = not request.own.no_direct_url
+    plan = supply.name_origins(selected.plan, records_address=records)
+    return dataclasses.replace(selected, plan=plan)
 
 
 class _PlanCheck:

@@ -34,7 +34,13 @@ from safe_install.pipeline.session import (
     user_environment,
 )
 from safe_install.ports import Timings, World
-from safe_install.snapshot.difference import Deviation, Difference, compare_with_lock, find_kept
+from safe_install.snapshot.difference import (
+    Deviation,
+    Difference,
+    compare_with_lock,
+    find_kept,
+    installed_files,
+)
 from safe_install.snapshot.forms import Form, form_of, parse_lock
 from safe_install.snapshot.locked import Lock, entry_of
 from safe_install.snapshot.steps import (
@@ -45,6 +51,7 @@ from safe_install.snapshot.steps import (
     refuse_lost_torch,
 )
 from safe_install.snapshot.sync_request import SyncRequest
+from safe_install.transaction.history import read_history
 
 SHOWN = 5  # names in one sentence
 
@@ -140,7 +147,9 @@ def _compare(lock: Lock, request: SyncRequest, environment: Environment) -> Diff
         for name, distribution in environment.installed.items()
         if is_own(distribution, environment)
     ]
-    difference = compare_with_lock(lock, environment, find_kept(environment, own))
+    history = read_history(environment.interpreter.prefix)
+    files = installed_files([entry.summary for entry in history], environment.installed)
+    difference = compare_with_lock(lock, environment, find_kept(environment, own), files)
     if not request.keep_extra:
         return difference
     kept = {one.name: "--keep-extra" for one in difference.extra}

@@ -87,11 +87,15 @@ def undo(
             outcome=Outcome.UNDONE,
         )
     result = make_result("undo", verdict, transaction, environment, plan, timings)
-    if verdict.outcome is not Outcome.UNDONE:
-        return result
+    return _with_message(result, entry, needed) if verdict.outcome is Outcome.UNDONE else result
+
+
+def _with_message(
+    result: InstallResult, entry: history.HistoryEntry, needed: Sequence[UnmetRequirement]
+) -> InstallResult:
     return replace(
         result,
-        findings=(*verdict.findings, *_unmet(needed, Severity.WARNING)),
+        findings=(*result.findings, *_unmet(needed, Severity.WARNING)),
         message=f"Undone: {entry.id} ({describe_changes(entry.summary)}).",
     )
 

@@ -60,8 +60,11 @@ def verify(
 
         # Files are read while the other process imports; where a library is missing, its answer is
         # waited for.
-        broken = find_broken(environment, world.environ, preloaded=lambda: answers().libraries)
-        health = answers()
+        try:
+            broken = find_broken(environment, world.environ, preloaded=lambda: answers().libraries)
+            health = answers()
+        finally:
+            examination.stop()
     findings = (
         *check_torch_folder(environment, health, world.environ),
         *failed_answers(health),

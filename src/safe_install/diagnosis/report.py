@@ -19,17 +19,17 @@ from safe_install.torch_family import is_guarded
 
 UNKNOWN = "Could not collect"
 NONE = "N/A"
-# The distributions that collect_env lists, by parts of their names (its DEFAULT_PIP_PATTERNS).
+NO_CUDA = "No CUDA"  # what its fields of CUDA say where there is neither nvcc, driver nor GPU
+# The distributions that collect_env lists, by parts of the lines of `pip list --format=freeze` (its
+# COMMON_PATTERNS, NVIDIA_PATTERNS, ONEAPI_PATTERNS and PIP_PATTERNS).
 LISTED_PARTS = (
-    "torch",
-    "numpy",
-    "mypy",
-    "flake8",
-    "triton",
-    "optree",
-    "onnx",
-    "nvidia-",
-    "cuda-",
+    *("torch", "numpy", "triton", "optree", "mypy", "flake8", "onnx"),
+    *("cuda-cudart", "cuda-cupti", "cuda-libraries", "cuda-opencl", "cuda-nvrtc", "cuda-runtime"),
+    *("cublas", "cudnn", "cufft", "curand", "cusolver", "cusparse", "nccl", "nvjitlink", "nvtx"),
+    *("dpcpp-cpp-rt", "intel-cmplr-lib-rt", "intel-cmplr-lib-ur", "intel-cmplr-lic-rt"),
+    *("intel-opencl-rt", "intel-sycl-rt", "mkl", "onemkl-sycl-blas", "onemkl-sycl-dft"),
+    *("onemkl-sycl-lapack", "onemkl-sycl-rng", "onemkl-sycl-sparse", "intel-openmp", "tbb"),
+    *("impi-rt", "impi-devel", "oneccl", "intel-pti", "umf", "tcmlib"),
 )
 
 
@@ -53,7 +53,11 @@ class MachineDescription:
     clang: str = ""
     cmake: str = ""
     nvcc: str = ""
-    processor: str = ""
+    cudnn: str = ""  # as the loader lists it: "/usr/lib/x86_64-linux-gnu/libcudnn.so.9.1.0"
+    python: str = ""  # sys.version, "(64-bit runtime)" behind it
+    is_debug_build: str = ""  # "False"
+    has_conda: bool = False  # the program
+    processor: str = ""  # what lscpu says
     home: str = ""
     user: str = ""
     host: str = ""
@@ -65,7 +69,7 @@ def render_report(facts: Facts, machine: MachineDescription, results: Sequence[C
     """The report as a Markdown block, without secrets, the names of the user and of the host."""
     lines = [
         "```text",
-        *_torch_lines(facts),
+        *_torch_lines(facts, machine),
         "",
         *_machine_lines(facts, machine),
         "",
@@ -75,7 +79,7 @@ def render_report(facts: Facts, machine: MachineDescription, results: Sequence[C
         machine.processor or UNKNOWN,
         "",
         "Versions of relevant libraries:",
-        *_library_lines(facts),
+        *_library_lines(facts, machine),
         "",
         *_own_lines(machine, results, facts),
         "```",
@@ -95,12 +99,17 @@ def hide_names(text: str, machine: MachineDescription) -> str:
     return text
 
 
-def _torch_lines(facts: Facts) -> List[str]:
+def _torch_lines(facts: Facts, machine: MachineDescription) -> List[str]:
     torch = facts.environment.torch if facts.environment is not None else None
+    if torch is None:
+        cuda, hip = NONE, NONE
+    else:
+        cuda, hip = NONE if torch.hip else torch.cuda or "None", torch.hip or NONE
     return [
         f"PyTorch version: {torch.runtime_version if torch else NONE}",
-        f"CUDA used to build PyTorch: {_or(torch.cuda if torch else NONE, 'None')}",
-        f"ROCM used to build PyTorch: {_or(torch.hip if torch else NONE, NONE)}",
+        f"Is debug build: {_or(machine.is_debug_build, NONE)}",
+        f"CUDA used to build PyTorch: {cuda}",
+        f"ROCM used to build PyTorch: {hip}",
     ]
 
 
@@ -119,14 +128,20 @@ def _python_lines(facts: Facts, machine: MachineDescription) -> List[str]:
     environment = facts.environment
     version = environment.interpreter.version if environment is not None else UNKNOWN
     driver = environment.driver if environment is not None else None
+    driver_version = driver.version if driver is not None else ""
+    missing = UNKNOWN
+    if not (machine.nvcc or driver_version) and _available(facts.health) == "False":
+        missing = NO_CUDA
     return [
-        f"Python version: {version}",
+        f"Python version: {_or(machine.python, version)}",
         f"Python platform: {_or(machine.platform, UNKNOWN)}",
         f"Is CUDA available: {_available(facts.health)}",
-        f"CUDA runtime version: {_or(machine.nvcc, UNKNOWN)}",
-        *_gpu_lines(environment),
-        f"Nvidia driver version: {_or(driver.version if driver is not None else '', UNKNOWN)}",
-        f"cuDNN version: {_or(_cudnn(environment), UNKNOWN)}",
+        f"CUDA runtime version: {_or(machine.nvcc, missing)}",
+        f"CUDA_MODULE_LOADING set to: {_module_loading(facts)}",
+        *_gpu_lines(environment, missing),
+        f"Nvidia driver version: {_or(driver_version, missing)}",
+        f"cuDNN version: {NO_CUDA if missing == NO_CUDA else _or(machine.cudnn, UNKNOWN)}",
+        f"Caching allocator config: {_allocator(facts)}",
     ]
 
 
@@ -136,46 +151,56 @@ def _available(health: Optional[HealthReport]) -> str:
     return str(bool(health.cuda_available))
 
 
-def _gpu_lines(environment: Optional[Environment]) -> List[str]:
+def _module_loading(facts: Facts) -> str:
+    if _available(facts.health) != "True":
+        return NONE
+    return facts.variables.get("CUDA_MODULE_LOADING", "")
+
+
+def _gpu_lines(environment: Optional[Environment], missing: str) -> List[str]:
+    """One GPU stands in the line of the field, several below it."""
     driver = environment.driver if environment is not None else None
     if driver is None or not driver.devices:
-        return [f"GPU models and configuration: {UNKNOWN}"]
-    lines = [
-        f"GPU {number}: {device.name} (compute capability {device.compute_capability})"
-        for number, device in enumerate(driver.devices)
-    ]
-    return [f"GPU models and configuration: {lines[0]}", *lines[1:]]
+        return [f"GPU models and configuration: {missing}"]
+    lines = [f"GPU {number}: {device.name}" for number, device in enumerate(driver.devices)]
+    if len(lines) == 1:
+        return [f"GPU models and configuration: {lines[0]}"]
+    return ["GPU models and configuration: ", *lines, ""]
 
 
-def _cudnn(environment: Optional[Environment]) -> str:
-    """Of the package that torch loads it from."""
-    if environment is None:
-        return ""
-    for name, distribution in environment.installed.items():
-        if name.startswith("nvidia-cudnn-"):
-            return distribution.version
-    return ""
+ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
-def _library_lines(facts: Facts) -> List[str]:
+def _allocator(facts: Facts) -> str:
+    chosen = {
+        name: facts.variables[name] for name in ALLOCATOR_VARIABLES if name in facts.variables
+    }
+    return str(chosen) if any(chosen.values()) else NONE
+
+
+def _library_lines(facts: Facts, machine: MachineDescription) -> List[str]:
     if facts.environment is None:
-        return [f"[pip3] {UNKNOWN}"]
+        return [f"[pip3] {UNKNOWN}", f"[conda] {UNKNOWN}"]
     lines: List[str] = []
     for name in sorted(facts.environment.installed):
-        if is_guarded(name) or any(part in name for part in LISTED_PARTS):
-            lines.append(_library_line(facts.environment.installed[name]))
-    lines += [f"[conda] {package.name} {package.version}" for package in facts.conda]
-    return lines or [f"[pip3] {UNKNOWN}"]
+        line = _library_line(facts.environment.installed[name])
+        if is_guarded(name) or any(part in line for part in LISTED_PARTS):
+            lines.append(f"[pip3] {line}")
+    lines = lines or ["[pip3] No relevant packages"]
+    conda = [f"[conda] {package.name} {package.version}" for package in facts.conda]
+    return lines + (
+        conda or [f"[conda] {'No relevant packages' if machine.has_conda else UNKNOWN}"]
+    )
 
 
 def _library_line(distribution: InstalledDistribution) -> str:
-    return f"[pip3] {distribution.name}=={distribution.version}"
+    return f"{distribution.written_name or distribution.name}=={distribution.version}"
 
 
 def _own_lines(
     machine: MachineDescription, results: Sequence[CheckResult], facts: Facts
 ) -> List[str]:
-    lines = ["Extensions:"]
+    lines = ["Compute capability of the GPUs:", _capabilities(facts.environment), "", "Extensions:"]
     for extension in machine.extensions:
         source = extension.source or "not known where from"
         lines.append(f"{extension.name}=={extension.version}: {extension.verdict} ({source})")
@@ -187,6 +212,12 @@ def _own_lines(
         lines.append(f"the interpreter: {facts.problem.message}")
     lines += ["", "Last changes:", *(machine.changes or ("none",))]
     return lines
+
+
+def _capabilities(environment: Optional[Environment]) -> str:
+    driver = environment.driver if environment is not None else None
+    devices = driver.devices if driver is not None else ()
+    return ", ".join(device.compute_capability for device in devices) or "none"
 
 
 def _check_lines(results: Sequence[CheckResult]) -> List[str]:

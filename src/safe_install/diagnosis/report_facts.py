@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 from pathlib import Path
-from typing import Dict, List, Mapping, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from safe_install.diagnosis.facts import Facts
 from safe_install.diagnosis.report import Extension, MachineDescription
@@ -31,11 +31,15 @@ def describe_machine(facts: Facts) -> MachineDescription:
     return MachineDescription(
         system=_system(),
         platform=platform.platform(),
-        gcc=_version_of(facts.variables, "gcc", r"^gcc (.*)"),
+        gcc=_version_of(facts.variables, "gcc", r"gcc (.*)"),
         clang=_version_of(facts.variables, "clang", r"clang version (.*)"),
-        cmake=_version_of(facts.variables, "cmake", r"^cmake (.*)"),
+        cmake=_version_of(facts.variables, "cmake", r"cmake (.*)"),
         nvcc=_version_of(facts.variables, "nvcc", r"release .+ V(.*)"),
-        processor=_processor(),
+        cudnn=_cudnn(facts.variables),
+        python=_python(facts),
+        is_debug_build=_debug_build(facts),
+        has_conda=_find_conda(facts.variables) is not None,
+        processor=_ask_program(facts.variables, "lscpu") or _processor(),
         home=facts.variables.get("HOME", ""),
         user=_user(),
         host=socket.gethostname(),
@@ -58,15 +62,64 @@ def _system() -> str:
 
 def _version_of(variables: Mapping[str, str], program: str, pattern: str) -> str:
     """What a program says of itself, cut as collect_env cuts it."""
+    match = re.search(pattern, _ask_program(variables, program, "--version"))
+    return match.group(1).strip() if match is not None else ""
+
+
+def _ask_program(variables: Mapping[str, str], program: str, *words: str) -> str:
+    """What a program on PATH writes; "" where there is none, or it fails."""
     path = shutil.which(program, path=variables.get("PATH", os.defpath))
     if path is None:
         return ""
     try:
-        answer = process.run([path, "--version"], timeout=PROGRAM_TIMEOUT)
+        answer = process.run([path, *words], timeout=PROGRAM_TIMEOUT)
     except OSError:
         return ""
-    match = re.search(pattern, answer.stdout, re.MULTILINE)
-    return match.group(1).strip() if match is not None else ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _cudnn(variables: Mapping[str, str]) -> str:
+    """The files that the loader knows, as collect_env names them; those of pip's packages stand
+    among the libraries."""
+    files = set()
+    for line in _ask_program(variables, "ldconfig", "-p").splitlines():
+        path = os.path.realpath(line.split(" ")[-1])
+        if "libcudnn" in line and os.path.isfile(path):
+            files.add(path)
+    if len(files) > 1:
+        return "\n".join(["Probably one of the following:", *sorted(files)])
+    return "".join(files)
+
+
+def _python(facts: Facts) -> str:
+    """The managed interpreter's own words; "" where it does not answer."""
+    if facts.environment is None:
+        return ""
+    code = "import sys; print(sys.version.replace(chr(10), ' '), sys.maxsize.bit_length() + 1)"
+    try:
+        answer = process.run([str(facts.executable), "-IS", "-c", code], timeout=PROGRAM_TIMEOUT)
+    except OSError:
+        return ""
+    version, _, bits = answer.stdout.strip().rpartition(" ")
+    return f"{version} ({bits}-bit runtime)" if answer.returncode == 0 and version else ""
+
+
+def _debug_build(facts: Facts) -> str:
+    """What torch/version.py says."""
+    torch = facts.environment.torch if facts.environment is not None else None
+    if torch is None or torch.folder is None:
+        return ""
+    try:
+        text = (torch.folder / "version.py").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    match = re.search(r"(?m)^debug\s*=\s*(True|False)", text)
+    return match.group(1) if match is not None else ""
+
+
+def _find_conda(variables: Mapping[str, str]) -> Optional[str]:
+    name = variables.get("CONDA_EXE", "conda")
+    return shutil.which(name, path=variables.get("PATH", os.defpath))
 
 
 def _processor() -> str:

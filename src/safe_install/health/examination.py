@@ -219,8 +219,9 @@ class Examination:
         return steps
 
     def stop(self) -> None:
-        """End the process; nobody needs its answer."""
-        self._running.kill()
+        """End the process, if it still runs; nobody needs its answer."""
+        if not self._running.has_ended:
+            self._running.kill()
 
 
 def _without_repeats(events: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:

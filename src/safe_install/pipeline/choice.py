@@ -322,6 +322,11 @@ class IndexChooser:
         links = self._finder.read_index_page(canonicalize_name(name))
         return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
+    def find_size(self, name: str, sha256: str) -> Optional[int]:
+        """The bytes of a file of the package index, where its page says them."""
+        links = self._finder.read_index_page(canonicalize_name(name))
+        return next((link.size for link in links if link.sha256 == sha256), None)
+
     def _redirects_of(self, pin: Candidate) -> Tuple[str, ...]:
         if is_library_of_torch(pin.name):
             return self.torch_pages.redirects_of(pin)

@@ -57,7 +57,8 @@ class Delivery:
     is_promised: Callable[[Step], bool]
     fetcher: Fetcher  # brings what pip need not bring
     fetched: Path  # what pip downloads or builds
-    copies: Path  # wheels of other folders, which others may rewrite
+    # wheels of other folders, which others may rewrite; None: whoever reads them compares the hash
+    copies: Optional[Path]
     # what lies in a folder of this run already, and was verified
     brought: Artifacts = field(default_factory=dict)
 
@@ -91,9 +92,10 @@ def begin_delivery(
     *,
     brought: Optional[Artifacts] = None,
     folder: Optional[Path] = None,
+    copies: bool = True,
 ) -> Delivery:
     """Make the folders, in that of the run or in `folder`. `brought`: wheels that this run has
-    fetched and verified for a build."""
+    fetched and verified for a build. `copies`: wheels of other folders are copied first."""
     place = folder or session.work
     return Delivery(
         session,
@@ -101,7 +103,7 @@ def begin_delivery(
         is_promised,
         fetcher,
         fetched=make_folder(place / "fetched"),
-        copies=make_folder(place / "copies"),
+        copies=make_folder(place / "copies") if copies else None,
         brought=brought or {},
     )
 
@@ -370,7 +372,7 @@ def _copy_wheel(delivery: Delivery, path: Path, name: NormalizedName) -> Path:
     by another program between the check and the unpacking. What is checked, recorded and unpacked
     is therefore one file that nobody else writes to.
     """
-    if delivery.session.work in path.parents:
+    if delivery.copies is None or delivery.session.work in path.parents:
         return path
     folder = delivery.copies / name
     try:
@@ -398,7 +400,8 @@ def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
     if shortage is not None:
         raise Refused(
             shortage,
-            hint="Make room, or let old changes go: safe-install history --prune --keep 1.",
+            hint="Make room, or let old changes go: safe-install history --prune --keep 1 (what is "
+            "staged takes room, too: safe-install status).",
         )
 
 

@@ -65,6 +65,9 @@ class Installer(Protocol):
 class PipInstaller:
     """pip in the managed interpreter, as one install command uses it."""
 
+    # of the machine elsewhere for which it plans; None: it plans for its own
+    markers: Optional[Mapping[str, str]] = None
+
     def __init__(self, session: Session) -> None:
         self.request = session.request
         self._environment = session.environment
@@ -89,6 +92,7 @@ class PipInstaller:
                 answer=self.credentials.answer if self.credentials.can_answer else None,
                 askpass=self._askpass,
                 protection=make_protection(self.request, self._environment, self._world.cache_dir),
+                markers=self.markers,
             )
         return self._runner
 

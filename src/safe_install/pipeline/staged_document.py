@@ -387,6 +387,12 @@ def find_misfit(
     return None
 
 
+def has_same_steps(staged: StagedDocument, plan: Plan) -> bool:
+    """Does a plan bring what was staged, file by file?"""
+    rows = [_make_step(step) for step in plan.steps]
+    return rows == [_make_step(step) for step in staged.change.plan.steps]
+
+
 def _begins_with(
     steps: Sequence[Step], installed: Mapping[NormalizedName, InstalledDistribution]
 ) -> bool:

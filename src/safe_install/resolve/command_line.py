@@ -30,6 +30,7 @@ OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 STAGE_OPTIONS = _by_name(BY_COMMAND["stage"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
 SYNC_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["sync"].options)}
+BUNDLE_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["bundle"].options)}
 # What is understood of a line that is pip's: the options that every command of pip has. `-f` has a
 # value in some alone.
 PASSED_OPTIONS = {"--python": options_table.BY_NAME["--python"]}
@@ -233,6 +234,8 @@ def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
         return split_words(chosen.arguments, STAGE_OPTIONS)
     if command.name == "sync":
         return split_words(chosen.arguments, SYNC_OPTIONS)
+    if command.name == "bundle":
+        return split_words(chosen.arguments, BUNDLE_OPTIONS)
     if command.takes_pip_options:
         return split_words(chosen.arguments)
     return split_words((*chosen.general, *chosen.arguments), options_table.BY_NAME)
@@ -307,6 +310,9 @@ class _Splitter:
 
     def _short_words(self, text: str) -> List[Word]:
         """A cluster such as -qU, or -rfile."""
+        for own in self._own.values():
+            if own.takes_value and own.short == text[:2]:
+                return [self._short_own_word(own, text)]
         if self._pips is not None:  # which of the letters has a value, only pip knows
             return [Word(self._find(text[:2]), "", None, (text,))]
         words: List[Word] = []
@@ -323,6 +329,12 @@ class _Splitter:
                 words.append(self._with_next(option, "", name))
             letters = ""
         return words
+
+    def _short_own_word(self, own: OptionRow, text: str) -> Word:
+        """`-oFILE`, or `-o FILE`."""
+        if len(text) > len(own.short):
+            return Word(None, own.name, text[len(own.short) :], (text,))
+        return self._with_next(None, own.name, own.short)
 
     def _find(self, name: str) -> Optional[Option]:
         if self._pips is not None and name not in self._pips:

@@ -34,7 +34,8 @@ class OptionRow:
     has_variable: bool = False  # may SAFE_INSTALL_CHECK_TIMEOUT give it, too?
     default: Optional[int] = None  # of a number
     choices: Tuple[str, ...] = ()  # its values, or those that are written most
-    short: str = ""  # "-y", "-o": where pip has the same for the same
+    # "-y", where pip has the same for the same; "-o", where pip has nothing of that name
+    short: str = ""
 
     @property
     def takes_value(self) -> bool:
@@ -206,7 +207,7 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "FORMAT",
         choices=("pylock", "requirements", "environment.yml", "uv", "dockerfile", "markdown"),
     ),
-    OptionRow("--output", "Write to this file, and not to stdout.", Kind.TEXT, "FILE", short="-o"),
+    OptionRow("--output", "Write to this file.", Kind.TEXT, "FILE", short="-o"),
     OptionRow(
         "--at",
         "The environment as it was after a past change, as `history` names it.",
@@ -250,7 +251,13 @@ broke CUDA.
 
 Takes every argument that `pip install` takes, in any order; `safe-install torch-scatter` is the same as
 `safe-install install torch-scatter`."""
-GROUPS = ("Change", "Look", "Environment", "Many machines")  # in the order of the overview
+GROUPS = (
+    "Change",
+    "Look",
+    "Record",
+    "Environment",
+    "Many machines",
+)  # in the order of the overview
 COMMANDS: Tuple[CommandRow, ...] = (
     CommandRow(
         "install",
@@ -321,6 +328,33 @@ COMMANDS: Tuple[CommandRow, ...] = (
         argument="REQ...",
         argument_field="requirements",
         takes_pip_options=True,
+    ),
+    CommandRow(
+        "bundle",
+        "Record",
+        "requirements in one file, for a machine without network",
+        """Write requirements and all that they need into one file, for a machine without network.
+
+There: python FILE.zip --python ENV install. For an environment such as the one here, or for the one that
+--torch, --python-version and --platform describe.""",
+        _options(
+            "--output --python --torch --python-version --platform --cxx11-abi --dry-run --json "
+            "--no-build --no-toolkit --build-timeout --offline --strict-records --target-gpu "
+            "--target-driver --accelerator --third-party"
+        ),
+        argument="[PIP ARGUMENTS]...",
+        argument_field="requirements",
+        takes_pip_options=True,
+    ),
+    CommandRow(
+        "check-bundle",
+        "Record",
+        "is this bundle whole?",
+        "Compare everything in a bundle with its hash, and say what it holds.",
+        _options("--json"),
+        argument="FILE",
+        argument_field="file",
+        argument_help="That `bundle` wrote.",
     ),
     CommandRow(
         "wheels",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Collection, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.specifiers import SpecifierSet
@@ -53,15 +53,20 @@ class Difference:
 
 
 def compare_with_lock(
-    lock: Lock, environment: Environment, kept: Mapping[NormalizedName, str]
+    lock: Lock,
+    environment: Environment,
+    kept: Mapping[NormalizedName, str],
+    files: Mapping[NormalizedName, str],
 ) -> Difference:
-    """What differs. `kept`: what is never removed, and why."""
+    """What differs. `kept`: what is never removed, and why. `files`: the sha256 of the files that
+    were installed, as far as our history has them."""
     deviations: List[Deviation] = []
     named = set(lock.others)
     for locked in lock.distributions:
         installed = _find_installed(locked, environment.installed)
         named.add(installed.name if installed is not None else locked.name)
-        because = why_other(locked, installed)
+        sha256 = files.get(installed.name, "") if installed is not None else ""
+        because = why_other(locked, installed, sha256)
         if because:
             deviations.append(Deviation(locked, installed, because))
     extra: List[InstalledDistribution] = []
@@ -74,6 +79,28 @@ def compare_with_lock(
         else:
             extra.append(distribution)
     return Difference(tuple(deviations), tuple(extra), left)
+
+
+def installed_files(
+    summaries: Iterable[Mapping[str, Any]],
+    installed: Mapping[NormalizedName, InstalledDistribution],
+) -> Mapping[NormalizedName, str]:
+    """The sha256 of the wheels that are installed, by the summaries of past changes, the newest
+    first. Where another version is there now, somebody else has installed it."""
+    found: Dict[NormalizedName, str] = {}
+    for summary in summaries:
+        for row in summary.get("steps", ()):
+            found.setdefault(canonicalize_name(str(row["name"])), _sha256_of(row, installed))
+    return {name: sha256 for name, sha256 in found.items() if sha256}
+
+
+def _sha256_of(
+    row: Mapping[str, Any], installed: Mapping[NormalizedName, InstalledDistribution]
+) -> str:
+    distribution = installed.get(canonicalize_name(str(row["name"])))
+    if distribution is None or distribution.version != row.get("version"):
+        return ""
+    return str(row.get("sha256") or "") if row.get("kind") == "wheel" else ""
 
 
 def find_kept(
@@ -129,13 +156,16 @@ def _find_installed(
     return None
 
 
-def why_other(locked: LockedDistribution, installed: Optional[InstalledDistribution]) -> str:
-    """Why what is installed is not what a lock names; "" where nothing speaks against it."""
+def why_other(
+    locked: LockedDistribution, installed: Optional[InstalledDistribution], sha256: str = ""
+) -> str:
+    """Why what is installed is not what a lock names; "" where nothing speaks against it.
+    `sha256`: of the file that was installed, where that is known."""
     if installed is None:
         return "not installed"
     if locked.version and not _is_version(locked, installed.version):
         return f"{installed.version} is installed"
-    return _why_other_source(locked, installed)
+    return _why_other_source(locked, installed, sha256)
 
 
 def _is_version(locked: LockedDistribution, version: str) -> bool:
@@ -150,7 +180,9 @@ def _is_version(locked: LockedDistribution, version: str) -> bool:
     return wanted == present
 
 
-def _why_other_source(locked: LockedDistribution, installed: InstalledDistribution) -> str:
+def _why_other_source(
+    locked: LockedDistribution, installed: InstalledDistribution, sha256: str
+) -> str:
     record = installed.direct_url or {}
     source = locked.source
     url = str(record.get("url", ""))
@@ -167,7 +199,7 @@ def _why_other_source(locked: LockedDistribution, installed: InstalledDistributi
         return "it is editable"
     if "vcs_info" in record or "dir_info" in record:
         return f"it was built from {url}"
-    return _why_other_file(locked, record)
+    return _why_other_file(locked, record, sha256)
 
 
 def _why_other_commit(
@@ -189,9 +221,11 @@ def _why_other_commit(
     return ""
 
 
-def _why_other_file(locked: LockedDistribution, record: Mapping[str, Any]) -> str:
+def _why_other_file(locked: LockedDistribution, record: Mapping[str, Any], sha256: str) -> str:
     """Two hashes decide, else two addresses. What nobody wrote down contradicts nothing."""
     recorded = recorded_hashes(record)
+    if not recorded and sha256:
+        recorded = frozenset({f"sha256:{sha256}"})
     known = {text.partition(":")[0] for text in locked.hashes} & {
         text.partition(":")[0] for text in recorded
     }

@@ -147,7 +147,10 @@ def _lock_address(
     source: Source
     if address.split("+")[0] in VCS and "+" in address:
         source = _repository(address, subdirectory, is_editable=entry.editable)
-        return LockedDistribution(name, "", source, hashes, _line_of(entry))
+        line = _line_of(entry)
+        if name != NO_NAME and not entry.editable and source.url.startswith("file:"):
+            line = _repository_line(name, source)
+        return LockedDistribution(name, "", source, hashes, line)
     url = _as_url(re.sub(r"\[[^\]]*\]$", "", address), folder)
     filename = unquote(urlsplit(url).path.rpartition("/")[2])
     if not filename.lower().endswith(ARCHIVES):
@@ -272,17 +275,24 @@ def _recorded_line(recorded: RecordedDistribution, source: Optional[Source]) -> 
             return f"-e {source.path}{tail}"
         return f"{name} @ {file_url(source.path)}{tail}"
     if isinstance(source, RepositorySource):
-        address = f"{source.vcs}+{source.url}@{source.commit or source.requested_revision}"
-        tail = f"subdirectory={source.subdirectory}" if source.subdirectory else ""
-        if source.is_editable:
-            return f"-e {address}#egg={name}{'&' if tail else ''}{tail}"
-        return f"{name} @ {address}{'#' if tail else ''}{tail}"
+        return _repository_line(name, source)
     url = address_of(source)
     if url is None:
         return f"{name}=={recorded.version}"
     subdirectory = getattr(source, "subdirectory", "")
     tail = f"#subdirectory={subdirectory}" if subdirectory else ""
     return f"{name} @ {url}{tail}"
+
+
+def _repository_line(name: str, source: RepositorySource) -> str:
+    revision = source.commit or source.requested_revision
+    address = f"{source.vcs}+{source.url}{'@' if revision else ''}{revision}"
+    subdirectory = f"subdirectory={source.subdirectory}" if source.subdirectory else ""
+    # pip before 23.3 takes `name @ git+file:///...` for a path.
+    if source.is_editable or source.url.startswith("file:"):
+        option = "-e " if source.is_editable else ""
+        return f"{option}{address}#egg={name}{'&' if subdirectory else ''}{subdirectory}"
+    return f"{name} @ {address}{'#' if subdirectory else ''}{subdirectory}"
 
 
 def address_of(source: Optional[Source]) -> Optional[str]:

@@ -22,6 +22,7 @@ from safe_install.system.askpass import AskPass
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip_command import (
     OLDEST_PIP,
+    as_elsewhere,
     build_options,
     own_pip,
     relayed_environment,
@@ -46,10 +47,12 @@ class PipRunner:
         answer: Optional[process.Answer] = None,
         askpass: Optional[AskPass] = None,
         protection: Optional[Protection] = None,
+        markers: Optional[Mapping[str, str]] = None,
     ) -> None:
         """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it
         may not ask. `askpass`: who answers git and ssh. `protection`: what the builds that pip
-        starts may not change."""
+        starts may not change. `markers`: of the machine elsewhere for which it plans; None: it
+        plans for its own."""
         found = select_pip(interpreter, None) or own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
@@ -62,6 +65,7 @@ class PipRunner:
         self._answer = answer
         self._askpass = askpass
         self._protection = protection or Protection()
+        self._planning = self.pip.command if markers is None else as_elsewhere(self.pip, markers)
 
     def _environment(self, *, named_only: bool = False) -> Dict[str, str]:
         variables = relayed_environment(self.pip.version, named_only=named_only)
@@ -131,7 +135,7 @@ class PipRunner:
                 stack.enter_context(downloads.watching())
             report = Path(folder) / "report.json"
             command = [
-                *self.pip.command,
+                *self._planning,
                 "install",
                 "--dry-run",
                 "--report",

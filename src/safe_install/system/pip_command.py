@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
+import pkgutil
 import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -131,6 +133,14 @@ def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
         if version is not None and version >= OLDEST_FOREIGN_PIP:
             return PipCommand((sys.executable, str(bundled[-1] / "pip"), *foreign), version, "ours")
     return None
+
+
+def as_elsewhere(pip: PipCommand, markers: Mapping[str, str]) -> Tuple[str, ...]:
+    """The command that runs this pip with the markers of another machine, for a plan alone."""
+    script = (pkgutil.get_data("safe_install.system", "pip_script.py") or b"").decode("utf-8")
+    is_module = pip.command[1] == "-m"
+    place = "" if is_module else str(Path(pip.command[1]).parent)
+    return (pip.command[0], "-c", script, json.dumps(dict(markers), sort_keys=True), place)
 
 
 def _parse(text: Optional[str]) -> Optional[Version]:

@@ -198,6 +198,24 @@ def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, A
     return target
 
 
+def keep_longer(change: StagedChange, *, expires: Optional[float]) -> None:
+    """Let a staged change stay until then (seconds since the epoch; None: without end). Errors:
+    Refused."""
+    summary = {
+        "command": list(change.command),
+        "created": change.created,
+        "expires": expires,
+        "steps": list(change.steps),
+    }
+    try:
+        write_durably(str(change.folder / _SUMMARY), json.dumps(summary).encode())
+    except OSError as error:
+        raise Refused(
+            f"{change.id} is staged, and could not be kept longer: {error}",
+            hint=hint_for_oserror(error),
+        ) from error
+
+
 def read_document(change: StagedChange) -> Any:
     """The JSON value that `set_aside` was given, not looked at. Errors: Refused."""
     path = str(change.folder / DOCUMENT)

@@ -140,6 +140,7 @@ OUTCOMES = {
     "Unexpected": "error",
     "UsageError": "error",
     "WheelInvalid": "refused",
+    "BundleInvalid": "refused",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.factories import make_distribution, make_environment, make_health, ma
 # The names in env_info_fmt of torch/utils/collect_env.py (torch 2.13.0) that are filled here.
 FIELDS = (
     "PyTorch version",
+    "Is debug build",
     "CUDA used to build PyTorch",
     "ROCM used to build PyTorch",
     "OS",
@@ -31,9 +33,11 @@ FIELDS = (
     "Python platform",
     "Is CUDA available",
     "CUDA runtime version",
+    "CUDA_MODULE_LOADING set to",
     "GPU models and configuration",
     "Nvidia driver version",
     "cuDNN version",
+    "Caching allocator config",
     "CPU",
     "Versions of relevant libraries",
 )
@@ -74,13 +78,18 @@ def test_it_is_a_block_with_the_fields_of_collect_env_in_its_order():
         "Libc version: glibc-2.36",
         "Python version: 3.11.7",
         "Is CUDA available: True",
-        "GPU models and configuration: GPU 0: NVIDIA A100 (compute capability 8.0)",
-        "GPU 1: NVIDIA A100 (compute capability 8.0)",
+        "CUDA_MODULE_LOADING set to: ",
+        "GPU models and configuration: ",
+        "GPU 0: NVIDIA A100",
+        "GPU 1: NVIDIA A100",
+        "8.0, 8.0",
         "Nvidia driver version: 560.35.03",
-        "cuDNN version: 9.10.2.21",
+        "cuDNN version: Could not collect",
+        "Caching allocator config: N/A",
         "[pip3] nvidia-cudnn-cu12==9.10.2.21",
         "[pip3] torch==2.8.0+cu126",
         "[pip3] torch-scatter==2.1.2+pt28cu126",
+        "[conda] Could not collect",
         "OS: Could not collect",
     ],
 )
@@ -143,8 +152,9 @@ def test_an_environment_of_conda_without_torch_and_health():
 
 
 def test_nothing_of_interest_installed():
-    lines = lines_of(Facts(EXECUTABLE, make_environment()))
-    assert "[pip3] Could not collect" in lines
+    lines = lines_of(Facts(EXECUTABLE, make_environment()), MachineDescription(has_conda=True))
+    assert "[pip3] No relevant packages" in lines
+    assert "[conda] No relevant packages" in lines
 
 
 def test_a_cpu_build_has_no_cuda_as_collect_env_says_it():
@@ -153,6 +163,38 @@ def test_a_cpu_build_has_no_cuda_as_collect_env_says_it():
     lines = lines_of(Facts(EXECUTABLE, environment, health=health))
     assert "CUDA used to build PyTorch: None" in lines
     assert "Is CUDA available: False" in lines
+    assert "GPU models and configuration: No CUDA" in lines
+    assert "cuDNN version: No CUDA" in lines
+
+
+def test_one_gpu_stands_in_its_line_and_names_are_as_pip_writes_them():
+    environment = make_environment(
+        make_distribution("nvidia-nvtx", "1.0"),
+        dataclasses.replace(
+            make_distribution("pytorch-triton", "3.4"), written_name="PyTorch_Triton"
+        ),
+        torch="2.8.0+cu126",
+        driver=Driver("560.35.03", "12.6", (A100,)),
+    )
+    variables = {"PYTORCH_ALLOC_CONF": "backend:native", "CUDA_MODULE_LOADING": "LAZY"}
+    facts = Facts(
+        EXECUTABLE, environment, variables=variables, health=make_health(torch="2.8.0+cu126")
+    )
+    lines = lines_of(facts, MachineDescription(python="3.11.7 (main) [GCC] (64-bit runtime)"))
+    assert "GPU models and configuration: GPU 0: NVIDIA A100" in lines
+    assert "[pip3] PyTorch_Triton==3.4" in lines
+    assert "[pip3] nvidia-nvtx==1.0" in lines
+    assert "Caching allocator config: {'PYTORCH_ALLOC_CONF': 'backend:native'}" in lines
+    assert "CUDA_MODULE_LOADING set to: LAZY" in lines
+    assert "Python version: 3.11.7 (main) [GCC] (64-bit runtime)" in lines
+
+
+def test_a_build_for_ROCm():
+    environment = make_environment(torch="2.8.0+rocm6.4")
+    torch = dataclasses.replace(environment.torch, hip="6.4.43482")
+    lines = lines_of(Facts(EXECUTABLE, dataclasses.replace(environment, torch=torch)))
+    assert "CUDA used to build PyTorch: N/A" in lines
+    assert "ROCM used to build PyTorch: 6.4.43482" in lines
 
 
 def test_an_interpreter_that_does_not_answer():

@@ -123,7 +123,7 @@ def test_how_it_ended():
 @pytest.mark.parametrize("words", [": Assertion `", "A.", "free ", "what(): ", "Error: ", "\n"])
 def test_what_was_written_to_waste_time_is_not_read_whole(words):
     """Four million characters: patterns over them would take hours."""
-    started = time.monotonic()
+    started = time.process_time()
     line = find_cause(words * (4_000_000 // len(words)))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert line is None or len(line) <= MAX_LINE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
@@ -29,6 +30,7 @@ from safe_install.pipeline.health_gate import Expectation, UnpackedFile
 from safe_install.pipeline.staged_document import (
     StagedDocument,
     find_misfit,
+    has_same_steps,
     make_document,
     parse_document,
 )
@@ -181,6 +183,16 @@ def test_what_is_refused(edit: Callable[[Dict[str, Any]], None]) -> None:
 def test_what_is_no_document(value: Any) -> None:
     with pytest.raises(Refused, match="cannot be read"):
         parse_document(value, find_subject)
+
+
+def test_the_same_steps() -> None:
+    steps = STAGED.change.plan.steps
+    other = dataclasses.replace(steps[0], sha256="b" * 64)
+    read = parse_document(written(), find_subject)
+    assert has_same_steps(read, STAGED.change.plan)
+    assert not has_same_steps(read, Plan((other, steps[1])))
+    assert not has_same_steps(read, Plan(steps[:1]))
+    assert not has_same_steps(read, Plan(tuple(reversed(steps))))
 
 
 # --- does it fit? ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from safe_install.cli.completion.words import complete
 from safe_install.errors import UsageError
 from safe_install.models import BuildTimeout
 from safe_install.ports import World
+from safe_install.resolve.bundle_request import parse_bundle
 from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.options_table import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS, Kind
 from safe_install.resolve.own_options import OwnOptions, own_options
@@ -110,6 +111,16 @@ def test_an_option_of_explain_is_parsed(option):
     )
     holder = request.own if hasattr(request.own, option.field) else request
     assert getattr(holder, option.field) == expected(option)
+
+
+@pytest.mark.parametrize("option", BY_COMMAND["bundle"].options, ids=lambda option: option.name)
+def test_an_option_of_bundle_is_parsed(option):
+    line = parse_command_line(["bundle", "-U", "-oFILE.zip", *written(option), "x"])
+    request = parse_bundle(line.words, environ={}, configuration={}, read=str)
+    own = request.install.own
+    holder = own if hasattr(own, option.field) else request
+    assert getattr(holder, option.field) == expected(option)
+    assert [entry.text for entry in request.install.entries] == ["x"]
 
 
 @pytest.mark.parametrize(("command", "option"), OF_OTHERS)

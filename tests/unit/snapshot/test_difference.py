@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.snapshot.difference import compare_with_lock, find_kept, why_other
+from safe_install.snapshot.difference import (
+    compare_with_lock,
+    find_kept,
+    installed_files,
+    why_other,
+)
 from safe_install.snapshot.locked import NO_NAME, Lock, LockedDistribution
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -122,9 +127,9 @@ def test_another(wanted, present, because):
 def test_a_folder_without_a_name_is_found_by_its_path():
     nameless = LockedDistribution(NO_NAME, "", DirectorySource("/src"), line="./src")
     there = installed("1.0", {"url": "file:///src", "dir_info": {}})
-    assert compare_with_lock(Lock((nameless,)), make_environment(there), {}).extra == ()
+    assert compare_with_lock(Lock((nameless,)), make_environment(there), {}, {}).extra == ()
     elsewhere = make_environment(make_distribution("other", "1.0"))
-    difference = compare_with_lock(Lock((nameless,)), elsewhere, {})
+    difference = compare_with_lock(Lock((nameless,)), elsewhere, {}, {})
     assert [one.because for one in difference.deviations] == ["not installed"]
     assert [one.name for one in difference.extra] == ["other"]
 
@@ -137,7 +142,9 @@ def test_what_is_not_named_goes_unless_it_is_kept():
         make_distribution("mkl", "2024"),
     )
     lock = Lock((locked(),), others=frozenset({"mkl"}))
-    difference = compare_with_lock(lock, environment, {"pip": "environments are changed with it"})
+    difference = compare_with_lock(
+        lock, environment, {"pip": "environments are changed with it"}, {}
+    )
     assert [one.name for one in difference.extra] == ["old"]
     assert difference.kept == {"pip": "environments are changed with it"}
     assert difference.deviations == ()
@@ -146,8 +153,52 @@ def test_what_is_not_named_goes_unless_it_is_kept():
 def test_what_is_named_is_compared_though_it_would_be_kept():
     environment = make_environment(make_distribution("pip", "26.0"))
     lock = Lock((LockedDistribution("pip", "26.1", line="pip==26.1"),))
-    difference = compare_with_lock(lock, environment, {"pip": "environments are changed with it"})
+    difference = compare_with_lock(
+        lock, environment, {"pip": "environments are changed with it"}, {}
+    )
     assert [one.because for one in difference.deviations] == ["26.0 is installed"]
+
+
+@pytest.mark.parametrize(
+    ("record", "files", "because"),
+    [
+        (None, {}, ""),
+        (None, {"six": SHA}, ""),
+        (None, {"six": OTHER_SHA}, "another file of this version is installed"),
+        # what lies beside the distribution is younger
+        (archive(), {"six": OTHER_SHA}, ""),
+    ],
+)
+def test_what_the_history_knows_of_a_file(record, files, because):
+    lock = Lock((locked(source=ON_INDEX, hashes=[f"sha256:{SHA}"]),))
+    difference = compare_with_lock(lock, make_environment(installed("1.0", record)), {}, files)
+    assert [one.because for one in difference.deviations] == ([because] if because else [])
+
+
+def test_files_of_the_history():
+    def row(name, version, sha256, kind="wheel"):
+        return {"name": name, "version": version, "sha256": sha256, "kind": kind}
+
+    summaries = [
+        {
+            "steps": [
+                row("Six", "1.0", SHA),
+                row("moved", "1.0", SHA),
+                row("built", "1.0", SHA, "sdist"),
+            ]
+        },
+        {},
+        {
+            "steps": [
+                row("six", "1.0", OTHER_SHA),
+                row("gone", "1.0", SHA),
+                {"name": "old", "version": "1.0"},
+            ]
+        },
+    ]
+    present = [make_distribution(name, "1.0") for name in ("six", "built", "old")]
+    environment = make_environment(*present, make_distribution("moved", "2.0"))
+    assert installed_files(summaries, environment.installed) == {"six": SHA}
 
 
 def test_what_is_kept():

@@ -195,12 +195,18 @@ def test_an_address(line, name, version, source):
         (RepositorySource("git", "https://h/six", COMMIT), f"Six @ git+https://h/six@{COMMIT}"),
         (RepositorySource("git", "https://h/six", COMMIT, subdirectory="d", is_editable=True),
          f"-e git+https://h/six@{COMMIT}#egg=Six&subdirectory=d"),
+        (RepositorySource("git", "file:///r/six", COMMIT), f"git+file:///r/six@{COMMIT}#egg=Six"),
         (UrlSource("https://h/six.zip", "six.zip", None, subdirectory="d"),
          "Six @ https://h/six.zip#subdirectory=d"),
     ],
 )  # fmt: skip
 def test_the_line_for_pip(source, line):
     assert lock_recorded(RecordedDistribution("six", "1.0", source, "Six")).line == line
+
+
+def test_a_repository_on_this_machine_as_old_pips_understand_it():
+    line = f"proj @ git+file:///r/proj@{COMMIT}#subdirectory=py"
+    assert one(line).line == f"git+file:///r/proj@{COMMIT}#egg=proj&subdirectory=py"
 
 
 def test_a_source_that_nobody_knows_is_left_to_the_index():

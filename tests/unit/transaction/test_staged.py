@@ -219,6 +219,21 @@ def test_over_its_time(env: SmallEnvironment) -> None:
     assert (state(env, long), state(env, endless)) == (State.EXPIRED, State.STAGED)
 
 
+def test_kept_longer(env: SmallEnvironment) -> None:
+    identifier = stage(env, ttl=0.0)
+    before = find(env, identifier)
+    staged.keep_longer(before, expires=time.time() + 60)
+    after = find(env, identifier)
+    assert after.state is State.STAGED
+    assert (after.created, after.command, after.steps) == (
+        before.created,
+        before.command,
+        before.steps,
+    )
+    staged.keep_longer(after, expires=None)
+    assert find(env, identifier, now=time.time() + 10**8).state is State.STAGED
+
+
 def test_every_changing_command_lets_it_go(env: SmallEnvironment) -> None:
     identifier = stage(env, ttl=0.0)
     unfinished.recover(env.prefix)

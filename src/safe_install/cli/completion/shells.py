@@ -74,6 +74,20 @@ class Place:
     start_file: Optional[Path]
 
 
+def offer(argv: Sequence[str], started_as: str, environ: Mapping[str, str]) -> str:
+    """What `--show-completion [SHELL]` prints, the script of a shell, or `--install-completion
+    [SHELL]`, which puts it in place. Errors: UsageError."""
+    option, _, value = argv[0].partition("=")
+    named = value or (argv[1] if len(argv) > 1 else None)
+    shell = choose_shell(named, parent_name(), environ)
+    name, program = find_program(started_as, environ)
+    script = render_script(shell, name, program)
+    if option == "--show-completion":
+        return script
+    place = find_place(shell, name, environ)
+    return "".join(f"{line}\n" for line in install_script(script, place, name))
+
+
 def choose_shell(named: Optional[str], parent: Optional[str], environ: Mapping[str, str]) -> str:
     """The shell that was named, else the one that started us, else $SHELL. Errors: UsageError."""
     if named is not None:
@@ -167,20 +181,3 @@ def _append_line(path: Path, line: str) -> None:
     separator = b"" if not content or content.endswith(b"\n") else b"\n"
     with path.open("ab") as file:
         file.write(separator + written + b"\n")
-
-
-def offer_script(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """`--show-completion [SHELL]` prints the script of a shell; `--install-completion [SHELL]` puts
-    it in place."""
-    option, _, value = argv[0].partition("=")
-    named = value or (argv[1] if len(argv) > 1 else None)
-    shell = choose_shell(named, parent_name(), environ)
-    name, program = find_program(sys.argv[0], environ)
-    script = render_script(shell, name, program)
-    if option == "--show-completion":
-        sys.stdout.write(script)
-        return 0
-    place = find_place(shell, name, environ)
-    for line in install_script(script, place, name):
-        sys.stdout.write(f"{line}\n")
-    return 0

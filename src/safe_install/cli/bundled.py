@@ -1,0 +1,127 @@
+"""Where a bundle starts: the program as it is, whose `install` takes its files from the bundle.
+
+python FILE.zip --python ENV install
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Sequence
+
+from safe_install import __main__ as program
+from safe_install.cli import main as surface
+from safe_install.cli import streams
+from safe_install.cli.locations import read_location
+from safe_install.commands.check_bundle import describe_bundle
+from safe_install.commands.install import install
+from safe_install.errors import NoCandidate, UsageError
+from safe_install.events import Reporter
+from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
+from safe_install.resolve.command_line import Words, split_words
+from safe_install.resolve.request import PLACE_KEYS, InstallRequest, parse_install
+from safe_install.snapshot.bundle_file import open_bundle
+from safe_install.snapshot.supply import BundleSupply
+
+OFFLINE = "was found, and --offline asks no host"  # which nobody wrote
+NAMING = ("requirement", "editable", "group", "requirements-from-script")
+PLACES = (*PLACE_KEYS, "no-index", "platform", "python-version", "abi", "implementation")
+
+
+def run() -> None:
+    """Run the command line of this process, and end it."""
+    streams.prepare()
+    try:
+        status = main(sys.argv[1:], Path(sys.argv[0]))
+    finally:
+        streams.finish(says_problem=True)
+    program.end(status)
+
+
+def main(argv: Sequence[str], path: Path) -> int:
+    """Run one command line of the bundle `path`; its exit status."""
+    leave_out_settings()
+    if not argv:
+        return surface.main(["check-bundle"], {"check-bundle": partial(describe, path)})
+    words = list(argv)
+    if words[0] == "check-bundle" and all(word.startswith("-") for word in words[1:]):
+        words.append(str(path))
+    return surface.main(words, {**surface.COMMANDS, "install": partial(install_from, path)})
+
+
+def leave_out_settings() -> None:
+    """What is configured for pip speaks of indexes, folders and versions; the wheels of a bundle
+    were chosen. What pip is to do otherwise stands on the command line."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        del os.environ[name]
+    os.environ["PIP_CONFIG_FILE"] = os.devnull
+
+
+def describe(path: Path, invocation: surface.Invocation, reporter: Reporter) -> InstallResult:
+    """What it holds, and what to type; not whether it is whole. Errors: BundleInvalid."""
+    bundle = open_bundle(path)
+    program = f"python {shlex.quote(str(path))}"
+    lines = [
+        *describe_bundle(bundle),
+        f"Install it with:  {program} --python ENV install",
+        f"Is it whole?      {program} check-bundle",
+        f"All else:         {program} --help",
+    ]
+    return InstallResult("check-bundle", Outcome.LISTED, 0, message="\n".join(lines))
+
+
+def install_from(path: Path, invocation: surface.Invocation, reporter: Reporter) -> surface.Answer:
+    """`install` of what the bundle was made for, or of what is named, from its wheels alone.
+    Errors: those of an install; BundleInvalid."""
+    bundle = open_bundle(path)
+    with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
+        supply = BundleSupply(bundle, Path(folder))
+        words = words_for(invocation.line.words, supply, bundle.manifest.requirements)
+        world = surface.filling_world(invocation, reporter, DEFAULT_NETWORK)
+        world = replace(world, command=("python", path.name, *world.command[1:]))
+        request = parse_install(
+            words, environ=world.environ, configuration={}, read=partial(read_location, world=world)
+        )
+        refuse_elsewhere(request)
+        reporter.quiet = max(reporter.quiet, request.quiet)
+        reporter.log_file = request.log_file
+        reporter.shows_progress = request.shows_progress
+        with surface.probing(invocation) as probe:
+            try:
+                return install(request, world, probe, supply=supply)
+            except NoCandidate as error:
+                names = ", ".join(wheel.name for wheel in bundle.manifest.wheels)
+                error.message = error.message.replace(OFFLINE, "is in the bundle")
+                error.hint = f"It holds {names}: name one of these, or make another bundle."
+                raise
+
+
+def words_for(written: Words, supply: BundleSupply, requirements: Sequence[str]) -> Words:
+    """The words of an install from the wheels of a bundle: those that were written, less where to
+    look."""
+    words = ["--offline", "--no-index", "--no-build", "--only-binary", ":all:"]
+    words += ["--find-links", str(supply.folder), "--constraint", str(supply.write_constraints())]
+    names_something = False
+    for word in written.checked():
+        if word.key in PLACES:
+            raise UsageError(
+                f"{word.text[0]}: a bundle is installed from its own wheels",
+                hint="Leave it out, or use safe-install itself.",
+            )
+        names_something |= word.argument or word.key in NAMING
+        words += word.text
+    return split_words(words if names_something else [*words, *requirements])
+
+
+def refuse_elsewhere(request: InstallRequest) -> None:
+    """Errors: UsageError."""
+    if request.place not in (None, "user"):
+        raise UsageError(
+            f"--{request.place}: a bundle is installed into an environment",
+            hint="Name it with --python ENV.",
+        )

@@ -1,0 +1,353 @@
+"""`safe-install bundle REQ... -o FILE.zip`: requirements and all that they need in one file, which
+installs them on a machine without network."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from urllib.parse import urlsplit, urlunsplit
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install import __version__
+from safe_install.errors import Refused, UsageError
+from safe_install.index.catalog import index_date, known_projects, torch_table
+from safe_install.models import Finding, InstallResult, Origin, Outcome, Severity, Step
+from safe_install.pipeline.bundling import (
+    Machines,
+    PlannedBundle,
+    bring_wheels,
+    find_machines,
+    find_sizes,
+    list_requirements,
+    plan_bundle,
+)
+from safe_install.pipeline.session import Session, error_context, make_folder
+from safe_install.ports import Timings, World
+from safe_install.redaction import redact
+from safe_install.requirements import requirement_name
+from safe_install.resolve.accelerator import with_known_accelerator
+from safe_install.resolve.bundle_request import BundleRequest
+from safe_install.resolve.own_options import OwnOptions
+from safe_install.resolve.recorded_address import is_hosted
+from safe_install.resolve.request import PIP_INDEX, InstallRequest
+from safe_install.resolve.target import notes_for
+from safe_install.snapshot.bundle_file import hash_program, write_bundle
+from safe_install.snapshot.manifest import (
+    WHEELS,
+    BundledWheel,
+    MadeFor,
+    Manifest,
+    check_filename,
+    describe_target,
+    describe_wheel,
+    find_oldest_libc,
+)
+from safe_install.snapshot.program import read_program
+from safe_install.snapshot.pylock import render_pylock
+from safe_install.snapshot.values import (
+    FileSource,
+    IndexSource,
+    RecordedDistribution,
+    Snapshot,
+    Source,
+    TorchFacts,
+    UrlSource,
+)
+from safe_install.torch_family import TORCH
+from safe_install.transaction.room import find_shortage, read_room
+from safe_install.wheels.archive import Artifact
+
+Artifacts = Mapping[NormalizedName, Artifact]
+
+
+def bundle(request: BundleRequest, world: World) -> InstallResult:
+    """Write the bundle, or say what would be in it; no environment is changed.
+
+    Errors: NoCandidate and PipFailed where there is no plan, Refused for what cannot be bundled,
+    those of downloads; FILE is then as it was.
+    """
+    timings = Timings()
+    with contextlib.ExitStack() as stack:
+        with timings.stage("probe"):
+            machines = find_machines(request, world)
+        stack.enter_context(error_context(machines.target))
+        output = None if request.install.own.dry_run else find_output(request)
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
+        install = request.install
+        own = with_known_accelerator(install.own, torch_table())
+        install = _for_machine(request, own, machines)
+        session = Session(install, machines.target, world, timings, work)
+        planned = plan_bundle(request, machines, session)
+        if not planned.steps:
+            return _nothing(planned, timings)
+        if output is None:
+            return _describe(planned, request)
+        _refuse_shortage(planned, output)
+        return _write(planned, request, output)
+
+
+def _for_machine(request: BundleRequest, own: OwnOptions, machines: Machines) -> InstallRequest:
+    """The install as it is planned. Against a torch that is not here nothing can be built."""
+    if machines.target.torch is None:
+        own = dataclasses.replace(own, no_build=True)
+    return dataclasses.replace(request.install, own=own)
+
+
+def find_output(request: BundleRequest) -> Path:
+    """The file to write; "-o FOLDER" is a mistake. Errors: UsageError."""
+    path = Path(request.output or "").expanduser().absolute()
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "lies in no folder that is there"
+        raise UsageError(f"-o {request.output}: {what}", hint="Name a file: -o FILE.zip.")
+    return path
+
+
+def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
+    """What is known to find no room is not fetched. Errors: Refused."""
+    size = sum(find_sizes(planned).values())
+    shortage = find_shortage(read_room(output.parent), size=size)
+    if shortage is not None:
+        raise Refused(shortage, hint="Make room, or name a file elsewhere: -o FILE.zip.")
+
+
+# --- what is in it --------------------------------------------------------------------------------
+
+
+def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> InstallResult:
+    session = planned.session
+    artifacts = bring_wheels(planned)
+    wheels = tuple(
+        _wheel_of(step, artifacts[step.name], session.request)
+        for step in sorted(planned.steps, key=lambda step: step.name)
+    )
+    program = read_program(
+        planned.machines.target.interpreter.version, functools.partial(_fetch_needed, planned)
+    )
+    lock = render_pylock(_make_snapshot(planned, wheels))
+    manifest = Manifest(
+        list_requirements(request, planned.steps),
+        _made_for(planned, wheels),
+        wheels,
+        hashlib.sha256(lock.encode()).hexdigest(),
+        hash_program(program.files),
+        __version__,
+        program.python,
+        index_date(),
+    )
+    files = {wheel.filename: artifacts[canonicalize_name(wheel.name)].path for wheel in wheels}
+    with session.timings.stage("write"):
+        sha256 = write_bundle(output, manifest, files, program.files, lock, session.world.reporter)
+    size = output.stat().st_size
+    lines = [
+        *_wheel_lines(wheels),
+        f"{count(len(wheels))} for {manifest.made_for}: {megabytes(size)}",
+        f"{sha256}  {output}",
+        f"Install there with: python {output.name} --python ENV install",
+    ]
+    return InstallResult(
+        "bundle",
+        Outcome.EXPORTED,
+        0,
+        session.environment,
+        planned.selected.plan,
+        findings=_findings(planned),
+        timings=session.timings.total(),
+        message="\n".join(lines),
+        details={
+            "bundle": {
+                "file": str(output),
+                "sha256": sha256,
+                "size": size,
+                "requirements": list(manifest.requirements),
+                "made_for": describe_target(manifest.made_for),
+                "wheels": [describe_wheel(wheel) for wheel in wheels],
+            }
+        },
+    )
+
+
+def _fetch_needed(planned: PlannedBundle, lines: Sequence[str]) -> Path:
+    """The wheels of these lines. Errors: PipFailed."""
+    installer = planned.installer
+    folder = make_folder(planned.session.work / "program")
+    words = [*installer.request.settings_free_options, *installer.offline_words]
+    words += ["--only-binary", ":all:"]
+    installer.pip.fetch(lines, folder, options=words, on_line=lambda line: None)
+    return folder
+
+
+def _wheel_of(step: Step, artifact: Artifact, request: InstallRequest) -> BundledWheel:
+    is_fetched = (step.url or "").startswith(("http://", "https://"))
+    return BundledWheel(
+        step.name,
+        artifact.written_version,
+        _filename_of(artifact),
+        artifact.sha256,
+        artifact.path.stat().st_size,
+        url=public_address(step.url or "") if is_fetched else "",
+        is_listed=is_fetched and not step.is_direct and not is_hosted(step, request),
+    )
+
+
+def _filename_of(artifact: Artifact) -> str:
+    """The name that its host gave it says more than METADATA: the torch that it was built for."""
+    try:
+        check_filename(artifact.path.name)
+        return artifact.path.name
+    except ValueError:
+        return artifact.installable_filename
+
+
+def public_address(url: str) -> str:
+    """An address without what it carries beside the place: users, passwords, tokens."""
+    parts = urlsplit(url)
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+    if redact(urlunsplit(plain)) != urlunsplit(plain):
+        plain = plain._replace(query="")
+    return redact(urlunsplit(plain))
+
+
+def _made_for(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> MadeFor:
+    machines = planned.machines
+    interpreter, torch = machines.target.interpreter, machines.target.torch
+    named = interpreter.libc if machines.is_elsewhere else ("", "")
+    here = ("", "") if machines.is_elsewhere else interpreter.libc
+    matters = torch is not None and (machines.is_elsewhere or _has_to_do_with_torch(planned))
+    return MadeFor(
+        ".".join(interpreter.version.split(".")[:2]),
+        interpreter.platform,
+        find_oldest_libc(wheels, named, here),
+        torch.runtime_version if torch is not None and matters else "",
+    )
+
+
+def _has_to_do_with_torch(planned: PlannedBundle) -> bool:
+    """Is there something in it that was chosen for a torch, or needs one?"""
+    for step in planned.steps:
+        needs = {requirement_name(text) for text in step.requires}
+        if step.name in known_projects() or TORCH in needs:
+            return True
+    return False
+
+
+def _make_snapshot(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> Snapshot:
+    """What the lock file says: which distributions, and where each came from."""
+    interpreter = planned.machines.target.interpreter
+    torch = planned.selected.torch_after
+    facts = None
+    if torch is not None:
+        facts = TorchFacts(torch.runtime_version, torch.accelerator, torch.cuda or "")
+    steps = {step.name: step for step in planned.steps}
+    return Snapshot(
+        interpreter.version,
+        interpreter.platform,
+        interpreter.libc,
+        tuple(_recorded(steps[canonicalize_name(wheel.name)], wheel, planned) for wheel in wheels),
+        torch=facts,
+        markers=interpreter.markers,
+        requires_python=f"=={'.'.join(interpreter.version.split('.')[:2])}.*",
+    )
+
+
+def _recorded(step: Step, wheel: BundledWheel, planned: PlannedBundle) -> RecordedDistribution:
+    source: Source = FileSource(
+        f"{WHEELS}{wheel.filename}",
+        wheel.filename,
+        wheel.sha256,
+        wheel.size,
+        is_built_here=step.origin is not Origin.WHEEL,
+    )
+    if wheel.is_listed:
+        indexes = planned.session.request.searched_indexes or (PIP_INDEX,)
+        index = public_address(indexes[0])
+        source = IndexSource(index, wheel.url, wheel.filename, wheel.sha256, wheel.size)
+    elif wheel.url:
+        source = UrlSource(wheel.url, wheel.filename, wheel.sha256, wheel.size)
+    return RecordedDistribution(
+        step.name, wheel.version, source, step.written_name, is_requested=step.requested
+    )
+
+
+# --- what is said of it ---------------------------------------------------------------------------
+
+
+def _nothing(planned: PlannedBundle, timings: Timings) -> InstallResult:
+    torch = planned.machines.target.torch
+    there = f": torch {torch.runtime_version} is there" if torch is not None else ""
+    return InstallResult(
+        "bundle",
+        Outcome.ALREADY_SATISFIED,
+        0,
+        planned.session.environment,
+        planned.selected.plan,
+        findings=_findings(planned),
+        timings=timings.total(),
+        message=f"Nothing has to be bundled{there}.",
+    )
+
+
+def _describe(planned: PlannedBundle, request: BundleRequest) -> InstallResult:
+    """What --dry-run says."""
+    sizes = find_sizes(planned)
+    rows: List[Dict[str, Any]] = []
+    for step in sorted(planned.steps, key=lambda step: step.name):
+        rows.append({"name": step.name, "version": step.version, "size": sizes.get(step.name)})
+    unknown = [row["name"] for row in rows if row["size"] is None]
+    total = f"{megabytes(sum(sizes.values()))}"
+    if unknown:
+        total = f"at least {total} (not known: the size of {', '.join(unknown)})"
+    lines = [f"  {row['name']} {row['version']}  {megabytes(row['size'])}".rstrip() for row in rows]
+    lines.append(f"Would bundle {count(len(rows))} for {planned.machines}: {total}")
+    return InstallResult(
+        "bundle",
+        Outcome.PLANNED,
+        0,
+        planned.session.environment,
+        planned.selected.plan,
+        findings=_findings(planned),
+        timings=planned.session.timings.total(),
+        message="\n".join(lines),
+        details={
+            "bundle": {
+                "requirements": list(list_requirements(request, planned.steps)),
+                "wheels": rows,
+            }
+        },
+    )
+
+
+def _wheel_lines(wheels: Sequence[BundledWheel]) -> List[str]:
+    return [
+        f"  {wheel.filename}  {megabytes(wheel.size)}  {wheel.url or 'from this machine'}"
+        for wheel in wheels
+    ]
+
+
+def count(wheels: int) -> str:
+    """`1 wheel`, `12 wheels`."""
+    return f"{wheels} wheel{'' if wheels == 1 else 's'}"
+
+
+def megabytes(size: Optional[int]) -> str:
+    """`12.3 MB`; "" where nobody knows."""
+    return "" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def _findings(planned: PlannedBundle) -> Tuple[Finding, ...]:
+    notes: Tuple[str, ...] = ()
+    if planned.machines.is_elsewhere:
+        notes = notes_for(planned.machines.target)
+    torch = planned.machines.target.torch
+    requested = [requirement_name(entry.text) for entry in planned.session.request.entries]
+    if torch is not None and TORCH in requested:
+        notes += (
+            f"torch {torch.runtime_version} is taken for installed there, and is not in the bundle",
+        )
+    assumed = (Finding("assumed", Severity.NOTE, "environment", note) for note in notes)
+    return (*planned.selected.findings, *assumed)

@@ -1,0 +1,45 @@
+"""`safe-install check-bundle FILE`: is a bundle whole, and what does it hold?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+from safe_install.models import InstallResult, Outcome
+from safe_install.ports import Timings, World
+from safe_install.snapshot.bundle_file import Bundle, check_bundle
+from safe_install.snapshot.manifest import describe_target, describe_wheel
+
+
+def check(world: World, file: str) -> InstallResult:
+    """Errors: BundleInvalid for the first thing that is not what its list says."""
+    timings = Timings()
+    bundle = check_bundle(Path(file), world.reporter)
+    manifest = bundle.manifest
+    lines = [
+        *describe_bundle(bundle),
+        f"{file} is whole: everything in it has the hash of its list.",
+    ]
+    return InstallResult(
+        "check-bundle",
+        Outcome.LISTED,
+        0,
+        timings=timings.total(),
+        message="\n".join(lines),
+        details={
+            "bundle": {
+                "requirements": list(manifest.requirements),
+                "made_for": describe_target(manifest.made_for),
+                "wheels": [describe_wheel(wheel) for wheel in manifest.wheels],
+            }
+        },
+    )
+
+
+def describe_bundle(bundle: Bundle) -> List[str]:
+    """What it holds, and for whom, as lines."""
+    manifest = bundle.manifest
+    lines = [f"{', '.join(manifest.requirements)} for {manifest.made_for}"]
+    for wheel in manifest.wheels:
+        lines.append(f"  {wheel.name} {wheel.version}  {wheel.size / 1e6:.1f} MB")
+    return lines

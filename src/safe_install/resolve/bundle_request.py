@@ -1,0 +1,79 @@
+"""The words of `bundle`: those of an install, for which machine, and into which file. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Mapping, Optional
+
+from safe_install.errors import UsageError
+from safe_install.resolve.command_line import Words
+from safe_install.resolve.request import InstallRequest, parse_install
+from safe_install.resolve.requirements_file import Reader
+
+
+@dataclass(frozen=True)
+class BundleRequest:
+    """`bundle REQ... -o FILE [--torch V --python-version V --platform P --cxx11-abi true/false]`."""
+
+    install: InstallRequest
+    output: Optional[str] = None  # None in a dry run alone
+    torch: Optional[str] = None
+    python_version: Optional[str] = None
+    platform: Optional[str] = None
+    cxx11_abi: Optional[bool] = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Was a machine described, or is the bundle for one such as this?"""
+        return bool(self.torch or self.python_version or self.platform)
+
+
+def parse_bundle(
+    words: Words, *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
+) -> BundleRequest:
+    """Errors: UsageError."""
+    install = parse_install(words, environ=environ, configuration=configuration, read=read)
+    _refuse_unbundled(install)
+    output = words.value("--output")
+    if not output and not install.own.dry_run:
+        raise UsageError(
+            "bundle needs a file to write", hint="Name one: -o FILE.zip, or see it with --dry-run."
+        )
+    abi = words.value("--cxx11-abi")
+    if abi is not None and abi.lower() not in ("true", "false"):
+        raise UsageError(
+            f"--cxx11-abi {abi}: neither true nor false", hint="Write --cxx11-abi true."
+        )
+    request = BundleRequest(
+        install,
+        output or None,
+        words.value("--torch"),
+        words.value("--python-version"),
+        words.value("--platform"),
+        None if abi is None else abi.lower() == "true",
+    )
+    if request.is_elsewhere:
+        # what is built here is for the machine here
+        own = dataclasses.replace(install.own, no_build=True)
+        install = dataclasses.replace(install, own=own)
+    return dataclasses.replace(request, install=install)
+
+
+def _refuse_unbundled(install: InstallRequest) -> None:
+    """What a bundle cannot hold. Errors: UsageError."""
+    if install.editables:
+        raise UsageError(
+            f"-e {install.editables[0].text}: an editable install cannot be bundled",
+            hint="Name the folder without -e: a wheel of it is built, and bundled.",
+        )
+    if install.has_pip_inputs:
+        raise UsageError(
+            "bundle takes requirements and requirements files, no groups, scripts or lock files",
+            hint="Name the requirements: safe-install bundle REQ... -o FILE.zip.",
+        )
+    if install.place is not None:
+        raise UsageError(
+            f"--{install.place} says where an install goes, and a bundle is installed elsewhere",
+            hint=f"Say it there: python FILE.zip install --{install.place} ...",
+        )

@@ -1,0 +1,355 @@
+"""A bundle as a file: a program that Python runs (zipapp), with the wheels that it installs.
+
+    python FILE.zip --python ENV install
+
+First the wheels, as they are; then the program, the lock and the list of the wheels, which says where
+each lies. It is an archive of all that, the wheels stored uncompressed. Python before 3.13 runs no
+archive that is so large that it needs zip64: then the archive begins behind the wheels, and holds
+the rest alone. Every Python runs that, because it may have anything before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, Dict, Iterator, Mapping, Optional
+
+from safe_install.errors import BundleInvalid, HashMismatch, Refused, SystemFailed, hint_for_oserror
+from safe_install.events import Reporter
+from safe_install.snapshot.manifest import (
+    COPY_AGAIN,
+    LOCK,
+    MANIFEST,
+    WHEELS,
+    BundledWheel,
+    Manifest,
+    check_filename,
+    parse_manifest,
+    render_manifest,
+    with_offsets,
+)
+from safe_install.system.atomic_write import replacing_file
+from safe_install.transaction.room import find_shortage, read_room
+
+CHUNK = 2**20  # bytes that are in memory at the same time
+# From here on zipfile writes the extensions of zip64.
+LARGEST_PLAIN = zipfile.ZIP64_LIMIT
+LARGEST_LIST = 64 * 2**20  # bytes
+PER_MEMBER = 1024  # bytes, at most, of the headers and the name of a member
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # that an archive can name
+# Python takes a file without its end for a program, reads as far as a quotation mark that is not
+# closed, and shows that line: every Python from 3.6 on, whatever follows.
+BEGINNING = b"""#!/usr/bin/env python3
+'This bundle is damaged or incomplete: copy it again, and compare its sha256 with the one shown when it was made
+"""
+MAIN = """\
+import sys
+
+if sys.version_info < ({major}, {minor}):
+    sys.exit("The program in this bundle needs Python {major}.{minor} or newer: start it with the Python of ENV")
+from safe_install.cli.bundled import run
+
+run()
+"""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was opened; only its list has been read."""
+
+    path: Path
+    manifest: Manifest
+
+
+# --- write ----------------------------------------------------------------------------------------
+
+
+def write_bundle(
+    path: Path,
+    manifest: Manifest,
+    files: Mapping[str, Path],
+    program: Mapping[str, bytes],
+    lock: str,
+    reporter: Reporter,
+    *,
+    largest_plain: int = LARGEST_PLAIN,
+) -> str:
+    """Write a bundle, whole or not at all; its sha256. `files`: the wheels by file name.
+
+    Errors: Refused where there is no room; HashMismatch for a wheel that is not the listed one any
+    more; SystemFailed.
+    """
+    size = _estimate_size(manifest, program, lock)
+    try:
+        shortage = find_shortage(read_room(path.parent), size=size)
+        if shortage is not None:
+            raise Refused(shortage, hint="Make room, or name a file elsewhere: -o FILE.zip.")
+        task = f"write {path.name}"
+        with reporter.task(task, size, "bytes"), replacing_file(path, mode=0o777) as stream:
+            _write(
+                stream, manifest, files, program, lock, _Told(reporter, task), size < largest_plain
+            )
+        return hash_whole(path, reporter)
+    except OSError as error:
+        raise SystemFailed(
+            f"{path} could not be written: {error.strerror or error}", hint=hint_for_oserror(error)
+        ) from error
+
+
+def _estimate_size(manifest: Manifest, program: Mapping[str, bytes], lock: str) -> int:
+    """Bytes that the file has at most."""
+    others = sum(map(len, program.values())) + len(lock.encode()) + len(render_manifest(manifest))
+    members = len(program) + len(manifest.wheels) + 10
+    return manifest.size + others + members * PER_MEMBER
+
+
+def _write(
+    stream: BinaryIO,
+    manifest: Manifest,
+    files: Mapping[str, Path],
+    program: Mapping[str, bytes],
+    lock: str,
+    told: _Told,
+    is_plain: bool,
+) -> None:
+    stream.write(BEGINNING)
+    offsets: Dict[str, int] = {}
+    if not is_plain:
+        for wheel in manifest.wheels:
+            offsets[wheel.filename] = stream.tell()
+            _copy(files[wheel.filename], stream, wheel, told)
+        behind = io.BytesIO()
+        with zipfile.ZipFile(behind, "w") as archive:
+            _add_members(archive, _other_members(with_offsets(manifest, offsets), program, lock))
+        stream.write(behind.getvalue())
+        return
+    with zipfile.ZipFile(stream, "w") as archive:
+        for wheel in manifest.wheels:
+            member = _member(WHEELS + wheel.filename, zipfile.ZIP_STORED)
+            member.file_size = wheel.size
+            with archive.open(member, "w") as target:
+                offsets[wheel.filename] = stream.tell()
+                _copy(files[wheel.filename], target, wheel, told)
+        _add_members(archive, _other_members(with_offsets(manifest, offsets), program, lock))
+
+
+def _other_members(
+    manifest: Manifest, program: Mapping[str, bytes], lock: str
+) -> Mapping[str, bytes]:
+    return {
+        "__main__.py": _render_main(manifest.program_python),
+        **program,
+        LOCK: lock.encode(),
+        MANIFEST: render_manifest(manifest).encode(),
+    }
+
+
+def _render_main(python: str) -> bytes:
+    """Where the program starts; `python`: the oldest that runs it."""
+    major, minor = python.split(".")
+    return MAIN.format(major=major, minor=minor).encode()
+
+
+def _member(name: str, compression: int) -> zipfile.ZipInfo:
+    """A member that says nothing of when and where it was written."""
+    member = zipfile.ZipInfo(name, EARLIEST)
+    member.compress_type = compression
+    member.create_system = 3  # Unix, wherever it is written
+    member.external_attr = 0o100644 << 16
+    return member
+
+
+def _add_members(archive: zipfile.ZipFile, members: Mapping[str, bytes]) -> None:
+    for name in sorted(members):
+        archive.writestr(_member(name, zipfile.ZIP_DEFLATED), members[name])
+
+
+class _Told:
+    """Bytes that are done, told to the reporter."""
+
+    def __init__(self, reporter: Reporter, task: str) -> None:
+        self._reporter, self._task = reporter, task
+        self._done = 0
+
+    def add(self, size: int) -> None:
+        """So many more."""
+        self._done += size
+        self._reporter.task_advanced(self._task, self._done)
+
+
+def _copy(source: Path, target: IO[bytes], wheel: BundledWheel, told: _Told) -> None:
+    """Errors: HashMismatch."""
+    digest = hashlib.sha256()
+    with source.open("rb") as stream:
+        for chunk in _chunks(stream, wheel.size):
+            digest.update(chunk)
+            target.write(chunk)
+            told.add(len(chunk))
+        is_longer = bool(stream.read(1))
+    if is_longer or digest.hexdigest() != wheel.sha256:
+        raise HashMismatch(
+            f"{source} was replaced after it had been checked: it had sha256 {wheel.sha256}",
+            hint="Something else writes to that file: run the command again when that has ended.",
+        )
+
+
+def _chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """The next `size` bytes, or those that there are."""
+    left = size
+    while left:
+        chunk = stream.read(min(CHUNK, left))
+        if not chunk:
+            return
+        left -= len(chunk)
+        yield chunk
+
+
+def hash_whole(path: Path, reporter: Reporter) -> str:
+    """The sha256 of the file."""
+    task = f"hash {path.name}"
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    told = _Told(reporter, task)
+    with reporter.task(task, size, "bytes"), path.open("rb") as stream:
+        for chunk in _chunks(stream, size):
+            digest.update(chunk)
+            told.add(len(chunk))
+    return digest.hexdigest()
+
+
+def hash_program(program: Mapping[str, bytes]) -> str:
+    """One hash of all of its files."""
+    digest = hashlib.sha256()
+    for name in sorted(program):
+        digest.update(f"{hashlib.sha256(program[name]).hexdigest()}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+# --- read -----------------------------------------------------------------------------------------
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Errors: BundleInvalid, SystemFailed."""
+    with _reading(path) as archive:
+        text = _read_member(path, archive, MANIFEST)
+        end = path.stat().st_size
+    return Bundle(path, parse_manifest(text.decode("utf-8", "replace"), place=str(path), end=end))
+
+
+def read_lock(path: Path) -> str:
+    """The text of the lock file in a bundle. Errors: BundleInvalid, SystemFailed."""
+    bundle = open_bundle(path)
+    with _reading(path) as archive:
+        lock = _read_member(path, archive, LOCK)
+    if hashlib.sha256(lock).hexdigest() != bundle.manifest.lock_sha256:
+        raise _damaged(path, LOCK)
+    return lock.decode("utf-8")
+
+
+def unpack_wheels(bundle: Bundle, folder: Path, reporter: Reporter) -> None:
+    """Every wheel of the bundle into a folder, compared with its hash. Errors: BundleInvalid,
+    Refused, SystemFailed."""
+    manifest = bundle.manifest
+    try:
+        shortage = find_shortage(read_room(folder.parent), size=manifest.size)
+        if shortage is not None:
+            raise Refused(shortage, hint="Name a folder with more room: TMPDIR=/path/to/folder.")
+        folder.mkdir(exist_ok=True)
+        _read_wheels(bundle, folder, reporter, f"unpack {len(manifest.wheels)} wheels")
+    except OSError as error:
+        raise SystemFailed(
+            f"the wheels of {bundle.path} could not be unpacked to {folder}: "
+            f"{error.strerror or error}",
+            hint=hint_for_oserror(error),
+        ) from error
+
+
+def check_bundle(path: Path, reporter: Reporter) -> Bundle:
+    """Compare everything in a bundle with its hash. Errors: BundleInvalid, SystemFailed."""
+    bundle = open_bundle(path)
+    read_lock(path)
+    with _reading(path) as archive:
+        names = [name for name in archive.namelist() if is_of_program(name)]
+        program = {name: _read_member(path, archive, name) for name in names}
+        main = _read_member(path, archive, "__main__.py")
+    if (
+        main != _render_main(bundle.manifest.program_python)
+        or hash_program(program) != bundle.manifest.program_sha256
+    ):
+        raise _damaged(path, "the program")
+    _read_wheels(bundle, None, reporter, f"read {path.name}")
+    return bundle
+
+
+def is_of_program(name: str) -> bool:
+    """Is a member of the archive one of the program's files?"""
+    return name not in (MANIFEST, LOCK, "__main__.py") and not name.startswith(WHEELS)
+
+
+def _read_wheels(bundle: Bundle, folder: Optional[Path], reporter: Reporter, task: str) -> None:
+    """Read each wheel once, compare it, and write it into `folder` where one is named."""
+    told = _Told(reporter, task)
+    with reporter.task(task, bundle.manifest.size, "bytes"), bundle.path.open("rb") as stream:
+        for wheel in bundle.manifest.wheels:
+            check_filename(wheel.filename)
+            stream.seek(wheel.offset)
+            destination = os.devnull if folder is None else folder / wheel.filename
+            digest = hashlib.sha256()
+            with open(destination, "wb") as target:  # noqa: PTH123 - the null device, too
+                for chunk in _chunks(stream, wheel.size):
+                    digest.update(chunk)
+                    target.write(chunk)
+                    told.add(len(chunk))
+            if digest.hexdigest() != wheel.sha256:
+                raise _damaged(bundle.path, wheel.filename)
+
+
+class _reading:  # noqa: N801 - used as a function
+    """The archive; what is wrong with it is said."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> zipfile.ZipFile:
+        try:
+            self._archive = zipfile.ZipFile(self._path)
+        except OSError as error:
+            raise SystemFailed(
+                f"{self._path} cannot be read: {error.strerror or error}",
+                hint=hint_for_oserror(error),
+            ) from error
+        except Exception as error:  # whatever zipfile makes of a damaged one
+            raise BundleInvalid(
+                f"{self._path} is no bundle, or its end is missing: {error}", hint=COPY_AGAIN
+            ) from error
+        return self._archive
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+
+def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        with archive.open(name) as stream:
+            found = stream.read(LARGEST_LIST + 1)
+    except KeyError as error:
+        raise BundleInvalid(
+            f"{path} is no bundle: {name} is missing in it",
+            hint="A bundle is made with safe-install bundle REQ... -o FILE.zip.",
+        ) from error
+    except Exception as error:  # zlib.error, BadZipFile, NotImplementedError: whatever it holds
+        raise _damaged(path, name) from error
+    if len(found) > LARGEST_LIST:
+        raise _damaged(path, name)
+    return found
+
+
+def _damaged(path: Path, what: str) -> BundleInvalid:
+    return BundleInvalid(
+        f"{path} is damaged: {what} is not what its list says; nothing was changed",
+        hint=COPY_AGAIN,
+    )

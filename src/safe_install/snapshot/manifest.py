@@ -1,0 +1,326 @@
+"""What a bundle says of itself: for which environment it is, which wheels it holds, and where. Pure.
+
+The list stands as a JSON document in the bundle. It may have been damaged on its way, or come from
+a stranger: what is read of it is checked, and each file is compared with its hash before it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from safe_install.errors import BundleInvalid
+from safe_install.models import Environment, Finding, Severity
+from safe_install.torch_family import TORCH
+
+MANIFEST = "safe_install_bundle.json"
+LOCK = "pylock.toml"
+WHEELS = "wheels/"  # the folder of the wheels in the archive
+FORMAT = 1
+COPY_AGAIN = "Copy it again, and compare its sha256 with the one that was shown when it was made."
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """The environment for which the wheels were chosen."""
+
+    python: str  # "3.11"
+    platform: str  # "linux_x86_64"
+    libc: Tuple[str, str] = ("", "")  # the oldest that serves; ("", ""): any
+    torch: str = (
+        ""  # that has to be there, "2.8.0+cu126"; "": the wheels have nothing to do with it
+    )
+
+    def __str__(self) -> str:
+        """`Python 3.11, linux_x86_64, glibc 2.28 or newer, beside torch 2.8.0+cu126`."""
+        parts = [f"Python {self.python}", self.platform]
+        if self.libc[1]:
+            parts.append(f"{' '.join(self.libc)} or newer")
+        if self.torch:
+            parts.append(f"beside torch {self.torch}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class BundledWheel:
+    """One wheel of a bundle."""
+
+    name: str  # normalized
+    version: str
+    filename: str
+    sha256: str
+    size: int  # bytes
+    offset: int = 0  # of its first byte in the bundle
+    url: str = ""  # where it came from; "": from the machine where the bundle was made
+    is_listed: bool = False  # by a package index, where its name and version find it
+
+    @property
+    def tags(self) -> FrozenSet[Tag]:
+        """Its wheel tags."""
+        return parse_wheel_filename(self.filename)[3]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle holds."""
+
+    requirements: Tuple[str, ...]  # what `install` installs
+    made_for: MadeFor
+    wheels: Tuple[BundledWheel, ...]  # sorted by name
+    lock_sha256: str
+    program_sha256: str  # of the hashes of its files
+    program_version: str
+    program_python: str  # the oldest that runs it, "3.8"
+    facts: str  # the date of the wheel index
+
+    @property
+    def size(self) -> int:
+        """Bytes of all wheels."""
+        return sum(wheel.size for wheel in self.wheels)
+
+
+# --- as a document --------------------------------------------------------------------------------
+
+
+def render_manifest(manifest: Manifest) -> str:
+    """The JSON document; the same manifest has the same text."""
+    document = {
+        "format": FORMAT,
+        "program": {
+            "version": manifest.program_version,
+            "python": manifest.program_python,
+            "sha256": manifest.program_sha256,
+        },
+        "facts": manifest.facts,
+        "requirements": list(manifest.requirements),
+        "made_for": describe_target(manifest.made_for),
+        "lock": {"sha256": manifest.lock_sha256},
+        "wheels": [{**describe_wheel(wheel), "offset": wheel.offset} for wheel in manifest.wheels],
+    }
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+
+
+def describe_target(made_for: MadeFor) -> Dict[str, Any]:
+    """As JSON values."""
+    return {
+        "python": made_for.python,
+        "platform": made_for.platform,
+        "libc": list(made_for.libc),
+        "torch": made_for.torch,
+    }
+
+
+def describe_wheel(wheel: BundledWheel) -> Dict[str, Any]:
+    """As JSON values; not where it lies."""
+    return {
+        "name": wheel.name,
+        "version": wheel.version,
+        "filename": wheel.filename,
+        "sha256": wheel.sha256,
+        "size": wheel.size,
+        "url": wheel.url,
+        "is_listed": wheel.is_listed,
+    }
+
+
+def parse_manifest(text: str, *, place: str, end: int) -> Manifest:
+    """The list of the bundle `place`, whose wheels lie before byte `end`. Errors: BundleInvalid."""
+    try:
+        document = json.loads(text)
+        number = document["format"]
+        if number != FORMAT:
+            raise BundleInvalid(
+                f"{place} has format {number!r}, and this safe-install knows {FORMAT}",
+                hint="Use the program in the bundle: python FILE.zip.",
+            )
+        return _read_manifest(document, end)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleInvalid(f"{place}: its list is damaged: {error}", hint=COPY_AGAIN) from error
+
+
+def _read_manifest(document: Mapping[str, Any], end: int) -> Manifest:
+    """Errors: KeyError, TypeError, ValueError."""
+    wheels = tuple(_read_wheel(row, end) for row in _list(document["wheels"]))
+    names = [wheel.name for wheel in wheels]
+    if len(set(names)) != len(names):
+        raise ValueError("a project stands in it twice")
+    target = document["made_for"]
+    family, oldest = (_text(part) for part in target["libc"])
+    made_for = MadeFor(
+        _matching(r"\d+\.\d+", target["python"]),
+        _text(target["platform"]),
+        (family, _matching(r"(\d+\.\d+)?", oldest)),
+        _text(target["torch"]),
+    )
+    return Manifest(
+        tuple(_matching(r"[^-\s].*", text) for text in _list(document["requirements"])),
+        made_for,
+        wheels,
+        _hash(document["lock"]["sha256"]),
+        _hash(document["program"]["sha256"]),
+        _text(document["program"]["version"]),
+        _matching(r"\d+\.\d+", document["program"]["python"]),
+        _text(document["facts"]),
+    )
+
+
+def _read_wheel(row: Mapping[str, Any], end: int) -> BundledWheel:
+    """Errors: KeyError, TypeError, ValueError."""
+    filename = _text(row["filename"])
+    name = check_filename(filename)
+    if name != row["name"]:
+        raise ValueError(f"{filename} is no file of {row['name']!r}")
+    size, offset = _number(row["size"]), _number(row["offset"])
+    if offset + size > end:
+        raise ValueError(f"{filename} would lie behind the end")
+    version, url = _text(row["version"]), _matching(r"(https?://[^@\s]+)?", row["url"])
+    is_listed = row["is_listed"] is True
+    return BundledWheel(name, version, filename, _hash(row["sha256"]), size, offset, url, is_listed)
+
+
+def check_filename(filename: str) -> str:
+    """The project of a wheel, by the name of its file, which leads nowhere else. Errors:
+    ValueError."""
+    if not re.fullmatch(r"[\w.+!-]+\.whl", filename, re.ASCII) or filename.startswith("."):
+        raise ValueError(f"{filename!r} is no name of a wheel")
+    try:
+        return parse_wheel_filename(filename)[0]
+    except InvalidWheelFilename as error:
+        raise ValueError(f"{filename!r} is no name of a wheel") from error
+
+
+def _list(value: Any) -> List[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"{value!r} is no size")
+    return value
+
+
+def _matching(pattern: str, value: Any) -> str:
+    if not re.fullmatch(pattern, _text(value)):
+        raise ValueError(f"{value!r} is not what stands there")
+    return str(value)
+
+
+def _hash(value: Any) -> str:
+    return _matching(r"[0-9a-f]{64}", value)
+
+
+def with_offsets(manifest: Manifest, offsets: Mapping[str, int]) -> Manifest:
+    """The list, once it is known where each wheel lies; `offsets` by file name."""
+    placed = (replace(wheel, offset=offsets[wheel.filename]) for wheel in manifest.wheels)
+    return replace(manifest, wheels=tuple(placed))
+
+
+# --- for which environment ------------------------------------------------------------------------
+
+
+def find_oldest_libc(
+    wheels: Sequence[BundledWheel], named: Tuple[str, str], here: Tuple[str, str]
+) -> Tuple[str, str]:
+    """The oldest libc with which all wheels are known to work. `named`: that of the machine that the
+    person described; `here`: that of this one, with which a plain linux wheel was built or tried."""
+    if named[1]:
+        return named
+    needed: List[Tuple[str, str]] = []
+    for wheel in wheels:
+        oldest = _oldest_libc_of(wheel)
+        if oldest is None:
+            return here
+        needed.append(oldest)
+    return max(needed, key=lambda libc: _release(libc[1]), default=("", ""))
+
+
+LEGACY = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
+
+
+def _oldest_libc_of(wheel: BundledWheel) -> Optional[Tuple[str, str]]:
+    """The oldest that its tags name, ("", "") for one without machine code; None where its tag says
+    linux alone."""
+    found: List[Tuple[str, str]] = []
+    for tag in wheel.tags:
+        modern = re.match(r"(many|musl)linux_(\d+)_(\d+)_", tag.platform)
+        legacy = re.match(r"manylinux(1|2010|2014)_", tag.platform)
+        if modern:
+            family = "glibc" if modern.group(1) == "many" else "musl"
+            found.append((family, f"{modern.group(2)}.{modern.group(3)}"))
+        elif legacy:
+            found.append(("glibc", LEGACY[f"manylinux{legacy.group(1)}"]))
+        elif tag.platform.startswith("linux"):
+            return None
+    return min(found, key=lambda libc: _release(libc[1]), default=("", ""))
+
+
+def _release(version: str) -> Tuple[int, ...]:
+    return Version(version).release if version else ()
+
+
+def find_misfits(manifest: Manifest, environment: Environment) -> Tuple[Finding, ...]:
+    """Why the bundle cannot be installed into this environment; nothing where it can."""
+    made_for, interpreter = manifest.made_for, environment.interpreter
+    place = interpreter.executable
+    misfits: List[str] = []
+    python = ".".join(interpreter.version.split(".")[:2])
+    if interpreter.implementation != "cpython" or python != made_for.python:
+        is_named = f"{interpreter.implementation} {interpreter.version}".replace(
+            "cpython", "Python"
+        )
+        misfits.append(f"is for Python {made_for.python}, and {place} is {is_named}")
+    if interpreter.platform != made_for.platform:
+        misfits.append(f"is for {made_for.platform}, and {place} is for {interpreter.platform}")
+    misfits += _other_libc(made_for, interpreter.libc)
+    misfits += _other_torch(manifest, environment)
+    if not misfits:
+        supported = frozenset(interpreter.tags)
+        for wheel in manifest.wheels:
+            if not wheel.tags & supported:
+                misfits.append(f"holds {wheel.filename}, which does not fit {place}")
+    hint = f"Make one for this environment: safe-install bundle {' '.join(manifest.requirements)}"
+    return tuple(
+        Finding("bundle-does-not-fit", Severity.ERROR, "bundle", f"the bundle {misfit}", hint)
+        for misfit in misfits
+    )
+
+
+def _other_libc(made_for: MadeFor, here: Tuple[str, str]) -> List[str]:
+    family, oldest = made_for.libc
+    if not oldest:
+        return []
+    is_older = family == here[0] and _release(here[1]) < _release(oldest)
+    if family == here[0] and not is_older:
+        return []
+    found = " ".join(here).strip() or "a libc that is not known"
+    return [f"needs {family} {oldest} or newer, and this machine has {found}"]
+
+
+def _other_torch(manifest: Manifest, environment: Environment) -> List[str]:
+    """Another torch than the one for which the wheels were chosen, or than the one among them."""
+    here = environment.torch
+    present = f"has torch {here.runtime_version}" if here is not None else "has no torch"
+    place = environment.interpreter.executable
+    wanted = manifest.made_for.torch
+    if wanted:
+        if here is not None and here.runtime_version == wanted:
+            return []
+        return [f"was made for torch {wanted}, and {place} {present}"]
+    bundled = next((wheel for wheel in manifest.wheels if wheel.name == TORCH), None)
+    if bundled is None or here is None or Version(bundled.version) == here.version:
+        return []
+    return [f"brings torch {bundled.version}, and {place} {present}"]

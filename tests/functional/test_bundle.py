@@ -1,0 +1,552 @@
+"""A bundle from its making to its undo: made with hosts on loopback, installed in a network namespace
+that has no interface.
+
+torch and its extension are stand-ins (tests/lab); pip, the environments, the loader and the
+processes are real.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.functional.conftest import any_python, find_python, read_document, run_process
+from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
+from tests.treehash import read_tree
+from tests.wheelhost import read_metadata
+
+ROOT = Path(__file__).resolve().parents[2]
+TORCH = "torch==1.8.1+cu111"
+GOOD = "1.8.1+cu111 True"
+MACHINE = platform.machine()
+PLATFORM = f"manylinux_2_17_{MACHINE}"
+ELSEWHERE = ("--torch", "1.8.1+cu111", "--python-version", any_python(), "--platform", PLATFORM)
+WITHOUT_NETWORK = ("unshare", "--net", "--map-root-user")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _need_namespaces():
+    done = subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("no network namespaces here")
+
+
+@pytest.fixture
+def there(make_environment):
+    """The environment on the machine without network: it has torch, and no host is known to it."""
+    made = make_environment("3.11", TORCH, name="there")
+    variables = {
+        name: value
+        for name, value in made.variables.items()
+        if not name.startswith(("PIP_", "SAFE_INSTALL_"))
+    }
+    made.variables.clear()
+    made.variables.update(variables)
+    return made
+
+
+@pytest.fixture
+def here(make_environment, host, lab_wheels):
+    """The environment in which bundles are made: hosts answer, and torch is not installed."""
+    index = lab_wheels("3.11").index
+    for project in ("numpy", "typing-extensions", "scatter-user"):
+        serve(host, *index.glob(f"{project.replace('-', '_')}-*.whl"))
+    (scatter,) = (lab_wheels("3.11").extensions / "1.8.1+cu111").iterdir()
+    host.add_pyg_page("1.8.1", "cu111", {scatter.name: scatter.read_bytes()}, base="1.8.0")
+    return make_environment("3.11", name="here", **answering(host))
+
+
+def serve(host, *wheels):
+    """The files of one project on the package index, with their hashes and sizes."""
+    files = []
+    for wheel in wheels:
+        content = wheel.read_bytes()
+        host.put(f"/served/{wheel.name}", content)
+        digest = hashlib.sha256(content).hexdigest()
+        url = f"{host.url}/served/{wheel.name}"
+        row = {"filename": wheel.name, "url": url, "size": len(content)}
+        if wheel.suffix == ".whl":  # pip plans without the file
+            host.put(f"/served/{wheel.name}.metadata", read_metadata(content).encode())
+            row["core-metadata"] = True
+        files.append({**row, "hashes": {"sha256": digest}})
+    name = wheels[0].name.split("-")[0].replace("_", "-")
+    page = {"meta": {"api-version": "1.0"}, "name": name, "files": files}
+    content_type = "application/vnd.pypi.simple.v1+json"
+    host.put(f"/pypi/simple/{name}/", json.dumps(page).encode(), content_type=content_type)
+
+
+def answering(host):
+    return {
+        "SAFE_INSTALL_MIRRORS": host.mirrors,
+        "PIP_INDEX_URL": host.index_url,
+        "PIP_NO_INDEX": "0",
+        "PIP_FIND_LINKS": "",
+    }
+
+
+def bundle(here, *words, **variables):
+    """Make one; what --json says of it."""
+    made = here.document("bundle", "-o", "FILE.zip", *words, **variables)
+    assert made["exit_code"] == 0, made["error"]
+    return made["details"]["bundle"]
+
+
+def start(there, path, *words, python=None, **variables):
+    """Run a bundle where there is no network."""
+    command = [*WITHOUT_NETWORK, str(python or there.executable), str(path), *words]
+    return run_process(command, {**there.variables, **variables}, cwd=there.prefix.parent)
+
+
+def install(there, path, *words, **options):
+    """What `install` says with --json."""
+    return read_document(
+        start(there, path, "--python", str(there.prefix), "install", "--json", *words, **options)
+    )
+
+
+# --- from one machine to another ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("running", ["there", "3.8", "3.13"])
+def test_what_is_made_here_is_installed_there(here, there, running, zipapp):
+    """`running`: which Python runs the bundle; one from the zipapp runs on every one."""
+    words = ("scatter-user", "numpy<2", *ELSEWHERE)
+    path = here.prefix.parent / "FILE.zip"
+    if running == "there":
+        python = there.executable
+        made = bundle(here, *words)
+        assert made["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert made["size"] == path.stat().st_size
+        assert made["made_for"] == {
+            "python": any_python(),
+            "platform": f"linux_{MACHINE}",
+            "libc": ["glibc", "2.17"],
+            "torch": "1.8.1+cu111",
+        }
+        names = [wheel["name"] for wheel in made["wheels"]]
+        assert names == ["numpy", "scatter-user", "torch-scatter"]
+    else:
+        python = find_python(running)
+        if python is None:
+            pytest.skip(f"no Python {running} here")
+        command = [python, str(zipapp), "bundle", "-o", "FILE.zip", *words]
+        done = run_process(command, here.variables, cwd=here.prefix.parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    before = there.tree()
+    planned = install(there, path, "--dry-run", python=python)
+    assert planned["outcome"] == "planned"
+    assert there.tree() == before
+    done = install(there, path, python=python)
+    assert (done["exit_code"], done["outcome"]) == (0, "installed"), done["error"]
+    assert done["before"]["torch_version"] == done["after"]["torch_version"] == "1.8.1+cu111"
+    assert done["after"]["imports"]["torch_scatter"]["ok"]
+    assert there.cuda() == GOOD
+    assert there.ask("import numpy, scatter_user; print(numpy.__version__)") == "1.26.4"
+    assert (
+        start(there, path, "--python", str(there.prefix), "verify", python=python).returncode == 0
+    )
+
+    again = install(there, path, python=python)
+    assert (again["exit_code"], again["outcome"]) == (0, "already-satisfied")
+    undone = start(there, path, "--python", str(there.prefix), "undo", python=python)
+    assert undone.returncode == 0, undone.stderr
+    assert there.tree() == before
+
+
+def test_where_the_files_came_from_is_remembered(here, there):
+    """In the history, and in direct_url.json of what no package index has: not the folder of the
+    run."""
+    bundle(here, "numpy<2", "torch-scatter", *ELSEWHERE)
+    done = install(there, here.prefix.parent / "FILE.zip")
+    urls = {step["name"]: step["url"] for step in done["plan"]["steps"]}
+    pyg = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/"
+    assert urls["torch-scatter"].startswith(pyg)
+    assert urls["numpy"].endswith("/served/numpy-1.26.4-py3-none-any.whl")
+    (written,) = there.site.glob("torch_scatter-*.dist-info/direct_url.json")
+    assert json.loads(written.read_text())["url"].startswith(pyg)
+    assert not list(there.site.glob("numpy-*.dist-info/direct_url.json"))
+    exported = there.safe_install("export", "--format", "requirements")
+    assert f"torch-scatter @ {pyg}" in exported.stdout, exported.stdout + exported.stderr
+    assert "/tmp/safe-install-" not in exported.stdout
+
+
+def test_the_hosts_are_asked_when_it_is_made_and_never_again(here, there, host):
+    bundle(here, "torch-scatter", *ELSEWHERE)
+    asked = len(host.requests)
+    assert asked
+    done = install(there, here.prefix.parent / "FILE.zip", **answering(host))
+    assert done["outcome"] == "installed"
+    assert len(host.requests) == asked
+
+
+def test_what_is_there_already_stays(here, there, lab_wheels):
+    there.must_pip(
+        "install", "--no-index", "--find-links", str(lab_wheels("3.11").index), "numpy==2.0.0"
+    )
+    bundle(here, "numpy", "scatter-user", *ELSEWHERE, "-c", write(here, "c.txt", "numpy<2"))
+    done = install(there, here.prefix.parent / "FILE.zip")
+    assert [step["name"] for step in done["plan"]["steps"]] == ["scatter-user", "torch-scatter"]
+    assert "numpy==2.0.0" in there.freeze()
+
+
+def write(environment, name, text):
+    path = environment.prefix.parent / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_part_of_it(here, there):
+    """What is named is taken from the bundle, and nothing else is there to be had."""
+    bundle(here, "numpy<2", "scatter-user", *ELSEWHERE)
+    path = here.prefix.parent / "FILE.zip"
+    done = install(there, path, "numpy")
+    assert [step["name"] for step in done["plan"]["steps"]] == ["numpy"]
+    before = there.tree()
+    refused = install(there, path, "requests")
+    assert refused["exit_code"] == 10
+    assert refused["error"]["message"] == "no requests is in the bundle"
+    assert "numpy, scatter-user, torch-scatter" in refused["error"]["hint"]
+    assert there.tree() == before
+
+
+def test_what_pip_is_told_elsewhere_says_nothing_there(here, there):
+    bundle(here, "numpy<2", *ELSEWHERE)
+    newer = write_wheel(there.prefix.parent / "newer", "numpy", "1.99", {"numpy.py": ""})
+    variables = {
+        "PIP_FIND_LINKS": str(newer.parent),
+        "PIP_CONFIG_FILE": write(there, "pip.conf", f"[global]\nfind-links = {newer.parent}\n"),
+        "PIP_REQUIRE_HASHES": "1",
+    }
+    install(there, here.prefix.parent / "FILE.zip", **variables)
+    assert there.ask("import numpy; print(numpy.__version__)") == "1.26.4"
+
+
+# --- torch comes along ----------------------------------------------------------------------------
+
+
+def test_torch_is_in_it_where_there_is_none(make_environment, host, lab_wheels, here, tmp_path):
+    wheels = tmp_path / "torch"
+    build_torch_and_scatter(
+        wheels, any_python(), Torch("2.4.1+cu121", "2.4.1", "12.1", cxx11_abi=False), "2.1.2+pt24cu121"
+    )  # fmt: skip
+    (torch,) = wheels.glob("torch-*.whl")
+    (scatter,) = wheels.glob("torch_scatter-*.whl")
+    serve(host, torch)
+    host.add_pyg_page("2.4.0", "cu121", {scatter.name: scatter.read_bytes()})
+    host.add_pyg_page("2.4.1", "cu121", {scatter.name: scatter.read_bytes()}, base="2.4.0")
+    made = bundle(
+        here, "torch", "torch-scatter", "--python-version", any_python(),
+        "--platform", f"linux_{MACHINE}", FAKE_DRIVER_CUDA="12.1",
+    )  # fmt: skip
+    assert [wheel["name"] for wheel in made["wheels"]] == ["torch", "torch-scatter"]
+    assert made["made_for"]["torch"] == ""
+    there = make_environment("3.11", name="empty", FAKE_DRIVER_CUDA="12.1")
+    before = there.tree()
+    path = here.prefix.parent / "FILE.zip"
+    done = install(there, path)
+    assert (done["exit_code"], done["outcome"]) == (0, "installed"), done["error"]
+    assert there.cuda() == "2.4.1+cu121 True"
+    assert there.ask("import torch_scatter") == ""
+    assert start(there, path, "--python", str(there.prefix), "undo").returncode == 0
+    assert there.tree() == before
+
+
+def test_the_environment_here_is_meant_where_nothing_is_said(
+    make_environment, host, there, here, lab_wheels
+):
+    """Another one such as this: torch is there, and its numpy may be missing."""
+    there.must_pip(
+        "install", "--no-index", "--find-links", str(lab_wheels("3.11").index), "numpy==2.0.0"
+    )
+    like = make_environment("3.11", TORCH, name="like", **answering(host))
+    made = bundle(like, "torch-scatter", "numpy")
+    assert [wheel["name"] for wheel in made["wheels"]] == ["numpy", "torch-scatter"]
+    assert made["made_for"]["torch"] == "1.8.1+cu111"
+    assert install(there, like.prefix.parent / "FILE.zip")["outcome"] == "installed"
+    made = bundle(like, "numpy")
+    assert made["made_for"]["torch"] == ""
+
+
+# --- refused there --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--torch", "1.8.1+cu111", "--python-version", "3.9"], "Python 3.9"),
+        (["--torch", "1.8.1+cpu"], "torch 1.8.1+cpu"),
+        (["--python-version", any_python()], "no torch"),
+    ],
+)
+def test_another_machine_is_refused_before_anything_is_touched(here, there, words, named, zipapp):
+    command = [sys.executable, str(zipapp), "bundle", "-oFILE.zip", "numpy<2"]
+    command += ["--platform", PLATFORM, *words]
+    made = run_process(command, here.variables, cwd=here.prefix.parent)
+    assert made.returncode == 0, made.stderr
+    path = here.prefix.parent / "FILE.zip"
+    before = read_tree(there.prefix)
+    if named == "no torch":  # it has nothing to do with it
+        assert install(there, path)["outcome"] == "installed"
+        return
+    done = start(there, path, "--python", str(there.prefix), "install")
+    assert done.returncode == 11
+    assert named in done.stderr
+    assert "the bundle" in done.stderr
+    assert read_tree(there.prefix) == before
+    assert not (there.prefix / ".safe-install").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["-i", "https://h.example/simple"], ["--find-links", "."], ["--target", "x"]]
+)
+def test_it_is_installed_from_its_own_wheels(here, there, words):
+    bundle(here, "numpy<2", *ELSEWHERE)
+    done = start(
+        there, here.prefix.parent / "FILE.zip", "--python", str(there.prefix), "install", *words
+    )
+    assert done.returncode == 2
+    assert "a bundle is installed" in done.stderr
+
+
+# --- refused here ---------------------------------------------------------------------------------
+
+
+def test_what_has_to_be_built_is_refused_with_its_name(here, host, tmp_path):
+    archive = tmp_path / "source-1.0.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("source-1.0/setup.py", "raise SystemExit('it was run')")
+    serve(host, archive)
+    done = here.safe_install("bundle", "-oFILE.zip", "numpy", "source", *ELSEWHERE)
+    assert done.returncode == 10
+    assert "no wheel of source was found for Python" in done.stderr
+    assert "make the bundle there" in done.stderr
+    assert "it was run" not in done.stderr
+    assert not (here.prefix.parent / "FILE.zip").exists()
+
+
+def test_markers_are_those_of_the_other_machine(here, host, tmp_path):
+    """pip's own options leave them as they are here."""
+    old, new = ("old-python; python_version < '3.9'", "new-python; python_version >= '3.9'")
+    for name, requires in (("needs", [old, new]), ("old-python", []), ("new-python", [])):
+        made = write_wheel(tmp_path / "w", name, "1.0", {f"{name}.py": ""}, requires=requires)
+        serve(host, made)
+    for version, name in (("3.8", "old-python"), ("3.12", "new-python")):
+        words = ["--dry-run", "--python-version", version, "--platform", PLATFORM]
+        planned = here.document("bundle", "needs", *words)
+        found = [wheel["name"] for wheel in planned["details"]["bundle"]["wheels"]]
+        assert found == ["needs", name]
+
+
+def test_a_dry_run_says_what_would_be_in_it(here, host):
+    done = here.safe_install("bundle", "--dry-run", "numpy<2", "torch-scatter", *ELSEWHERE)
+    assert done.returncode == 0, done.stderr
+    assert "numpy 1.26.4" in done.stdout
+    assert (
+        f"Would bundle 2 wheels for Python {any_python()}, linux_{MACHINE} (glibc 2.17)"
+        in done.stdout
+    )
+    assert "not known" not in done.stdout
+    wheels = {path for path in host.asked(".whl") if not path.endswith(".metadata")}
+    assert {path.rpartition("/")[2].partition("-")[0] for path in wheels} <= {"torch_scatter"}
+    assert list(here.prefix.parent.glob("*.zip")) == []
+
+
+# --- how it is written ----------------------------------------------------------------------------
+
+
+def test_the_same_contents_have_the_same_bytes(here):
+    first = bundle(here, "numpy<2", "torch-scatter", *ELSEWHERE)["sha256"]
+    time.sleep(2.1)  # what an archive could tell
+    assert bundle(here, "torch-scatter", "numpy<2", *ELSEWHERE)["wheels"]
+    assert bundle(here, "numpy<2", "torch-scatter", *ELSEWHERE)["sha256"] == first
+
+
+def test_no_secret_is_in_it(here, host):
+    url = host.index_url.replace("http://", "http://somebody:hunter2@")
+    bundle(
+        here, "numpy<2", *ELSEWHERE, PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=f"{url}?token=s3cr3t"
+    )
+    path = here.prefix.parent / "FILE.zip"
+    with zipfile.ZipFile(path) as archive:
+        content = b"".join(
+            archive.read(name) for name in ("pylock.toml", "safe_install_bundle.json")
+        )
+    for secret in (b"somebody", b"hunter2", b"s3cr3t"):
+        assert secret not in content
+        assert secret not in path.read_bytes()
+    assert b"numpy-1.26.4" in content
+
+
+def test_an_interrupted_download_goes_on_and_leaves_no_file(here, host, tmp_path):
+    content = os.urandom(3_000_000)
+    large = write_wheel(tmp_path / "w", "large-thing", "1.0", {"large.bin": content})
+    serve(host, large)
+    host.misbehave(f"{large.name} ", "stall", times=1)
+    command = [
+        sys.executable,
+        "-m",
+        "safe_install",
+        "bundle",
+        "-oFILE.zip",
+        "large-thing",
+        *ELSEWHERE,
+    ]
+    process = subprocess.Popen(
+        command, env=here.variables, cwd=here.prefix.parent, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while f"/served/{large.name}" not in host.asked(large.name):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1.0)  # half of it arrives
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert list(here.prefix.parent.glob("*.zip")) == []
+    assert list(here.prefix.parent.glob(".*.tmp")) == []
+    bundle(here, "large-thing", *ELSEWHERE)
+    ranges = [headers.get("Range") for path, headers in host.requests if large.name in path]
+    assert any(value for value in ranges), ranges
+
+
+def test_a_file_that_is_there_is_replaced_only_by_a_whole_one(here, host):
+    path = here.prefix.parent / "FILE.zip"
+    path.write_bytes(b"as it was")
+    assert here.safe_install("bundle", "-oFILE.zip", "not-there", *ELSEWHERE).returncode != 0
+    assert path.read_bytes() == b"as it was"
+    done = here.safe_install("bundle", "-o", "nowhere/FILE.zip", "numpy", *ELSEWHERE)
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+
+
+# --- damaged --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("python", ["3.8", "3.11", "3.13"])
+@pytest.mark.parametrize("part", [0.2, 0.6, 0.99])
+def test_a_bundle_without_its_end_says_so(bundle_file, python, part, tmp_path):
+    found = find_python(python)
+    if found is None:
+        pytest.skip(f"no Python {python} here")
+    cut = tmp_path / "FILE.zip"
+    content = bundle_file.read_bytes()
+    cut.write_bytes(content[: int(len(content) * part)])
+    done = run_process([found, str(cut), "install"], dict(os.environ))
+    assert done.returncode == 1
+    assert "This bundle is damaged or incomplete: copy it again" in done.stderr
+
+
+@pytest.fixture
+def bundle_file(here):
+    bundle(here, "numpy<2", *ELSEWHERE)
+    return here.prefix.parent / "FILE.zip"
+
+
+def test_a_damaged_wheel_changes_nothing(bundle_file, there, here):
+    content = bytearray(bundle_file.read_bytes())
+    list_at = json.loads(zipfile.ZipFile(bundle_file).read("safe_install_bundle.json"))
+    (wheel,) = list_at["wheels"]
+    content[wheel["offset"] + wheel["size"] // 2] ^= 1
+    bundle_file.write_bytes(bytes(content))
+    before = there.tree()
+    done = start(there, bundle_file, "--python", str(there.prefix), "install")
+    assert done.returncode == 11
+    assert f"is damaged: {wheel['filename']} is not what its list says" in done.stderr
+    assert there.tree() == before
+    for command in (
+        start(there, bundle_file, "check-bundle"),
+        here.safe_install("check-bundle", str(bundle_file)),
+    ):
+        assert command.returncode == 11
+        assert "is damaged" in command.stderr
+
+
+def test_what_it_says_of_itself(bundle_file, there, here):
+    done = start(there, bundle_file)
+    assert done.returncode == 0, done.stderr
+    assert "numpy<2 for Python" in done.stdout
+    assert "numpy 1.26.4" in done.stdout
+    assert "--python ENV install" in done.stdout
+    for command in (
+        start(there, bundle_file, "check-bundle"),
+        here.safe_install("check-bundle", str(bundle_file)),
+    ):
+        assert command.returncode == 0, command.stderr
+        assert "is whole" in command.stdout
+    assert start(there, bundle_file, "--version").stdout.startswith("safe-install ")
+    assert (
+        start(there, bundle_file, "wheels", "torch-scatter", "--torch", "2.4.1+cu121").returncode
+        == 0
+    )
+
+
+def test_a_python_that_is_too_old_for_its_program(bundle_file):
+    """It was made by an installation, whose dependencies may need the Python of the environment."""
+    python = find_python("3.8")
+    if python is None or any_python() == "3.8":
+        pytest.skip("no older Python here")
+    done = run_process([python, str(bundle_file)], dict(os.environ))
+    assert done.returncode == 1
+    assert f"needs Python {any_python()} or newer" in done.stderr
+
+
+def test_a_bundle_makes_bundles(bundle_file, here, there):
+    """Out of its own program."""
+    command = [str(there.executable), str(bundle_file), "bundle", "-o", "second.zip", "numpy<2"]
+    second = bundle_file.with_name("second.zip")
+    done = run_process([*command, *ELSEWHERE, "--index-url", here.variables["PIP_INDEX_URL"]],
+                       here.variables, cwd=bundle_file.parent)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert install(there, second)["outcome"] == "installed"
+    with zipfile.ZipFile(bundle_file) as one, zipfile.ZipFile(second) as other:
+        assert one.namelist() == other.namelist()
+
+
+@pytest.fixture(scope="module")
+def zipapp(shared):
+    out = shared / "bundle-zipapp.pyz"
+    if not out.exists():
+        made = out.with_name(f"{out.name}.{os.getpid()}")
+        done = run_process([str(ROOT / "scripts" / "build_zipapp"), str(made)], os.environ)
+        assert done.returncode == 0, done.stdout + done.stderr
+        made.replace(out)
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_beside_the_real_torch(environment, host, tmp_path):
+    """The real torch 2.13.0+cpu is asked before and after."""
+    made = write_wheel(tmp_path / "w", "plain-thing", "1.0", {"plain_thing.py": "ANSWER = 42\n"})
+    serve(host, made)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    kept["SAFE_INSTALL_CACHE_DIR"] = str(tmp_path / "cache")
+    command = [sys.executable, "-m", "safe_install", "--python", str(environment)]
+    done = run_process(
+        [*command, "bundle", "-o", str(tmp_path / "FILE.zip"), "plain-thing"],
+        {**kept, **answering(host)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = read_tree(environment)
+    python = str(environment / "bin" / "python")
+    bundled = [*WITHOUT_NETWORK, python, str(tmp_path / "FILE.zip"), "--python", python]
+    document = read_document(run_process([*bundled, "install", "--json"], kept))
+    assert document["outcome"] == "installed", document["error"]
+    assert document["after"]["torch_version"] == "2.13.0+cpu"
+    assert document["after"]["operations"]["torch on cpu"]["ok"], document["after"]["operations"]
+    code = "import plain_thing, torch; print(plain_thing.ANSWER, torch.__version__)"
+    asked = run_process([*WITHOUT_NETWORK, python, "-B", "-c", code], kept)
+    assert asked.stdout.strip() == "42 2.13.0+cpu"
+    undone = run_process([*bundled, "undo"], kept)
+    assert undone.returncode == 0, undone.stderr
+    assert read_tree(environment) == before

@@ -1,0 +1,122 @@
+"""The plan of a bundle: how pip is told of another machine, and what the install there asks for."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from packaging.version import Version
+
+from safe_install.errors import NoCandidate
+from safe_install.models import Action, Origin, Step
+from safe_install.pipeline.bundling import (
+    Machines,
+    _refuse_sources,
+    _with_torch_alone,
+    _without_torch,
+    list_requirements,
+    machine_words,
+)
+from safe_install.resolve.bundle_request import parse_bundle
+from safe_install.resolve.command_line import parse_command_line
+from safe_install.system.pip_command import PipCommand, as_elsewhere
+from tests.factories import environment_for, make_distribution, make_environment
+
+
+def elsewhere(platform="manylinux_2_28_x86_64", torch="2.8.0+cu126"):
+    return environment_for(torch=torch, python_version="3.11", platform=platform)
+
+
+def test_pip_is_told_of_the_machine():
+    words = machine_words(elsewhere(), "/target")
+    assert words[:8] == (
+        "--target", "/target", "--only-binary", ":all:", "--implementation", "cp",
+        "--python-version", "3.11",
+    )  # fmt: skip
+    platforms = words[9::2]
+    assert set(words[8::2]) == {"--platform"}
+    assert platforms[0] == "manylinux_2_28_x86_64"
+    assert {"manylinux2014_x86_64", "manylinux_2_5_x86_64", "linux_x86_64"} <= set(platforms)
+    assert "manylinux_2_29_x86_64" not in platforms
+    assert len(set(platforms)) == len(platforms)
+
+
+def test_torch_alone_counts_as_installed():
+    here = make_environment(
+        make_distribution("numpy", "1.26.4"),
+        make_distribution("torch", "2.13.0+cpu", requires=["numpy"]),
+        torch="2.13.0+cpu",
+    )
+    (torch,) = _with_torch_alone(here).installed.values()
+    assert (torch.name, torch.version, torch.requires) == ("torch", "2.13.0+cpu", ())
+    (torch,) = _with_torch_alone(elsewhere()).installed.values()
+    assert (torch.name, torch.version) == ("torch", "2.8.0+cu126")
+    assert _with_torch_alone(elsewhere(torch=None)).installed == {}
+
+
+def test_the_torch_that_was_shown_is_no_part_of_the_plan():
+    report = {"version": "1", "install": [{"metadata": {"name": name}} for name in ("Torch", "x")]}
+    assert _without_torch(report) == {"version": "1", "install": [{"metadata": {"name": "x"}}]}
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [(("/env/bin/python", "-m", "pip"), ""), (("/env/bin/python", "/cache/pip-26/pip"), "/cache/pip-26")],
+)  # fmt: skip
+def test_pip_runs_with_the_markers_of_the_machine(command, place):
+    markers = elsewhere().interpreter.markers
+    words = as_elsewhere(PipCommand(command, Version("26.0"), "environment"), markers)
+    assert words[:2] == ("/env/bin/python", "-c")
+    assert json.loads(words[3]) == dict(markers)
+    assert words[4] == place
+
+
+@pytest.mark.real_process
+def test_markers_are_those_of_the_machine():
+    """What pip itself says of them in a report."""
+    import subprocess
+
+    markers = {**elsewhere().interpreter.markers, "python_version": "3.5"}
+    command = as_elsewhere(PipCommand((sys.executable, "-m", "pip"), Version("26"), ""), markers)
+    words = ["install", "--dry-run", "--quiet", "--no-index", "--report", "-"]
+    words.append("not-there; python_version > '3.5'")
+    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["install"] == []
+    assert report["environment"]["python_version"] == "3.5"
+
+
+def step(name, version="1.0", **fields):
+    return Step(Action.ADD, name, version, **fields)
+
+
+@pytest.mark.parametrize("origin", [Origin.SDIST, Origin.BUILT, Origin.REPOSITORY])
+def test_what_is_built_here_goes_nowhere_else(origin):
+    there = Machines(make_environment(), elsewhere(), is_elsewhere=True)
+    steps = (step("a"), step("b", origin=origin))
+    with pytest.raises(NoCandidate, match=r"b==1\.0 .*Python 3\.11, linux_x86_64 \(glibc 2\.28\)"):
+        _refuse_sources(steps, there)
+    _refuse_sources(steps[:1], there)
+    _refuse_sources(steps, Machines(make_environment(), make_environment(), is_elsewhere=False))
+
+
+def test_what_the_install_there_asks_for():
+    words = ["-oF", "Idna>=3; python_version > '3'", "./wheels/b-1.0-py3-none-any.whl"]
+    words += ["c @ https://h.example/c-2.0-py3-none-any.whl", "rich[jupyter]", "rich[jupyter]"]
+    line = parse_command_line(["bundle", *words])
+    request = parse_bundle(line.words, environ={}, configuration={}, read=str)
+    steps = [
+        step("idna", "3.1", requested=True),
+        step("b", requested=True),
+        step("c", "2.0", requested=True),
+        step("d", requested=False),
+        step("rich", requested=True),
+    ]
+    assert list_requirements(request, steps) == (
+        'Idna>=3; python_version > "3"',
+        "rich[jupyter]",
+        "b==1.0",
+        "c==2.0",
+    )
