@@ -28,13 +28,21 @@ SPOKEN = (
     "cli/locations.py",
     "cli/main.py",
     "cli/options.py",
+    "cli/planned.py",
     "cli/text.py",
+    "commands/abandon.py",
+    "commands/bundle.py",
     "commands/check_wheel.py",
+    "commands/commit.py",
+    "commands/diff.py",
     "commands/doctor.py",
     "commands/explain.py",
+    "commands/export.py",
     "commands/history.py",
     "commands/install.py",
     "commands/recover.py",
+    "commands/status.py",
+    "commands/sync.py",
     "commands/undo.py",
     "commands/uninstall.py",
     "commands/verify.py",
@@ -104,7 +112,7 @@ SPOKEN = (
 # What begins with one of these is a line to type, unless a full stop ends it.
 LINES_TO_TYPE = (
     "conda install", "conda remove", "echo ", "export ", "import sys", "import torch", "pdm add",
-    "pip cache", "pip config", "pixi add", "poetry add", "python -m", "rm -r ", "safe-install ",
+    "pip cache", "pip config", "pixi add", "poetry add", "python -m", "python {", "rm -r ", "safe-install ",
     "unset ", "uv add",
 )  # fmt: skip
 # Words of pip, which people and scripts look for: they stay as they are.
