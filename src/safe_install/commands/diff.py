@@ -22,6 +22,7 @@ from safe_install.snapshot.described import (
     describe_past,
     is_transaction,
 )
+from safe_install.snapshot.difference import TOOLS
 from safe_install.snapshot.forms import parse_lock
 from safe_install.snapshot.values import Snapshot
 from safe_install.transaction.history import read_history
@@ -54,12 +55,17 @@ class _Comparison:
     def __init__(self, world: World, *, python: Optional[str], user: bool, read: Reader) -> None:
         self._world, self._python, self._user, self._read = world, python, user, read
         self._here: Optional[Environment] = None
+        self._files: List[str] = []  # the sides that are files
 
     def run(self, sides: Sequence[str]) -> InstallResult:
         """The result of the command."""
         names = (sides[0], sides[1] if len(sides) == 2 else NOW)
         old, new = (self._describe(name) for name in names)
-        changes = compare_snapshots(old, new, known_projects())
+        changes = [
+            change
+            for change in compare_snapshots(old, new, known_projects())
+            if not self._is_left_out(change, names)
+        ]
         outcome = Outcome.DIFFERS if changes else Outcome.SAME
         return InstallResult(
             "diff",
@@ -69,6 +75,13 @@ class _Comparison:
             message="\n".join(render_changes(changes, names)),
             details={"sides": list(names), "changes": [change_row(one) for one in changes]},
         )
+
+    def _is_left_out(self, change: Change, names: Tuple[str, str]) -> bool:
+        """Does a file not name pip and the like? Few files do, and sync leaves them alone."""
+        if change.name not in TOOLS or (change.is_in_old and change.is_in_new):
+            return False
+        missing = names[1] if change.is_in_old else names[0]
+        return missing in self._files
 
     def _describe(self, side: str) -> Snapshot:
         """What a word names: now, a change, an environment, a file. Errors: SafeInstallError."""
@@ -95,6 +108,7 @@ class _Comparison:
             raise UsageError(
                 lock.problems[0].detail, hint=lock.problems[0].hint, findings=lock.problems
             )
+        self._files.append(side)
         return describe_lock(lock)
 
     def _environment(self) -> Environment:
