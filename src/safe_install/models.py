@@ -68,8 +68,7 @@ class TorchPlace:
 
     location: Path  # the folder on sys.path
     torch: Path  # what `import torch` takes from here
-    # "package", "module" (torch.py), "namespace" (a folder without __init__.py), "" where there are
-    # none
+    # "package", "module" (torch.py), "namespace" (no __init__.py), "" where there are none
     files: str
     version: Optional[str] = None  # of its metadata; None where there is none
     editable: bool = False
@@ -91,8 +90,7 @@ class TorchBuild:
     folder: Optional[Path] = field(default=None, compare=False)
     # "NVIDIA", "conda", "distribution": a build that no public host can replace
     vendor: Optional[str] = None
-    # sha256 of the wheel that brings it, where that is known
-    file: Optional[str] = field(default=None, compare=False)
+    file: Optional[str] = field(default=None, compare=False)  # sha256 of its wheel, if known
     # False: pip does not know it, or knows one that it hides
     has_metadata: bool = field(default=True, compare=False)
 
@@ -236,7 +234,7 @@ class Link:
     found_in: str = ""  # the page's URL, "bundled facts" or "built here"
     requires_python: Optional[str] = None
     yanked: Optional[str] = None
-    # sha256 of its METADATA, which lies beside it (PEP 658); "" where none is promised
+    # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
     metadata: Optional[str] = None
     hash_from_index: bool = False  # `sha256` is of the wheel index, and not of the page
     conflicting_hash: Optional[str] = None  # the other sha256 that the page states
@@ -359,16 +357,14 @@ class Step:
     sha256: Optional[str] = None
     origin: Origin = Origin.WHEEL
     requested: bool = False
-    # not now, but the installed one was: REQUESTED in its metadata stays
-    keeps_requested: bool = False
+    keeps_requested: bool = False  # not now, but the installed one was: REQUESTED stays
     because: str = ""
     candidate: Optional[Candidate] = None  # ours; None for what pip chose
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
     is_direct: bool = False
     is_locked: bool = False  # from a pylock.toml: no index needs to have it
     is_hosted: bool = False  # a wheel host has it, and no package index
-    # its direct_url.json names where it came from, which pip writes of what is named by an address
-    records_address: bool = False
+    records_address: bool = False  # in direct_url.json, as pip does where an address was named
     requires: Tuple[str, ...] = ()
     written_name: str = ""  # as its metadata writes it
 

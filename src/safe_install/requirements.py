@@ -4,8 +4,14 @@ interpreter."""
 from __future__ import annotations
 
 import re
-from typing import Iterable, Mapping, Optional
+from typing import Any, Iterable, Mapping, Optional
 
+from packaging.markers import (
+    InvalidMarker,
+    Marker,
+    UndefinedComparison,
+    UndefinedEnvironmentName,
+)
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -43,6 +49,15 @@ def applies(
     if requirement.marker is None:
         return True
     return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in (*extras, ""))
+
+
+def is_true(marker: str, values: Mapping[str, Any]) -> bool:
+    """Is a marker alone true, as a lock file has it? Errors: ValueError for what is none, or what
+    compares what cannot be compared."""
+    try:
+        return Marker(marker).evaluate(dict(values))
+    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName) as error:
+        raise ValueError(f"the marker {marker!r} is not understood") from error
 
 
 def accepts(requirement: Requirement, version: str) -> bool:

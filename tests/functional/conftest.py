@@ -218,6 +218,10 @@ class Environment:
         """`pip freeze`."""
         return self.pip("freeze", "--all").stdout.splitlines()
 
+    def versions(self) -> List[str]:
+        """`name==version` of everything; `pip freeze` names addresses, too."""
+        return self.pip("list", "--format", "freeze").stdout.splitlines()
+
     def tree(self) -> Dict[str, Row]:
         """Everything below the prefix that counts."""
         return read_tree(self.prefix)

@@ -44,7 +44,7 @@ def all_for_214(torch_213, host, tmp_path):
 
 
 def versions(environment):  # noqa: F811 - fixtures
-    return dict(line.split("==") for line in environment.freeze() if "==" in line)
+    return dict(line.split("==") for line in environment.versions() if "==" in line)
 
 
 def test_what_was_built_for_the_torch_of_today_goes_along(environment, host, all_for_214):  # noqa: F811 - fixtures

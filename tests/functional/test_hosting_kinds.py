@@ -77,10 +77,10 @@ def make_wheel(
 
 
 def install(environment: Environment, *words: str, **variables: str):
-    before = environment.freeze()
+    before = environment.versions()
     document = environment.document("install", *words, **variables)
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["error"]
-    added = sorted(set(environment.freeze()) - set(before))
+    added = sorted(set(environment.versions()) - set(before))
     assert environment.ask("import torch; print(torch.__version__)") == "2.4.1+cu121"
     return document, added
 
@@ -265,7 +265,9 @@ def test_two_plus_in_a_file_name(make_environment, host, tmp_path):
     )
     document = environment.document("install", "mmcv-full")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["error"]
-    assert "mmcv-full==1.3.1" in environment.freeze() or "mmcv_full==1.3.1" in environment.freeze()
+    assert (
+        "mmcv-full==1.3.1" in environment.versions() or "mmcv_full==1.3.1" in environment.versions()
+    )
     assert environment.cuda() == "1.8.1+cu111 True"
 
 
@@ -291,4 +293,4 @@ def test_what_needs_no_torch_is_pips_where_there_is_none(make_environment, host,
     make_wheel(tmp_path, "torchdata", "0.11.0", tag="py3-none-any")
     document = environment.document("install", "torchdata", PIP_FIND_LINKS=str(tmp_path / "wheels"))
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["error"]
-    assert "torchdata==0.11.0" in environment.freeze()
+    assert "torchdata==0.11.0" in environment.versions()

@@ -196,7 +196,7 @@ def test_the_first_command_of_the_readme(environment, host, two_torches, tmp_pat
     command = "safe-install torch torchvision torch-scatter"
     done = environment.safe_install(*command.split()[1:])
     assert done.returncode == 0, done.stdout + done.stderr
-    frozen = environment.freeze()
+    frozen = environment.versions()
     assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(frozen), frozen
     assert environment.ask("import torch_scatter, torchvision; print('loads')") == "loads"
 
@@ -207,7 +207,7 @@ def test_an_older_torch_comes_that_has_the_extension(environment, host, two_torc
     assert done.returncode == 0, done.stdout + done.stderr
     assert (done.stdout + done.stderr).count(LINE) == 1
     assert "torch 2.13.0+cu130 will be installed: extensions are chosen for it" in done.stderr
-    frozen = environment.freeze()
+    frozen = environment.versions()
     assert "torch==2.13.0" in frozen and any(
         line.startswith("torch_scatter==2.1.2") for line in frozen
     ), frozen
@@ -260,7 +260,7 @@ def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
     done = environment.safe_install("-U", "torch", "torch-scatter")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "torch 2.14.1: no torch-scatter was built for it; 2.13.0 stays" in done.stderr
-    assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.freeze())
+    assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.versions())
 
 
 @pytest.mark.parametrize("how", ["requirement", "constraint"])

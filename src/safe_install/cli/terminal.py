@@ -142,3 +142,15 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same, for what must not look like a line of ours: a name, an address, a row."""
     return printable(text).replace("\n", "?")
+
+
+def write_document(text: str) -> None:
+    """A document for programs, to stdout: its letters as they are, whatever the terminal's encoding
+    is."""
+    sys.stdout.flush()
+    stream = getattr(sys.stdout, "buffer", None)
+    if stream is None:  # a stand-in that takes text alone
+        sys.stdout.write(text)
+    else:
+        stream.write(text.encode("utf-8"))
+    sys.stdout.flush()

@@ -20,7 +20,14 @@ from safe_install.cli.planned import (
     render_environment,
     render_steps,
 )
-from safe_install.cli.terminal import WIDE, can_write, find_width, printable, write_line
+from safe_install.cli.terminal import (
+    WIDE,
+    can_write,
+    find_width,
+    printable,
+    write_document,
+    write_line,
+)
 from safe_install.errors import PipFailed, SafeInstallError
 from safe_install.models import (
     Action,
@@ -214,18 +221,6 @@ def show_result(
         return
     for line in _result_lines(result, verbose=verbose):
         write_line(printable(as_typed(line, program)), sys.stdout)
-    sys.stdout.flush()
-
-
-def write_document(text: str) -> None:
-    """A document for programs, to stdout: its letters as they are, whatever the terminal's encoding
-    is."""
-    sys.stdout.flush()
-    stream = getattr(sys.stdout, "buffer", None)
-    if stream is None:  # a stand-in that takes text alone
-        sys.stdout.write(text)
-    else:
-        stream.write(text.encode("utf-8"))
     sys.stdout.flush()
 
 

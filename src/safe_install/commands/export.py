@@ -21,7 +21,7 @@ from safe_install.snapshot.formats import (
     render_snapshot,
 )
 from safe_install.snapshot.gather import gather
-from safe_install.snapshot.notes import note_local
+from safe_install.snapshot.notes import note_local, note_pip
 from safe_install.snapshot.values import Snapshot, UnknownSource
 from safe_install.system.atomic_write import write_atomically
 
@@ -67,12 +67,15 @@ def export(
         text = render_snapshot(snapshot, wanted, read_conda_packages(environment.interpreter))
         if target is not None:
             _write(target, text)
+    findings = (*gathered.findings, *note_local(snapshot))
+    if wanted is Format.PYLOCK:
+        findings += note_pip(snapshot)
     return InstallResult(
         "export",
         Outcome.EXPORTED,
         0,
         environment,
-        findings=(*gathered.findings, *note_local(snapshot)),
+        findings=findings,
         timings=timings.total(),
         message="" if target is None else _describe(target, snapshot),
         details=_details(snapshot, wanted, target, text),

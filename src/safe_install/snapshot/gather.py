@@ -255,8 +255,8 @@ class _Places:
         if distribution.direct_url is None:
             return self._editable_without_address(distribution)
         source = source_of_direct_url(distribution.direct_url)
-        if isinstance(source, UrlSource) and source.sha256 is None:
-            return replace(source, sha256=self._hash_of(source, distribution))
+        if isinstance(source, UrlSource):
+            return self._completed(source, distribution)
         if isinstance(source, FileSource):
             is_built_here = (self._cache / "built") in Path(source.path).parents
             return self._present(replace(source, is_built_here=is_built_here))
@@ -268,12 +268,15 @@ class _Places:
             return None
         return DirectorySource(str(distribution.metadata_path.parent), is_editable=True)
 
-    def _hash_of(self, source: UrlSource, distribution: InstalledDistribution) -> Optional[str]:
-        """Where the installer wrote none down."""
+    def _completed(self, source: UrlSource, distribution: InstalledDistribution) -> UrlSource:
+        """With the size, and the hash where the installer wrote none down, as far as we know
+        them."""
         past = find_past(self._past.get(distribution.name, ()), distribution)
         if past is not None and past.url == source.url:
-            return past.sha256
-        return _first_seen(source.url)
+            source = replace(source, sha256=source.sha256 or past.sha256, size=past.size)
+        if source.sha256 is None:
+            source = replace(source, sha256=_first_seen(source.url))
+        return source
 
     def _said_by_history(self, distribution: InstalledDistribution) -> Optional[Source]:
         past = find_past(self._past.get(distribution.name, ()), distribution)
@@ -335,10 +338,11 @@ def _question(found: _Found) -> Optional[Question]:
 
 
 def _with_answer(found: _Found, answer: Answer) -> _Found:
+    is_remote = isinstance(answer, Listed) and not isinstance(answer.source, FileSource)
+    if found.source is not None and not is_remote:
+        return found
     if isinstance(answer, Listed):
         return replace(found, source=answer.source, is_by_name=not answer.is_compared)
-    if found.source is not None:
-        return found
     silence = answer.reason if isinstance(answer, Silence) else ""
     return replace(found, source=unknown_because(found.distribution, silence))
 

@@ -10,6 +10,7 @@ from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
     RecordedDistribution,
+    RepositorySource,
     Snapshot,
     UnknownSource,
     UrlSource,
@@ -77,6 +78,23 @@ def note_local(snapshot: Snapshot) -> Tuple[Finding, ...]:
         detail = f"a folder of this machine is their source: {_listed(folders)}"
         findings.append(Finding("source-is-folder", Severity.NOTE, folders[0], detail))
     return tuple(findings)
+
+
+def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
+    """On a lock file that pip refuses: with the hash of one file it demands one of everything."""
+    trees = [one.name for one in snapshot.distributions if _is_tree(one)]
+    if not trees or len(trees) == len(snapshot.distributions):
+        return ()
+    detail = (
+        "pip installs no lock file that names folders or repositories beside files with hashes: "
+        f"{_listed(trees)}"
+    )
+    hint = "Use uv pip sync, or write requirements: --format requirements."
+    return (Finding("lock-not-for-pip", Severity.NOTE, trees[0], detail, hint),)
+
+
+def _is_tree(one: RecordedDistribution) -> bool:
+    return isinstance(one.source, (DirectorySource, RepositorySource))
 
 
 def _is_local_file(one: RecordedDistribution) -> bool:

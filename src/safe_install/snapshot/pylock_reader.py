@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple, Type, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from safe_install.errors import InputError
+from safe_install.requirements import is_true
 from safe_install.snapshot.pylock import TOOL
 from safe_install.snapshot.toml_text import parse_toml
 from safe_install.snapshot.values import (
@@ -136,9 +136,9 @@ class _Reader:
             "dependency_groups": self._groups,
         }
         try:
-            return Marker(marker).evaluate(values)
-        except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName) as error:
-            raise self._wrong(f"the marker {marker!r} is not understood") from error
+            return is_true(marker, values)
+        except ValueError as error:
+            raise self._wrong(str(error)) from error
 
     def _distribution(self, package: Table) -> Optional[RecordedDistribution]:
         """One package; None where its marker is not true."""

@@ -157,8 +157,9 @@ def find_replaced(prefix: Path, transaction_id: str, ending: str) -> List[Path]:
         journal = _read_journal(state / f"txn-{transaction_id}")
     except (JournalInvalid, KeyError, TypeError, ValueError, OSError):
         return []
-    moves = [*journal.outs, *journal.exchanges]
-    slots = [state / move.slot for move in moves if move.target.endswith(ending)]
+    moves = [(gone.target, gone.slot) for gone in journal.outs]
+    moves += [(pair.target, pair.slot) for pair in journal.exchanges]
+    slots = [state / slot for target, slot in moves if target.endswith(ending)]
     return [slot for slot in slots if slot.is_dir()]
 
 

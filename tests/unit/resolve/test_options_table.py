@@ -36,6 +36,10 @@ VALUES = {
     "--torch-dir": ("/torch", "/torch"),
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),
+    "--format": ("uv", "uv"),
+    "--output": ("lock.toml", "lock.toml"),
+    "--wheels": ("wheels", "wheels"),
+    "--at": ("20260101T000000Z-1a2b", "20260101T000000Z-1a2b"),
 }
 OF_PIPS_COMMANDS = [
     (name, option) for name in ("install", "uninstall") for option in BY_COMMAND[name].options

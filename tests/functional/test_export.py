@@ -1,0 +1,391 @@
+"""Real environments written down and made again, by pip and by uv: the same distributions, versions
+and file contents.
+
+torch is the stand-in 2.13.0+cu130; torch-scatter comes from a wheel host with the layout of
+data.pyg.org, all else from a package index on loopback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from safe_install.environment.record import read_record
+from safe_install.snapshot.toml_text import parse_toml
+from tests.functional.conftest import Environment, find_python, run_process
+from tests.functional.test_joint_plan import put
+from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
+
+SCATTER = "2.1.2+pt213cu130"
+NOT_OF_THE_WHEEL = (
+    "RECORD",
+    "INSTALLER",
+    "REQUESTED",
+    "direct_url.json",
+    "uv_cache.json",
+    "uv_build.json",
+)
+BACKEND = """
+import base64, hashlib, os, zipfile
+INFO = "{name}-0.1.dist-info"
+FILES = {{
+    "{name}.py": "VALUE = 3",
+    f"{{INFO}}/METADATA": "Metadata-Version: 2.1\\nName: {name}\\nVersion: 0.1\\n",
+    f"{{INFO}}/WHEEL": "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+}}
+def row(name, text):
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    return f"{{name}},sha256={{digest}},{{len(text)}}\\n"
+def write(directory, files):
+    name = "{name}-0.1-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+        rows = "".join(row(*item) for item in files.items())
+        archive.writestr(f"{{INFO}}/RECORD", rows + f"{{INFO}}/RECORD,,\\n")
+    return name
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    return write(directory, FILES)
+def build_editable(directory, config_settings=None, metadata_directory=None):
+    files = dict(FILES)
+    del files["{name}.py"]
+    files["{name}.pth"] = os.getcwd()
+    return write(directory, files)
+"""
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+@pytest.fixture
+def environment(environment_without_torch) -> Environment:
+    return environment_without_torch
+
+
+@pytest.fixture
+def hosts(host, tmp_path):
+    """torch on the package index, torch-scatter on the wheel host; two plain projects."""
+    made = tmp_path / "made"
+    torch = Torch("2.13.0+cu130", "2.13.0", "13.0")
+    build_torch_and_scatter(made, "3.11", torch, SCATTER)
+    (scatter,) = made.glob("torch_scatter-*.whl")
+    put(host, *made.glob("torch-2*.whl"))
+    put(host, write_wheel(made, "sample", "1.0", {"sample.py": "A = 1\n"}, requires=["needed"]))
+    put(host, write_wheel(made, "sample", "2.0", {"sample.py": "A = 2\n"}))
+    put(host, write_wheel(made, "needed", "1.5", {"needed/__init__.py": "B = 1\n"}))
+    folder = "torch-2.13.0+cu130"
+    host.put(f"/pyg/whl/{folder}/{scatter.name}", scatter.read_bytes())
+    address = f"{host.url}/pyg/whl/{quote(folder)}/{quote(scatter.name)}"
+    host.add_anchors(f"https://data.pyg.org/whl/{quote(folder)}.html", [address])
+    host.scatter = f"{address}#sha256={hashlib.sha256(scatter.read_bytes()).hexdigest()}"
+    return host
+
+
+def must(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def contents(environment):
+    """{(distribution, version): {path: hash}} of what the wheels brought."""
+    found = {}
+    for folder in environment.site.glob("*.dist-info"):
+        name, _, version = folder.name[: -len(".dist-info")].rpartition("-")
+        if name in ("pip", "setuptools", "wheel"):
+            continue
+        found[name, version] = {
+            entry.path: entry.hash
+            for entry in read_record(folder)
+            if not entry.path.endswith(".pyc")
+            and not entry.path.startswith("..")
+            and entry.path.rpartition("/")[2] not in NOT_OF_THE_WHEEL
+        }
+    return found
+
+
+def new_environment(tmp_path, environment, name="again") -> Environment:
+    prefix = tmp_path / name
+    subprocess.run([find_python("3.11"), "-m", "venv", "--without-pip", str(prefix)], check=True)
+    return Environment(prefix, environment.variables)
+
+
+def our_pip():
+    """The pip beside the tests, which reads lock files from 26.1 on."""
+    done = run_process([sys.executable, "-m", "pip", "--version"], os.environ)
+    version = tuple(int(part) for part in done.stdout.split()[1].split(".")[:2])
+    if version < (26, 1):
+        pytest.skip("the pip beside the tests reads no lock files")
+    return [sys.executable, "-m", "pip"]
+
+
+def uv():
+    found = shutil.which(
+        "uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if found is None:
+        pytest.skip("no uv here")
+    return [found]
+
+
+def by_pip(environment, document):
+    pip = [*our_pip(), "--python", str(environment.executable), "install", "--no-cache-dir"]
+    command = [*pip, "-r", document.name]
+    return must(run_process(command, environment.variables, cwd=document.parent))
+
+
+def by_uv(environment, document):
+    verb = ["sync"] if document.suffix == ".toml" else ["install", "-r"]
+    # uv is handed the index by its own variable.
+    variables = {**environment.variables, "UV_NO_CACHE": "1", "UV_NO_CONFIG": "1"}
+    variables["UV_DEFAULT_INDEX"] = environment.variables["PIP_INDEX_URL"]
+    command = [*uv(), "pip", *verb, document.name, "--python", str(environment.executable)]
+    return must(run_process(command, variables, cwd=document.parent))
+
+
+WAYS = {
+    "pylock-pip": ("pylock.toml", by_pip),
+    "pylock-uv": ("pylock.toml", by_uv),
+    "requirements-pip": ("requirements.txt", by_pip),
+    "requirements-uv": ("requirements.txt", by_uv),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_written_down_is_made_again(environment, hosts, tmp_path, way):
+    """From a package index, from a wheel host, and from a file that only this machine has."""
+    given = write_wheel(tmp_path / "given", "given", "3.0", {"given.py": "C = 1\n"})
+    must(environment.safe_install("torch", "torch-scatter", "sample<2"))
+    must(environment.safe_install(str(given)))
+    filename, install = WAYS[way]
+    there = tmp_path / "there"
+    there.mkdir()
+    words = ("export", "-o", str(there / filename), "--wheels", str(there / "wheels"))
+    written = must(environment.safe_install(*words))
+    assert "Wrote" in written.stdout
+    # Elsewhere: what only this machine had lies beside the document.
+    elsewhere = tmp_path / "elsewhere"
+    there.rename(elsewhere)
+    given.unlink()
+    again = new_environment(tmp_path, environment)
+    install(again, elsewhere / filename)
+    before, after = contents(environment), contents(again)
+    assert {name for name, _ in before} == {"torch", "torch_scatter", "sample", "needed", "given"}
+    assert after == before
+
+
+# pip takes a lock file with such sources only where no file in it has a hash.
+@pytest.mark.parametrize("way", ["pylock-uv", "requirements-pip", "requirements-uv"])
+def test_a_repository_and_an_editable_folder_are_named_as_such(environment, host, tmp_path, way):
+    put(host, write_wheel(tmp_path / "made", "sample", "1.0", {"sample.py": "A = 1\n"}))
+    mine, repository = tmp_path / "mine", tmp_path / "repository"
+    for folder, name in ((mine, "mine"), (repository, "tracked")):
+        folder.mkdir()
+        (folder / "backend.py").write_text(BACKEND.format(name=name))
+        (folder / "pyproject.toml").write_text(
+            f'{PROJECT}[project]\nname = "{name}"\nversion = "0.1"\n'
+        )
+        (folder / f"{name}.py").write_text("VALUE = 3")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(repository)]
+    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+    must(environment.safe_install("sample", "-e", str(mine), f"git+{repository.as_uri()}@main"))
+    filename, install = WAYS[way]
+    document = tmp_path / "document" / filename
+    document.parent.mkdir()
+    written = must(environment.safe_install("export", "-o", str(document)))
+    assert ("pip installs no lock file" in written.stderr) == (document.suffix == ".toml")
+    assert commit in document.read_text()
+    # what is committed later is not what was installed
+    (repository / "later.py").write_text("")
+    for words in (["add", "."], ["commit", "-qm", "second"]):
+        subprocess.run([*git, *words], check=True)
+    again = new_environment(tmp_path, environment)
+    install(again, document)
+    assert contents(again) == contents(environment)
+    assert again.ask("import mine; print(mine.__file__)") == str(mine / "mine.py")
+
+
+def test_the_same_environment_gives_the_same_bytes(environment, hosts, tmp_path):
+    must(environment.safe_install("torch", "torch-scatter"))
+    first = must(environment.safe_install("export")).stdout
+    assert must(environment.safe_install("export")).stdout == first
+    offline = must(environment.safe_install("export", "--offline")).stdout
+    known = [one["name"] for one in parse_toml(offline)["packages"]]
+    assert known == ["torch", "torch-scatter"]  # pip came with the environment
+    lock = parse_toml(first)
+    scatter = next(one for one in lock["packages"] if one["name"] == "torch-scatter")
+    address, _, sha256 = hosts.scatter.partition("#sha256=")
+    assert scatter["archive"]["url"] == address
+    assert scatter["archive"]["hashes"] == {"sha256": sha256}
+    assert scatter["archive"]["size"] > 0
+    torch = next(one for one in lock["packages"] if one["name"] == "torch")
+    assert torch["index"] == f"{hosts.url}/pypi/simple"
+    assert lock["tool"]["safe-install"]["torch"]["accelerator"] == "cu130"
+
+
+def test_what_plain_pip_installed_is_found_on_the_index(environment, hosts):
+    environment.must_pip("install", "sample==1.0")
+    document = environment.document("export")
+    sources = {one["name"]: one for one in document["details"]["distributions"]}
+    assert document["outcome"] == "exported"
+    for name in ("sample", "needed"):
+        assert sources[name]["source"] == "package index"
+        assert sources[name]["url"].startswith(f"{hosts.url}/served/{name}-")
+    assert sources["pip"]["source"] == "not known"
+    (finding,) = [one for one in document["findings"] if one["check"] == "source-unknown"]
+    assert "pip " in finding["detail"]
+
+
+def test_an_index_that_is_silent_is_the_reason(environment, hosts):
+    environment.must_pip("install", "sample==1.0")
+    hosts.misbehave("/pypi/simple/", "500")
+    done = must(environment.safe_install("export", "--format", "requirements"))
+    assert "# not known where from: sample 1.0 (127.0.0.1 does not answer: 500" in done.stdout
+    assert "warning: not known where from:" in done.stderr
+
+
+def test_the_environment_after_a_past_change(environment, hosts):
+    must(environment.safe_install("sample<2"))
+    first = environment.document("history")["details"]["history"][0]["id"]
+    must(environment.safe_install("-U", "sample"))
+    must(environment.safe_install("uninstall", "-y", "needed"))
+
+    def plain(*words):
+        lines = must(environment.safe_install("export", "--format", "requirements", *words)).stdout
+        return [
+            line.split(" @ ")[1].split("/")[-1].split("#")[0]
+            for line in lines.splitlines()
+            if " @ " in line
+        ]
+
+    assert plain() == ["sample-2.0-py3-none-any.whl"]
+    past = ["needed-1.5-py3-none-any.whl", "sample-1.0-py3-none-any.whl"]
+    assert plain("--at", first) == past
+    must(environment.safe_install("undo"))
+    assert plain("--at", first) == past
+    refused = environment.safe_install("export", "--at", "20200101T000000Z-0000")
+    assert refused.returncode == 11
+    assert "has no transaction 20200101T000000Z-0000" in refused.stderr
+
+
+def test_a_secret_of_an_address_is_not_written_down(environment, hosts, tmp_path):
+    must(
+        environment.safe_install(
+            "sample<2", "--index-url", hosts.index_url.replace("//", "//me:hunter2@")
+        )
+    )
+    for name in ("pylock", "requirements", "environment.yml", "uv", "markdown", "dockerfile"):
+        variables = {"PIP_INDEX_URL": hosts.index_url.replace("//", "//me:hunter2@")}
+        done = must(environment.safe_install("export", "--format", name, **variables))
+        assert "hunter2" not in done.stdout + done.stderr
+    assert "hunter2" not in must(environment.safe_install("history", "--json")).stdout
+
+
+# --- odd environments -----------------------------------------------------------------------------
+
+
+def test_an_empty_environment(make_environment):
+    environment = make_environment("3.11", with_pip=False)
+    done = must(environment.safe_install("export"))
+    assert parse_toml(done.stdout)["packages"] == []
+    for name in ("requirements", "environment.yml", "uv", "dockerfile", "markdown"):
+        must(environment.safe_install("export", "--format", name))
+
+
+def test_a_broken_environment(environment, hosts):
+    must(environment.safe_install("sample<2"))
+    (info,) = environment.site.glob("needed-*.dist-info")
+    (info / "METADATA").unlink()
+    (environment.site / "odd-1.dist-info").mkdir()
+    (environment.site / "odd-1.dist-info" / "METADATA").write_text("Name: odd\nVersion: 1-x-y\n")
+    done = must(environment.safe_install("export"))
+    document = parse_toml(done.stdout)
+    assert [one["name"] for one in document["packages"]] == ["sample"]
+    unknown = {one["name"] for one in document["tool"]["safe-install"]["unknown"]}
+    assert "odd" in unknown
+    assert "needed" not in unknown, "without METADATA nobody knows what it is"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--format", "poetry"], 2, "no such format"),
+        (["-o", "missing/pylock.toml"], 2, "no file can be written there"),
+        (["-o", "."], 2, "no file can be written there"),
+        (["extra"], 2, "unexpected extra argument"),
+    ],
+)
+def test_what_cannot_be_written(environment, words, status, said):
+    done = environment.safe_install("export", *words)
+    assert done.returncode == status
+    assert said in done.stderr
+
+
+def test_a_project_of_the_person_is_not_replaced(environment, tmp_path):
+    (tmp_path / "pyproject.toml").write_text("mine = true")
+    done = environment.safe_install("export", "-o", "pyproject.toml")
+    assert done.returncode == 2
+    assert (tmp_path / "pyproject.toml").read_text() == "mine = true"
+
+
+# --- pip freeze -----------------------------------------------------------------------------------
+
+
+def scatter_line(lines):
+    (found,) = [line for line in lines if line.startswith("torch_scatter")]
+    return found
+
+
+def test_pip_freeze_names_what_can_be_installed_again(environment, hosts, tmp_path):
+    must(environment.safe_install("torch", "torch-scatter"))
+    frozen = environment.freeze()
+    assert scatter_line(frozen) == f"torch_scatter @ {hosts.scatter}"
+    assert "torch==2.13.0" in frozen, "what a package index has is as with pip"
+    (info,) = environment.site.glob("torch_scatter-*.dist-info")
+    rows = {entry.path: entry.hash for entry in read_record(info)}
+    assert rows[f"{info.name}/direct_url.json"]
+    document = tmp_path / "frozen.txt"
+    kept = [line for line in frozen if not line.startswith(("pip", "setuptools", "wheel"))]
+    document.write_text("\n".join(kept))
+    for number, install in enumerate((by_pip, by_uv)):
+        again = new_environment(tmp_path, environment, f"again{number}")
+        install(again, document)
+        assert contents(again) == contents(environment)
+    listed = must(
+        run_process(
+            [*uv(), "pip", "freeze", "--python", str(environment.executable)], environment.variables
+        )
+    )
+    assert f"torch-scatter @ {hosts.scatter}" in listed.stdout.splitlines()
+
+
+def test_without_a_direct_url_it_is_as_before(environment, hosts):
+    must(environment.safe_install("torch", "torch-scatter", "--no-direct-url"))
+    assert scatter_line(environment.freeze()) == f"torch_scatter=={SCATTER}"
+    assert not list(environment.site.glob("torch_scatter-*.dist-info/direct_url.json"))
+    # the history knows it all the same
+    lock = parse_toml(must(environment.safe_install("export", "--offline")).stdout)
+    scatter = next(one for one in lock["packages"] if one["name"] == "torch-scatter")
+    assert scatter["archive"]["url"] == hosts.scatter.partition("#")[0]
+
+
+def test_a_distribution_with_its_address_is_changed_as_any_other(environment, hosts):
+    must(environment.safe_install("torch", "torch-scatter"))
+    before = environment.tree()
+    for words in (["torch-scatter"], ["-U", "torch-scatter"]):
+        assert environment.document(*words)["outcome"] == "already-satisfied"
+        assert environment.tree() == before
+    satisfied = environment.pip("install", "torch-scatter")
+    assert "Requirement already satisfied: torch-scatter" in satisfied.stdout
+    assert environment.document("uninstall", "-y", "torch-scatter")["outcome"] == "uninstalled"
+    assert not list(environment.site.glob("torch_scatter*"))
+    assert environment.document("undo")["outcome"] == "undone"
+    assert environment.tree() == before
+    environment.must_pip("uninstall", "-y", "torch-scatter")
+    assert not list(environment.site.glob("torch_scatter*"))
