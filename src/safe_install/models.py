@@ -91,8 +91,7 @@ class TorchBuild:
     # "NVIDIA", "conda", "distribution": a build that no public host can replace
     vendor: Optional[str] = None
     file: Optional[str] = field(default=None, compare=False)  # sha256 of its wheel, if known
-    # False: pip does not know it, or knows one that it hides
-    has_metadata: bool = field(default=True, compare=False)
+    has_metadata: bool = field(default=True, compare=False)  # False: pip does not see it
 
 
 @dataclass(frozen=True)

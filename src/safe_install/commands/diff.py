@@ -15,7 +15,7 @@ from safe_install.pipeline.session import probe_named
 from safe_install.ports import World
 from safe_install.resolve.requirements_file import Reader
 from safe_install.snapshot import past
-from safe_install.snapshot.changes import Change, compare_snapshots
+from safe_install.snapshot.changes import Discrepancy, compare_snapshots
 from safe_install.snapshot.described import (
     describe_environment,
     describe_lock,
@@ -76,7 +76,7 @@ class _Comparison:
             details={"sides": list(names), "changes": [change_row(one) for one in changes]},
         )
 
-    def _is_left_out(self, change: Change, names: Tuple[str, str]) -> bool:
+    def _is_left_out(self, change: Discrepancy, names: Tuple[str, str]) -> bool:
         """Does a file not name pip and the like? Few files do, and sync leaves them alone."""
         if change.name not in TOOLS or (change.is_in_old and change.is_in_new):
             return False
@@ -140,10 +140,10 @@ def _environment_at(path: Path) -> Environment:
 # --- what is said ---------------------------------------------------------------------------------
 
 
-def change_row(change: Change) -> Dict[str, Optional[str]]:
+def change_row(change: Discrepancy) -> Dict[str, Optional[str]]:
     """One difference in the JSON document."""
     return {
-        "subject": change.subject.value,
+        "subject": change.topic.value,
         "name": change.name,
         "old": change.old or None,
         "new": change.new or None,
@@ -151,7 +151,7 @@ def change_row(change: Change) -> Dict[str, Optional[str]]:
     }
 
 
-def render_changes(changes: Sequence[Change], names: Tuple[str, str]) -> List[str]:
+def render_changes(changes: Sequence[Discrepancy], names: Tuple[str, str]) -> List[str]:
     """A line for each difference, below the names of the two sides."""
     if not changes:
         return [f"The same: {names[0]} and {names[1]}."]
@@ -162,13 +162,13 @@ def render_changes(changes: Sequence[Change], names: Tuple[str, str]) -> List[st
     return lines
 
 
-def _sign(change: Change) -> str:
+def _sign(change: Discrepancy) -> str:
     if not change.is_in_old:
         return "+"
     return "~" if change.is_in_new else "-"
 
 
-def _versions(change: Change) -> str:
+def _versions(change: Discrepancy) -> str:
     if not change.is_in_old:
         return change.new
     if not change.is_in_new:

@@ -87,14 +87,18 @@ def carry_out(
             notices, check = _look_at_stage(
                 selected, delivery, artifacts, transaction.stage, replaced
             )
-        if coming_steps(plan):
-            world.reporter.announce(words.installing())
+        _announce_coming(plan, words, session)
         _plan_moves(transaction, plan, delivery, replaced)
         subjects, expectation = _expect(selected, delivery, artifacts, check, before, built)
         verdict = _swap(transaction, before, subjects, expectation, plan, delivery, artifacts)
     _finish(verdict, words, replaced, plan, artifacts, delivery)
     result = make_result("install", verdict, transaction, environment, plan, session.timings)
     return replace(result, findings=(*notices, *check.findings, *verdict.findings))
+
+
+def _announce_coming(plan: Plan, words: PipWords, session: Session) -> None:
+    if coming_steps(plan):
+        session.world.reporter.announce(words.installing())
 
 
 def _words_of(plan: Plan, session: Session) -> PipWords:
