@@ -91,8 +91,7 @@ class TorchBuild:
     # "NVIDIA", "conda", "distribution": a build that no public host can replace
     vendor: Optional[str] = None
     file: Optional[str] = field(default=None, compare=False)  # sha256 of its wheel, if known
-    # False: pip does not know it, or knows one that it hides
-    has_metadata: bool = field(default=True, compare=False)
+    has_metadata: bool = field(default=True, compare=False)  # False: pip does not see it
 
 
 @dataclass(frozen=True)
@@ -357,7 +356,7 @@ class Step:
     sha256: Optional[str] = None
     origin: Origin = Origin.WHEEL
     requested: bool = False
-    keeps_requested: bool = False  # the installed one was: REQUESTED in its metadata stays
+    keeps_requested: bool = False  # not now, but the installed one was: REQUESTED stays
     because: str = ""
     candidate: Optional[Candidate] = None  # ours; None for what pip chose
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json

@@ -15,13 +15,14 @@ from safe_install.pipeline.session import probe_named
 from safe_install.ports import World
 from safe_install.resolve.requirements_file import Reader
 from safe_install.snapshot import past
-from safe_install.snapshot.changes import Change, compare_snapshots
+from safe_install.snapshot.changes import Discrepancy, compare_snapshots
 from safe_install.snapshot.described import (
     describe_environment,
     describe_lock,
     describe_past,
     is_transaction,
 )
+from safe_install.snapshot.difference import TOOLS
 from safe_install.snapshot.forms import parse_lock
 from safe_install.snapshot.values import Snapshot
 from safe_install.transaction.history import read_history
@@ -54,12 +55,17 @@ class _Comparison:
     def __init__(self, world: World, *, python: Optional[str], user: bool, read: Reader) -> None:
         self._world, self._python, self._user, self._read = world, python, user, read
         self._here: Optional[Environment] = None
+        self._files: List[str] = []  # the sides that are files
 
     def run(self, sides: Sequence[str]) -> InstallResult:
         """The result of the command."""
         names = (sides[0], sides[1] if len(sides) == 2 else NOW)
         old, new = (self._describe(name) for name in names)
-        changes = compare_snapshots(old, new, known_projects())
+        changes = [
+            change
+            for change in compare_snapshots(old, new, known_projects())
+            if not self._is_left_out(change, names)
+        ]
         outcome = Outcome.DIFFERS if changes else Outcome.SAME
         return InstallResult(
             "diff",
@@ -69,6 +75,13 @@ class _Comparison:
             message="\n".join(render_changes(changes, names)),
             details={"sides": list(names), "changes": [change_row(one) for one in changes]},
         )
+
+    def _is_left_out(self, change: Discrepancy, names: Tuple[str, str]) -> bool:
+        """Does a file not name pip and the like? Few files do, and sync leaves them alone."""
+        if change.name not in TOOLS or (change.is_in_old and change.is_in_new):
+            return False
+        missing = names[1] if change.is_in_old else names[0]
+        return missing in self._files
 
     def _describe(self, side: str) -> Snapshot:
         """What a word names: now, a change, an environment, a file. Errors: SafeInstallError."""
@@ -95,6 +108,7 @@ class _Comparison:
             raise UsageError(
                 lock.problems[0].detail, hint=lock.problems[0].hint, findings=lock.problems
             )
+        self._files.append(side)
         return describe_lock(lock)
 
     def _environment(self) -> Environment:
@@ -126,10 +140,10 @@ def _environment_at(path: Path) -> Environment:
 # --- what is said ---------------------------------------------------------------------------------
 
 
-def change_row(change: Change) -> Dict[str, Optional[str]]:
+def change_row(change: Discrepancy) -> Dict[str, Optional[str]]:
     """One difference in the JSON document."""
     return {
-        "subject": change.subject.value,
+        "subject": change.topic.value,
         "name": change.name,
         "old": change.old or None,
         "new": change.new or None,
@@ -137,7 +151,7 @@ def change_row(change: Change) -> Dict[str, Optional[str]]:
     }
 
 
-def render_changes(changes: Sequence[Change], names: Tuple[str, str]) -> List[str]:
+def render_changes(changes: Sequence[Discrepancy], names: Tuple[str, str]) -> List[str]:
     """A line for each difference, below the names of the two sides."""
     if not changes:
         return [f"The same: {names[0]} and {names[1]}."]
@@ -148,13 +162,13 @@ def render_changes(changes: Sequence[Change], names: Tuple[str, str]) -> List[st
     return lines
 
 
-def _sign(change: Change) -> str:
+def _sign(change: Discrepancy) -> str:
     if not change.is_in_old:
         return "+"
     return "~" if change.is_in_new else "-"
 
 
-def _versions(change: Change) -> str:
+def _versions(change: Discrepancy) -> str:
     if not change.is_in_old:
         return change.new
     if not change.is_in_new:

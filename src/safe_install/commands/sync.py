@@ -34,6 +34,7 @@ from safe_install.pipeline.session import (
     user_environment,
 )
 from safe_install.ports import Timings, World
+from safe_install.resolve.request import InstallRequest
 from safe_install.snapshot.difference import (
     Deviation,
     Difference,
@@ -42,7 +43,7 @@ from safe_install.snapshot.difference import (
     installed_files,
 )
 from safe_install.snapshot.forms import Form, form_of, parse_lock
-from safe_install.snapshot.locked import Lock, entry_of
+from safe_install.snapshot.locked import LockedEnvironment, entry_of
 from safe_install.snapshot.steps import (
     describe_steps,
     find_folders,
@@ -82,20 +83,9 @@ def sync(request: SyncRequest, world: World, probe: Optional[Probe] = None) -> I
         if not difference.deviations and not difference.extra:
             return _nothing_to_do(request, lock, difference, environment, timings)
         _refuse_before(request, difference, environment)
-        if form_of(request.location) is Form.PYLOCK:
-            entries = tuple(entry_of(one) for one in lock.distributions)
-            install = dataclasses.replace(install, entries=entries)
-        session = Session(install, environment, world, timings, make_work_folder(stack))
-        from safe_install.pipeline.baseline import BaselineCheck
-        from safe_install.snapshot.lock_change import LockChange
-
-        before = BaselineCheck(
-            environment,
-            check_timeout=install.own.check_timeout,
-            sources=find_folders(difference),
-        )
-        stack.callback(before.stop)
-        result = LockChange(request.location, session, before).run(lock, difference)
+        work = make_work_folder(stack)
+        session = Session(_with_entries(request, lock), environment, world, timings, work)
+        result = _change(request, lock, difference, session, stack)
     return dataclasses.replace(
         result,
         findings=(*lock.notes, *_note_kept(difference), *result.findings),
@@ -103,10 +93,38 @@ def sync(request: SyncRequest, world: World, probe: Optional[Probe] = None) -> I
     )
 
 
+def _with_entries(request: SyncRequest, lock: LockedEnvironment) -> InstallRequest:
+    """The install with what the file names; of a lock file pip's words have nothing."""
+    if form_of(request.location) is not Form.PYLOCK:
+        return request.install
+    entries = tuple(entry_of(one) for one in lock.distributions)
+    return dataclasses.replace(request.install, entries=entries)
+
+
+def _change(
+    request: SyncRequest,
+    lock: LockedEnvironment,
+    difference: Difference,
+    session: Session,
+    stack: contextlib.ExitStack,
+) -> InstallResult:
+    # Late: where nothing differs it is not needed.
+    from safe_install.pipeline.baseline import BaselineCheck
+    from safe_install.snapshot.lock_change import LockChange
+
+    before = BaselineCheck(
+        session.environment,
+        check_timeout=session.request.own.check_timeout,
+        sources=find_folders(difference),
+    )
+    stack.callback(before.stop)
+    return LockChange(request.location, session, before).run(lock, difference)
+
+
 # --- what differs ---------------------------------------------------------------------------------
 
 
-def _read(request: SyncRequest, environment: Environment, world: World) -> Lock:
+def _read(request: SyncRequest, environment: Environment, world: World) -> LockedEnvironment:
     """What the file says for this interpreter. Errors: InputError; Refused, NoCandidate, where it
     is for another one, or names nothing."""
     lock = parse_lock(
@@ -141,7 +159,7 @@ def _refuse(problems: Sequence[Finding]) -> None:
     )
 
 
-def _compare(lock: Lock, request: SyncRequest, environment: Environment) -> Difference:
+def _compare(lock: LockedEnvironment, request: SyncRequest, environment: Environment) -> Difference:
     own = [
         name
         for name, distribution in environment.installed.items()
@@ -175,7 +193,7 @@ def _note_kept(difference: Difference) -> Tuple[Finding, ...]:
 
 def _checked(
     request: SyncRequest,
-    lock: Lock,
+    lock: LockedEnvironment,
     difference: Difference,
     environment: Environment,
     timings: Timings,
@@ -199,7 +217,7 @@ def _checked(
 
 def _nothing_to_do(
     request: SyncRequest,
-    lock: Lock,
+    lock: LockedEnvironment,
     difference: Difference,
     environment: Environment,
     timings: Timings,

@@ -11,7 +11,18 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Pattern,
+    Protocol,
+    Sequence,
+    Tuple,
+    Union,
+)
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
@@ -120,7 +131,8 @@ class PipInstaller:
         words += ["--no-deps", "--ignore-installed", "--requirement", str(file)]
         if self.clones is not None:
             words += ["--src", str(self.clones.work)]
-        return self._dry_run(words, (), ())
+        ours = re.compile(rf" \(from -r {re.escape(str(file))} \(line \d+\)\)")
+        return self._dry_run(words, (), (), without=ours)
 
     def plan_request(
         self,
@@ -173,9 +185,15 @@ class PipInstaller:
         return ("--no-index",) if self.request.own.offline else ()
 
     def _dry_run(
-        self, arguments: Sequence[str], constraints: Sequence[str], find_links: Sequence[Path]
+        self,
+        arguments: Sequence[str],
+        constraints: Sequence[str],
+        find_links: Sequence[Path],
+        *,
+        without: Optional[Pattern[str]] = None,
     ) -> Union[Planned, Failed]:
-        output = self._output = _Output(self._world.reporter)
+        """`without`: what pip says of a file that is ours and no news to anybody."""
+        output = self._output = _Output(self._world.reporter, without)
         try:
             report = self.pip.dry_run(
                 arguments,
@@ -271,18 +289,22 @@ def read_local_wheels(request: InstallRequest, folder: str) -> Optional[Dict[str
 class _Output:
     """What pip says in one round."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+    def __init__(self, reporter: Reporter, without: Optional[Pattern[str]] = None) -> None:
+        self._reporter, self._without = reporter, without
         self._lines: List[Tuple[bool, str]] = []  # is it stdout's, and the line
         reporter.task_started(TASK)
 
     def read_line(self, line: str) -> None:
         """A line of its stdout."""
+        if self._without is not None:
+            line = self._without.sub("", line)
         self._lines.append((True, line))
         self._reporter.task_advanced(TASK, 0, line)
 
     def read_error(self, line: str) -> None:
         """A line of its stderr."""
+        if self._without is not None:
+            line = self._without.sub("", line)
         self._lines.append((False, line))
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from safe_install.snapshot.values import (
 from safe_install.torch_family import COMPANIONS, TORCH, is_guarded
 
 
-class Subject(enum.Enum):
+class Topic(enum.Enum):
     """What a change is about, in the order in which changes are shown."""
 
     TORCH = "torch"
@@ -33,10 +33,10 @@ class Subject(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Change:
+class Discrepancy:
     """One difference."""
 
-    subject: Subject
+    topic: Topic
     name: str
     old: str  # a version; "" where it is not known, or where there is none
     new: str
@@ -47,7 +47,7 @@ class Change:
 
 def compare_snapshots(
     old: Snapshot, new: Snapshot, extensions: Collection[str]
-) -> Tuple[Change, ...]:
+) -> Tuple[Discrepancy, ...]:
     """The changes from one to the other. `extensions`: projects that are built against torch."""
     changes = _compare_facts(old, new)
     names = {one.name for one in (*old.distributions, *new.distributions)}
@@ -55,24 +55,24 @@ def compare_snapshots(
         change = _compare_distribution(name, old.find(name), new.find(name), extensions)
         if change is not None:
             changes.append(change)
-    order = list(Subject)
-    return tuple(sorted(changes, key=lambda one: (order.index(one.subject), one.name)))
+    order = list(Topic)
+    return tuple(sorted(changes, key=lambda one: (order.index(one.topic), one.name)))
 
 
-def _compare_facts(old: Snapshot, new: Snapshot) -> List[Change]:
+def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
     """Of what both sides know. Another build of torch may have the same version in its metadata."""
-    changes: List[Change] = []
+    changes: List[Discrepancy] = []
     if old.python and new.python and old.python != new.python:
-        changes.append(Change(Subject.PYTHON, "Python", old.python, new.python))
+        changes.append(Discrepancy(Topic.PYTHON, "Python", old.python, new.python))
     if old.torch is None or new.torch is None:
         return changes
     if old.torch.cuda != new.torch.cuda:
-        changes.append(Change(Subject.CUDA, "torch's CUDA", old.torch.cuda, new.torch.cuda))
+        changes.append(Discrepancy(Topic.CUDA, "torch's CUDA", old.torch.cuda, new.torch.cuda))
     before, after = old.find(TORCH), new.find(TORCH)
     has_one_version = before is not None and after is not None and before.version == after.version
     if has_one_version and old.torch.version != new.torch.version:
         changes.append(
-            Change(Subject.TORCH, "torch.__version__", old.torch.version, new.torch.version)
+            Discrepancy(Topic.TORCH, "torch.__version__", old.torch.version, new.torch.version)
         )
     return changes
 
@@ -82,28 +82,28 @@ def _compare_distribution(
     old: Optional[RecordedDistribution],
     new: Optional[RecordedDistribution],
     extensions: Collection[str],
-) -> Optional[Change]:
-    subject = _subject_of(name, extensions)
+) -> Optional[Discrepancy]:
+    topic = _topic_of(name, extensions)
     if old is None or new is None:
         before = old.version if old is not None else ""
         after = new.version if new is not None else ""
-        return Change(
-            subject, name, before, after, is_in_old=old is not None, is_in_new=new is not None
+        return Discrepancy(
+            topic, name, before, after, is_in_old=old is not None, is_in_new=new is not None
         )
     if old.version and new.version and not _is_one_version(old.version, new.version):
-        return Change(subject, name, old.version, new.version)
+        return Discrepancy(topic, name, old.version, new.version)
     detail = _compare_sources(old.source, new.source)
-    return Change(subject, name, old.version, new.version, detail) if detail else None
+    return Discrepancy(topic, name, old.version, new.version, detail) if detail else None
 
 
-def _subject_of(name: NormalizedName, extensions: Collection[str]) -> Subject:
+def _topic_of(name: NormalizedName, extensions: Collection[str]) -> Topic:
     if name == TORCH:
-        return Subject.TORCH
+        return Topic.TORCH
     if name in COMPANIONS:
-        return Subject.COMPANION
+        return Topic.COMPANION
     if is_guarded(name):
-        return Subject.LIBRARY
-    return Subject.EXTENSION if name in extensions else Subject.OTHER
+        return Topic.LIBRARY
+    return Topic.EXTENSION if name in extensions else Topic.OTHER
 
 
 def _is_one_version(old: str, new: str) -> bool:

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from safe_install.models import Environment, InstalledDistribution
 from safe_install.snapshot.difference import recorded_hashes
-from safe_install.snapshot.locked import Lock, only_sha256, path_of
+from safe_install.snapshot.locked import LockedEnvironment, only_sha256, path_of
 from safe_install.snapshot.past import Change, versions_after
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -77,7 +77,7 @@ def read_source(record: Optional[Mapping[str, Any]], *, is_editable: bool) -> So
     return UrlSource(url, filename, sha256, subdirectory=subdirectory)
 
 
-def describe_lock(lock: Lock) -> Snapshot:
+def describe_lock(lock: LockedEnvironment) -> Snapshot:
     """What a file names, of a machine that it does not name."""
     found: List[RecordedDistribution] = []
     for one in lock.distributions:

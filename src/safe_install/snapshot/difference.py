@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from safe_install.models import Environment, InstalledDistribution
 from safe_install.requirements import applies, parse_requirement
-from safe_install.snapshot.locked import NO_NAME, Lock, LockedDistribution, path_of
+from safe_install.snapshot.locked import NO_NAME, LockedDistribution, LockedEnvironment, path_of
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -53,7 +53,7 @@ class Difference:
 
 
 def compare_with_lock(
-    lock: Lock,
+    lock: LockedEnvironment,
     environment: Environment,
     kept: Mapping[NormalizedName, str],
     files: Mapping[NormalizedName, str],

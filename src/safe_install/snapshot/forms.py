@@ -1,4 +1,4 @@
-"""The text of a file that names an environment exactly, in whichever form -> a Lock. Pure."""
+"""The text of a file that names an environment exactly, in whichever form -> what it names. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from safe_install.models import Finding, Interpreter, Severity
 from safe_install.resolve.requirements_file import Reader, parse_file
 from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
-from safe_install.snapshot.locked import Lock, lock_of_entries, lock_recorded
+from safe_install.snapshot.locked import LockedEnvironment, lock_of_entries, lock_recorded
 from safe_install.snapshot.pylock_reader import NO_WHEEL_HERE, Machine, parse_pylock
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -50,7 +50,7 @@ def parse_lock(
     read: Reader,
     environ: Mapping[str, str],
     folder: str,
-) -> Lock:
+) -> LockedEnvironment:
     """What a file says for an interpreter. `read` brings its text, and that of files that it names;
     `folder`: the working folder. Errors: InputError."""
     form = form_of(location)
@@ -80,7 +80,9 @@ def requirements_text(location: str, text: str) -> str:
 # --- pylock.toml ----------------------------------------------------------------------------------
 
 
-def _parse_pylock(location: str, text: str, interpreter: Interpreter, folder: str) -> Lock:
+def _parse_pylock(
+    location: str, text: str, interpreter: Interpreter, folder: str
+) -> LockedEnvironment:
     machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
     snapshot = parse_pylock(text, name=location, machine=machine)
     here = folder
@@ -89,7 +91,9 @@ def _parse_pylock(location: str, text: str, interpreter: Interpreter, folder: st
     return lock_of_snapshot(snapshot, interpreter, folder=here)
 
 
-def lock_of_snapshot(snapshot: Snapshot, interpreter: Interpreter, *, folder: str) -> Lock:
+def lock_of_snapshot(
+    snapshot: Snapshot, interpreter: Interpreter, *, folder: str
+) -> LockedEnvironment:
     """What a snapshot says of its distributions. `folder`: to which its paths are relative."""
     found = []
     problems = []
@@ -103,7 +107,7 @@ def lock_of_snapshot(snapshot: Snapshot, interpreter: Interpreter, *, folder: st
             notes.append(_note_unknown(recorded, recorded.source))
         source = _at_absolute_path(recorded.source, folder)
         found.append(lock_recorded(dataclasses.replace(recorded, source=source)))
-    return Lock(tuple(found), problems=tuple(problems), notes=tuple(notes))
+    return LockedEnvironment(tuple(found), problems=tuple(problems), notes=tuple(notes))
 
 
 def _why_unfit(recorded: RecordedDistribution, interpreter: Interpreter) -> Optional[Finding]:
@@ -146,7 +150,9 @@ def _at_absolute_path(source: Source, folder: str) -> Source:
 # --- environment.yml ------------------------------------------------------------------------------
 
 
-def _with_conda(lock: Lock, conda: CondaFile, location: str, interpreter: Interpreter) -> Lock:
+def _with_conda(
+    lock: LockedEnvironment, conda: CondaFile, location: str, interpreter: Interpreter
+) -> LockedEnvironment:
     """With what the file says of conda: its packages stay, and are not looked at."""
     problems = list(lock.problems)
     if not accepts_python(conda.python, interpreter.version):

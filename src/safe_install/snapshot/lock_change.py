@@ -33,7 +33,7 @@ from safe_install.resolve.plan import kept_names
 from safe_install.resolve.promises import is_promised
 from safe_install.snapshot.difference import Difference
 from safe_install.snapshot.lock_plan import LockPlan, LockPlanner, is_version_of
-from safe_install.snapshot.locked import Lock
+from safe_install.snapshot.locked import LockedEnvironment
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.place import check_place
 from safe_install.wheels.archive import Artifact
@@ -54,7 +54,7 @@ class LockChange:
             pip=lambda: self._installer.pip,
         )
 
-    def run(self, lock: Lock, difference: Difference) -> InstallResult:
+    def run(self, lock: LockedEnvironment, difference: Difference) -> InstallResult:
         """The result of the command. A file that is refused must not stand in the way of a better
         one at its address."""
         try:
@@ -69,7 +69,7 @@ class LockChange:
         outcome = Outcome.SYNCED if is_done else result.outcome
         return dataclasses.replace(result, command="sync", outcome=outcome)
 
-    def _run(self, lock: Lock, difference: Difference) -> InstallResult:
+    def _run(self, lock: LockedEnvironment, difference: Difference) -> InstallResult:
         planner = LockPlanner(
             self._session,
             self._installer,
@@ -85,6 +85,12 @@ class LockChange:
         findings = self._look_at(planned)
         if self._own.dry_run:
             return self._planned(planned.plan, findings)
+        return self._carry_out(planned, built, findings)
+
+    def _carry_out(
+        self, planned: LockPlan, built: Tuple[str, ...], findings: Tuple[Finding, ...]
+    ) -> InstallResult:
+        """Fetch, look at what the files require, then as an install is carried out."""
         from safe_install.pipeline.change import carry_out
         from safe_install.pipeline.delivery import begin_delivery, fetch
 

@@ -26,7 +26,7 @@ from safe_install.resolve.plan import steps_of_report
 from safe_install.resolve.rounds import Failed, nothing_offline
 from safe_install.resolve.target import planned_torch
 from safe_install.snapshot.difference import Deviation, Difference
-from safe_install.snapshot.locked import NO_NAME, Lock
+from safe_install.snapshot.locked import NO_NAME, LockedEnvironment
 from safe_install.snapshot.steps import make_removals, make_step, needs_pip, pip_line
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
@@ -59,7 +59,7 @@ class LockPlanner:
         self._environment = session.environment
         self._artifacts: Dict[NormalizedName, Artifact] = {}
 
-    def plan(self, lock: Lock, difference: Difference) -> LockPlan:
+    def plan(self, lock: LockedEnvironment, difference: Difference) -> LockPlan:
         """All steps. Errors: PipFailed, NoCandidate, Refused, BuildFailed."""
         steps: List[Step] = []
         asked: List[Deviation] = []
@@ -135,7 +135,7 @@ class LockPlanner:
         return locked.source is None and locked.name in self._catalog.projects - {TORCH}
 
     def _find_broken(
-        self, lock: Lock, steps: Sequence[Step], torch: Optional[TorchBuild]
+        self, lock: LockedEnvironment, steps: Sequence[Step], torch: Optional[TorchBuild]
     ) -> List[Deviation]:
         """Extensions that are there in the version of the file, and do not fit the torch that
         comes: another build of the same version may."""

@@ -56,7 +56,7 @@ class LockedDistribution:
 
 
 @dataclass(frozen=True)
-class Lock:
+class LockedEnvironment:
     """All that a file says."""
 
     distributions: Tuple[LockedDistribution, ...] = ()
@@ -69,7 +69,9 @@ class Lock:
 # --- requirements files ---------------------------------------------------------------------------
 
 
-def lock_of_entries(entries: Sequence[Entry], markers: Mapping[str, str], *, folder: str) -> Lock:
+def lock_of_entries(
+    entries: Sequence[Entry], markers: Mapping[str, str], *, folder: str
+) -> LockedEnvironment:
     """The lines of a requirements file, as far as they apply to an interpreter with these markers.
 
     `folder`: to which paths are relative. A line that leaves a choice is a problem.
@@ -87,7 +89,7 @@ def lock_of_entries(entries: Sequence[Entry], markers: Mapping[str, str], *, fol
         key = locked.name or locked.line
         if not _is_same_pin(found.setdefault(key, locked), locked):
             problems.append(_problem(entry, f"{entry.text}: {locked.name} is named twice"))
-    return Lock(tuple(found.values()), problems=tuple(problems))
+    return LockedEnvironment(tuple(found.values()), problems=tuple(problems))
 
 
 def _is_same_pin(one: LockedDistribution, other: LockedDistribution) -> bool:
@@ -144,13 +146,9 @@ def _lock_address(
     subdirectory = fragments.get("subdirectory", "")
     if "sha256" in fragments:
         hashes = (*hashes, f"sha256:{fragments['sha256'].lower()}")
-    source: Source
     if address.split("+")[0] in VCS and "+" in address:
-        source = _repository(address, subdirectory, is_editable=entry.editable)
-        line = _line_of(entry)
-        if name != NO_NAME and not entry.editable and source.url.startswith("file:"):
-            line = _repository_line(name, source)
-        return LockedDistribution(name, "", source, hashes, line)
+        repository = _repository(address, subdirectory, is_editable=entry.editable)
+        return _lock_repository(entry, name, repository)
     url = _as_url(re.sub(r"\[[^\]]*\]$", "", address), folder)
     filename = unquote(urlsplit(url).path.rpartition("/")[2])
     if not filename.lower().endswith(ARCHIVES):
@@ -159,13 +157,24 @@ def _lock_address(
             return _problem(entry, f"{entry.text}: neither a version nor the address of a file")
         source = DirectorySource(path_of(url), entry.editable, subdirectory)
         return LockedDistribution(name, "", source, (), _line_of(entry))
-    sha256 = only_sha256(hashes)
-    if url.startswith("file:"):
-        source = FileSource(path_of(url), filename, sha256 or "")
-    else:
-        source = UrlSource(url, filename, sha256, subdirectory=subdirectory)
     name_of_file, version = parse_filename(filename)
-    return LockedDistribution(name or name_of_file, version, source, hashes, _line_of(entry))
+    file = _file_at(url, filename, only_sha256(hashes), subdirectory)
+    return LockedDistribution(name or name_of_file, version, file, hashes, _line_of(entry))
+
+
+def _lock_repository(
+    entry: Entry, name: NormalizedName, source: RepositorySource
+) -> LockedDistribution:
+    line = _line_of(entry)
+    if name != NO_NAME and source.url.startswith("file:"):
+        line = _repository_line(name, source)
+    return LockedDistribution(name, "", source, (), line)
+
+
+def _file_at(url: str, filename: str, sha256: Optional[str], subdirectory: str) -> Source:
+    if url.startswith("file:"):
+        return FileSource(path_of(url), filename, sha256 or "")
+    return UrlSource(url, filename, sha256, subdirectory=subdirectory)
 
 
 def _line_of(entry: Entry) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safe_install.snapshot.changes import Subject, compare_snapshots
+from safe_install.snapshot.changes import Topic, compare_snapshots
 from safe_install.snapshot.described import (
     describe_environment,
     describe_lock,
@@ -12,7 +12,7 @@ from safe_install.snapshot.described import (
     is_transaction,
     read_source,
 )
-from safe_install.snapshot.locked import Lock, LockedDistribution
+from safe_install.snapshot.locked import LockedDistribution, LockedEnvironment
 from safe_install.snapshot.past import Change
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -41,7 +41,7 @@ def snapshot(python="3.11.7", facts=None, **versions):
 
 def compare(old, new):
     return [
-        (one.subject.value, one.name, one.old, one.new)
+        (one.topic.value, one.name, one.old, one.new)
         for one in compare_snapshots(old, new, EXTENSIONS)
     ]
 
@@ -79,7 +79,7 @@ def test_what_matters_comes_first():
 
 
 def test_each_subject_has_a_place():
-    assert [one.value for one in Subject][:5] == [
+    assert [one.value for one in Topic][:5] == [
         "torch",
         "cuda",
         "python",
@@ -155,7 +155,7 @@ def test_recorded_sources(record, source):
 
 
 def test_a_lock_says_nothing_of_a_machine():
-    found = describe_lock(Lock((LockedDistribution("six", "1.0"),)))
+    found = describe_lock(LockedEnvironment((LockedDistribution("six", "1.0"),)))
     assert (found.python, found.torch) == ("", None)
     assert compare(found, snapshot(six="1.0")) == []
 

@@ -13,7 +13,7 @@ from safe_install.snapshot.difference import (
     installed_files,
     why_other,
 )
-from safe_install.snapshot.locked import NO_NAME, Lock, LockedDistribution
+from safe_install.snapshot.locked import NO_NAME, LockedDistribution, LockedEnvironment
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -127,9 +127,12 @@ def test_another(wanted, present, because):
 def test_a_folder_without_a_name_is_found_by_its_path():
     nameless = LockedDistribution(NO_NAME, "", DirectorySource("/src"), line="./src")
     there = installed("1.0", {"url": "file:///src", "dir_info": {}})
-    assert compare_with_lock(Lock((nameless,)), make_environment(there), {}, {}).extra == ()
+    assert (
+        compare_with_lock(LockedEnvironment((nameless,)), make_environment(there), {}, {}).extra
+        == ()
+    )
     elsewhere = make_environment(make_distribution("other", "1.0"))
-    difference = compare_with_lock(Lock((nameless,)), elsewhere, {}, {})
+    difference = compare_with_lock(LockedEnvironment((nameless,)), elsewhere, {}, {})
     assert [one.because for one in difference.deviations] == ["not installed"]
     assert [one.name for one in difference.extra] == ["other"]
 
@@ -141,7 +144,7 @@ def test_what_is_not_named_goes_unless_it_is_kept():
         make_distribution("pip", "26.0"),
         make_distribution("mkl", "2024"),
     )
-    lock = Lock((locked(),), others=frozenset({"mkl"}))
+    lock = LockedEnvironment((locked(),), others=frozenset({"mkl"}))
     difference = compare_with_lock(
         lock, environment, {"pip": "environments are changed with it"}, {}
     )
@@ -152,7 +155,7 @@ def test_what_is_not_named_goes_unless_it_is_kept():
 
 def test_what_is_named_is_compared_though_it_would_be_kept():
     environment = make_environment(make_distribution("pip", "26.0"))
-    lock = Lock((LockedDistribution("pip", "26.1", line="pip==26.1"),))
+    lock = LockedEnvironment((LockedDistribution("pip", "26.1", line="pip==26.1"),))
     difference = compare_with_lock(
         lock, environment, {"pip": "environments are changed with it"}, {}
     )
@@ -170,7 +173,7 @@ def test_what_is_named_is_compared_though_it_would_be_kept():
     ],
 )
 def test_what_the_history_knows_of_a_file(record, files, because):
-    lock = Lock((locked(source=ON_INDEX, hashes=[f"sha256:{SHA}"]),))
+    lock = LockedEnvironment((locked(source=ON_INDEX, hashes=[f"sha256:{SHA}"]),))
     difference = compare_with_lock(lock, make_environment(installed("1.0", record)), {}, files)
     assert [one.because for one in difference.deviations] == ([because] if because else [])
 

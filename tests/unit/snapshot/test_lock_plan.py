@@ -22,7 +22,7 @@ from safe_install.resolve.request import parse_install
 from safe_install.resolve.rounds import Failed, Planned
 from safe_install.snapshot.difference import Deviation, Difference
 from safe_install.snapshot.lock_plan import LockPlanner
-from safe_install.snapshot.locked import NO_NAME, Lock, LockedDistribution
+from safe_install.snapshot.locked import NO_NAME, LockedDistribution, LockedEnvironment
 from safe_install.snapshot.values import DirectorySource, IndexSource
 from tests.factories import make_distribution, make_environment
 
@@ -117,7 +117,9 @@ def plan(*wanted, installer=None, chooser=None, here=None, extra=(), words=("x",
         bundled_catalog(),
         "r.txt",
     )
-    return planner.plan(Lock(tuple(wanted)), Difference(tuple(deviations), tuple(extra)))
+    return planner.plan(
+        LockedEnvironment(tuple(wanted)), Difference(tuple(deviations), tuple(extra))
+    )
 
 
 def test_a_wheel_at_a_known_address_asks_nobody():

@@ -7,7 +7,7 @@ import pytest
 from safe_install.resolve.requirements_file import parse_file
 from safe_install.snapshot.locked import (
     NO_NAME,
-    Lock,
+    LockedEnvironment,
     is_commit,
     lock_of_entries,
     lock_recorded,
@@ -28,7 +28,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SHA = "a" * 64
 
 
-def lock(*lines: str) -> Lock:
+def lock(*lines: str) -> LockedEnvironment:
     text = "\n".join(lines)
     parsed = parse_file("locked.txt", read=lambda name: text, environ={})
     return lock_of_entries(parsed.entries, MARKERS, folder="/work")
