@@ -183,7 +183,9 @@ def _fetch_needed(planned: PlannedBundle, lines: Sequence[str]) -> Path:
 
 
 def _wheel_of(step: Step, artifact: Artifact, request: InstallRequest) -> BundledWheel:
-    is_fetched = (step.url or "").startswith(("http://", "https://"))
+    # of what was built, the address is that of its source
+    is_remote = (step.url or "").startswith(("http://", "https://"))
+    is_fetched = is_remote and step.origin is Origin.WHEEL
     return BundledWheel(
         step.name,
         artifact.written_version,

@@ -15,7 +15,6 @@ from safe_install.errors import UsageError
 # The value is the command line that does it today, where there is one.
 RESERVED: Mapping[str, Optional[str]] = {
     "sync": "safe-install -r requirements.txt",
-    "bundle": "safe-install download REQ",
     "diff": None,
     "stage": None,
     "commit": None,

@@ -27,7 +27,7 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "--show-completion": ("bash", "fish", "zsh"),
     "--upgrade-strategy": ("eager", "only-if-needed"),
 }
-TAKES_PROJECTS = frozenset(["install", "explain", "wheels", "download", "wheel", "lock"])
+TAKES_PROJECTS = frozenset(["install", "explain", "bundle", "wheels", "download", "wheel", "lock"])
 TAKES_DISTRIBUTIONS = frozenset(["uninstall", "show"])
 
 
