@@ -143,32 +143,38 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
     files = {wheel.filename: artifacts[canonicalize_name(wheel.name)].path for wheel in wheels}
     with session.timings.stage("write"):
         sha256 = write_bundle(output, manifest, files, program.files, lock, session.world.reporter)
+    return _written(planned, manifest, output, sha256)
+
+
+def _written(
+    planned: PlannedBundle, manifest: Manifest, output: Path, sha256: str
+) -> InstallResult:
     size = output.stat().st_size
+    wheels = manifest.wheels
     lines = [
         *_wheel_lines(wheels),
         f"{count(len(wheels))} for {manifest.made_for}: {megabytes(size)}",
         f"{sha256}  {output}",
         f"Install there with: python {output.name} --python ENV install",
     ]
+    described = {
+        "file": str(output),
+        "sha256": sha256,
+        "size": size,
+        "requirements": list(manifest.requirements),
+        "made_for": describe_target(manifest.made_for),
+        "wheels": [describe_wheel(wheel) for wheel in wheels],
+    }
     return InstallResult(
         "bundle",
         Outcome.EXPORTED,
         0,
-        session.environment,
+        planned.session.environment,
         planned.selected.plan,
         findings=_findings(planned),
-        timings=session.timings.total(),
+        timings=planned.session.timings.total(),
         message="\n".join(lines),
-        details={
-            "bundle": {
-                "file": str(output),
-                "sha256": sha256,
-                "size": size,
-                "requirements": list(manifest.requirements),
-                "made_for": describe_target(manifest.made_for),
-                "wheels": [describe_wheel(wheel) for wheel in wheels],
-            }
-        },
+        details={"bundle": described},
     )
 
 

@@ -145,18 +145,11 @@ def _plan_and_apply(
     supply: Optional[Supply],
 ) -> InstallResult:
     request, environment = session.request, session.environment
-    promise: Callable[[Step], bool] = functools.partial(
-        is_promised, request=request, environment=environment, is_on_index=chooser.is_on_index
-    )
-    if supply is not None:
-        promise = _is_supplied
+    promise = _promise(session, chooser, supply)
     coming = ComingTorch(session, installer, promise, chooser.fetcher)
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
-    if supply is not None:
-        records = not request.own.no_direct_url
-        named = supply.name_origins(selected.plan, records_address=records)
-        selected = dataclasses.replace(selected, plan=named)
+    selected = _with_origins(selected, session, supply)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     same = same_version_steps(plan, released=selected.released)
@@ -182,9 +175,28 @@ def _plan_and_apply(
     return dataclasses.replace(result, findings=(*notes, *result.findings))
 
 
-def _is_supplied(step: Step) -> bool:
-    """What is supplied was judged when it was chosen, and compared with its hash since."""
-    return True
+def _promise(
+    session: Session, chooser: IndexChooser, supply: Optional[Supply]
+) -> Callable[[Step], bool]:
+    """Are the bytes of a step promised by somebody? What is supplied was judged when it was chosen,
+    and compared with its hash since."""
+    if supply is not None:
+        return lambda step: True
+    return functools.partial(
+        is_promised,
+        request=session.request,
+        environment=session.environment,
+        is_on_index=chooser.is_on_index,
+    )
+
+
+def _with_origins(selected: Selected, session: Session, supply: Optional[Supply]) -> Selected:
+    """What is supplied lies in a folder of this run: the plan says from where it came."""
+    if supply is None:
+        return selected
+    records = not session.request.own.no_direct_url
+    plan = supply.name_origins(selected.plan, records_address=records)
+    return dataclasses.replace(selected, plan=plan)
 
 
 class _PlanCheck:
