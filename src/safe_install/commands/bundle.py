@@ -38,6 +38,7 @@ from safe_install.resolve.recorded_address import is_hosted
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.target import notes_for
 from safe_install.snapshot.bundle_file import hash_program, write_bundle
+from safe_install.snapshot.gather import marker_of
 from safe_install.snapshot.manifest import (
     WHEELS,
     BundledWheel,
@@ -260,6 +261,7 @@ def _make_snapshot(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> Sn
         torch=facts,
         markers=interpreter.markers,
         requires_python=f"=={'.'.join(interpreter.version.split('.')[:2])}.*",
+        environments=(marker_of(interpreter),),
     )
 
 
