@@ -38,6 +38,7 @@ from safe_install.resolve.recorded_address import is_hosted
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.target import notes_for
 from safe_install.snapshot.bundle_file import hash_program, write_bundle
+from safe_install.snapshot.gather import marker_of
 from safe_install.snapshot.manifest import (
     WHEELS,
     BundledWheel,
@@ -143,32 +144,38 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
     files = {wheel.filename: artifacts[canonicalize_name(wheel.name)].path for wheel in wheels}
     with session.timings.stage("write"):
         sha256 = write_bundle(output, manifest, files, program.files, lock, session.world.reporter)
+    return _written(planned, manifest, output, sha256)
+
+
+def _written(
+    planned: PlannedBundle, manifest: Manifest, output: Path, sha256: str
+) -> InstallResult:
     size = output.stat().st_size
+    wheels = manifest.wheels
     lines = [
         *_wheel_lines(wheels),
         f"{count(len(wheels))} for {manifest.made_for}: {megabytes(size)}",
         f"{sha256}  {output}",
         f"Install there with: python {output.name} --python ENV install",
     ]
+    described = {
+        "file": str(output),
+        "sha256": sha256,
+        "size": size,
+        "requirements": list(manifest.requirements),
+        "made_for": describe_target(manifest.made_for),
+        "wheels": [describe_wheel(wheel) for wheel in wheels],
+    }
     return InstallResult(
         "bundle",
         Outcome.EXPORTED,
         0,
-        session.environment,
+        planned.session.environment,
         planned.selected.plan,
         findings=_findings(planned),
-        timings=session.timings.total(),
+        timings=planned.session.timings.total(),
         message="\n".join(lines),
-        details={
-            "bundle": {
-                "file": str(output),
-                "sha256": sha256,
-                "size": size,
-                "requirements": list(manifest.requirements),
-                "made_for": describe_target(manifest.made_for),
-                "wheels": [describe_wheel(wheel) for wheel in wheels],
-            }
-        },
+        details={"bundle": described},
     )
 
 
@@ -183,7 +190,9 @@ def _fetch_needed(planned: PlannedBundle, lines: Sequence[str]) -> Path:
 
 
 def _wheel_of(step: Step, artifact: Artifact, request: InstallRequest) -> BundledWheel:
-    is_fetched = (step.url or "").startswith(("http://", "https://"))
+    # of what was built, the address is that of its source
+    is_remote = (step.url or "").startswith(("http://", "https://"))
+    is_fetched = is_remote and step.origin is Origin.WHEEL
     return BundledWheel(
         step.name,
         artifact.written_version,
@@ -252,6 +261,7 @@ def _make_snapshot(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> Sn
         torch=facts,
         markers=interpreter.markers,
         requires_python=f"=={'.'.join(interpreter.version.split('.')[:2])}.*",
+        environments=(marker_of(interpreter),),
     )
 
 

@@ -160,8 +160,7 @@ def _plan_and_apply(
     coming = ComingTorch(session, installer, promise, chooser.fetcher)
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
-    if supply is not None:
-        selected = _with_origins(selected, supply, request)
+    selected = _with_origins(selected, session, supply)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     same = same_version_steps(plan, released=selected.released)
@@ -207,8 +206,11 @@ def _promise(
     )
 
 
-def _with_origins(selected: Selected, supply: Supply, request: InstallRequest) -> Selected:
-    records = not request.own.no_direct_url
+def _with_origins(selected: Selected, session: Session, supply: Optional[Supply]) -> Selected:
+    """What is supplied lies in a folder of this run: the plan says from where it came."""
+    if supply is None:
+        return selected
+    records = not session.request.own.no_direct_url
     plan = supply.name_origins(selected.plan, records_address=records)
     return dataclasses.replace(selected, plan=plan)
 

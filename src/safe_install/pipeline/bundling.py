@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Pattern, Sequence, Tuple, Union
 
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
@@ -110,7 +110,12 @@ class PlanningPip(PipInstaller):
         return None
 
     def _dry_run(
-        self, arguments: Sequence[str], constraints: Sequence[str], find_links: Sequence[Path]
+        self,
+        arguments: Sequence[str],
+        constraints: Sequence[str],
+        find_links: Sequence[Path],
+        *,
+        without: Optional[Pattern[str]] = None,
     ) -> Union[Planned, Failed]:
         links = list(find_links)
         if TORCH in self._machines.target.installed:
@@ -118,7 +123,7 @@ class PlanningPip(PipInstaller):
         # behind the person's own, because the last word on wheels alone counts
         end = arguments.index("--") if "--" in arguments else len(arguments)
         words = [*arguments[:end], *self._words, *arguments[end:]]
-        answer = super()._dry_run(words, constraints, links)
+        answer = super()._dry_run(words, constraints, links, without=without)
         if isinstance(answer, Failed) or TORCH not in self._machines.target.installed:
             return answer
         return Planned(_without_torch(answer.report))

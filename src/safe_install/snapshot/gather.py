@@ -115,11 +115,11 @@ def make_snapshot(
         gpus=_gpus(environment.driver),
         markers=interpreter.markers,
         requires_python=f"=={minor}.*",
-        environments=(_marker(interpreter),),
+        environments=(marker_of(interpreter),),
     )
 
 
-def _marker(interpreter: Interpreter) -> str:
+def marker_of(interpreter: Interpreter) -> str:
     """For which machines the files are: others have other wheels."""
     names = ("sys_platform", "platform_machine", "platform_python_implementation")
     parts = [f"{name} == '{interpreter.markers[name]}'" for name in names]

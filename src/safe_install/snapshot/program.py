@@ -37,7 +37,7 @@ _OF_THIS_MACHINE = re.compile(
 
 
 @dataclass(frozen=True)
-class Program:
+class ProgramFiles:
     """The program, ready to be written into an archive."""
 
     files: Mapping[str, bytes]
@@ -48,7 +48,7 @@ class Program:
 Fetch = Callable[[Sequence[str]], Path]
 
 
-def read_program(python: str, fetch: Fetch) -> Program:
+def read_program(python: str, fetch: Fetch) -> ProgramFiles:
     """The running program, for a Python such as "3.8.18". `fetch`: brings what the program needs,
     where that which is installed does not run there. Errors: Refused."""
     archive = find_archive(safe_install)
@@ -56,13 +56,13 @@ def read_program(python: str, fetch: Fetch) -> Program:
         files, oldest = _read_archive(archive)
         if Version(python) < Version(oldest):
             raise _unfit(f"that of {archive} needs Python {oldest}", python)
-        return Program({**files, **_read_newer_facts()}, oldest)
+        return ProgramFiles({**files, **_read_newer_facts()}, oldest)
     own = dict(_own_files(Path(safe_install.__file__).parent))
     try:
         needed, oldest = _read_installed(python), ".".join(python.split(".")[:2])
     except Refused as error:
         needed, oldest = _fetch_needed(fetch, error), OLDEST_PYTHON
-    return Program({**own, **needed, **_read_newer_facts()}, oldest)
+    return ProgramFiles({**own, **needed, **_read_newer_facts()}, oldest)
 
 
 def find_archive(package: ModuleType) -> Optional[Path]:

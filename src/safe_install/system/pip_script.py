@@ -1,10 +1,11 @@
-"""Stand-alone: runs pip as if its Python had the environment markers of another machine.
+"""Stand-alone: runs pip as if its Python were that of another machine.
 
     python -c "$(cat pip_script.py)" MARKERS PLACE [PIP'S WORDS]
 
-pip's --python-version and --platform choose among the files of a project, and its markers
-(`; python_version < "3.10"`) still speak of the Python that runs it. `MARKERS`: a JSON object
-(PEP 508). `PLACE`: a folder or an archive that has this pip; "" for the one that is installed.
+pip's --python-version and --platform choose among the files of a project. The markers
+(`; python_version < "3.10"`) and, in `pip install`, the Requires-Python of what was chosen still
+speak of the Python that runs it. `MARKERS`: a JSON object (PEP 508). `PLACE`: a folder or an archive
+that has this pip; "" for the one that is installed.
 """
 
 import json
@@ -19,10 +20,29 @@ def main():
     del sys.argv[1:3]
     if place:
         sys.path.insert(0, place)
+    set_markers(markers)
+    set_python(markers["python_full_version"])
+    runpy.run_module("pip", run_name="__main__", alter_sys=True)
+
+
+def set_markers(markers):
+    """What environment markers are compared with."""
     from pip._vendor.packaging import markers as evaluated
 
     evaluated.default_environment = lambda: dict(markers)
-    runpy.run_module("pip", run_name="__main__", alter_sys=True)
+
+
+def set_python(full_version):
+    """What Requires-Python is compared with."""
+    from pip._internal.resolution.resolvelib.candidates import RequiresPythonCandidate
+
+    version = tuple(int(part) for part in full_version.split(".")[:3])
+    begin = RequiresPythonCandidate.__init__
+
+    def begin_elsewhere(self, py_version_info):
+        begin(self, py_version_info or version)
+
+    RequiresPythonCandidate.__init__ = begin_elsewhere
 
 
 if __name__ == "__main__":

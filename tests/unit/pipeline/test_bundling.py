@@ -22,6 +22,8 @@ from safe_install.resolve.bundle_request import parse_bundle
 from safe_install.resolve.command_line import parse_command_line
 from safe_install.system.pip_command import PipCommand, as_elsewhere
 from tests.factories import environment_for, make_distribution, make_environment
+from tests.functional.conftest import base_python
+from tests.lab.wheels import write_wheel
 
 
 def elsewhere(platform="manylinux_2_28_x86_64", torch="2.8.0+cu126"):
@@ -72,20 +74,40 @@ def test_pip_runs_with_the_markers_of_the_machine(command, place):
     assert words[4] == place
 
 
-@pytest.mark.real_process
-def test_markers_are_those_of_the_machine():
-    """What pip itself says of them in a report."""
+def report_of(words, python, executable=sys.executable):
+    """What pip itself says, told of a machine with this Python."""
     import subprocess
 
-    markers = {**elsewhere().interpreter.markers, "python_version": "3.5"}
-    command = as_elsewhere(PipCommand((sys.executable, "-m", "pip"), Version("26"), ""), markers)
-    words = ["install", "--dry-run", "--quiet", "--no-index", "--report", "-"]
-    words.append("not-there; python_version > '3.5'")
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+    markers = environment_for(torch=None, python_version=python, platform="linux_x86_64")
+    command = as_elsewhere(
+        PipCommand((executable, "-m", "pip"), Version("26"), ""), markers.interpreter.markers
+    )
+    options = ["install", "--dry-run", "--quiet", "--no-index", "--report", "-", "--isolated"]
+    done = subprocess.run([*command, *options, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.real_process
+def test_markers_are_those_of_the_machine():
+    report = report_of(["not-there; python_version > '3.5'"], "3.5")
     assert report["install"] == []
     assert report["environment"]["python_version"] == "3.5"
+
+
+@pytest.mark.real_process
+@pytest.mark.parametrize(("python", "version"), [("3.6", "1.0"), ("3.99", "2.0")])
+def test_what_a_file_requires_of_python_is_asked_of_the_machine(tmp_path, python, version):
+    """Requires-Python stands in METADATA alone here, which pip reads after it has chosen."""
+    for number, required in (("1.0", ">=3.5"), ("2.0", ">=3.99")):
+        metadata = f"Requires-Python: {required}\n"
+        write_wheel(tmp_path, "needs", number, {"needs.py": ""}, metadata=metadata)
+    words = ["--find-links", str(tmp_path), "--target", str(tmp_path / "target"), "needs"]
+    words += ["--only-binary", ":all:", "--python-version", python]
+    # pip 23 asks its own Python; 26 does not
+    for executable in (sys.executable, base_python()):
+        (entry,) = report_of(words, python, executable)["install"]
+        assert entry["metadata"]["version"] == version
 
 
 def step(name, version="1.0", **fields):

@@ -27,7 +27,9 @@ VALUES: Mapping[str, Tuple[str, ...]] = {
     "--show-completion": ("bash", "fish", "zsh"),
     "--upgrade-strategy": ("eager", "only-if-needed"),
 }
-TAKES_PROJECTS = frozenset(["install", "stage", "explain", "wheels", "download", "wheel", "lock"])
+TAKES_PROJECTS = frozenset(
+    ["install", "stage", "explain", "bundle", "wheels", "download", "wheel", "lock"]
+)
 TAKES_STAGED = frozenset(["commit", "abandon", "status"])
 TAKES_PIP_OPTIONS = frozenset(["install", "stage", "uninstall"])
 TAKES_DISTRIBUTIONS = frozenset(["uninstall", "show"])

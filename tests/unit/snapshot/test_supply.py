@@ -1,0 +1,50 @@
+"""A bundle as what an install is made from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from safe_install.errors import Refused
+from safe_install.models import Action, Plan, Step
+from safe_install.snapshot.supply import BundleSupply
+from tests.factories import make_environment
+from tests.unit.snapshot.bundles import HASH, manifest_of, wheel
+
+TORCH = wheel("torch-2.8.0+cpu-cp311-cp311-linux_x86_64.whl")
+IDNA = wheel("idna-3.1-py3-none-any.whl")
+
+
+def supply(tmp_path, *wheels):
+    return BundleSupply(SimpleNamespace(manifest=manifest_of(*wheels)), tmp_path)
+
+
+def test_the_torch_of_a_bundle_is_the_one_that_comes(tmp_path):
+    assert supply(tmp_path, IDNA, TORCH).write_constraints().read_text() == "torch==2.8.0+cpu\n"
+    assert supply(tmp_path, IDNA).write_constraints().read_text() == ""
+
+
+def test_another_environment_is_refused(tmp_path):
+    with pytest.raises(Refused, match="was made for torch"):
+        supply(tmp_path, IDNA).check(make_environment())
+
+
+@pytest.mark.parametrize(
+    ("url", "is_listed", "records", "expected"),
+    [
+        ("https://h.example/a.whl", True, True, ("https://h.example/a.whl", False, False)),
+        ("https://h.example/a.whl", False, True, ("https://h.example/a.whl", True, True)),
+        ("https://h.example/a.whl", False, False, ("https://h.example/a.whl", True, False)),
+        ("", False, True, (None, False, False)),
+    ],
+)
+def test_a_step_says_where_its_file_came_from(tmp_path, url, is_listed, records, expected):
+    step = Step(Action.ADD, "idna", "3.1", url="file:///tmp/x/idna.whl", sha256=HASH)
+    other = replace(step, name="other", sha256="1" * 64)
+    made = supply(tmp_path, replace(IDNA, url=url, is_listed=is_listed))
+    plan = made.name_origins(Plan((step, other)), records_address=records)
+    named = plan.steps[0]
+    assert (named.url, named.is_hosted, named.records_address) == expected
+    assert plan.steps[1] == other
