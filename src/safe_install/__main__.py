@@ -9,6 +9,10 @@ import os
 import sys
 from typing import NoReturn
 
+# `python -m` puts the working folder first: a random.py in it would take the place of Python's.
+if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109
+    del sys.path[0]
+
 from safe_install.cli import streams
 
 
