@@ -5,6 +5,7 @@ than it may last.
 """
 
 import atexit
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -46,6 +47,8 @@ def _complete() -> int:
 
 
 def _run() -> int:
+    # What is imported stays: looking for garbage among it is a tenth of a short command.
+    gc.set_threshold(50_000)
     from safe_install.cli.main import main
 
     return main()

@@ -20,11 +20,6 @@ from safe_install.resolve.command_line import Words
 Answer = Union[InstallResult, int]
 
 
-def wants_fix(words: Words) -> bool:
-    """Was --fix written?"""
-    return words.has("--fix")
-
-
 class Fixing:
     """One run of `doctor --fix`."""
 

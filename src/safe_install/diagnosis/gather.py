@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
+    Callable,
     Dict,
     FrozenSet,
     Iterable,
@@ -44,17 +45,17 @@ from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
 from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.models import Environment, Finding, HealthReport, Interpreter, Severity
-from safe_install.pipeline.breakage import Judged, broken_among, judge_installed
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import Timings, World
 from safe_install.system.pip_configuration import read_configuration
 from safe_install.torch_family import TORCH
-from safe_install.transaction.leftover_files import check_leftovers
-from safe_install.transaction.recovery.transactions import list_transactions
+from safe_install.transaction.asides import check_leftovers
+from safe_install.transaction.recovery.rows import STATE_DIRECTORY
 
 # With --quick half of the time would be the imports of what it does not ask.
 if TYPE_CHECKING:
     from safe_install.health.examination import Examination
+    from safe_install.pipeline.breakage import Judged
     from safe_install.wheels.toolkit_choice import Toolkit, Unusable
 
 PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
@@ -196,9 +197,7 @@ def _with_health(
     except OSError as error:
         unknown["interrupted-pip"] = str(error)
     try:
-        judged = judge_installed(environment, world.environ, preloaded=lambda: answers().libraries)
-        found["extension-files"] = broken_among(judged)
-        found["extension-gpu-code"] = _gpu_findings(judged, environment)
+        found.update(_judge_files(environment, world, preloaded=lambda: answers().libraries))
     except OSError as error:
         unknown["extension-files"] = unknown["extension-gpu-code"] = str(error)
     if examination is None:
@@ -211,6 +210,21 @@ def _with_health(
     found["torch-origin"] = tuple(one for one in origin if one.severity is not Severity.NOTE)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
     return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
+
+
+def _judge_files(
+    environment: Environment, world: World, *, preloaded: Callable[[], Sequence[str]]
+) -> Mapping[str, Tuple[Finding, ...]]:
+    """What is said of the files of installed extensions, by check. Errors: OSError."""
+    if environment.torch is None:
+        return {}
+    from safe_install.pipeline.breakage import broken_among, judge_installed
+
+    judged = judge_installed(environment, world.environ, preloaded=preloaded)
+    return {
+        "extension-files": broken_among(judged),
+        "extension-gpu-code": _gpu_findings(judged, environment),
+    }
 
 
 def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[Finding, ...]:
@@ -234,6 +248,10 @@ def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[F
 
 
 def _interrupted(prefix: Path) -> Tuple[str, ...]:
+    if not os.path.lexists(prefix / STATE_DIRECTORY):
+        return ()
+    from safe_install.transaction.recovery.transactions import list_transactions
+
     try:
         transactions = list_transactions(str(prefix))
     except OSError:

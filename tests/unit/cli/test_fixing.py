@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from safe_install.cli import fixing, text
-from safe_install.cli.fixing import Fixing, wants_fix
+from safe_install.cli.fixing import Fixing
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Finding, InstallResult, Outcome, Severity
@@ -77,13 +77,6 @@ def fix(argv, states, *, program=None, reporter=None):
     words = parse_command_line(["doctor", "--fix", *argv]).words
     result = Fixing(words, reporter, program).run(lambda: states.pop(0))
     return result, program.run, reporter
-
-
-@pytest.mark.parametrize(
-    ("argv", "wanted"), [(["doctor", "--fix"], True), (["doctor"], False), (["verify"], False)]
-)
-def test_only_where_it_was_asked_for(argv, wanted):
-    assert wants_fix(parse_command_line(argv).words) is wanted
 
 
 def test_all_lines_are_run_and_doctor_is_asked_again():
