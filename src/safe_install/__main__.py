@@ -5,9 +5,14 @@ than it may last.
 """
 
 import atexit
+import gc
 import os
 import sys
 from typing import NoReturn
+
+# `python -m` puts the working folder first: a random.py in it would take the place of Python's.
+if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109
+    del sys.path[0]
 
 from safe_install.cli import streams
 
@@ -42,6 +47,8 @@ def _complete() -> int:
 
 
 def _run() -> int:
+    # What is imported stays: looking for garbage among it is a tenth of a short command.
+    gc.set_threshold(50_000)
     from safe_install.cli.main import main
 
     return main()

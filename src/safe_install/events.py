@@ -45,6 +45,9 @@ class Reporter:
     def change_made(self, transaction: str) -> None:
         """The environment is changed, verified, and the change is kept."""
 
+    def change_taken_back(self) -> None:
+        """What this command changed is not there any more."""
+
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
         """A task begins; `total` in `unit` ("bytes", "files", "s") when it is known."""
 

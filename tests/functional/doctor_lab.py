@@ -49,8 +49,15 @@ def without_driver(variables: Dict[str, str]) -> None:
 def activate(
     environment: Environment, wheels: LabWheels, folder: Path, stack: contextlib.ExitStack
 ) -> Lab:
-    """As `source bin/activate` does it. Its scripts start its own Python, and not that of the
-    template that it was copied from."""
+    """As `source bin/activate` does it."""
+    start_own_python(environment)
+    variables = environment.variables
+    variables["PATH"] = f"{environment.prefix}/bin{os.pathsep}{variables['PATH']}"
+    return Lab(environment, folder, wheels.index, wheels.extensions, wheels.foreign, stack)
+
+
+def start_own_python(environment: Environment) -> None:
+    """Its scripts start its own Python, and not that of the template that it was copied from."""
     for script in environment.prefix.glob("bin/*"):
         if script.is_symlink() or not script.read_bytes().startswith(b"#!"):
             continue
@@ -58,9 +65,6 @@ def activate(
         mode = script.stat().st_mode
         replace(script, f"{start_of_script(environment.executable)}{rest}".encode())
         script.chmod(mode)
-    variables = environment.variables
-    variables["PATH"] = f"{environment.prefix}/bin{os.pathsep}{variables['PATH']}"
-    return Lab(environment, folder, wheels.index, wheels.extensions, wheels.foreign, stack)
 
 
 def start_of_script(executable: Path) -> str:

@@ -1,13 +1,19 @@
-"""`doctor --fix` in environments that are really broken: afterwards the tree is the one before the
-break."""
+"""`doctor --fix` in environments that are really broken, with hosts that answer as the real ones do:
+afterwards the tree is the one before the break."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from tests.functional.doctor_lab import checks_with_errors, run_doctor
+from tests.functional.conftest import any_python, read_document, run_process
+from tests.functional.doctor_lab import checks_with_errors, findings_of, run_doctor
 from tests.functional.doctor_lab import make_lab as make_lab
-from tests.lab.breakage import RECIPES
+from tests.lab.breakage import RECIPES, Lab
+from tests.lab.breakage.recipe import CPU, CUDA, OLD
+from tests.lab.wheels import TORCHES, _link, write_wheel
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 PUT_RIGHT = (
@@ -15,7 +21,30 @@ PUT_RIGHT = (
     "a module of torch is gone",
     "a library of torch is cut",
     "all files of torch are gone",
+    "pip was killed while it replaced torch",
+    "pip left a folder beside a whole torch",
+    "an nvidia library is not there",
+    "an nvidia library of another version",
+    "an nccl that was uninstalled again",
+    "what torch requires was deleted by hand",
 )
+TAG = "cp{0}-cp{0}-manylinux_2_28_x86_64".format(any_python().replace(".", ""))
+
+
+def assert_put_right(lab, document, healthy) -> None:
+    """No error is left, and all files are those of before."""
+    assert checks_with_errors(document) == [], document["findings"]
+    assert (document["exit_code"], document["outcome"]) == (0, "healthy")
+    assert less_requested(lab.environment.tree(), healthy) == healthy
+
+
+def less_requested(tree, healthy):
+    """What torch requires was not asked for by name before: `--fix` names it, and pip and we mark
+    that, in a file and in its RECORD."""
+    marks = [path for path in tree if path.endswith("/REQUESTED") and path not in healthy]
+    records = [path.replace("/REQUESTED", "/RECORD") for path in marks]
+    rest = {path: row for path, row in tree.items() if path not in marks}
+    return {**rest, **{path: healthy[path] for path in records}}
 
 
 @pytest.mark.parametrize("name", PUT_RIGHT)
@@ -26,10 +55,238 @@ def test_files_come_back(name, make_lab):
     recipe.breaks(lab)
     assert lab.environment.tree() != healthy
     document = run_doctor(lab, "--fix")
-    assert checks_with_errors(document) == []
-    assert (document["exit_code"], document["outcome"]) == (0, "healthy")
-    assert document["transaction"] is not None
-    assert lab.environment.tree() == healthy
+    assert_put_right(lab, document, healthy)
+    assert document["details"]["undo"][0] == f"safe-install undo {document['transaction']}"
+
+
+def test_a_library_that_another_package_wrote_over(make_lab):
+    lab = make_lab(CUDA)
+    library = lab.site / "nvidia/nccl/lib/libnccl.so.2"
+    right = library.read_bytes()
+    BY_NAME["another nccl over the one of torch"].breaks(lab)
+    assert library.read_bytes() != right
+    assert checks_with_errors(run_doctor(lab, "--fix")) == []
+    assert library.read_bytes() == right
+
+
+def test_a_numpy_that_torch_cannot_use(make_lab):
+    lab = make_lab((*OLD, "numpy==1.26.4"))
+    healthy = lab.environment.tree()
+    lab.must_pip("--no-compile", "numpy==2.0.0")
+    assert_put_right(lab, run_doctor(lab, "--fix"), healthy)
+
+
+def test_what_came_from_a_file_comes_back_from_it(make_lab):
+    lab = make_lab()
+    wheel = write_wheel(lab.folder, "alpha", "1.0", {"alpha/__init__.py": ""})
+    lab.environment.must_pip("install", str(wheel))
+    healthy = lab.environment.tree()
+    (lab.site / "alpha" / "__init__.py").unlink()
+    document = run_doctor(lab, "--fix", "records")
+    assert_put_right(lab, document, healthy)
+    (lab.site / "alpha" / "__init__.py").unlink()
+    wheel.unlink()
+    broken = lab.environment.tree()
+    failed = failing_fix(lab, "records")
+    assert failed.returncode == 1
+    assert "alpha==1.0" in failed.stderr
+    assert lab.environment.tree() == broken
+
+
+# --- from hosts -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_served(make_lab, host):
+    """`make_served(CUDA)`: a lab whose wheel hosts and package index answer."""
+
+    def make(base):
+        lab = make_lab(base)
+        lab.variables.update(SAFE_INSTALL_MIRRORS=host.mirrors, PIP_INDEX_URL=host.index_url)
+        lab.variables["PIP_NO_INDEX"] = "0"
+        return lab
+
+    return make
+
+
+# A build without CUDA has no kernel for it, as torchvision says it.
+VISION = """\
+import ctypes, os, types
+import torch
+ctypes.CDLL(os.path.join(os.path.dirname(__file__), "_C.so"))
+
+def nms(boxes, scores, threshold):
+    if boxes.device == "cuda" and {accelerator!r} == "cpu":
+        raise NotImplementedError("Could not run 'torchvision::nms' from the 'CUDA' backend")
+    return torch.tensor([0])
+
+ops = types.SimpleNamespace(nms=nms)
+"""
+
+
+def make_vision(lab: Lab, version: str, torch: str, *, requires: str = "") -> Path:
+    """A torchvision that is linked against the torch of the lab."""
+    accelerator = version.partition("+")[2]
+    library = _link(
+        lab.folder / version / "_C.so",
+        wants=[f"{TORCHES[torch].symbol}_cpu"],
+        needs=[lab.torch / "lib" / name for name in ("libc10.so", "libtorch_cpu.so")],
+    )
+    files = {
+        "torchvision/__init__.py": VISION.format(accelerator=accelerator),
+        "torchvision/_C.so": library.read_bytes(),
+    }
+    needed = [requires] if requires else []
+    return write_wheel(lab.folder, "torchvision", version, files, requires=needed, tag=TAG)
+
+
+def install(lab: Lab, *words: str) -> None:
+    """As a person does it, before something breaks."""
+    done = lab.environment.safe_install("install", *words)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("base", "torch", "right", "wrong", "requires"),
+    [
+        (CUDA, "2.14.1+cu130", "0.29.1+cu130", "0.29.1+cpu", ""),
+        (CPU, "2.13.0+cpu", "0.28.0+cpu", "0.20.1+cpu", "torch==2.5.1"),
+    ],
+    ids=["of another accelerator", "of another torch"],
+)
+def test_a_companion_is_chosen_again(make_served, host, base, torch, right, wrong, requires):
+    lab = make_served(base)
+    wheel = make_vision(lab, right, torch)
+    page = right.partition("+")[2]
+    host.add_pytorch_page(page, "torchvision", {wheel.name: wheel.read_bytes()})
+    install(lab, "torchvision")
+    healthy = lab.environment.tree()
+    lab.must_pip("--force-reinstall", str(make_vision(lab, wrong, torch, requires=requires)))
+    assert "companions" in checks_with_errors(run_doctor(lab))
+    document = run_doctor(lab, "--fix")
+    assert_put_right(lab, document, healthy)
+    assert host.asked(f"/pytorch/whl/{page}/torchvision")
+
+
+def test_an_extension_of_another_torch_is_chosen_again(make_served, host):
+    lab = make_served(OLD)
+    (right,) = (lab.extensions / "1.8.1+cu111").glob("*.whl")
+    host.add_pyg_page("1.8.1", "cu111", {right.name: right.read_bytes()}, base="1.8.0")
+    install(lab, "torch-scatter")
+    healthy = lab.environment.tree()
+    (foreign,) = lab.foreign.glob("*.whl")
+    lab.must_pip("--force-reinstall", str(foreign))
+    assert checks_with_errors(run_doctor(lab)) == ["extension-imports"]
+    assert_put_right(lab, run_doctor(lab, "--fix"), healthy)
+    host.stop()
+    (lab.site / "torch_scatter" / "_scatter_cpu.so").unlink()
+    document = run_doctor(lab, "--fix", "records")
+    assert_put_right(lab, document, healthy)
+
+
+# --- what does not help ---------------------------------------------------------------------------
+
+
+def failing_fix(lab: Lab, *words: str):
+    """`doctor --fix` that ends with an error."""
+    command = [sys.executable, "-m", "safe_install", "doctor", "--fix", *words]
+    named = ["--python", str(lab.environment.executable)]
+    done = run_process([*command, *named], lab.variables, cwd=lab.folder)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_what_is_no_better_is_taken_back(make_lab):
+    lab = make_lab((*OLD, "numpy==2.0.0"))
+    broken = lab.environment.tree()
+    folder = lab.folder / "numpy-of-nobody"
+    write_wheel(folder, "numpy", "1.26.4", {"numpy/__init__.py": "__version__ = '1.26.4'\n"})
+    lab.variables["PIP_FIND_LINKS"] = str(folder)
+    document = run_doctor(lab, "--fix")
+    assert (document["exit_code"], document["outcome"]) == (1, "unhealthy")
+    assert document["transaction"] is None
+    assert [one["check"] for one in findings_of(document, "numpy")] == ["numpy-too-new"]
+    assert lab.environment.tree() == broken
+    assert len(lab.environment.document("history")["details"]["history"]) == 2
+
+
+TRITON = "def cdiv(one, other):\n    return -(-one // other)\n"
+
+
+def with_two_compilers(lab: Lab) -> None:
+    """torch requires the one that belongs to it."""
+    for name, version in (("triton", "3.7.1"), ("pytorch-triton", "3.4.0")):
+        lab.must_pip(str(write_triton(lab.folder, name, version)))
+    with (lab.info("torch") / "METADATA").open("a") as metadata:
+        metadata.write("Requires-Dist: triton==3.7.1\n")
+
+
+def write_triton(folder: Path, name: str, version: str) -> Path:
+    return write_wheel(folder, name, version, {"triton/__init__.py": TRITON + f"# {name}\n"})
+
+
+def test_a_second_change_that_is_refused_takes_the_first_one_back(make_lab):
+    lab = make_lab()
+    with_two_compilers(lab)
+    broken = lab.environment.tree()
+    failed = failing_fix(lab)
+    assert failed.returncode == 10, "nobody has it"
+    assert "--fix did not come to its end: what was changed is taken back" in failed.stderr
+    assert lab.environment.tree() == broken
+
+
+def serve_triton(lab: Lab) -> None:
+    folder = lab.folder / "tritons"
+    write_triton(folder, "triton", "3.7.1")
+    lab.variables["PIP_FIND_LINKS"] = str(folder)
+
+
+def test_two_changes_are_undone_in_the_order_that_is_said(make_lab):
+    lab = make_lab()
+    with_two_compilers(lab)
+    broken = lab.environment.tree()
+    serve_triton(lab)
+    document = run_doctor(lab, "--fix")
+    assert checks_with_errors(document) == [], document["findings"]
+    assert (lab.site / "triton" / "__init__.py").read_text().endswith("# triton\n")
+    lines = document["details"]["undo"]
+    assert len(lines) == 2
+    for line in lines:
+        words = line.split()[1:]
+        assert lab.environment.document(*words)["outcome"] == "undone"
+    assert lab.environment.tree() == broken
+
+
+# Ctrl-C when the second of two changes begins.
+INTERRUPTED = """
+import os, signal, sys, time
+from safe_install.cli.main import main
+from safe_install.commands import install
+
+def pressed(*words):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+install.install = pressed
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_Ctrl_C_between_two_changes_takes_the_first_one_back(make_lab):
+    lab = make_lab()
+    with_two_compilers(lab)
+    broken = lab.environment.tree()
+    serve_triton(lab)
+    words = ["doctor", "--fix", "--json", "--python", str(lab.environment.executable)]
+    done = run_process([sys.executable, "-c", INTERRUPTED, *words], lab.variables, cwd=lab.folder)
+    assert "what was changed is taken back" in done.stderr
+    assert "interrupted: nothing was changed" in read_document(done)["error"]["message"]
+    assert done.returncode == 130
+    assert lab.environment.tree() == broken
+    assert len(lab.environment.document("history")["details"]["history"]) == 2
+
+
+# --- what is only shown ---------------------------------------------------------------------------
 
 
 def test_a_dry_run_changes_nothing(make_lab):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.functional.conftest import Environment
 from tests.functional.doctor_lab import make_lab as make_lab
 from tests.functional.doctor_lab import run_doctor
-from tests.lab.breakage import Lab, files
+from tests.lab.breakage import files
+from tests.lab.breakage.outside import move_to_plain_python, move_torch
 from tests.lab.breakage.recipe import CPU, CUDA, OLD
-from tests.shapes.conftest import make_plain_python, need_plain_layout
 
 
 def assert_healthy(document):
@@ -25,22 +23,6 @@ def assert_healthy(document):
     unsaid = [row for row in document["details"]["checks"] if row["status"] == "cannot-tell"]
     assert unsaid == []
     assert document["outcome"] == "healthy"
-
-
-def move_to_plain_python(lab: Lab) -> None:
-    """The same torch in a Python that is no virtual environment."""
-    need_plain_layout()
-    environment = Environment(make_plain_python(lab.folder / "plain"), lab.variables)
-    environment.variables.pop("VIRTUAL_ENV")
-    move_torch(lab.site, environment.site)
-    lab.environment = environment
-
-
-def move_torch(site: Path, target: Path) -> None:
-    """torch, with its metadata."""
-    target.mkdir(parents=True, exist_ok=True)
-    for path in site.glob("torch*"):
-        shutil.move(str(path), str(target / path.name))
 
 
 def test_torch_without_CUDA(make_lab):
@@ -146,3 +128,19 @@ def test_quick_says_nothing_either_and_asks_no_import(make_lab):
     assert_healthy(document)
     skipped = [row["name"] for row in document["details"]["checks"] if row["status"] == "skipped"]
     assert "torch-import" in skipped
+
+
+def test_a_Python_that_speaks_at_every_start(make_lab):
+    lab = make_lab()
+    code = "import sys; sys.stdout.write('{\"result\": 1}\\n'); sys.stderr.write('Error\\n')\n"
+    (lab.site / "speaking.pth").write_text(code)
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_project_with_modules_of_its_own(make_lab):
+    lab = make_lab()
+    for name in ("test", "tests", "utils"):
+        (lab.folder / name).mkdir()
+        (lab.folder / name / "__init__.py").write_text("")
+    (lab.folder / "statistics.py").write_text("raise SystemExit('nobody imports this')\n")
+    assert_healthy(run_doctor(lab))

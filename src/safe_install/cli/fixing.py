@@ -1,7 +1,7 @@
 """`doctor --fix`: shows what would be carried out, asks, runs those commands, and asks doctor again.
 
 Each is a command of ours, so each is one journalled change that is verified. What leaves the
-environment no better than it was is taken back.
+environment no better than it was is taken back, and so is what was cut short.
 """
 
 from __future__ import annotations
@@ -12,18 +12,12 @@ import sys
 from typing import Callable, List, Sequence, Union
 
 from safe_install.diagnosis.mends import is_better
-from safe_install.errors import SafeInstallError
 from safe_install.events import Reporter
 from safe_install.models import InstallResult, Outcome
 from safe_install.resolve.command_line import Words
 
 # A command's own result, or the exit status of a program that said everything itself.
 Answer = Union[InstallResult, int]
-
-
-def wants_fix(words: Words) -> bool:
-    """Was --fix written?"""
-    return words.has("--fix")
 
 
 class Fixing:
@@ -50,17 +44,25 @@ class Fixing:
         try:
             for line in lines:
                 self._carry_out(line)
-        except SafeInstallError:
-            self._take_back()
+            after = examine()
+        except BaseException:
+            # Nobody has seen that it helps: a refusal, Ctrl-C, a mistake of ours.
+            self._take_back("--fix did not come to its end: what was changed is taken back")
             raise
-        after = examine()
         if isinstance(after, int):
             return after
         if is_better(before.findings, after.findings):
-            return dataclasses.replace(after, transaction=self._newest())
-        self._take_back()
-        self._reporter.warn("it is no better than before: what was changed is taken back")
+            return self._kept(after)
+        self._take_back("it is no better than before: what was changed is taken back")
         return dataclasses.replace(before, outcome=Outcome.UNHEALTHY)
+
+    def _kept(self, after: InstallResult) -> InstallResult:
+        """What doctor says now, with what takes the changes back, in the order to type."""
+        undo = [f"safe-install undo {identifier}" for identifier in reversed(self._transactions)]
+        newest = self._transactions[-1] if self._transactions else None
+        return dataclasses.replace(
+            after, transaction=newest, details={**after.details, "undo": undo}
+        )
 
     def _show(self, lines: Sequence[Sequence[str]], outside: Sequence[str]) -> None:
         for detail in outside:
@@ -80,12 +82,29 @@ class Fixing:
 
     def _carry_out(self, line: Sequence[str]) -> None:
         answer = self._run_line(line)
-        if isinstance(answer, InstallResult) and answer.transaction:
-            self._transactions.append(answer.transaction)
+        if isinstance(answer, InstallResult):
+            self._transactions += transactions_of(answer)
 
-    def _take_back(self) -> None:
-        while self._transactions:
-            self._run_line(("undo", "--force", self._transactions.pop()))
+    def _take_back(self, why: str) -> None:
+        """Newest first. Where that is cut short, what is left to type is said."""
+        if not self._transactions:
+            return
+        self._reporter.warn(why)
+        try:
+            while self._transactions:
+                self._run_line(("undo", "--force", self._transactions[-1]))
+                self._transactions.pop()
+        except BaseException:
+            left = [f"safe-install undo --force {one}" for one in reversed(self._transactions)]
+            self._reporter.warn(f"not all of it was taken back; in this order: {'; '.join(left)}")
+            self._reporter.change_made(self._transactions[-1])
+            raise
+        self._reporter.change_taken_back()
 
-    def _newest(self) -> Union[str, None]:
-        return self._transactions[-1] if self._transactions else None
+
+def transactions_of(answer: InstallResult) -> List[str]:
+    """The changes that a command has kept, oldest first; `recover` may make several."""
+    if answer.transaction:
+        return [answer.transaction]
+    rows = answer.details.get("leftovers", ())
+    return [str(row["transaction"]) for row in rows if row["transaction"]]

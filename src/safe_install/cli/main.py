@@ -440,11 +440,11 @@ def _by_typer(command: str) -> Run:
 
 
 def _doctor(invocation: Invocation, reporter: Reporter) -> Answer:
-    from safe_install.cli.fixing import Fixing, wants_fix
-
     examine = _by_typer("doctor")
-    if not wants_fix(invocation.line.words):
+    if not invocation.line.words.has("--fix"):
         return examine(invocation, reporter)
+    from safe_install.cli.fixing import Fixing
+
     return Fixing(invocation.line.words, reporter, _run_inside(invocation, reporter)).run(
         partial(examine, invocation, reporter)
     )

@@ -115,6 +115,10 @@ class TextReporter(Reporter):
         """From now on "nothing was changed" would be wrong."""
         self.made = transaction
 
+    def change_taken_back(self) -> None:
+        """It is true again."""
+        self.made = None
+
     def output(self, line: str) -> None:
         """pip's stdout."""
         if self.quiet < 1:

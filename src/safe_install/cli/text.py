@@ -380,6 +380,9 @@ def _verified_lines(result: InstallResult) -> List[str]:
 def _undo_lines(result: InstallResult) -> List[str]:
     if not result.transaction:
         return []
+    several = result.details.get("undo", ())
+    if len(several) > 1:
+        return ["Undo with, in this order:", *(f"  {line}" for line in several)]
     interpreter = result.environment.interpreter if result.environment is not None else None
     user = (
         " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""

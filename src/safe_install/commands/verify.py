@@ -23,7 +23,7 @@ from safe_install.pipeline.breakage import find_broken
 from safe_install.pipeline.health_gate import has_errors
 from safe_install.pipeline.session import probe_named, progress_task
 from safe_install.ports import Timings, World
-from safe_install.transaction.leftover_files import check_leftovers
+from safe_install.transaction.asides import check_leftovers
 
 
 def verify(

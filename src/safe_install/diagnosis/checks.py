@@ -5,7 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Mapping, Tuple
 
-from safe_install.diagnosis import environment_checks, machine_checks, torch_checks
+from safe_install.diagnosis import (
+    environment_checks,
+    machine_checks,
+    shell_checks,
+    torch_checks,
+)
 from safe_install.diagnosis.run import Check
 
 STARTS = "interpreter"
@@ -29,6 +34,13 @@ CHECKS: Tuple[Check, ...] = (
         "PYTHONPATH, the user site and other folders hide nothing that is installed here",
         environment_checks.check_import_path,
         (STARTS,),
+    ),
+    Check(
+        "startup-files",
+        "no .pth file and no sitecustomize fails at every start of this Python",
+        environment_checks.check_startup_files,
+        (STARTS,),
+        asks_import=True,
     ),
     Check(
         "metadata",
@@ -122,6 +134,20 @@ CHECKS: Tuple[Check, ...] = (
         (STARTS,),
     ),
     Check(
+        "variables",
+        "no variable of the shell keeps torch from importing",
+        shell_checks.check_variables,
+        (TORCH_THERE,),
+        asks_import=True,
+    ),
+    Check(
+        "working-folder",
+        "no file of the working folder hides a module that torch imports",
+        shell_checks.check_working_folder,
+        (TORCH_THERE,),
+        asks_import=True,
+    ),
+    Check(
         TORCH_IMPORTS,
         "`import torch` works in a fresh process",
         torch_checks.check_imports,
@@ -171,6 +197,12 @@ CHECKS: Tuple[Check, ...] = (
         "pip-settings",
         "pip's settings bring no other torch, and name nothing that is gone",
         machine_checks.check_pip_settings,
+        (STARTS,),
+    ),
+    Check(
+        "network",
+        "proxies, indexes and certificates that the settings name are there",
+        shell_checks.check_network,
         (STARTS,),
     ),
     Check(

@@ -6,10 +6,10 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.diagnosis.facts import (
     CachedWheel,
@@ -18,10 +18,10 @@ from safe_install.diagnosis.facts import (
     LockFile,
     LostSource,
     MetadataFolder,
+    OtherPython,
     ShadowingLibrary,
 )
-from safe_install.index.catalog import known_projects
-from safe_install.models import Environment, InstalledDistribution
+from safe_install.models import Environment, InstalledDistribution, Interpreter
 from safe_install.transaction.room import read_room
 from safe_install.wheels.libraries import search_folders
 
@@ -77,6 +77,24 @@ def _is_readable(folder: Path) -> bool:
         os.close(descriptor)
     lines = (b"\n" + head).lower()
     return b"\nname:" in lines and b"\nversion:" in lines
+
+
+def find_other_pythons(interpreter: Interpreter) -> Tuple[OtherPython, ...]:
+    """What a virtual environment holds for another version of Python: that of before its Python was
+    replaced."""
+    if not interpreter.is_virtual:
+        return ()
+    own = {os.path.realpath(path) for path in interpreter.paths}
+    found: List[OtherPython] = []
+    for folder in sorted(interpreter.prefix.glob("lib/python3.*/site-packages")):
+        if os.path.realpath(folder) in own:
+            continue
+        matches = [NAME_AND_VERSION.match(name) for name in _list_folder(folder)]
+        names = sorted({canonicalize_name(match.group("name")) for match in matches if match})
+        if names:
+            version = folder.parent.name[len("python") :]
+            found.append(OtherPython(folder, version, tuple(names)))
+    return tuple(found)
 
 
 # --- libraries ------------------------------------------------------------------------------------
@@ -160,13 +178,29 @@ def find_lost_sources(distributions: Iterable[InstalledDistribution]) -> Tuple[L
     """Editable installs whose folder is not there."""
     found: List[LostSource] = []
     for distribution in distributions:
-        address = str((distribution.direct_url or {}).get("url", ""))
-        if not distribution.editable or not address.startswith("file:"):
-            continue
-        folder = Path(unquote(urlsplit(address).path))
-        if not folder.exists():
+        folder = _source_here(distribution)
+        if distribution.editable and folder is not None and not folder.exists():
             found.append(LostSource(distribution.name, distribution.version, folder))
     return tuple(found)
+
+
+def find_lost_archives(
+    distributions: Iterable[InstalledDistribution],
+) -> FrozenSet[NormalizedName]:
+    """What was installed from a file or folder of this machine that is not there any more."""
+    found = set()
+    for distribution in distributions:
+        source = _source_here(distribution)
+        if source is not None and not source.exists():
+            found.add(distribution.name)
+    return frozenset(found)
+
+
+def _source_here(distribution: InstalledDistribution) -> Optional[Path]:
+    address = str((distribution.direct_url or {}).get("url", ""))
+    if not address.startswith("file:"):
+        return None
+    return Path(unquote(urlsplit(address).path))
 
 
 def read_conda(prefix: Path) -> Tuple[CondaPackage, ...]:
@@ -194,9 +228,14 @@ def find_cached_wheels(
     home = Path(variables.get("HOME", "~")).expanduser()
     cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
     folder = Path(chosen) if chosen else cache / "pip"
+    paths = sorted(folder.glob("wheels/*/*/*/*/*.whl"))
+    if not paths:
+        return ()
+    from safe_install.index.catalog import known_projects  # a tenth of the time of --quick
+
     known = known_projects()
     found: List[CachedWheel] = []
-    for path in sorted(folder.glob("wheels/*/*/*/*/*.whl")):
+    for path in paths:
         name, _, rest = path.name.partition("-")
         project = canonicalize_name(name)
         if project in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Dict, List, Sequence
 
@@ -11,11 +12,13 @@ from safe_install.diagnosis.facts import (
     Facts,
     LostSource,
     MetadataFolder,
+    OtherPython,
     Program,
     RecordState,
     SearchPlaces,
     environment_of,
 )
+from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.health.running import note_running
 from safe_install.models import Environment, Finding, Severity
@@ -90,6 +93,7 @@ def check_import_path(facts: Facts) -> Answer:
     places = _places(facts)
     first: Dict[NormalizedName, MetadataFolder] = {}
     findings = [_unlisted(folder) for folder in facts.unreadable]
+    findings += _of_other_pythons(facts)
     for folder in facts.metadata:
         before = first.setdefault(folder.name, folder)
         if before.site == folder.site or before.version == folder.version:
@@ -108,6 +112,51 @@ def _unlisted(folder: Path) -> Finding:
         "found",
         f"As its owner, or as root: chmod -R u+rwX,go+rX {folder}",
     )
+
+
+# What every virtual environment holds from the beginning.
+FROM_THE_BEGINNING = frozenset(["pip", "setuptools", "wheel"])
+
+
+def _of_other_pythons(facts: Facts) -> List[Finding]:
+    """Packages of the Python that was here before: the one that is here does not see them."""
+    environment = environment_of(facts)
+    if environment.torch is not None or set(environment.installed) - FROM_THE_BEGINNING:
+        return []
+    return [
+        _of_another_python(other, environment)
+        for other in facts.other_pythons
+        if set(other.names) - FROM_THE_BEGINNING
+    ]
+
+
+def _of_another_python(other: OtherPython, environment: Environment) -> Finding:
+    interpreter = environment.interpreter
+    names = sorted(set(other.names) - FROM_THE_BEGINNING, key=lambda name: (name != TORCH, name))
+    return Finding(
+        "packages-of-another-python",
+        Severity.ERROR,
+        str(names[0]),
+        f"{_some(names)} {'is' if len(names) == 1 else 'are'} installed in {other.folder}, for "
+        f"Python {other.version}, and the Python of this environment is {interpreter.version} now: "
+        "it sees nothing of it",
+        f"Make the environment again with Python {other.version}, or install all of it again: "
+        f"python{other.version} -m venv --clear {interpreter.prefix}.",
+    )
+
+
+def check_startup_files(facts: Facts) -> Answer:
+    """Does a file fail at every start of the interpreter, which goes on without it?"""
+    return [
+        Finding(
+            "startup-file-fails",
+            Severity.WARNING,
+            problem.file.rpartition("/")[2],
+            f"{problem.file} fails at every start of this Python: {problem.error or 'no reason given'}",
+            f"Remove {problem.file}, or install again what it belongs to.",
+        )
+        for problem in facts.start_problems
+    ]
 
 
 def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: SearchPlaces) -> Finding:
@@ -199,8 +248,7 @@ def check_records(facts: Facts) -> Answer:
                     state.name,
                     f"nobody knows which files are of {state.name} {state.version}: {state.problem}",
                     # What has no RECORD cannot be uninstalled, and so not be replaced.
-                    f"safe-install install --ignore-installed --no-deps "
-                    f"{state.name}=={state.version}",
+                    f"safe-install install --ignore-installed --no-deps {_as_recorded(state, facts)}",
                 )
             )
         if state.missing:
@@ -223,14 +271,14 @@ def _lost(source: LostSource) -> Finding:
 
 def _files_missing(state: RecordState, facts: Facts) -> Finding:
     code = sorted((path for path in state.missing if _is_code(path)), key=_is_module)
-    matters = bool(code) and _matters(state.name, facts)
+    matters = bool(code) and (_matters(state.name, facts) or _is_missed_by_torch(state.name, facts))
     return Finding(
         "files-missing",
         Severity.ERROR if matters else Severity.WARNING,
         state.name,
         f"{_count(len(state.missing), 'file')} of {state.name} {state.version} "
         f"{'is' if len(state.missing) == 1 else 'are'} gone: {_some(code or state.missing)}",
-        _again(state),
+        _again(state, facts),
     )
 
 
@@ -246,7 +294,7 @@ def _files_changed(state: RecordState, facts: Facts) -> Finding:
             state.name,
             f"{count} of {state.name} {state.version} "
             f"{'was' if len(paths) == 1 else 'were'} overwritten by {names}: {_some(paths)}",
-            f"safe-install uninstall -y {' '.join(others)} && {_again(state)}",
+            f"safe-install uninstall -y {' '.join(others)} && {_again(state, facts)}",
         )
     # A file that somebody edited or stripped may do; what does not import tells that it does not.
     is_broken = _matters(state.name, facts) and facts.health is not None
@@ -256,7 +304,7 @@ def _files_changed(state: RecordState, facts: Facts) -> Finding:
         state.name,
         f"{count} of {state.name} {state.version} "
         f"{'is' if len(paths) == 1 else 'are'} not as installed: {_some(paths)}",
-        _again(state),
+        _again(state, facts),
     )
 
 
@@ -274,6 +322,18 @@ def _matters(name: NormalizedName, facts: Facts) -> bool:
     return name in required or any(one.startswith("cuda-toolkit") for one in required)
 
 
+def _is_missed_by_torch(name: NormalizedName, facts: Facts) -> bool:
+    """Does torch fail, which requires it? Of numpy it takes arrays, without requiring it."""
+    torch = environment_of(facts).installed.get(TORCH)
+    if torch is None or facts.health is None:
+        return False
+    if name == "numpy":
+        arrays = facts.health.operations.get("torch.from_numpy")
+        return arrays is not None and not arrays.ok
+    required = [requirement_name(text) for text in torch.requires]
+    return name in required and not imports_torch(facts)
+
+
 def _is_code(path: str) -> bool:
     """Without it the module is not there; headers and tests are left out of small images."""
     is_test = "/test/" in path or "/tests/" in path
@@ -284,8 +344,15 @@ def _is_module(path: str) -> bool:
     return path.endswith(".py")
 
 
-def _again(state: RecordState) -> str:
-    return f"safe-install install --force-reinstall --no-deps {state.name}=={state.version}"
+def _again(state: RecordState, facts: Facts) -> str:
+    return f"safe-install install --force-reinstall --no-deps {_as_recorded(state, facts)}"
+
+
+def _as_recorded(state: RecordState, facts: Facts) -> str:
+    distribution = environment_of(facts).installed.get(state.name)
+    if distribution is None or distribution.version != state.version:
+        return f"{state.name}=={state.version}"
+    return shlex.quote(recorded_requirement(distribution, facts))
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -110,6 +110,40 @@ class FreeSpace:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """`import torch`, once more, with one thing different."""
+
+    subject: str  # a variable of the shell, or a path in the working folder
+    value: str = ""  # of the variable
+    error: str = ""  # what the import failed with; "" where it works then
+
+
+@dataclass(frozen=True)
+class StartProblem:
+    """A file that fails at every start of the interpreter, which goes on without it."""
+
+    file: str  # a path, or "sitecustomize"
+    error: str
+
+
+@dataclass(frozen=True)
+class OtherPython:
+    """Packages that were installed for another version of Python in the same environment."""
+
+    folder: Path
+    version: str  # "3.10"
+    names: Tuple[NormalizedName, ...]
+
+
+@dataclass(frozen=True)
+class ClosedPort:
+    """An address on this machine that a setting leads to, and where nothing listens."""
+
+    setting: str  # "https_proxy", "index-url"
+    address: str
+
+
+@dataclass(frozen=True)
 class FoundToolkit:
     """A CUDA toolkit that builds from source would use."""
 
@@ -148,12 +182,20 @@ class Facts:
     metadata: Tuple[MetadataFolder, ...] = ()
     records: Tuple[RecordState, ...] = ()
     lost_sources: Tuple[LostSource, ...] = ()
+    # what was installed from a file or folder of this machine that is gone
+    lost_archives: FrozenSet[NormalizedName] = frozenset()
     unreadable: Tuple[Path, ...] = ()  # folders on sys.path that cannot be listed
     shadowing: Tuple[ShadowingLibrary, ...] = ()
     health: Optional[HealthReport] = None  # None: not asked, with --quick
     # what other parts of this program find by themselves, by the check that reports it
     found: Mapping[str, Tuple[Finding, ...]] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)  # why they could not, by the check
+    without: Tuple[Trial, ...] = ()  # torch does not import, and does without these variables
+    typed: Tuple[Trial, ...] = ()  # torch imports, and does not as the person types it
+    start_problems: Tuple[StartProblem, ...] = ()
+    other_pythons: Tuple[OtherPython, ...] = ()
+    closed_ports: Tuple[ClosedPort, ...] = ()
+    lost_certificates: Mapping[str, str] = field(default_factory=dict)  # variable -> path
     interrupted_changes: Tuple[str, ...] = ()  # IDs of our changes that were killed
     rooms: Tuple[FreeSpace, ...] = ()
     toolkit: Optional[FoundToolkit] = None

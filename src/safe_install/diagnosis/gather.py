@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
+    Callable,
     Dict,
     FrozenSet,
     Iterable,
@@ -22,31 +23,40 @@ from urllib.parse import unquote, urlsplit
 from safe_install.diagnosis.disk_facts import (
     find_cached_wheels,
     find_lock_files,
+    find_lost_archives,
     find_lost_sources,
     find_metadata,
+    find_other_pythons,
     find_shadowing,
     find_unreadable,
     read_conda,
     read_rooms,
 )
 from safe_install.diagnosis.facts import Facts, FoundToolkit, ProbeProblem, SearchPlaces
-from safe_install.diagnosis.machine_facts import find_broken, find_programs
+from safe_install.diagnosis.machine_facts import (
+    find_broken,
+    find_closed_ports,
+    find_lost_certificates,
+    find_programs,
+)
 from safe_install.diagnosis.record_facts import read_records
 from safe_install.environment.interpreter import find_interpreter
 from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
 from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.models import Environment, Finding, HealthReport, Interpreter, Severity
-from safe_install.pipeline.breakage import Judged, broken_among, judge_installed
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import Timings, World
 from safe_install.system.pip_configuration import read_configuration
-from safe_install.transaction.leftover_files import check_leftovers
-from safe_install.transaction.recovery.transactions import list_transactions
+from safe_install.torch_family import TORCH
+from safe_install.transaction.asides import check_leftovers
+from safe_install.transaction.recovery.rows import STATE_DIRECTORY
 
 # With --quick half of the time would be the imports of what it does not ask.
 if TYPE_CHECKING:
     from safe_install.health.examination import Examination
+    from safe_install.pipeline.breakage import Judged
+    from safe_install.wheels.toolkit_choice import Toolkit, Unusable
 
 PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
 
@@ -72,11 +82,18 @@ def gather_facts(
     except ProbeFailed as error:
         return _without_interpreter(executable, ProbeProblem(error.message, error.hint), world)
     examination = None if quick else _start_examination(environment, check_timeout)
-    # Files are read while the other process imports.
-    with timings.stage("files"):
-        facts = _read_files(world, environment, executable, deep=deep)
-    with timings.stage("health"):
-        return _with_health(facts, environment, world, examination)
+    try:
+        # Files are read while the other process imports.
+        with timings.stage("files"):
+            facts = _read_files(world, environment, executable, deep=deep)
+        with timings.stage("toolkit"):
+            facts = _with_toolkit(facts, environment, world)
+        with timings.stage("health"):
+            facts = _with_health(facts, environment, world, examination)
+        return facts if quick else _with_trials(facts, environment, world, check_timeout)
+    finally:
+        if examination is not None:
+            examination.stop()
 
 
 def _start_examination(environment: Environment, timeout: Optional[float]) -> Optional[Examination]:
@@ -116,12 +133,15 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
         metadata=find_metadata(interpreter.paths),
         records=read_records(environment, deep=deep),
         lost_sources=find_lost_sources(environment.installed.values()),
+        lost_archives=find_lost_archives(environment.installed.values()),
         unreadable=find_unreadable(interpreter.paths),
         lock_files=find_lock_files(interpreter.prefix),
         shadowing=find_shadowing(environment, variables),
         interrupted_changes=_interrupted(interpreter.prefix),
         rooms=read_rooms([interpreter.prefix, world.cache_dir]),
-        toolkit=_find_toolkit(environment, world),
+        other_pythons=find_other_pythons(interpreter),
+        closed_ports=find_closed_ports(variables, settings),
+        lost_certificates=find_lost_certificates(variables),
         running=find_running(interpreter.prefix),
         pip_settings=settings,
         missing_folders=_missing_folders(settings),
@@ -164,10 +184,11 @@ def _with_health(
         return examination.result(unmet) if examination is not None else HealthReport()
 
     found: Dict[str, Tuple[Finding, ...]] = {
+        **facts.found,
         "requirements": tuple(
             make_finding(one, Severity.WARNING, hint=f"safe-install install '{one.requirement}'")
             for one in unmet
-        )
+        ),
     }
     unknown: Dict[str, str] = {}
     # What a user may not read is said, and ends nothing.
@@ -176,9 +197,7 @@ def _with_health(
     except OSError as error:
         unknown["interrupted-pip"] = str(error)
     try:
-        judged = judge_installed(environment, world.environ, preloaded=lambda: answers().libraries)
-        found["extension-files"] = broken_among(judged)
-        found["extension-gpu-code"] = _gpu_findings(judged, environment)
+        found.update(_judge_files(environment, world, preloaded=lambda: answers().libraries))
     except OSError as error:
         unknown["extension-files"] = unknown["extension-gpu-code"] = str(error)
     if examination is None:
@@ -191,6 +210,21 @@ def _with_health(
     found["torch-origin"] = tuple(one for one in origin if one.severity is not Severity.NOTE)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
     return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
+
+
+def _judge_files(
+    environment: Environment, world: World, *, preloaded: Callable[[], Sequence[str]]
+) -> Mapping[str, Tuple[Finding, ...]]:
+    """What is said of the files of installed extensions, by check. Errors: OSError."""
+    if environment.torch is None:
+        return {}
+    from safe_install.pipeline.breakage import broken_among, judge_installed
+
+    judged = judge_installed(environment, world.environ, preloaded=preloaded)
+    return {
+        "extension-files": broken_among(judged),
+        "extension-gpu-code": _gpu_findings(judged, environment),
+    }
 
 
 def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[Finding, ...]:
@@ -214,6 +248,10 @@ def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[F
 
 
 def _interrupted(prefix: Path) -> Tuple[str, ...]:
+    if not os.path.lexists(prefix / STATE_DIRECTORY):
+        return ()
+    from safe_install.transaction.recovery.transactions import list_transactions
+
     try:
         transactions = list_transactions(str(prefix))
     except OSError:
@@ -221,19 +259,68 @@ def _interrupted(prefix: Path) -> Tuple[str, ...]:
     return tuple(name for name, state in transactions if state == "journal")
 
 
-def _find_toolkit(environment: Environment, world: World) -> Optional[FoundToolkit]:
-    """The one that the person points to: CUDA_HOME, or nvcc on PATH."""
+def _with_toolkit(facts: Facts, environment: Environment, world: World) -> Facts:
+    """The one that the person points to: CUDA_HOME, or nvcc on PATH; and what is wrong with it."""
     if environment.torch is None or environment.torch.cuda is None:
-        return None
+        return facts
     from safe_install.wheels import toolkit as toolkits
     from safe_install.wheels import toolkit_choice
 
+    named: List[Finding] = []
     for place in toolkits.find_places(environment, world.environ, world.cache_dir):
         if isinstance(place, toolkit_choice.Unusable):
+            if place.origin in toolkit_choice.NAMED_BY_PERSON:
+                named.append(_unusable_toolkit(place))
             continue
         if place.origin in (*toolkit_choice.NAMED_BY_PERSON, toolkit_choice.NVCC_ON_PATH):
-            return FoundToolkit(place.home, place.version)
-    return None
+            named += _host_compiler(place, world.environ)
+            facts = dataclasses.replace(facts, toolkit=FoundToolkit(place.home, place.version))
+            break
+    return dataclasses.replace(facts, found={"toolkit": tuple(named)})
+
+
+def _unusable_toolkit(place: Unusable) -> Finding:
+    return Finding(
+        "toolkit-missing",
+        Severity.NOTE,
+        place.origin,
+        f"{place.origin} is {place.path}: {place.reason}; extensions are not compiled with it",
+        f"Wheels need no toolkit. To compile: correct it, or unset {place.origin}",
+    )
+
+
+def _host_compiler(toolkit: Toolkit, variables: Mapping[str, str]) -> List[Finding]:
+    """Does its nvcc refuse the gcc that is here?"""
+    from safe_install.wheels.recipe import check_host_compiler
+    from safe_install.wheels.toolkit import find_gcc, find_other_gccs
+
+    others = find_other_gccs(variables)
+    refusal = check_host_compiler(toolkit, find_gcc(variables), others, variables)
+    if refusal is None:
+        return []
+    detail = f"{refusal.detail}: extensions are not compiled with it"
+    return [Finding(refusal.check, Severity.NOTE, "gcc", detail, refusal.hint)]
+
+
+def _with_trials(
+    facts: Facts, environment: Environment, world: World, timeout: Optional[float]
+) -> Facts:
+    """What is only found by asking once more: which variable or file breaks the import."""
+    from safe_install.diagnosis.trials import find_start_problems, try_as_typed, try_without
+
+    facts = dataclasses.replace(
+        facts, start_problems=find_start_problems(environment.interpreter.executable)
+    )
+    answer = facts.health.imports.get(TORCH) if facts.health is not None else None
+    if answer is None or answer.unknown:
+        return facts
+    if answer.ok:
+        return dataclasses.replace(facts, typed=try_as_typed(environment, world.environ, timeout))
+    if facts.shadowing:
+        return facts  # LD_LIBRARY_PATH is to blame
+    return dataclasses.replace(
+        facts, without=try_without(environment.interpreter.executable, timeout)
+    )
 
 
 def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:

@@ -24,11 +24,13 @@ ACCELERATOR_IN_ADDRESS = re.compile(r"/whl/(?:nightly/)?(cpu|cu\d+|rocm[\d.]+|xp
 def check_toolkit(facts: Facts) -> Answer:
     """Would the CUDA toolkit here compile for this torch?"""
     torch, toolkit = torch_of(facts), facts.toolkit
+    found = facts.found.get("toolkit", ())
     if toolkit is None or torch.cuda is None:
-        return ()
+        return found
     if _major(toolkit.version) == _major(torch.cuda):
-        return ()
+        return found
     return (
+        *found,
         Finding(
             "toolkit-of-another-cuda",
             Severity.NOTE,

@@ -1,4 +1,4 @@
-"""Programs on PATH, as the checks of `doctor` look at them."""
+"""Programs on PATH, and the ways to the hosts, as the checks of `doctor` look at them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import re
 import shlex
 import shutil
+import socket
 from pathlib import Path
-from typing import List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
+from urllib.parse import urlsplit
 
-from safe_install.diagnosis.facts import ProbeProblem, Program
+from safe_install.diagnosis.facts import ClosedPort, ProbeProblem, Program
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
 FIRST_LINE = 512  # bytes: the kernel reads 256 of a script's first line
@@ -94,3 +96,63 @@ def _interpreter_of(path: Path) -> Optional[Path]:
     if not words or words[0].endswith("/env"):
         return None
     return Path(words[0])
+
+
+# --- the ways to the hosts ------------------------------------------------------------------------
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
+ADDRESS_SETTINGS = ("proxy", "index-url", "extra-index-url", "find-links")
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+CONNECT_TIMEOUT = 0.5  # seconds; on this machine the answer comes at once
+
+
+def find_closed_ports(
+    variables: Mapping[str, str], settings: Mapping[str, str]
+) -> Tuple[ClosedPort, ...]:
+    """The proxies and indexes on this machine at which nothing listens. No other machine is
+    asked."""
+    places = [(name, value) for name, value in variables.items() if name.lower() in PROXY_VARIABLES]
+    for key in ADDRESS_SETTINGS:
+        places += [(key, address) for address in settings.get(key, "").split()]
+    answers: Dict[Tuple[str, int], bool] = {}
+    found: List[ClosedPort] = []
+    for setting, address in places:
+        place = _place_of(address)
+        if place is None:
+            continue
+        if place not in answers:
+            answers[place] = _is_closed(place)
+        if answers[place]:
+            found.append(ClosedPort(setting, address))
+    return tuple(found)
+
+
+def _place_of(address: str) -> Optional[Tuple[str, int]]:
+    """Host and port of an address on this machine, else None."""
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        host, port = parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (host, port) if host in LOOPBACK and port else None
+
+
+def _is_closed(place: Tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(place, CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def find_lost_certificates(variables: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables that name certificates which are not there, with what they name."""
+    return {
+        name: variables[name]
+        for name in CERTIFICATE_VARIABLES
+        if variables.get(name) and not os.path.exists(variables[name])
+    }

@@ -8,14 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import AbstractSet, Dict, List, Optional, Sequence, Tuple
 
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 
 from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import CheckResult
+from safe_install.diagnosis.torch_checks import split_compilers
 from safe_install.health.requirements import unmet_requirements
 from safe_install.models import Environment, Finding, Severity
-from safe_install.requirements import parse_requirement, requirement_name
-from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
+from safe_install.requirements import requirement_name
+from safe_install.torch_family import COMPANIONS, TORCH
 
 # Checks of findings whose distribution is put back as it was: the version that is recorded.
 PUT_BACK = frozenset(
@@ -83,7 +85,7 @@ def plan_mends(
         return Mends(outside=tuple(f for result in results for f in result.findings))
     recovers = False
     removed: Dict[str, None] = {}
-    installed: Dict[str, None] = {}
+    installed: Dict[Optional[NormalizedName], str] = {}  # one requirement for each project
     outside: List[Finding] = []
     for result in results:
         if checks and result.name not in checks:
@@ -94,20 +96,26 @@ def plan_mends(
                 continue
             if finding.severity is not Severity.ERROR and not checks:
                 continue
-            requirements = _requirements_for(finding, environment, known)
+            requirements = _requirements_for(finding, facts, environment, known)
             if requirements is None:
                 outside.append(finding)
                 continue
-            installed.update(dict.fromkeys(requirements))
-            removed.update(dict.fromkeys(_removed_for(finding, environment)))
+            for text in requirements:
+                name = requirement_name(text)
+                # What is chosen anew fits torch; what is put back need not.
+                if name not in installed or finding.check not in PUT_BACK:
+                    installed[name] = text
+            removed.update(dict.fromkeys(_removed_for(finding, facts, environment)))
     # What does not import may do so once its files are back.
-    names = {requirement_name(text) for text in installed}
-    outside = [one for one in outside if requirement_name(one.subject) not in names]
-    return Mends(recovers, tuple(removed), tuple(installed), tuple(outside))
+    outside = [one for one in outside if requirement_name(one.subject) not in installed]
+    return Mends(recovers, tuple(removed), tuple(installed.values()), tuple(outside))
 
 
 def _requirements_for(
-    finding: Finding, environment: Environment, known: AbstractSet[NormalizedName]
+    finding: Finding,
+    facts: Facts,
+    environment: Environment,
+    known: AbstractSet[NormalizedName],
 ) -> Optional[Sequence[str]]:
     """What to install for this finding; None where no install puts it right."""
     name = requirement_name(finding.subject)  # of "torch-scatter native part", too
@@ -115,7 +123,7 @@ def _requirements_for(
         return None
     distribution = environment.installed.get(name)
     if finding.check in PUT_BACK and distribution is not None:
-        return [f"{name}=={distribution.version}"]
+        return [recorded_requirement(distribution, facts)]
     if finding.check in CHOSEN_AGAIN and (name in known or name in COMPANIONS) and name != TORCH:
         return [name]
     if finding.check == "torch-libraries-missing":
@@ -123,8 +131,7 @@ def _requirements_for(
     if finding.check == "numpy-too-new":
         return ["numpy<2"]
     if finding.check == "two-compilers":
-        compiler = _required_compiler(environment)
-        return [compiler] if compiler is not None else None
+        return split_compilers(environment)[1]
     return None
 
 
@@ -137,22 +144,23 @@ def _libraries_of_torch(environment: Environment) -> List[str]:
     ]
 
 
-def _required_compiler(environment: Environment) -> Optional[str]:
-    """The compiler that torch requires: "triton==3.7.1"."""
-    torch = environment.installed.get(TORCH)
-    for text in torch.requires if torch is not None else ():
-        requirement = parse_requirement(text)
-        if requirement is None or canonicalize_name(requirement.name) not in COMPILERS:
-            continue
-        return f"{requirement.name}{requirement.specifier}"
-    return None
-
-
-def _removed_for(finding: Finding, environment: Environment) -> List[str]:
-    """What goes before: all compilers where there are two of them."""
-    if finding.check != "two-compilers":
+def _removed_for(finding: Finding, facts: Facts, environment: Environment) -> List[str]:
+    """What goes before: compilers that torch does not require, and what wrote over files of torch's
+    libraries, which no install may take from it."""
+    if finding.check == "two-compilers":
+        return split_compilers(environment)[0]
+    if finding.check != "files-overwritten":
         return []
-    return sorted(name for name in environment.installed if name in COMPILERS)
+    owners = {
+        other
+        for state in facts.records
+        for file in state.changed
+        for other in file.others
+        if state.name == finding.subject
+    }
+    torch = environment.installed.get(TORCH)
+    required = {requirement_name(text) for text in (torch.requires if torch is not None else ())}
+    return sorted(owners - required)
 
 
 def is_better(before: Sequence[Finding], after: Sequence[Finding]) -> bool:

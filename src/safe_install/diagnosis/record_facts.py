@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from packaging.utils import NormalizedName
 
@@ -100,16 +111,35 @@ def _find_shared(
     environment: Environment, rows: Rows
 ) -> Mapping[Tuple[str, str], Sequence[NormalizedName]]:
     """(folder on sys.path, path) of files that several RECORDs list, with different contents."""
+    common = _find_common(environment, rows)
     first: Dict[Tuple[str, str], Tuple[NormalizedName, str]] = {}
     shared: Dict[Tuple[str, str], List[NormalizedName]] = {}
+    if not common:
+        return shared
     for name, recorded in rows.items():
         location = str(environment.installed[name].location)
         for row in recorded:
             key = (location, row.path)
+            if key not in common:
+                continue
             other = first.setdefault(key, (name, row.hash))
             if other[0] != name and other[1] != row.hash:
                 shared.setdefault(key, [other[0]]).append(name)
     return shared
+
+
+def _find_common(environment: Environment, rows: Rows) -> Set[Tuple[str, str]]:
+    """What several RECORDs list. Sets of paths, because nearly always there is nothing: a torch has
+    12,000 files."""
+    listed: Dict[str, Set[str]] = {}
+    common: Set[Tuple[str, str]] = set()
+    for name, recorded in rows.items():
+        location = str(environment.installed[name].location)
+        before = listed.setdefault(location, set())
+        paths = {row.path for row in recorded}
+        common.update((location, path) for path in before & paths)
+        before.update(paths)
+    return common
 
 
 def _compare(
@@ -124,8 +154,14 @@ def _compare(
     top = f"{location}{os.sep}"
     missing: List[str] = []
     changed: List[ChangedFile] = []
+    listings: Dict[str, FrozenSet[str]] = {}
     for path, written, size in rows:
         file = path if path.startswith(os.sep) else top + path
+        if not _is_code(path) and not deep and not shared:
+            # Its size does not matter: one listing of a folder answers for all its headers.
+            if not _is_listed(file, listings):
+                missing.append(path)
+            continue
         try:
             found = os.stat(file).st_size
         except (OSError, ValueError):
@@ -139,6 +175,16 @@ def _compare(
     if not missing and not changed:
         return None
     return RecordState(distribution.name, distribution.version, tuple(missing), tuple(changed))
+
+
+def _is_listed(file: str, listings: Dict[str, FrozenSet[str]]) -> bool:
+    folder, _, name = file.rpartition(os.sep)
+    if folder not in listings:
+        try:
+            listings[folder] = frozenset(os.listdir(folder))
+        except (OSError, ValueError):
+            listings[folder] = frozenset()
+    return name in listings[folder]
 
 
 def _is_code(path: str) -> bool:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import List, Sequence
+import shlex
+from typing import Dict, List, Sequence, Tuple
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.diagnosis.environment_checks import imports_torch
 from safe_install.diagnosis.facts import Facts, environment_of, torch_of
+from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import Answer, CannotTell, NotHere
 from safe_install.health.comparison import first_line, hint_for
 from safe_install.health.origin import check_missing, is_whole
-from safe_install.models import Finding, Severity
+from safe_install.models import Environment, Finding, Severity
+from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.tags import split_local
 from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
 
@@ -55,7 +58,7 @@ def check_version(facts: Facts) -> Answer:
             TORCH,
             f"the metadata of torch says {recorded}, its files are of {of_files} "
             f"({torch.folder}): one installer wrote over another",
-            f"safe-install install --force-reinstall --no-deps torch=={recorded}",
+            _again(facts),
         ),
     )
 
@@ -109,10 +112,33 @@ def check_compiler(facts: Facts) -> Answer:
             present[0],
             f"{names} are installed, and all of them are the module `triton`: they overwrite each "
             "other",
-            f"safe-install uninstall -y {' '.join(present)} && safe-install install "
-            f"--force-reinstall torch=={torch_of(facts).version}",
+            _one_compiler(environment),
         ),
     )
+
+
+def _one_compiler(environment: Environment) -> str:
+    """The one that torch requires cannot go before the other: it is written anew after it."""
+    others, wanted = split_compilers(environment)
+    line = f"safe-install uninstall -y {' '.join(others)}"
+    if not wanted:
+        return line
+    return f"{line} && safe-install install --force-reinstall --no-deps {' '.join(wanted)}"
+
+
+def split_compilers(environment: Environment) -> Tuple[List[str], List[str]]:
+    """The installed compilers that torch does not require, and those that it does, as requirements:
+    "triton==3.7.1"."""
+    torch = environment.installed.get(TORCH)
+    wanted: Dict[str, str] = {}
+    for text in torch.requires if torch is not None else ():
+        requirement = parse_requirement(text)
+        name = requirement_name(text)
+        if requirement is not None and name in COMPILERS:
+            wanted[name] = f"{requirement.name}{requirement.specifier}"
+    present = sorted(COMPILERS & set(environment.installed))
+    others = [str(name) for name in present if name not in wanted]
+    return others, [wanted[name] for name in present if name in wanted]
 
 
 def check_libraries(facts: Facts) -> Answer:
@@ -194,14 +220,25 @@ def check_imports(facts: Facts) -> Answer:
             Severity.ERROR,
             TORCH,
             f"torch fails: {first_line(answer.error)}",
-            hint_for(TORCH, health.torch_version, answer.error) or _again(facts),
+            hint_for(TORCH, health.torch_version, answer.error) or _way_to_import(facts),
         ),
     )
 
 
+def _way_to_import(facts: Facts) -> str:
+    """Without the variables that are to blame, else with its files once more."""
+    if facts.without:
+        return f"unset {' '.join(trial.subject for trial in facts.without)}"
+    return _again(facts)
+
+
 def _again(facts: Facts) -> str:
-    version = torch_of(facts).version
-    return f"safe-install install --force-reinstall --no-deps torch=={version}"
+    distribution = environment_of(facts).installed.get(TORCH)
+    if distribution is None:
+        requirement = f"torch=={torch_of(facts).version}"
+    else:
+        requirement = shlex.quote(recorded_requirement(distribution, facts))
+    return f"safe-install install --force-reinstall --no-deps {requirement}"
 
 
 def check_numpy(facts: Facts) -> Answer:

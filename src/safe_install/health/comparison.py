@@ -189,13 +189,42 @@ _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
     # setuptools 82 dropped it.
     (r"No module named 'pkg_resources'", "safe-install install 'setuptools<82'"),
 )
+# What the loader, or torch itself, says of other causes than a build that does not fit.
+_SYMPTOMS: Tuple[Tuple[str, str], ...] = (
+    (
+        r"failed to map segment from shared object",  # glibc does not say which of the two it is
+        "Its file system is mounted noexec (findmnt -T shows it), or there is too little memory "
+        "(ulimit -v, the limit of the container).",
+    ),
+    (
+        r"[Cc]annot allocate memory(?! in static)",
+        "There is too little memory: raise `ulimit -v`, or the limit of the container.",
+    ),
+    (
+        r"cannot enable executable stack",
+        "glibc 2.41 and newer loads no library with an executable stack: take a newer build of it.",
+    ),
+    (
+        r"cannot allocate memory in static TLS block",
+        "Import torch before the other packages; or name that library in LD_PRELOAD.",
+    ),
+    (
+        r"Failed to load the backend extension",
+        "Remove the package that brings it, or: export TORCH_DEVICE_BACKEND_AUTOLOAD=0",
+    ),
+)
 
 
 def first_line(error: Optional[str]) -> str:
     """What an exception says first: torch appends advice and stacks of many lines. The JSON
     document has all of it."""
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
-    return lines[0][:LONGEST_LINE] if lines else "no reason was given"
+    if not lines:
+        return "no reason was given"
+    # "ValueError:", and what is wrong below it
+    is_name_alone = len(lines) > 1 and re.fullmatch(r"[\w.]+:", lines[0]) is not None
+    line = f"{lines[0]} {lines[1]}" if is_name_alone else lines[0]
+    return line[:LONGEST_LINE]
 
 
 def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> str:
@@ -212,7 +241,7 @@ def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> st
         return (
             "This build has no code for this GPU: take one that has, or build it with --target-gpu."
         )
-    for pattern, hint in _MISSING_LIBRARIES:
+    for pattern, hint in (*_MISSING_LIBRARIES, *_SYMPTOMS):
         if re.search(pattern, error or ""):
             return hint
     return ""

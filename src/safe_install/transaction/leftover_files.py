@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 
 from safe_install.environment.record import parse_record, read_record_text
 from safe_install.errors import Refused
-from safe_install.models import Finding, Scheme, Severity
+from safe_install.transaction.asides import find_asides
 from safe_install.transaction.leftovers import (
     LeftoverDecision,
     Recorded,
@@ -42,41 +42,10 @@ from safe_install.transaction.recovery.records import has_hash
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
 
 
-def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
-    """A warning where pip was interrupted: it looks at names only."""
-    sites = dict.fromkeys(os.path.realpath(str(site)) for site in (scheme.purelib, scheme.platlib))
-    paths = [path for site in sites for path in _find_asides(site)]
-    if not paths:
-        return ()
-    names = ", ".join(os.path.basename(path) for path in paths[:5])
-    return (
-        Finding(
-            "interrupted-pip",
-            Severity.WARNING,
-            names,
-            f"pip was interrupted while it replaced something; it left {names} in "
-            f"{os.path.dirname(paths[0])}",
-            "`safe-install recover` puts back or moves away what is certain, and says what is not.",
-        ),
-    )
-
-
 def read_leftovers(areas: Areas) -> Tuple[Tuple[SetAsideFolder, ...], Tuple[Recorded, ...]]:
     """The folders aside in this environment, and the distributions that they may be of."""
     reader = _LeftoverReader(areas)
     return reader.asides(), reader.recorded()
-
-
-def _find_asides(directory: str) -> List[str]:
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(
-                e.path
-                for e in entries
-                if e.name.startswith("~") and e.is_dir(follow_symlinks=False)
-            )
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _read_files(folder: str) -> Iterator[str]:
@@ -143,12 +112,12 @@ class _LeftoverReader:
         self._kept_by_pip = sorted(glob.glob(pattern))
         records = [found for site in areas.sites for found in self._read_site(site)]
         suspects = [record for record in records if not record.is_whole]
-        paths = {path for site in areas.sites for path in _find_asides(site)}
+        paths = {path for site in areas.sites for path in find_asides(site)}
         for record in suspects:
             for directory in {
                 os.path.dirname(folder) for folder in record.directories if self._may_move(folder)
             }:
-                paths.update(_find_asides(directory))
+                paths.update(find_asides(directory))
         self._files = {path: set(_read_files(path)) for path in sorted(paths)}
         self._records = self._choose(records, suspects)
         self._all = records

@@ -421,21 +421,22 @@ def _check_toolkit(
                 f"{entry}",
                 "Install a toolkit that can, or name another --target-gpu.",
             )
+    return check_host_compiler(toolkit, machine.gcc, machine.other_gccs, variables)
+
+
+def check_host_compiler(
+    toolkit: Toolkit, gcc: Optional[Gcc], others: Sequence[Gcc], variables: Mapping[str, str]
+) -> Optional[BuildRefusal]:
+    """Does this nvcc accept this gcc? `others`: those that could take its place."""
     flags = f"{variables.get('NVCC_PREPEND_FLAGS', '')} {variables.get('NVCC_APPEND_FLAGS', '')}"
     newest = toolkit.newest_gcc
-    if (
-        machine.gcc is None
-        or newest is None
-        or machine.gcc.major <= newest
-        or ALLOW_UNSUPPORTED in flags
-    ):
+    if gcc is None or newest is None or gcc.major <= newest or ALLOW_UNSUPPORTED in flags:
         return None
     return BuildRefusal(
         "host-compiler",
-        f"nvcc {toolkit.version} in {toolkit.home} accepts gcc {newest} at most, and "
-        f"{machine.gcc.path} is "
-        f"gcc {machine.gcc.major}",
-        _gcc_hint(newest, machine.other_gccs),
+        f"nvcc {toolkit.version} in {toolkit.home} accepts gcc {newest} at most, and {gcc.path} is "
+        f"gcc {gcc.major}",
+        _gcc_hint(newest, others),
     )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakage import around, files, outside, paths, torch_parts
+from tests.lab.breakage import around, files, outside, paths, shell, torch_parts
 from tests.lab.breakage.recipe import Lab, Recipe
 
 RECIPES = (
@@ -12,6 +12,7 @@ RECIPES = (
     *torch_parts.RECIPES,
     *outside.RECIPES,
     *around.RECIPES,
+    *shell.RECIPES,
 )
 
 __all__ = ["RECIPES", "Lab", "Recipe"]

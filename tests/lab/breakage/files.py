@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.lab.breakage.recipe import CUDA, Lab, Recipe, copy_info, replace, rows, truncate
+from tests.lab.breakage.recipe import CUDA, OLD, Lab, Recipe, copy_info, replace, rows, truncate
 from tests.lab.wheels import write_wheel
 
 NOT_THERE = ("torch-import", "torch-origin")
@@ -142,6 +142,25 @@ def the_folder_of_an_editable_package_is_gone(lab: Lab) -> None:
     (lab.site / "__editable__.alpha.pth").write_text(f"{source}\n")
 
 
+def a_file_that_runs_at_every_start_fails(lab: Lab) -> None:
+    (lab.site / "__editable___gone.pth").write_text("import __editable___gone_finder\n")
+
+
+def what_torch_requires_was_deleted_by_hand(lab: Lab) -> None:
+    (lab.site / "typing_extensions.py").unlink()
+
+
+def numpy_was_deleted_by_hand(lab: Lab) -> None:
+    lab.must_pip("numpy==2.0.0")
+    (lab.site / "numpy" / "__init__.py").unlink()
+
+
+def the_Python_of_the_environment_is_a_newer_one_now(lab: Lab) -> None:
+    site = lab.site
+    site.parent.rename(site.parent.with_name("python3.6"))
+    site.mkdir(parents=True)
+
+
 def write(lab: Lab, name: str, version: str) -> Path:
     wheel = write_wheel(lab.folder, name, version, {f"{name}/__init__.py": "value = 1\n"})
     lab.must_pip(str(wheel))
@@ -231,7 +250,7 @@ RECIPES = rows(
     Recipe(
         an_ordinary_package_lost_its_modules,
         "records",
-        ("alpha/__init__.py", "alpha==1.0"),
+        ("alpha/__init__.py", "alpha @ file:"),
         severity="warning",
     ),
     Recipe(
@@ -272,5 +291,31 @@ RECIPES = rows(
         ("alpha 1.0 is installed from", "source", "uninstall -y alpha"),
         severity="warning",
         mends=True,
+    ),
+    Recipe(
+        a_file_that_runs_at_every_start_fails,
+        "startup-files",
+        ("__editable___gone.pth", "No module named '__editable___gone_finder'"),
+        severity="warning",
+    ),
+    Recipe(
+        what_torch_requires_was_deleted_by_hand,
+        "records",
+        ("typing_extensions.py", "--force-reinstall --no-deps typing-extensions=="),
+        base=OLD,
+        follows=("torch-import",),
+        mends=True,
+    ),
+    Recipe(
+        numpy_was_deleted_by_hand,
+        "records",
+        ("numpy/__init__.py", "numpy==2.0.0"),
+        follows=("torch-computes",),
+        mends=True,
+    ),
+    Recipe(
+        the_Python_of_the_environment_is_a_newer_one_now,
+        "import-path",
+        ("torch", "for Python 3.6", "it sees nothing of it"),
     ),
 )

@@ -25,6 +25,14 @@ def a_GPU_is_named_that_is_not_there(lab: Lab) -> None:
     lab.variables["CUDA_VISIBLE_DEVICES"] = "4"
 
 
+def a_MIG_instance_is_named_that_is_not_there(lab: Lab) -> None:
+    lab.variables["CUDA_VISIBLE_DEVICES"] = "MIG-41b35b80-1d6f-5bb4-8b1d-3a0b1c5f0e2d"
+
+
+def a_GPU_is_named_by_the_number_of_another_machine(lab: Lab) -> None:
+    lab.variables["CUDA_VISIBLE_DEVICES"] = "GPU-00000000-0000-4000-8000-000000000000"
+
+
 def libcuda_is_the_stub_of_a_toolkit(lab: Lab) -> None:
     lab.variables["FAKE_CUINIT_RC"] = "34"
 
@@ -44,6 +52,31 @@ def the_compatibility_library_does_not_serve_this_GPU(lab: Lab) -> None:
 def a_torch_without_CUDA_on_a_machine_with_a_GPU(lab: Lab) -> None:
     lab.variables["LD_LIBRARY_PATH"] = lab.variables["DRIVER_OF_THE_LAB"]
     lab.variables["FAKE_DRIVER_CUDA"] = "13.0"
+
+
+def the_operating_system_keeps_this_Python_to_itself(lab: Lab) -> None:
+    move_to_plain_python(lab)
+    library = lab.site.parent
+    (library / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=Ask apt.\n")
+
+
+def move_to_plain_python(lab: Lab) -> None:
+    """The same torch in a Python that is no virtual environment."""
+    from tests.functional.conftest import Environment
+    from tests.shapes.conftest import make_plain_python, need_plain_layout
+
+    need_plain_layout()
+    environment = Environment(make_plain_python(lab.folder / "plain"), lab.variables)
+    environment.variables.pop("VIRTUAL_ENV")
+    move_torch(lab.site, environment.site)
+    lab.environment = environment
+
+
+def move_torch(site: Path, target: Path) -> None:
+    """torch, with its metadata."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in site.glob("torch*"):
+        shutil.move(str(path), str(target / path.name))
 
 
 def a_file_that_runs_at_every_start_ends_the_interpreter(lab: Lab) -> None:
@@ -68,20 +101,35 @@ def the_interpreter_is_no_program(lab: Lab) -> None:
 
 
 def the_disk_is_full(lab: Lab) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
     cache = lab.folder / "small"
     cache.mkdir()
+    mount(lab, cache, "size=1m")
+    lab.variables["SAFE_INSTALL_CACHE_DIR"] = str(cache)
+
+
+def mount(lab: Lab, folder: Path, options: str) -> None:
+    """A small disk, until the end of the test."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(cache)],
+        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
         pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    lab.stack.callback(subprocess.run, ["umount", str(cache)], check=True)
-    lab.variables["SAFE_INSTALL_CACHE_DIR"] = str(cache)
+    lab.stack.callback(subprocess.run, ["umount", str(folder)], check=True)
+
+
+def the_disk_of_torch_runs_no_programs(lab: Lab) -> None:
+    folder = lab.torch / "lib"
+    kept = lab.folder / "kept"
+    folder.rename(kept)
+    folder.mkdir()
+    mount(lab, folder, "size=16m,noexec")
+    for path in kept.iterdir():
+        shutil.copy2(path, folder / path.name)
 
 
 def site_packages_cannot_be_read(lab: Lab) -> None:
@@ -130,6 +178,15 @@ RECIPES = rows(
     Recipe(the_driver_is_too_old, "cuda", ("535.104.05", "580"), base=CUDA),
     Recipe(the_GPU_is_hidden, "cuda", ('CUDA_VISIBLE_DEVICES is ""',), base=CUDA),
     Recipe(a_GPU_is_named_that_is_not_there, "cuda", ('is "4"',), base=CUDA),
+    Recipe(
+        a_MIG_instance_is_named_that_is_not_there,
+        "cuda",
+        ('is "MIG-41b35b80', "nvidia-smi -L"),
+        base=CUDA,
+    ),
+    Recipe(
+        a_GPU_is_named_by_the_number_of_another_machine, "cuda", ('is "GPU-00000000',), base=CUDA
+    ),
     Recipe(libcuda_is_the_stub_of_a_toolkit, "cuda", ("libcuda.so.1 (error 34)",), base=CUDA),
     Recipe(the_driver_was_updated_without_a_restart, "cuda", ("of different versions",), base=CUDA),
     Recipe(the_container_has_no_GPU, "cuda", ("has no GPU",), base=CUDA),
@@ -144,6 +201,13 @@ RECIPES = rows(
     Recipe(the_interpreter_is_a_link_to_nowhere, "interpreter", ("gone/bin/python3",)),
     Recipe(the_interpreter_is_no_program, "interpreter", ("cannot be started",)),
     Recipe(the_disk_is_full, "disk", ("small",)),
+    Recipe(the_disk_of_torch_runs_no_programs, "torch-import", ("noexec",)),
+    Recipe(
+        the_operating_system_keeps_this_Python_to_itself,
+        "managed",
+        ("PEP 668", "python3 -m venv"),
+        severity="note",
+    ),
     Recipe(
         site_packages_cannot_be_read,
         "import-path",

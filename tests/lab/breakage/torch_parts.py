@@ -138,6 +138,83 @@ def an_extension_that_dies_when_it_is_imported(lab: Lab) -> None:
     lab.must_pip(str(wheel))
 
 
+def triton_of_another_version(lab: Lab) -> None:
+    files = {"triton/__init__.py": "def cdiv(one, other):\n    return -(-one // other)\n"}
+    lab.must_pip(str(write_wheel(lab.folder, "triton", "3.3.0", files)))
+    with (lab.info("torch") / "METADATA").open("a") as metadata:
+        metadata.write("Requires-Dist: triton==3.4.0\n")
+
+
+# As dgl/graphbolt/__init__.py does it.
+GRAPHBOLT = """\
+import os
+import torch
+
+path = os.path.join(
+    os.path.dirname(__file__), "libgraphbolt_pytorch_%s.so" % torch.__version__.split("+")[0]
+)
+if not os.path.exists(path):
+    raise FileNotFoundError("Cannot find DGL C++ graphbolt library at %s" % path)
+"""
+
+
+def an_extension_that_has_no_library_for_this_torch(lab: Lab) -> None:
+    files = {"dgl/__init__.py": GRAPHBOLT, "dgl/libgraphbolt_pytorch_2.2.1.so": b"\x7fELF"}
+    lab.must_pip(str(write_wheel(lab.folder, "dgl", "2.1.0", files)))
+
+
+def an_extension_that_was_compiled_with_another_CUDA(lab: Lab) -> None:
+    words = "PyTorch and torch_scatter were compiled with different CUDA versions"
+    files = {"torch_scatter/__init__.py": f"raise RuntimeError('Detected that {words}.')\n"}
+    lab.must_pip(str(write_wheel(lab.folder, "torch-scatter", "2.1.2", files)))
+
+
+def an_extension_that_needs_the_driver_where_none_is(lab: Lab) -> None:
+    made = lab.folder / "made"
+    driver = _link(made / "libcuda.so.1", exports=["cuInit"])
+    needs = [driver, lab.torch / "lib" / "libc10.so"]
+    pack_scatter(lab, _link(made / "_scatter_cpu.so", wants=["cuInit"], needs=needs))
+
+
+def another_project_of_the_same_name(lab: Lab) -> None:
+    """The package index's `apex` is a toolkit for web sites."""
+    code = "from pyramid.session import UnencryptedCookieSessionFactoryConfig\n"
+    lab.must_pip(str(write_wheel(lab.folder, "apex", "0.9.10.dev0", {"apex/__init__.py": code})))
+
+
+NO_KERNEL = """
+
+def _refuse(self, values, device="cpu"):
+    if device == "cuda":
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+    _take(self, values, device)
+
+
+_take, Tensor.__init__ = Tensor.__init__, _refuse
+"""
+
+
+def a_GPU_that_torch_has_no_code_for(lab: Lab) -> None:
+    lab.variables["FAKE_GPU_CC"] = "12.0"
+    extend_torch(lab, "torch/_tensor.py", after=NO_KERNEL)
+
+
+def extend_torch(lab: Lab, path: str, *, before: str = "", after: str = "") -> None:
+    """The same torch, with more code in one of its modules, as its wheel brought it."""
+    info = lab.info("torch")
+    metadata = (info / "METADATA").read_text()
+    requires = [line.partition(": ")[2] for line in metadata.splitlines() if "Requires-" in line]
+    files = {
+        file.relative_to(lab.site).as_posix(): file.read_bytes()
+        for file in lab.torch.rglob("*")
+        if file.suffix in (".py", ".so")
+    }
+    files[path] = before.encode() + files[path] + after.encode()
+    version = info.name[len("torch-") : -len(".dist-info")]
+    wheel = write_wheel(lab.folder, "torch", version, files, requires=requires)
+    lab.must_pip("--force-reinstall", str(wheel))
+
+
 def torch_dies_when_it_is_imported(lab: Lab) -> None:
     put_torch(lab, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n")
 
@@ -173,13 +250,38 @@ def compile_c(command: list, code: str) -> None:
 
 
 def a_toolkit_of_another_CUDA(lab: Lab) -> None:
-    home = lab.folder / "cuda-11.8"
+    write_toolkit(lab, "11.8", "V11.8.89")
+
+
+def write_toolkit(lab: Lab, release: str, version: str) -> Path:
+    home = lab.folder / f"cuda-{release}"
     (home / "bin").mkdir(parents=True)
     nvcc = home / "bin" / "nvcc"
-    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 11.8, V11.8.89'\n")
+    nvcc.write_text(f"#!/bin/sh\necho 'Cuda compilation tools, release {release}, {version}'\n")
     nvcc.chmod(0o755)
     lab.variables["CUDA_HOME"] = str(home)
     prepend(lab.variables, "PATH", home / "bin")
+    return home
+
+
+def nvcc_refuses_the_compiler_that_is_here(lab: Lab) -> None:
+    home = write_toolkit(lab, "13.0", "V13.0.88")
+    for name in ("cuda_runtime.h", "crt/host_config.h"):
+        path = home / "include" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HOST_CONFIG)
+
+
+# As crt/host_config.h says it.
+HOST_CONFIG = """\
+#if __GNUC__ > 4
+#error -- unsupported GNU version! gcc versions later than 4 are not supported!
+#endif
+"""
+
+
+def CUDA_HOME_is_gone(lab: Lab) -> None:
+    lab.variables["CUDA_HOME"] = str(lab.folder / "cuda-12.1")
 
 
 RECIPES = rows(
@@ -294,4 +396,32 @@ RECIPES = rows(
     Recipe(torch_hangs_when_it_is_imported, "torch-import", (), status="cannot-tell"),
     Recipe(torch_exits_when_it_is_imported, "torch-import", ()),
     Recipe(a_toolkit_of_another_CUDA, "toolkit", ("11.8",), severity="note", base=CUDA),
+    Recipe(
+        nvcc_refuses_the_compiler_that_is_here,
+        "toolkit",
+        ("accepts gcc 4 at most", "CC=gcc-4"),
+        severity="note",
+        base=CUDA,
+    ),
+    Recipe(
+        CUDA_HOME_is_gone, "toolkit", ("cuda-12.1", "no such folder"), severity="note", base=CUDA
+    ),
+    Recipe(triton_of_another_version, "libraries", ("triton==3.4.0", "you have triton 3.3.0")),
+    Recipe(
+        an_extension_that_has_no_library_for_this_torch,
+        "extension-imports",
+        ("libgraphbolt_pytorch_2.13.0.so",),
+    ),
+    Recipe(
+        an_extension_that_was_compiled_with_another_CUDA,
+        "extension-imports",
+        ("compiled with different CUDA versions", "--force-reinstall --no-deps torch-scatter"),
+    ),
+    Recipe(
+        an_extension_that_needs_the_driver_where_none_is,
+        "extension-imports",
+        ("libcuda.so.1",),
+    ),
+    Recipe(another_project_of_the_same_name, "extension-imports", ("apex", "pyramid")),
+    Recipe(a_GPU_that_torch_has_no_code_for, "torch-computes", ("no kernel image",), base=CUDA),
 )

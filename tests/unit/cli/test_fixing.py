@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from safe_install.cli import fixing
-from safe_install.cli.fixing import Fixing, wants_fix
+from safe_install.cli import fixing, text
+from safe_install.cli.fixing import Fixing
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Finding, InstallResult, Outcome, Severity
@@ -20,7 +20,12 @@ ILL = InstallResult(
     Outcome.UNHEALTHY,
     1,
     findings=(MISSING,),
-    details={"mends": LINES, "outside": ["the driver is too old"]},
+    details={
+        "mends": LINES,
+        "outside": ["the driver is too old"],
+        "checks": [],
+        "questions": [["PATH", ""]],
+    },
 )
 WELL = dataclasses.replace(ILL, outcome=Outcome.HEALTHY, exit_status=0, findings=())
 
@@ -31,6 +36,13 @@ class Listener(Reporter):
     def __init__(self, answer=None):
         self.answer = answer
         self.notes, self.warnings, self.questions = [], [], []
+        self.made = "txn-1"
+
+    def change_made(self, transaction):
+        self.made = transaction
+
+    def change_taken_back(self):
+        self.made = None
 
     def note(self, text):
         self.notes.append(text)
@@ -46,14 +58,14 @@ class Listener(Reporter):
 class Program:
     """The commands of ours, as they are called."""
 
-    def __init__(self, fails=False):
-        self.fails = fails
+    def __init__(self, **fails):
+        self.fails = fails  # what a command raises
         self.run = []
 
     def __call__(self, words):
         self.run.append(list(words))
-        if words[0] == "install" and self.fails:
-            raise Refused("no")
+        if self.fails and words[0] in self.fails:
+            raise self.fails[words[0]]
         transaction = f"txn-{len(self.run)}" if words[0] != "undo" else None
         return InstallResult(words[0], Outcome.INSTALLED, 0, transaction=transaction)
 
@@ -67,17 +79,14 @@ def fix(argv, states, *, program=None, reporter=None):
     return result, program.run, reporter
 
 
-@pytest.mark.parametrize(
-    ("argv", "wanted"), [(["doctor", "--fix"], True), (["doctor"], False), (["verify"], False)]
-)
-def test_only_where_it_was_asked_for(argv, wanted):
-    assert wants_fix(parse_command_line(argv).words) is wanted
-
-
 def test_all_lines_are_run_and_doctor_is_asked_again():
     result, run, reporter = fix([], [ILL, WELL])
     assert run == LINES
-    assert result == dataclasses.replace(WELL, transaction="txn-2")
+    undo = ["safe-install undo txn-2", "safe-install undo txn-1"]
+    assert (result.outcome, result.transaction) == (Outcome.HEALTHY, "txn-2")
+    assert result.details["undo"] == undo
+    told = text._result_lines(result)
+    assert told[-3:] == ["Undo with, in this order:", *(f"  {line}" for line in undo)]
     assert reporter.notes == [
         "not put right by an install: the driver is too old",
         "would run: safe-install recover",
@@ -92,11 +101,53 @@ def test_what_is_no_better_is_taken_back_newest_first():
     assert reporter.warnings == ["it is no better than before: what was changed is taken back"]
 
 
-def test_a_line_that_is_refused_takes_the_earlier_ones_back():
-    program = Program(fails=True)
-    with pytest.raises(Refused):
-        fix([], [ILL], program=program)
+def test_what_recover_made_is_taken_back_too():
+    class Recovering(Program):
+        def __call__(self, words):
+            result = super().__call__(words)
+            if words[0] != "recover":
+                return result
+            rows = [{"transaction": name} for name in ("txn-a", None, "txn-b")]
+            return dataclasses.replace(result, transaction=None, details={"leftovers": rows})
+
+    _, run, _ = fix([], [ILL, ILL], program=Recovering())
+    assert [words[-1] for words in run[2:]] == ["txn-2", "txn-b", "txn-a"]
+
+
+@pytest.mark.parametrize("error", [Refused("no"), KeyboardInterrupt()])
+def test_a_line_that_is_refused_or_cut_short_takes_the_earlier_ones_back(error):
+    program, reporter = Program(install=error), Listener()
+    with pytest.raises(type(error)):
+        fix([], [ILL], program=program, reporter=reporter)
     assert program.run == [*LINES, ["undo", "--force", "txn-1"]]
+    assert reporter.made is None
+    assert reporter.warnings == ["--fix did not come to its end: what was changed is taken back"]
+
+
+def test_a_second_look_that_is_cut_short_takes_all_back():
+    program = Program()
+    states = [ILL]
+
+    def examine():
+        if not states:
+            raise KeyboardInterrupt
+        return states.pop()
+
+    words = parse_command_line(["doctor", "--fix"]).words
+    with pytest.raises(KeyboardInterrupt):
+        Fixing(words, Listener(), program).run(examine)
+    assert [words[-1] for words in program.run[2:]] == ["txn-2", "txn-1"]
+
+
+def test_a_taking_back_that_is_cut_short_says_what_is_left():
+    program, reporter = Program(undo=KeyboardInterrupt()), Listener()
+    with pytest.raises(KeyboardInterrupt):
+        fix([], [ILL, ILL], program=program, reporter=reporter)
+    assert reporter.made == "txn-2"
+    assert reporter.warnings[1] == (
+        "not all of it was taken back; in this order: safe-install undo --force txn-2; "
+        "safe-install undo --force txn-1"
+    )
 
 
 def test_a_dry_run_runs_nothing():

@@ -14,10 +14,12 @@ from safe_install.diagnosis.facts import (
     FreeSpace,
     LostSource,
     MetadataFolder,
+    OtherPython,
     ProbeProblem,
     Program,
     RecordState,
     SearchPlaces,
+    StartProblem,
 )
 from safe_install.diagnosis.run import CannotTell
 from safe_install.models import Finding, RunningProgram, Severity
@@ -340,3 +342,74 @@ def test_what_another_part_found():
     assert environment_checks.check_found("a", one) == (finding,)
     assert environment_checks.check_found("b", one) == CannotTell("nobody may read it")
     assert not environment_checks.check_found("c", one)
+
+
+# --- another Python, what fails at every start, what torch misses ---------------------------------
+
+BEFORE = OtherPython(
+    Path("/env/lib/python3.10/site-packages"), "3.10", ("numpy", "pip", "torch", "zlib", "zstd")
+)
+ONLY_PIP = dataclasses.replace(BEFORE, names=("pip", "setuptools"))
+
+
+def test_packages_of_the_Python_that_was_here_before():
+    bare = make_environment(make_distribution("pip", "24.0"))
+    (one,) = environment_checks.check_import_path(facts(bare, other_pythons=(BEFORE, ONLY_PIP)))
+    assert told([one]) == [("packages-of-another-python", Severity.ERROR, "torch")]
+    assert one.detail.startswith(
+        "torch, numpy, zlib and 1 more are installed in /env/lib/python3.10"
+    )
+    assert "python3.10 -m venv --clear /env" in one.hint
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [None, make_environment(make_distribution("alpha", "1.0"))],
+    ids=["torch", "alpha"],
+)
+def test_an_environment_that_has_packages_of_its_own(environment):
+    assert not environment_checks.check_import_path(facts(environment, other_pythons=(BEFORE,)))
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (
+            StartProblem("/env/a.pth", "ImportError: no"),
+            "/env/a.pth fails at every start of this Py",
+        ),
+        (StartProblem("sitecustomize", ""), "no reason given"),
+    ],
+)
+def test_a_file_that_fails_at_every_start(problem, words):
+    (one,) = environment_checks.check_startup_files(facts(start_problems=(problem,)))
+    assert words in one.detail
+    assert one.severity is Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    ("name", "health", "severity"),
+    [
+        ("sympy", make_health(imports={"torch": "no sympy"}), Severity.ERROR),
+        ("sympy", make_health(imports={"torch": None}), Severity.WARNING),
+        ("sympy", None, Severity.WARNING),
+        ("other", make_health(imports={"torch": "no sympy"}), Severity.WARNING),
+        ("numpy", make_health(operations={"torch.from_numpy": "no ones"}), Severity.ERROR),
+        ("numpy", make_health(operations={"torch.from_numpy": None}), Severity.WARNING),
+        ("numpy", make_health(imports={"torch": "no sympy"}), Severity.WARNING),
+    ],
+)
+def test_files_that_torch_misses_are_an_error(name, health, severity):
+    torch = make_distribution("torch", "2.13.0+cpu", requires=["sympy>=1.13"])
+    lost = RecordState(name, "1.0", missing=(f"{name}/__init__.py",))
+    environment = make_environment(torch, torch="2.13.0+cpu")
+    (one,) = environment_checks.check_records(facts(environment, records=(lost,), health=health))
+    assert one.severity is severity
+
+
+def test_files_of_what_came_from_an_address_come_back_from_there():
+    url = "https://example.org/alpha.whl"
+    alpha = make_distribution("alpha", "1.0", direct_url={"url": url, "archive_info": {}})
+    lost = RecordState(alpha.name, "1.0", missing=("alpha.py",))
+    (one,) = environment_checks.check_records(facts(make_environment(alpha), records=(lost,)))
+    assert one.hint == f"safe-install install --force-reinstall --no-deps 'alpha @ {url}'"

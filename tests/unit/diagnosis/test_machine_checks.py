@@ -14,7 +14,7 @@ from safe_install.diagnosis.machine_checks import (
     check_pip_settings,
     check_toolkit,
 )
-from safe_install.models import Severity
+from safe_install.models import Finding, Severity
 from tests.factories import make_environment
 
 CUDA = make_environment(torch="2.13.0+cu130")
@@ -51,6 +51,20 @@ def test_a_toolkit_of_another_CUDA():
     assert told([one]) == [("toolkit-of-another-cuda", Severity.NOTE, "nvcc")]
     assert "/usr/local/cuda is of CUDA 11.8" in one.detail
     assert "CUDA 13" in one.hint
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "checks"),
+    [
+        (None, ["host-compiler"]),
+        (FoundToolkit(Path("/cuda"), "13.0"), ["host-compiler"]),
+        (FoundToolkit(Path("/cuda"), "11.8"), ["host-compiler", "toolkit-of-another-cuda"]),
+    ],
+)
+def test_what_is_wrong_with_a_toolkit_is_said_beside_its_version(toolkit, checks):
+    refused = Finding("host-compiler", Severity.NOTE, "gcc", "nvcc accepts gcc 4 at most")
+    found = check_toolkit(facts(toolkit=toolkit, found={"toolkit": (refused,)}))
+    assert [one.check for one in found] == checks
 
 
 @pytest.mark.parametrize(

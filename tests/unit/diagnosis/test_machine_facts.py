@@ -7,15 +7,18 @@ import sys
 
 import pytest
 
+from safe_install.diagnosis import machine_facts
 from safe_install.diagnosis.disk_facts import (
     find_lock_files,
+    find_lost_archives,
     find_lost_sources,
     find_metadata,
+    find_other_pythons,
     find_unreadable,
 )
-from safe_install.diagnosis.facts import LockFile, LostSource
+from safe_install.diagnosis.facts import LockFile, LostSource, OtherPython
 from safe_install.diagnosis.machine_facts import find_broken, find_programs
-from tests.factories import make_distribution
+from tests.factories import make_distribution, make_interpreter
 
 
 def put_program(folder, name, first_lines):
@@ -140,3 +143,80 @@ def test_editable_installs_whose_folder_is_gone(tmp_path):
     archive = make_distribution("archive", "1.0", direct_url={"url": f"file://{gone}"})
     found = find_lost_sources([there, editable("lost", gone), elsewhere, archive])
     assert found == (LostSource("lost", "1.0", gone),)
+
+
+# --- the ways to the hosts ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Nothing listens on port 9, and all else does; which places were asked."""
+    asked = []
+
+    def is_closed(place):
+        asked.append(place)
+        return place[1] == 9
+
+    monkeypatch.setattr(machine_facts, "_is_closed", is_closed)
+    return asked
+
+
+def test_addresses_of_this_machine_are_asked_once_and_no_other_is(closed):
+    variables = {
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "http_proxy": "localhost:9",
+        "ALL_PROXY": "socks5://proxy.example:1080",
+        "NO_PROXY": "127.0.0.1:9",
+    }
+    settings = {
+        "index-url": "https://pypi.org/simple",
+        "extra-index-url": "http://localhost:3141/simple http://127.0.0.1:9/simple",
+        "find-links": "/wheels",
+        "proxy": "http://[::1",
+    }
+    found = machine_facts.find_closed_ports(variables, settings)
+    assert [(one.setting, one.address) for one in found] == [
+        ("HTTPS_PROXY", "http://127.0.0.1:9"),
+        ("http_proxy", "localhost:9"),
+        ("extra-index-url", "http://127.0.0.1:9/simple"),
+    ]
+    assert closed == [("127.0.0.1", 9), ("localhost", 9), ("localhost", 3141)]
+
+
+def test_a_port_that_is_not_written_is_that_of_the_scheme(closed):
+    machine_facts.find_closed_ports({"ALL_PROXY": "socks5://localhost"}, {"proxy": "localhost"})
+    assert closed == [("localhost", 1080), ("localhost", 80)]
+
+
+def test_certificates(tmp_path):
+    variables = {"SSL_CERT_FILE": str(tmp_path), "CURL_CA_BUNDLE": "/gone.pem", "SSL_CERT_DIR": ""}
+    assert machine_facts.find_lost_certificates(variables) == {"CURL_CA_BUNDLE": "/gone.pem"}
+
+
+# --- what came from this machine, and what was there for another Python ---------------------------
+
+
+def test_files_that_something_was_installed_from(tmp_path):
+    here = tmp_path / "a b.whl"
+    here.write_bytes(b"PK")
+    sources = {
+        "here": {"url": here.as_uri()},
+        "gone": {"url": "file:///gone.whl"},
+        "elsewhere": {"url": "https://example.org/gone.whl"},
+    }
+    installed = [make_distribution("plain", "1.0")]
+    installed += [make_distribution(name, "1.0", direct_url=url) for name, url in sources.items()]
+    assert find_lost_archives(installed) == {"gone"}
+
+
+def test_packages_for_another_Python(tmp_path):
+    own, other = (tmp_path / f"lib/python3.{minor}/site-packages" for minor in (11, 10))
+    for folder, names in ((own, ["alpha-1"]), (other, ["torch-2.1", "Py_Yaml-6", "torch-2.0"])):
+        for name in names:
+            (folder / f"{name}.dist-info").mkdir(parents=True)
+    (tmp_path / "lib/python3.9/site-packages").mkdir(parents=True)
+    fields = {"prefix": tmp_path, "paths": (own,)}
+    assert find_other_pythons(make_interpreter(**fields)) == (
+        OtherPython(other, "3.10", ("py-yaml", "torch")),
+    )
+    assert find_other_pythons(make_interpreter(**fields, base_prefix=tmp_path)) == ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
 
-from safe_install.diagnosis.facts import Facts, ProbeProblem
+from safe_install.diagnosis.facts import ChangedFile, Facts, ProbeProblem, RecordState
 from safe_install.diagnosis.mends import INSTALL, Mends, is_better, plan_mends
 from safe_install.diagnosis.run import CheckResult, Status
 from safe_install.models import Finding, Severity
@@ -94,6 +95,14 @@ def test_libraries_of_torch_come_as_it_requires_them():
     assert mends.installed == ("nvidia-cudnn-cu12==9.10.2.21",)
 
 
+@pytest.mark.parametrize("first_is_put_back", [True, False])
+def test_one_requirement_for_each_project_the_one_that_fits_torch(first_is_put_back):
+    findings = [error("files-missing", "mmcv"), error("import-failed", "mmcv")]
+    facts = make_facts(make_distribution("mmcv", "2.1.0"))
+    ordered = findings if first_is_put_back else findings[::-1]
+    assert plan(found(*ordered), facts=facts).installed == ("mmcv",)
+
+
 def test_numpy():
     assert plan(found(error("numpy-too-new", "numpy"))).installed == ("numpy<2",)
 
@@ -102,17 +111,38 @@ def test_of_two_compilers_the_one_that_torch_requires_comes_back():
     torch = make_distribution("torch", "2.13.0+cpu", requires=["sympy", "triton==3.7.1", "(bad"])
     others = [make_distribution("triton", "3.7.1"), make_distribution("pytorch-triton", "3.0")]
     mends = plan(found(error("two-compilers", "triton")), facts=make_facts(torch, *others))
-    assert mends.removed == ("pytorch-triton", "triton")
+    assert mends.removed == ("pytorch-triton",), "torch requires the other one"
     assert mends.lines == (
-        ("uninstall", "-y", "pytorch-triton", "triton"),
+        ("uninstall", "-y", "pytorch-triton"),
         (*INSTALL, "triton==3.7.1"),
     )
 
 
-@pytest.mark.parametrize("facts", [make_facts(), make_facts(torch=None)])
-def test_two_compilers_that_torch_does_not_require(facts):
-    finding = error("two-compilers", "triton")
-    assert plan(found(finding), facts=facts) == Mends(outside=(finding,))
+def test_two_compilers_that_torch_does_not_require():
+    others = [make_distribution("triton", "3.7.1"), make_distribution("pytorch-triton", "3.0")]
+    for torch in ("2.13.0+cpu", None):
+        facts = make_facts(*others, torch=torch)
+        mends = plan(found(error("two-compilers", "triton")), facts=facts)
+        assert mends.lines == (("uninstall", "-y", "pytorch-triton", "triton"),)
+
+
+def test_what_wrote_over_files_of_torch_goes_first():
+    torch = make_distribution("torch", "2.8.0+cu126", requires=["nvidia-nccl-cu12==2.27.3", "old"])
+    library = make_distribution("nvidia-nccl-cu12", "2.27.3")
+    changed = ChangedFile("nvidia/nccl/lib/libnccl.so.2", ("nvidia-nccl-cu13", "old"))
+    other = ChangedFile("six.py", ("seven",))
+    facts = dataclasses.replace(
+        make_facts(torch, library, torch="2.8.0+cu126"),
+        records=(
+            RecordState(library.name, library.version, changed=(changed,)),
+            RecordState("six", "1.0", changed=(other,)),
+        ),
+    )
+    mends = plan(found(error("files-overwritten", "nvidia-nccl-cu12")), facts=facts)
+    assert mends.lines == (
+        ("uninstall", "-y", "nvidia-nccl-cu13"),
+        (*INSTALL, "nvidia-nccl-cu12==2.27.3"),
+    )
 
 
 @pytest.mark.parametrize("check", ["interrupted-pip", "interrupted-change"])

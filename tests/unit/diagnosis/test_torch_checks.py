@@ -123,6 +123,19 @@ def test_compilers():
     (found,) = torch_checks.check_compiler(facts(one, two))
     assert told([found]) == [("two-compilers", Severity.ERROR, "pytorch-triton")]
     assert "pytorch-triton 3.3.0 and triton 3.4.0" in found.detail
+    assert found.hint == "safe-install uninstall -y pytorch-triton triton"
+
+
+def test_the_compiler_that_torch_requires_stays():
+    torch = make_distribution(
+        "torch", CUDA, requires=["sympy", "Triton==3.4.0; python_version>'3'"]
+    )
+    others = [make_distribution(name, "3.4.0") for name in ("triton", "pytorch-triton")]
+    (found,) = torch_checks.check_compiler(facts(torch, *others))
+    assert found.hint == (
+        "safe-install uninstall -y pytorch-triton && "
+        "safe-install install --force-reinstall --no-deps Triton==3.4.0"
+    )
 
 
 def unmet(*lines):

@@ -288,6 +288,10 @@ def test_of_a_long_exception_the_finding_has_the_first_line():
         == "torch_scatter does not import: RuntimeError: CUDA error: operation not supported"
     )
     assert first_line(None) == first_line("\n \n") == "no reason was given"
+    assert first_line("ValueError: \nInvalid log settings: x\nmore") == (
+        "ValueError: Invalid log settings: x"
+    )
+    assert first_line("ValueError:") == "ValueError:"
 
 
 @pytest.mark.parametrize("crashed_before", [None, "signal SIGSEGV"])

@@ -12,8 +12,8 @@ from typing import Callable, Iterator, List, Tuple
 import pytest
 
 from safe_install.transaction import history
+from safe_install.transaction.asides import check_leftovers
 from safe_install.transaction.leftover_files import (
-    check_leftovers,
     find_moved,
     lay_out,
     read_leftovers,

@@ -1,0 +1,40 @@
+"""Folders that pip renames while it replaces something (`~orch`), by their names alone."""
+
+from __future__ import annotations
+
+import os
+from typing import List, Tuple
+
+from safe_install.models import Finding, Scheme, Severity
+
+
+def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
+    """A warning where pip was interrupted: it looks at names only."""
+    sites = dict.fromkeys(os.path.realpath(str(site)) for site in (scheme.purelib, scheme.platlib))
+    paths = [path for site in sites for path in find_asides(site)]
+    if not paths:
+        return ()
+    names = ", ".join(os.path.basename(path) for path in paths[:5])
+    return (
+        Finding(
+            "interrupted-pip",
+            Severity.WARNING,
+            names,
+            f"pip was interrupted while it replaced something; it left {names} in "
+            f"{os.path.dirname(paths[0])}",
+            "`safe-install recover` puts back or moves away what is certain, and says what is not.",
+        ),
+    )
+
+
+def find_asides(directory: str) -> List[str]:
+    """Their paths in a folder of packages."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(
+                e.path
+                for e in entries
+                if e.name.startswith("~") and e.is_dir(follow_symlinks=False)
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
