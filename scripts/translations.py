@@ -127,10 +127,11 @@ WORDS_OF_PIP = (
 )  # fmt: skip
 # Words of others, which are looked for, and lists.
 READ_ONLY = (
-    "(?m)", "Bad owner or permissions", "Bearer ", "Killed signal", "No module named ",
-    "No space left on device", "Python\\.h", "Usage: safe-install", "application/vnd.pypi",
-    "detected CUDA version", "fatal error: ", "import importlib", "import os",
-    "unsupported GNU", "urlopen error",
+    "(?m)", "Bad owner or permissions", "Bearer ", "Failed to load the backend", "Killed signal",
+    "No module named ", "No space left on device", "Python\\.h", "Usage: safe-install",
+    "[Cc]annot allocate", "application/vnd.pypi", "cannot allocate memory in static",
+    "cannot enable executable", "detected CUDA version", "failed to map segment", "fatal error: ",
+    "import importlib", "import os", "unsupported GNU", "urlopen error",
 )  # fmt: skip
 # The keys of a document as one text: `keys = "name version"`, `_object(row, "name version")`.
 KEYS, READER_OF_KEYS = "keys", "_object"
@@ -302,7 +303,8 @@ def _is_prose(template: str) -> bool:
     words = WORD.findall(re.sub(r"\{\w+\}|`[^`]*`|'[^']*'", "", text))
     if not words or " " not in text:
         return False
-    return text.endswith(".") or not text.startswith(LINES_TO_TYPE)
+    is_typed = text.startswith(LINES_TO_TYPE) or " && safe-install " in text
+    return text.endswith(".") or not is_typed
 
 
 def main(words: Sequence[str]) -> int:
