@@ -114,6 +114,15 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=order_of)
 
 
+@pytest.fixture
+def on_disk():
+    """A folder of one test's own for what is large, or asks something of a real file system:
+    tmp_path may lie in memory (scripts/test)."""
+    folder = Path(tempfile.mkdtemp(prefix="on-disk-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def order_of(item):
     """The longest files first, then the others that start processes, then the quick ones."""
     file = item.nodeid.partition("::")[0]
@@ -170,8 +179,11 @@ def may_be_skipped(reason):
 def describe_cuda_suite(stats):
     """One line on the tests of tests/cuda, or nothing where none was chosen. `.ci/run` looks for
     it."""
+    # What was deselected is a test, and no report of one.
     reports = {
-        outcome: [report for report in found if is_cuda(report)] for outcome, found in stats.items()
+        outcome: [report for report in found if is_cuda(report)]
+        for outcome, found in stats.items()
+        if outcome != "deselected"
     }
     counts = {
         outcome: len(reports.get(outcome, []))

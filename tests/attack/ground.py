@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from tests.crash.program import Action, Program, descendants, kill_after, wait_for
+from tests.lab import LabWheels
 from tests.lab.wheels import write_wheel
-from tests.treehash import Row, read_tree
+from tests.treehash import Row, hash_file, read_tree
 
 TORCH_FOLDERS = ("torch/", "torchgen/", "torch-")
 RECOVERY_TRIES = 6
@@ -28,14 +29,14 @@ Tree = Dict[str, Row]
 class Ground:
     """One environment at a time, copied from a template; a canary lies beside it."""
 
-    def __init__(self, folder: Path, environment: Optional[Path] = None) -> None:
-        """`environment`: what each sequence begins with a copy of; None: one with a stand-in
-        torch."""
+    def __init__(self, folder: Path, wheels: LabWheels, environment: Optional[Path] = None) -> None:
+        """`wheels`: for the Python that runs us. `environment`: what each sequence begins with a
+        copy of; None: one with a stand-in torch."""
         version = "{}.{}".format(*sys.version_info[:2])
         self.python = version
         self.folder = folder
         (folder / "program").mkdir()
-        self.program = Program(folder / "program", version)
+        self.program = Program(folder / "program", version, wheels)
         self.template = environment or self.program.templates[""]
         write_more_projects(Path(self.program.variables["PIP_FIND_LINKS"]))
         self.wheels = folder / "hostile"
@@ -208,28 +209,27 @@ class Ground:
                     wrong.append(f"{record.parent.name}: {path} has other content")
         return wrong
 
-    def read_unrecorded(self, known: Set[str]) -> List[str]:
-        """Files that no RECORD lists and that were not there at the beginning."""
+    def read_unrecorded(self, tree: Tree, known: Set[str]) -> List[str]:
+        """Files of the tree that no RECORD lists and that were not there at the beginning."""
+        new = [path for path, row in tree.items() if row[0] != "d" and path not in known]
+        if not new:
+            return []
         listed: Set[str] = set()
         for record in self.site.glob("*.dist-info/RECORD"):
             with record.open(newline="", encoding="utf-8") as stream:
-                for row in csv.reader(stream):
-                    listed.update([os.path.realpath(self.site / row[0])] if row else [])
-        found = []
-        for path, row in self.tree().items():
-            if row[0] != "d" and path not in known and str(self.prefix / path) not in listed:
-                found.append(path)
-        return found
+                paths = [row[0] for row in csv.reader(stream) if row]
+            listed.update(os.path.realpath(self.site / path) for path in paths)
+        return [path for path in new if str(self.prefix / path) not in listed]
 
 
-def hash_like(file: Path, written: str) -> Optional[str]:
+def hash_like(file: Path, written: str) -> str:
+    """The hash of a file, written as a row of RECORD has it."""
     name = written.partition("=")[0]
-    digest = (
-        base64.urlsafe_b64encode(hashlib.new(name, file.read_bytes()).digest())
-        .rstrip(b"=")
-        .decode()
-    )
-    return f"{name}={digest}"
+    if name == "sha256":
+        digest = bytes.fromhex(hash_file(str(file), file.stat()))
+    else:
+        digest = hashlib.new(name, file.read_bytes()).digest()
+    return f"{name}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def torch_in(tree: Tree, site: str) -> Tree:

@@ -356,7 +356,7 @@ class Attack(RuleBasedStateMachine):
         assert self.ground.beside == read_canary(self.ground), f"the canary was changed\n{told}"
         if not self.is_foreign:
             assert self.ground.read_wrong_records() == [], told
-            assert self.ground.read_unrecorded(self.known) == [], told
+            assert self.ground.read_unrecorded(self.tree, self.known) == [], told
 
 
 def read_canary(ground: Ground) -> Tree:

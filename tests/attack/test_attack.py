@@ -19,8 +19,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.attack.ground import Ground
 from tests.attack.machine import FEWEST_STEPS, Attack
+from tests.crash.conftest import wheels as wheels
+from tests.functional.conftest import driver as driver
+from tests.functional.conftest import lab_wheels as lab_wheels
 from tests.functional.conftest import shared as shared
 from tests.functional.conftest import torch_template as torch_template
+from tests.lab import LabWheels
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,20 +40,20 @@ STEPS = 12  # of a sequence
 REAL_TORCH_SHARE = 0.5  # of the time
 
 
-def test_attack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
-    ground = Ground(Path(os.path.realpath(tmp_path_factory.mktemp("attack"))))
+def test_attack(tmp_path: Path, wheels: LabWheels, pytestconfig: pytest.Config) -> None:
+    ground = Ground(Path(os.path.realpath(tmp_path)), wheels)
     counts = attack(ground, pytestconfig, seconds=pytestconfig.getoption("--attack-seconds"))
     assert counts["steps"] >= FEWEST_STEPS
 
 
 @pytest.mark.torch
 def test_attack_on_a_real_torch(
-    tmp_path_factory: pytest.TempPathFactory, torch_template: Path, pytestconfig: pytest.Config
+    on_disk: Path, wheels: LabWheels, torch_template: Path, pytestconfig: pytest.Config
 ) -> None:
-    folder = Path(os.path.realpath(tmp_path_factory.mktemp("attack-torch")))
+    folder = Path(os.path.realpath(on_disk))
     seconds = REAL_TORCH_SHARE * pytestconfig.getoption("--attack-seconds")
     counts = attack(
-        Ground(folder, torch_template), pytestconfig, seconds=seconds, has_real_torch=True
+        Ground(folder, wheels, torch_template), pytestconfig, seconds=seconds, has_real_torch=True
     )
     assert counts["steps"] >= FEWEST_STEPS
 

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import random
+import sys
+from typing import Callable
 
 import pytest
+
+from tests.functional.conftest import driver as driver
+from tests.functional.conftest import lab_wheels as lab_wheels
+from tests.functional.conftest import shared as shared
+from tests.lab import LabWheels
+
+RUNNING = f"3.{sys.version_info[1]}"
+
+
+@pytest.fixture(scope="session")
+def wheels(lab_wheels: Callable[[str], LabWheels]) -> LabWheels:
+    """The stand-in wheels for the Python that runs us."""
+    return lab_wheels(RUNNING)
 
 
 @pytest.fixture

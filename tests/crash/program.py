@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from tests.lab import build_driver, build_wheels
+from tests.lab import LabWheels, build_driver, build_wheels
 from tests.lab.wheels import write_wheel
 from tests.treehash import read_tree
 from tests.wheelhost import HOSTS
@@ -84,7 +84,10 @@ ACTIONS: Mapping[str, Action] = {
 class Program:
     """A real virtual environment with a stand-in torch, and the program run in it."""
 
-    def __init__(self, folder: Path, python: str = "3.11") -> None:
+    def __init__(
+        self, folder: Path, python: str = "3.11", wheels: Optional[LabWheels] = None
+    ) -> None:
+        """`wheels`: of this Python, made before; a copy is used."""
         self.folder, self.prefix = folder, folder / "env"
         self.shim = folder / "shim.so"
         self.counts = folder / "counts"
@@ -103,8 +106,7 @@ class Program:
         subprocess.run([*map(str, compile_it)], check=True)
         driver = folder / "driver"
         build_driver(driver)
-        wheels = build_wheels(folder / "wheels", python)
-        write_projects(wheels.index)
+        index = make_index(folder / "wheels", python, wheels)
         self.variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
             "LD_LIBRARY_PATH": str(driver),
@@ -113,7 +115,7 @@ class Program:
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(wheels.index),
+            "PIP_FIND_LINKS": str(index),
             "SAFE_INSTALL_CACHE_DIR": str(folder / "cache"),
             "SAFE_INSTALL_MIRRORS": " ".join(f"{start}=http://127.0.0.1:9" for start in HOSTS),
             "FAKE_DRIVER_CUDA": "12.1",
@@ -292,6 +294,16 @@ FOREIGN = (
     "NV_",
     "XDG_",
 )
+
+
+def make_index(folder: Path, python: str, wheels: Optional[LabWheels]) -> Path:
+    """The stand-ins for torch and its libraries, and the projects of the actions."""
+    if wheels is None:
+        index = build_wheels(folder, python).index
+    else:
+        index = Path(shutil.copytree(wheels.index, folder / "index"))
+    write_projects(index)
+    return index
 
 
 def write_projects(index: Path) -> None:

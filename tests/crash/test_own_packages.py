@@ -16,7 +16,9 @@ from typing import Dict, Iterator, List, Sequence
 import pytest
 from packaging.requirements import Requirement
 
+from tests.crash.conftest import RUNNING
 from tests.crash.program import ROOT, Action, Program
+from tests.lab import LabWheels
 from tests.lab.wheels import write_wheel
 from tests.treehash import hash_tree
 
@@ -58,12 +60,10 @@ def copy_distribution(distribution: importlib.metadata.Distribution, site: Path)
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def program(tmp_path_factory: pytest.TempPathFactory, wheels: LabWheels) -> Iterator[Program]:
     """An environment in which the program is installed as a person would have it, and wheels that
     break it."""
-    made = Program(
-        Path(os.path.realpath(tmp_path_factory.mktemp("own"))), f"3.{sys.version_info[1]}"
-    )
+    made = Program(Path(os.path.realpath(tmp_path_factory.mktemp("own"))), RUNNING, wheels)
     made.begin("")
     (site,) = made.prefix.glob("lib/python3*/site-packages")
     index = Path(made.variables["PIP_FIND_LINKS"])

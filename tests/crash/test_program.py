@@ -13,6 +13,7 @@ from typing import Iterator, List
 
 import pytest
 
+from tests.crash.conftest import RUNNING
 from tests.crash.program import (
     ERRORS,
     STAGED,
@@ -23,6 +24,7 @@ from tests.crash.program import (
     kill_at_step,
     steps_of,
 )
+from tests.lab import LabWheels
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,9 +36,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    yield Program(Path(os.path.realpath(tmp_path_factory.mktemp("program"))), version)
+def program(tmp_path_factory: pytest.TempPathFactory, wheels: LabWheels) -> Iterator[Program]:
+    folder = Path(os.path.realpath(tmp_path_factory.mktemp("program")))
+    yield Program(folder, RUNNING, wheels)
 
 
 def test_killed_at_a_random_moment(program: Program, generator: random.Random) -> None:

@@ -17,7 +17,9 @@ from typing import Iterator, List
 
 import pytest
 
+from tests.crash.conftest import RUNNING
 from tests.crash.program import ACTIONS, Action, Program, hang_up_at_random, interrupt_at_random
+from tests.lab import LabWheels
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,10 +31,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    yield Program(
-        Path(os.path.realpath(tmp_path_factory.mktemp("beside"))), f"3.{sys.version_info[1]}"
-    )
+def program(tmp_path_factory: pytest.TempPathFactory, wheels: LabWheels) -> Iterator[Program]:
+    folder = Path(os.path.realpath(tmp_path_factory.mktemp("beside")))
+    yield Program(folder, RUNNING, wheels)
 
 
 def test_the_second_is_told_at_once_and_the_first_finishes(program: Program) -> None:

@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
@@ -121,6 +122,12 @@ def index(shared: Path, lab_wheels: Callable[..., Any], python_version: str) -> 
 
 
 @pytest.fixture
+def tmp_path(on_disk: Path) -> Path:
+    """Where the templates are: copies of hard links cost nothing there."""
+    return on_disk
+
+
+@pytest.fixture
 def make_environment(
     template: Path, gpu: Dict[str, str], index: Path, tmp_path: Path
 ) -> Callable[..., Environment]:
@@ -170,9 +177,7 @@ BUILD_SOURCES = (
 
 
 @pytest.fixture(scope="session")
-def spline_wheel(
-    template: Path, gpu: Dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def spline_wheel(template: Path, gpu: Dict[str, str]) -> Path:
     """torch-spline-conv, built by the tool's own source build for one GPU architecture with a CUDA
     13 toolkit.
 
@@ -183,7 +188,7 @@ def spline_wheel(
     with FileLock(f"{folder}.lock"):
         if not (folder / "built.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            _build_spline(template, gpu, tmp_path_factory.mktemp("build"), folder)
+            _build_spline(template, gpu, Path(tempfile.mkdtemp(prefix="build-")), folder)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

@@ -31,12 +31,13 @@ from typing import (
 import pytest
 from filelock import FileLock
 
-from tests.lab import LabWheels, build_driver, build_wheels
+from tests.lab import LabWheels, build_driver, build_wheels, stacks
 from tests.treehash import Row, read_tree
 from tests.wheelhost import HOSTS, WheelHost
 
 CLOSED = "http://127.0.0.1:9"  # nobody listens there
-SCHEMA = Path(__file__).parents[2] / "src" / "safe_install" / "result.schema.json"
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = ROOT / "src" / "safe_install" / "result.schema.json"
 FOREIGN = (
     "PIP_",
     "SAFE_INSTALL_",
@@ -229,7 +230,10 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all workers of this run."""
+    """One folder for all workers of this run; of scripts/test, for the tests on all Pythons."""
+    named = os.environ.get("SAFE_INSTALL_TEST_SHARED")
+    if named:
+        return Path(named)
     base = tmp_path_factory.getbasetemp()
     return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
@@ -386,34 +390,32 @@ def python(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def torch_template(shared: Path) -> Path:
-    """A virtual environment with the real torch 2.13.0+cpu, made once for all workers."""
-    return make_once(shared / "torch-template", make_torch_template)
+def zipapp(shared: Path) -> Path:
+    """safe-install as one file."""
+    return make_once(shared / "zipapp", make_zipapp) / "safe-install.pyz"
 
 
-def make_torch_template(folder: Path) -> None:
-    """torch from the machine's own index, else from PyTorch's. The package index has it for CUDA
-    only."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [
-        str(folder / "bin" / "python"),
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "torch==2.13.0+cpu",
-        "numpy",
-    ]
-    for more in ([], ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]):
-        done = subprocess.run([*pip, *more], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return
-    pytest.skip("torch 2.13.0+cpu cannot be installed here for this Python")
+def make_zipapp(folder: Path) -> None:
+    """As on a bare Debian: by a Python that has no pip of its own."""
+    without_pip = folder / "without-pip"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(without_pip)], check=True)
+    command = [str(ROOT / "scripts" / "build_zipapp"), str(folder / "safe-install.pyz")]
+    check(command, {**os.environ, "PYTHON": str(without_pip / "bin" / "python")})
+
+
+@pytest.fixture(scope="session")
+def torch_template() -> Path:
+    """A virtual environment with the real torch 2.13.0+cpu for the Python that runs us, kept in the
+    lab's cache. Never changed."""
+    try:
+        if stacks.RUNNING not in stacks.CPU.pythons:
+            raise stacks.NotPossible(f"it is not made for Python {stacks.RUNNING}")
+        return stacks.find_template(stacks.CPU)
+    except stacks.NotPossible as reason:
+        pytest.skip(f"torch 2.13.0+cpu cannot be installed here: {reason}")
 
 
 @pytest.fixture
-def environment(torch_template: Path, tmp_path: Path) -> Path:
+def environment(torch_template: Path, on_disk: Path) -> Path:
     """A copy of the template; hard links, because nothing may write through one."""
-    folder = tmp_path / "env"
-    shutil.copytree(torch_template, folder, symlinks=True, copy_function=os.link)
-    return folder
+    return stacks.copy_environment(torch_template, on_disk / "env")

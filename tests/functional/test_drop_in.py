@@ -267,12 +267,12 @@ def newest_pip(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def newest_pair(pair, newest_pip) -> Tuple[Environment, Environment]:
+def newest_pair(make_environment, folder, newest_pip) -> Tuple[Environment, Environment]:
     """Two equal environments with the newest pip."""
-    for environment in pair:
-        upgraded = environment.pip("install", "--quiet", "--no-index", "--upgrade", str(newest_pip))
-        assert upgraded.returncode == 0, upgraded.stderr
-    return pair
+    upgrade = f"--quiet --no-index --upgrade {newest_pip}"
+    links = {"PIP_FIND_LINKS": str(folder / "wheels")}
+    one = make_environment(PYTHON, upgrade, name="one", **links)
+    return one, make_environment(PYTHON, upgrade, name="two", **links)
 
 
 @pytest.mark.parametrize(

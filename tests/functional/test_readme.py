@@ -97,6 +97,12 @@ def read_commands(text: str) -> List[Shown]:
     return shown
 
 
+@pytest.fixture
+def tmp_path(on_disk: Path) -> Path:
+    """Where `environment` is, which gets another name there."""
+    return on_disk
+
+
 SHOWN = read_commands((ROOT / "README.md").read_text(encoding="utf-8"))
 
 

@@ -12,9 +12,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Iterator, List, Sequence
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -22,6 +24,7 @@ from safe_install.environment.interpreter import read_environment
 from safe_install.health.answers import Subject
 from safe_install.health.examination import Examination
 from safe_install.wheels.archive import open_wheel
+from tests.lab import stacks
 from tests.treehash import read_tree
 from tests.unit.wheels.crafted import make_wheel
 from tests.wheelhost import WheelHost
@@ -111,13 +114,23 @@ def pip_download(folder: Path, requirement: str) -> Path:
     return next(folder.glob("*.whl"))
 
 
+@pytest.fixture
+def tmp_path(on_disk: Path) -> Path:
+    """Where `environment` is, and a second torch: gigabytes, for the memory."""
+    return on_disk
+
+
 @pytest.fixture(scope="session")
-def built_wheel(torch_template, tmp_path_factory) -> Path:
+def built_wheel(torch_template) -> Iterator[Path]:
     """torch-scatter from PyPI's sdist, through the source build, in an environment of its own."""
     if shutil.which("g++") is None:
         pytest.skip("needs a C++ compiler")
-    folder = tmp_path_factory.mktemp("built") / "env"
-    shutil.copytree(torch_template, folder, symlinks=True, copy_function=os.link)
+    with tempfile.TemporaryDirectory(prefix="built-") as folder:
+        yield build_scatter(stacks.copy_environment(torch_template, Path(folder) / "env"))
+
+
+def build_scatter(folder: Path) -> Path:
+    """The wheel, which lies in the cache; in the environment it works."""
     done = safe_install(folder, "torch-scatter", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     answer = document(done)
@@ -130,8 +143,6 @@ def built_wheel(torch_template, tmp_path_factory) -> Path:
     assert "ninja" not in python(folder, "import os, sys; print(os.listdir(sys.path[-1]))"), (
         "build tools stay outside"
     )
-    from urllib.parse import unquote, urlsplit
-
     return Path(unquote(urlsplit(step["url"]).path))
 
 
@@ -287,8 +298,7 @@ def test_a_wheel_named_by_its_path_that_would_not_load_is_refused(
     environment, tmp_path, requirement, symptom
 ):
     wheel = pip_download(tmp_path / "wheels", requirement)
-    plain = tmp_path / "plain"
-    shutil.copytree(environment, plain, symlinks=True, copy_function=os.link)
+    plain = stacks.copy_environment(environment, tmp_path / "plain")
     before = read_tree(environment)
     done = safe_install(environment, wheel, "--no-deps", "--json")
     answer = document(done)

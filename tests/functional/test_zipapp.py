@@ -8,34 +8,13 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from tests.functional.conftest import find_python
 
-ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("3.8", "3.13")
-
-
-@pytest.fixture(scope="module")
-def zipapp(tmp_path_factory):
-    out = tmp_path_factory.mktemp("zipapp") / "safe-install.pyz"
-    # As on a bare Debian: a Python that has no pip of its own.
-    without_pip = tmp_path_factory.mktemp("without-pip")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", without_pip], check=True)
-    environment = {**os.environ, "PYTHON": str(without_pip / "bin" / "python")}
-    done = subprocess.run(
-        [str(ROOT / "scripts" / "build_zipapp"), str(out)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
 
 
 @pytest.fixture(params=VERSIONS)

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Dict, Iterator, List
@@ -21,6 +20,8 @@ from typing import Dict, Iterator, List
 import pytest
 from filelock import FileLock
 
+from tests.functional.conftest import shared as shared
+from tests.functional.conftest import zipapp as zipapp
 from tests.images.buildah import PROGRAMS, Buildah
 from tests.lab import build_driver, build_wheels, stacks
 from tests.lab.wheels import LabWheels, Torch, build_torch_and_scatter
@@ -111,8 +112,8 @@ def make_base(archive: Path) -> None:
 
 @pytest.fixture(scope="session")
 def buildah(base_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
-    """A storage with the two base images, removed at the end."""
-    storage = Buildah(tmp_path_factory.mktemp("images"))
+    """A storage with the two base images, on the disk, removed at the end."""
+    storage = Buildah(Path(tempfile.mkdtemp(prefix="images-")))
     try:
         storage.import_archive(base_archive, "docker.io/library/debian:12")
         context = tmp_path_factory.mktemp("slim")
@@ -124,22 +125,6 @@ def buildah(base_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield storage
     finally:
         storage.remove_all()
-
-
-@pytest.fixture(scope="session")
-def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """safe-install as one file."""
-    out = tmp_path_factory.mktemp("zipapp") / "safe-install.pyz"
-    command = [str(ROOT / "scripts" / "build_zipapp"), str(out)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
 
 
 @pytest.fixture(scope="session")

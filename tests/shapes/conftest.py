@@ -119,6 +119,13 @@ def template(shared: Path) -> Path:
 
 
 @pytest.fixture
+def tmp_path(on_disk: Path) -> Path:
+    """A file system that can hold the upper layer of an overlay, and files that are immutable; and
+    pip takes its time there, so that it can be killed in the middle."""
+    return on_disk
+
+
+@pytest.fixture
 def variables(wheels: Path, shared: Path, tmp_path: Path) -> Dict[str, str]:
     """The variables for every process of a test: a home and a folder for temporary files of its
     own."""

@@ -53,6 +53,12 @@ SKIPPED = report(
             False,
             id="some skipped",
         ),
+        pytest.param(
+            {"passed": [report()], "deselected": [types.SimpleNamespace(nodeid=report().nodeid)]},
+            "CUDA suite: 1 passed, 2 s",
+            True,
+            id="some deselected",
+        ),
     ],
 )
 def test_the_line_says_what_became_of_the_suite(stats, line, satisfies_ci):

@@ -19,6 +19,7 @@ from safe_install.transaction import history, swap, unfinished
 from safe_install.transaction.journal import encode
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.moves import Level
+from safe_install.transaction.place import check_device
 from safe_install.transaction.recovery.disk import exchange, sync_directory
 from safe_install.transaction.recovery.journal_file import read_journal
 from safe_install.transaction.recovery.rows import TRANSACTION_NAME
@@ -684,12 +685,16 @@ def test_a_scheme_outside_of_the_prefix_is_refused(env: SmallEnvironment, tmp_pa
         swap.begin(env.prefix, command=[], scheme=other.scheme)
 
 
-@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no second file system")
 def test_a_scheme_on_another_file_system_is_refused(env: SmallEnvironment, tmp_path: Path) -> None:
-    if os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+    device = os.stat(tmp_path).st_dev
+    places = [Path("/dev/shm"), Path("/var/tmp")]
+    others = [place for place in places if place.is_dir() and os.stat(place).st_dev != device]
+    if not others:
         pytest.skip("no second file system")
+    with pytest.raises(errors.Refused, match="is on another file system"):
+        check_device(str(others[0]), device, str(env.prefix))
     with pytest.raises(errors.Refused):
         scheme = env.scheme.__class__(
-            Path("/dev/shm"), env.site, env.scripts, env.prefix, env.scheme.include
+            others[0], env.site, env.scripts, env.prefix, env.scheme.include
         )
         swap.begin(env.prefix, command=[], scheme=scheme)

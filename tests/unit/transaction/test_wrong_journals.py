@@ -58,10 +58,13 @@ def make_link(path: Path) -> None:
 
 
 def make_socket(path: Path) -> None:
-    # An address has room for 107 bytes.
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as server:
-        server.bind(f"{folder}/s")
-        os.rename(f"{folder}/s", path)
+    # An address has room for 107 bytes: the folder has a short name, too.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
 
 
 def make_device(path: Path) -> None:
@@ -191,7 +194,7 @@ def test_wrong_types_touch_nothing(wrecks: Dict[bool, Path], number: int, odd: A
     journal = wrecks[False]
     prefix = journal.parents[2]
     content = journal.read_bytes()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=prefix.parent) as folder:
         copy = Path(folder) / "env"
         shutil.copytree(prefix, copy, symlinks=True)
         before = hash_tree(copy)
