@@ -20,6 +20,7 @@ from packaging.version import Version
 import safe_install
 from safe_install.errors import PipFailed, Refused
 from safe_install.index import catalog
+from safe_install.requirements import applies
 from safe_install.snapshot.bundle_file import is_of_program, open_bundle
 from safe_install.snapshot.manifest import MANIFEST
 
@@ -158,11 +159,11 @@ def find_needed(python: str) -> List[metadata.Distribution]:
 
 def _requirements_of(distribution: metadata.Distribution, python: str) -> List[str]:
     """The names that it requires on that Python, on Linux."""
-    values = {"python_version": ".".join(python.split(".")[:2]), "extra": ""}
+    values = {"python_version": ".".join(python.split(".")[:2])}
     names = []
     for text in distribution.requires or ():
         requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate(values):
+        if applies(requirement, values):
             names.append(str(canonicalize_name(requirement.name)))
     return names
 
