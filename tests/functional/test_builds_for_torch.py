@@ -3,6 +3,7 @@ stand-in torch, with real libraries against which the extension is linked."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -146,6 +147,30 @@ def test_torch_and_an_extension_that_no_host_has(make, host):
     again = environment.document("torch==2.13.0", "torch-scatter")
     assert (again["exit_code"], again["outcome"]) == (0, "installed"), again
     assert len(logs(environment)) == 1, "the wheel that was built is taken"
+
+
+def test_a_wheel_that_was_built_here_is_put_beside_an_export(make, host, tmp_path):
+    environment = make()
+    assert environment.document("torch==2.13.0", "torch-scatter")["outcome"] == "installed"
+    wheels = tmp_path / "wheels"
+    words = ("export", "--offline", "--wheels", str(wheels), "-o", str(tmp_path / "pylock.toml"))
+
+    def exported():
+        rows = environment.document(*words)["details"]["distributions"]
+        (row,) = [row for row in rows if row["name"] == "torch-scatter"]
+        return row
+
+    row = exported()
+    (wheel,) = wheels.glob("torch_scatter-*.whl")
+    assert (row["path"], row["is_built_here"]) == (f"wheels/{wheel.name}", True)
+    assert row["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    # without a history the store knows it, by the content of the installed files
+    assert environment.safe_install("history", "--prune", "--keep", "0").returncode == 0
+    shutil.rmtree(wheels)
+    assert exported() == row
+    (kept,) = Path(environment.variables["SAFE_INSTALL_CACHE_DIR"]).glob("built/*/*/*/*.whl")
+    kept.unlink()
+    assert "path" not in exported()
 
 
 def test_an_installed_extension_is_built_again_for_a_newer_torch(make):

@@ -19,6 +19,7 @@ import pytest
 
 from safe_install.environment.record import read_record
 from safe_install.snapshot.toml_text import parse_toml
+from tests.differential.__main__ import PIPS
 from tests.functional.conftest import Environment, find_python, run_process
 from tests.functional.test_joint_plan import put
 from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
@@ -389,3 +390,30 @@ def test_a_distribution_with_its_address_is_changed_as_any_other(environment, ho
     assert environment.tree() == before
     environment.must_pip("uninstall", "-y", "torch-scatter")
     assert not list(environment.site.glob("torch_scatter*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", PIPS)
+def test_each_pip_installs_again_what_it_freezes(environment, hosts, tmp_path, version):
+    target = tmp_path / "pip"
+    fetch = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(target)]
+    if run_process([*fetch, f"pip=={version}"], os.environ).returncode != 0:
+        pytest.skip(f"pip {version} cannot be fetched here")
+    must(environment.safe_install("torch", "torch-scatter"))
+
+    def pip(of, *words):
+        variables = {**environment.variables, "PYTHONPATH": str(target)}
+        return must(run_process([str(of.executable), "-m", "pip", *words], variables)).stdout
+
+    frozen = pip(environment, "freeze")
+    assert scatter_line(frozen.splitlines()) == f"torch_scatter @ {hosts.scatter}"
+    document = tmp_path / "frozen.txt"
+    document.write_text("\n".join(line for line in frozen.splitlines() if "torch" in line))
+    again = new_environment(tmp_path, environment)
+    pip(again, "install", "-r", str(document))
+    assert contents(again) == contents(environment)
+    assert f"torch_scatter {SCATTER}" in " ".join(pip(again, "list").split())
+    for words in (["torch-scatter"], ["-U", "torch-scatter"]):
+        assert "already satisfied: torch-scatter" in pip(again, "install", *words)
+    pip(again, "uninstall", "-y", "torch-scatter")
+    assert not list(again.site.glob("torch_scatter*"))

@@ -7,6 +7,7 @@ with a real library.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_folders_by_torch_and_cuda(environment, host, tmp_path):
 
 
 def test_an_asset_that_was_renamed_after_its_build(environment, host, tmp_path):
-    """pip refuses such a file from a page; as a URL it would be recorded as one.
+    """pip refuses such a file from a page, and takes it by its address: that is recorded.
 
     The version is one that the wheel index does not know: of those that it knows, it knows the
     bytes.
@@ -117,7 +118,8 @@ def test_an_asset_that_was_renamed_after_its_build(environment, host, tmp_path):
         == f"{FLASH}/releases/download/v2.8.4/flash_attn-{version.replace('+', '%2B')}-{TAG}.whl"
     )
     assert host.asked("github-assets"), "the download is redirected to another host"
-    assert not list(environment.site.glob("flash_attn*/direct_url.json"))
+    (recorded,) = environment.site.glob("flash_attn*/direct_url.json")
+    assert json.loads(recorded.read_text())["url"] == step["url"]
     again = environment.document("install", "-U", "flash-attn")
     assert (again["exit_code"], again["outcome"]) == (0, "already-satisfied")
 

@@ -47,6 +47,7 @@ class Indexes:
     def __init__(self, http: HttpClient, addresses: Sequence[str]) -> None:
         self._http = http
         self._addresses = tuple(addresses)
+        self._folders: Dict[str, PageAnswer] = {}
         self._down: Dict[str, str] = {}  # by host: why it does not answer
 
     def ask(self, questions: Sequence[Question]) -> List[Answer]:
@@ -66,6 +67,8 @@ class Indexes:
         on_disk: Optional[Listed] = None
         silence: Optional[Silence] = None
         for index in (*self._addresses, *_torch_indexes(question.version)):
+            if question.sha256 and is_local(index):
+                continue  # another place on this machine helps nobody
             page = self._read(project_page(index, question.name))
             if page.status in (PageStatus.DOWN, PageStatus.NOT_ASKED):
                 silence = silence or Silence(_why_silent(page))
@@ -83,7 +86,9 @@ class Indexes:
 
     def _read(self, url: str) -> PageAnswer:
         if is_local(url):
-            return read_local_page(url)
+            if url not in self._folders:
+                self._folders[url] = read_local_page(url)
+            return self._folders[url]
         host = urlsplit(url).hostname or ""
         if host in self._down:
             return PageAnswer(url, PageStatus.DOWN, detail=self._down[host])
@@ -109,7 +114,13 @@ def _find_in(page: PageAnswer, question: Question, index: str) -> Optional[Liste
     """The file on a page of an index."""
     if page.status is not PageStatus.LISTED:
         return None
-    links = parse_page(page.text, page.url, base=page.base, content_type=page.content_type)
+    links = parse_page(
+        page.text,
+        page.url,
+        base=page.base,
+        content_type=page.content_type,
+        project=question.name,
+    )
     address = without_secrets(index).rstrip("/")
     if question.sha256:
         return find_same(question.sha256, links, address)

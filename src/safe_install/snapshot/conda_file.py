@@ -15,6 +15,7 @@ from safe_install.snapshot.requirements_text import HEAD, requirement_lines, unk
 from safe_install.snapshot.values import Snapshot
 
 DEFAULT_CHANNEL = "conda-forge"
+BY_CONDA = "(conda installed it)"  # as `sources.unknown_because` says it
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class CondaPackage:
 def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ()) -> str:
     """The text of an environment.yml. `packages`: of the environment, where conda made it."""
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
-    lines += unknown_lines(snapshot) if not packages else []
+    lines += [line for line in unknown_lines(snapshot) if BY_CONDA not in line]
     lines.append("channels:")
     lines += [f"  - {_scalar(channel)}" for channel in _channels(packages)]
     lines.append("dependencies:")

@@ -3,7 +3,6 @@ the package indexes know it."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
@@ -33,6 +32,7 @@ from safe_install.snapshot.sources import (
     PastFile,
     find_known,
     find_past,
+    is_of_system,
     read_past_file,
     source_of_direct_url,
     source_of_past,
@@ -246,6 +246,8 @@ class _Places:
 
     def find(self, distribution: InstalledDistribution) -> _Found:
         """The source of a distribution; None where only an index can tell."""
+        if is_of_system(distribution):
+            return _Found(distribution, unknown_because(distribution, ""))
         source = self._said_by_itself(distribution) or self._said_by_history(distribution)
         source = source or find_built(distribution, self._environment, self._store)
         source = source or self._known_on_a_host(distribution)
@@ -285,11 +287,12 @@ class _Places:
         source = source_of_past(past, self._indexes)
         return self._present(source) if isinstance(source, FileSource) else source
 
-    def _present(self, source: FileSource) -> Optional[Source]:
+    def _present(self, source: FileSource) -> Source:
         """A file that is not there any more is no source."""
-        if not os.path.isfile(source.path):  # noqa: PTH113 - the path of a document
-            return None
-        return source if source.size else replace(source, size=Path(source.path).stat().st_size)
+        path = Path(source.path)
+        if not path.is_file():
+            return UnknownSource(f"the file that it came from is gone: {path}")
+        return source if source.size else replace(source, size=path.stat().st_size)
 
     def _known_on_a_host(self, distribution: InstalledDistribution) -> Optional[Source]:
         """By the bundled facts, of a project that they know."""
@@ -329,6 +332,8 @@ def _ask(found: Sequence[_Found], indexes: Indexes) -> List[_Found]:
 def _question(found: _Found) -> Optional[Question]:
     """None where nobody needs to be asked."""
     distribution, source = found.distribution, found.source
+    if is_of_system(distribution):
+        return None
     is_file = isinstance(source, FileSource) and not source.is_built_here
     if not is_file and source is not None and not isinstance(source, UnknownSource):
         return None

@@ -271,14 +271,18 @@ def find_same(sha256: str, links: Iterable[Link], index: str) -> Optional[Listed
 def unknown_because(distribution: InstalledDistribution, silence: str) -> UnknownSource:
     """Why nobody knows. `silence`: why the package indexes said nothing; "" where they were
     asked and do not list it."""
-    installer = (distribution.installer or "").lower()
-    if installer in SYSTEM_INSTALLERS:
-        return UnknownSource(f"{installer} installed it")
+    if is_of_system(distribution):
+        return UnknownSource(f"{distribution.installer} installed it")
     if not distribution.has_record and not distribution.metadata_path.name.endswith(".dist-info"):
         return UnknownSource("it was installed without a list of its files")
     if silence:
         return UnknownSource(silence)
     return UnknownSource("no package index that is used here lists a file like the installed one")
+
+
+def is_of_system(distribution: InstalledDistribution) -> bool:
+    """Did another kind of installer bring it, whose files no package index of Python has?"""
+    return (distribution.installer or "").lower() in SYSTEM_INSTALLERS
 
 
 def is_hidden(source: Source) -> bool:

@@ -10,13 +10,24 @@ import pytest
 from safe_install.environment.stamp import Stamp
 from safe_install.errors import Interrupted, Refused
 from safe_install.events import Reporter
-from safe_install.models import Driver, Finding, HealthReport, ImportResult, Outcome, Severity
+from safe_install.models import (
+    Action,
+    Driver,
+    Finding,
+    HealthReport,
+    ImportResult,
+    Origin,
+    Outcome,
+    Severity,
+    Step,
+)
 from safe_install.pipeline.health_gate import (
     Expectation,
     Ruling,
     apply_and_verify,
     check_target,
     rule,
+    summarize,
 )
 from safe_install.ports import Timings, World
 from tests.factories import make_environment, make_health, planned_torch
@@ -328,3 +339,30 @@ def test_when_the_files_of_torch_are_looked_at(touches_torch, built, looks):
     checks = FakeChecks(GOOD, GOOD)
     pass_gate(checks, touches_torch=touches_torch, built=built)
     assert checks.looks == looks
+
+
+INDEX_URL = "https://files.pythonhosted.org/a.whl"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({}, {"kind": "wheel", "url": INDEX_URL, "direct": False, "listed": True}),
+        ({"is_direct": True}, {"direct": True, "listed": False}),
+        ({"is_hosted": True, "records_address": True}, {"direct": True, "listed": False}),
+        ({"is_hosted": True}, {"direct": False, "listed": False}),
+        ({"url": "file:///a.whl"}, {"direct": False, "listed": False}),
+        ({"url": "https://me:secret@h/a.whl"}, {"url": "https://****@h/a.whl"}),
+        ({"origin": Origin.SDIST}, {"kind": "sdist", "sha256": "5" * 64, "size": None}),
+    ],
+)
+def test_the_history_keeps_where_a_file_came_from(fields, kept):
+    values = {"url": INDEX_URL, "sha256": "5" * 64, **fields}
+    (row,) = summarize([Step(Action.ADD, "a", "1.0", **values)], ["install"])["steps"]
+    assert {key: row[key] for key in kept} == kept
+    assert row["name"] == "a"
+
+
+def test_of_what_goes_the_history_keeps_no_address():
+    (row,) = summarize([Step(Action.REMOVE, "a", None, "1.0")], ["uninstall"])["steps"]
+    assert set(row) == {"action", "name", "version", "from_version"}

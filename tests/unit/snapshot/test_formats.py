@@ -28,6 +28,7 @@ from safe_install.snapshot.values import (
     FileSource,
     IndexSource,
     RepositorySource,
+    UnknownSource,
     UrlSource,
 )
 from tests.unit.snapshot.snapshots import (
@@ -149,6 +150,8 @@ def test_conda_s_own_packages_are_named_by_their_builds():
         CondaPackage("python", "3.11.7", "h1_0_cpython", "conda-forge"),
         CondaPackage("mkl", "2024.0", "h2", "https://own.example/channel"),
     ]
+    by_conda = distribution("numpy", "1.26.4", UnknownSource("conda installed it"))
+    assert "numpy" not in render_conda_file(snapshot_of(by_conda), packages)
     text = render_conda_file(HASHED, packages)
     assert '  - "mkl=2024.0=h2"\n  - "python=3.11.7=h1_0_cpython"\n  - pip:' in text
     assert '  - "conda-forge"\n  - "https://own.example/channel"\n  - "nodefaults"' in text

@@ -1,0 +1,69 @@
+"""What installed files, and wheels of our store, say of where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+
+import pytest
+from packaging.tags import parse_tag
+
+from safe_install.environment.record import RecordEntry
+from safe_install.snapshot.files import has_wheel_of, is_same_content, read_installed_files
+from safe_install.snapshot.sources import InstalledFiles
+from tests.factories import make_distribution
+from tests.lab.wheels import write_wheel
+
+
+def entries(**hashes):
+    return [
+        RecordEntry(path.replace("__", "/"), f"sha256={value}", "1")
+        for path, value in hashes.items()
+    ]
+
+
+INSTALLED = [
+    *entries(a__x="1", a__y="2"),
+    RecordEntry("a-1.dist-info/INSTALLER", "sha256=9", "4"),
+    RecordEntry("a/__pycache__/x.pyc", "", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("wheel", "same"),
+    [
+        (entries(a__x="1", a__y="2"), True),
+        (entries(a__x="1"), True),
+        (entries(a__x="1", a__y="3"), False),
+        (entries(a__x="1", a__z="2"), False),
+        ([*entries(a__x="1"), RecordEntry("a-1.data/scripts/run", "sha256=5", "1")], True),
+        ([*entries(a__x="1"), RecordEntry("a-1.dist-info/RECORD", "", "")], True),
+        ([], False),
+    ],
+)
+def test_the_installed_files_are_those_of_a_wheel(wheel, same):
+    assert is_same_content(INSTALLED, wheel) is same
+
+
+def test_what_a_dist_info_folder_says(tmp_path):
+    assert read_installed_files(tmp_path) == InstalledFiles()
+    (tmp_path / "WHEEL").write_text("Wheel-Version: 1.0\nTag: cp311-cp311-linux_x86_64\nTag: bad\n")
+    (tmp_path / "METADATA").write_bytes(b"Name: a\n")
+    found = read_installed_files(tmp_path)
+    assert found.tags == frozenset(parse_tag("cp311-cp311-linux_x86_64"))
+    assert found.metadata == hashlib.sha256(b"Name: a\n").hexdigest()
+
+
+def test_a_wheel_is_compared_by_its_record(tmp_path):
+    wheel = write_wheel(tmp_path, "a", "1.0", {"a.py": "x = 1\n"})
+    other = write_wheel(tmp_path / "other", "a", "1.0", {"a.py": "x = 2\n"})
+    info = tmp_path / "a-1.0.dist-info"
+    info.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        (info / "RECORD").write_bytes(archive.read("a-1.0.dist-info/RECORD"))
+    distribution = make_distribution("a", "1.0", metadata_path=info)
+    assert has_wheel_of(wheel, distribution)
+    assert not has_wheel_of(other, distribution)
+    (tmp_path / "broken.whl").write_bytes(b"no archive")
+    assert not has_wheel_of(tmp_path / "broken.whl", distribution)
+    assert not has_wheel_of(tmp_path / "missing.whl", distribution)
