@@ -359,6 +359,18 @@ def test_markers_are_those_of_the_other_machine(here, host, tmp_path):
         assert found == ["needs", name]
 
 
+def test_the_torch_that_is_there_is_not_that_of_the_index(here, host, tmp_path):
+    """Of the same version: it would bring what it requires."""
+    tag = "cp{0}-cp{0}-{1}".format(any_python().replace(".", ""), PLATFORM)
+    serve(host, write_wheel(tmp_path, "library", "1.0", {"library.py": ""}))
+    torch = write_wheel(tmp_path, "torch", "2.4.1", {"t.py": ""}, requires=["library"], tag=tag)
+    serve(host, torch)
+    serve(host, write_wheel(tmp_path, "needs", "1.0", {"needs.py": ""}, requires=["torch"]))
+    words = ["--torch", "2.4.1", "--python-version", any_python(), "--platform", PLATFORM]
+    planned = here.document("bundle", "--dry-run", "needs", *words)
+    assert [wheel["name"] for wheel in planned["details"]["bundle"]["wheels"]] == ["needs"]
+
+
 def test_a_dry_run_says_what_would_be_in_it(here, host):
     done = here.safe_install("bundle", "--dry-run", "numpy<2", "torch-scatter", *ELSEWHERE)
     assert done.returncode == 0, done.stderr

@@ -41,6 +41,9 @@ from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
+# A build number: of the files of one version pip takes this one, and not that of its index.
+BEFORE_OTHERS = 999999
+
 
 @dataclass(frozen=True)
 class Machines:
@@ -103,7 +106,13 @@ class PlanningPip(PipInstaller):
             self._words = machine_words(machines.target, str(session.work / "target"))
         torch = machines.target.installed.get(TORCH)
         if torch is not None:
-            make_placeholder(self._torch_folder, TORCH, Version(torch.version))
+            version, tag = torch.version, machines.target.interpreter.tags[0]
+            make_placeholder(
+                self._torch_folder,
+                TORCH,
+                Version(version),
+                filename=f"torch-{version}-{BEFORE_OTHERS}-{tag}.whl",
+            )
 
     def _plan_known(self, constraints: Sequence[str]) -> Optional[Planned]:
         """What is installed here says nothing."""
