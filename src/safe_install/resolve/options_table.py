@@ -281,7 +281,7 @@ COMMANDS: Tuple[CommandRow, ...] = (
     ),
     CommandRow(
         "sync",
-        "Change",
+        "Record",
         "make the environment exactly what a file says",
         "Make the environment exactly what a file says, in one guarded change: adds, replaces, removes. "
         "Nothing is resolved. FILE is a pylock.toml, requirements with exact pins, or an "
@@ -401,7 +401,7 @@ There: python FILE.zip --python ENV install. For an environment such as the one 
     ),
     CommandRow(
         "diff",
-        "Look",
+        "Record",
         "what differs between two environments, files or points in time",
         "What differs between two environments, and what matters first. A and B are a file (pylock.toml, "
         "requirements, environment.yml), an environment (its folder or its Python), or the ID of a "
@@ -414,7 +414,7 @@ There: python FILE.zip --python ENV install. For an environment such as the one 
     ),
     CommandRow(
         "export",
-        "Environment",
+        "Record",
         "the environment written down, to be made again elsewhere",
         "The whole environment with the exact source of everything in it: a lock file, requirements, "
         "a Dockerfile ...",
