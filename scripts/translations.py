@@ -55,6 +55,7 @@ SPOKEN = (
     "diagnosis/questions.py",
     "diagnosis/record_facts.py",
     "diagnosis/run.py",
+    "diagnosis/shell_checks.py",
     "diagnosis/torch_checks.py",
     "environment/interpreter.py",
     "environment/stamp.py",

@@ -228,7 +228,7 @@ def test_version_is_our_own(installed):
 def test_a_mistyped_command_installs_nothing(installed):
     before = installed.tree()
     assert installed.safe_install("instal", "beta").returncode == 2
-    assert installed.safe_install("status").returncode == 2
+    assert installed.safe_install("statsu").returncode == 2
     assert installed.safe_install("torch-scater").returncode == 2
     assert installed.safe_install("nonsense").returncode == installed.pip("nonsense").returncode
     assert installed.tree() == before

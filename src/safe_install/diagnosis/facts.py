@@ -184,6 +184,8 @@ class Facts:
     lost_sources: Tuple[LostSource, ...] = ()
     # what was installed from a file or folder of this machine that is gone
     lost_archives: FrozenSet[NormalizedName] = frozenset()
+    # came from a wheel host of their project, which is asked by name and version
+    hosted: FrozenSet[NormalizedName] = frozenset()
     unreadable: Tuple[Path, ...] = ()  # folders on sys.path that cannot be listed
     shadowing: Tuple[ShadowingLibrary, ...] = ()
     health: Optional[HealthReport] = None  # None: not asked, with --quick

@@ -20,6 +20,8 @@ from typing import (
 )
 from urllib.parse import unquote, urlsplit
 
+from packaging.utils import NormalizedName
+
 from safe_install.diagnosis.disk_facts import (
     find_cached_wheels,
     find_lock_files,
@@ -134,6 +136,7 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
         records=read_records(environment, deep=deep),
         lost_sources=find_lost_sources(environment.installed.values()),
         lost_archives=find_lost_archives(environment.installed.values()),
+        hosted=_hosted(environment),
         unreadable=find_unreadable(interpreter.paths),
         lock_files=find_lock_files(interpreter.prefix),
         shadowing=find_shadowing(environment, variables),
@@ -245,6 +248,20 @@ def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[F
             requires=distribution.requires,
         )
     return tuple(findings)
+
+
+def _hosted(environment: Environment) -> FrozenSet[NormalizedName]:
+    """What came from a wheel host of its project, by its recorded address."""
+    recorded = [one for one in environment.installed.values() if one.direct_url]
+    if not recorded:
+        return frozenset()
+    from safe_install.index.catalog import known_projects, load_project
+    from safe_install.resolve.carried import is_of_host
+
+    found = [one.name for one in recorded if one.name in known_projects()]
+    return frozenset(
+        name for name in found if is_of_host(environment.installed[name], load_project(name))
+    )
 
 
 def _interrupted(prefix: Path) -> Tuple[str, ...]:

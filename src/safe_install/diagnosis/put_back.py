@@ -11,10 +11,11 @@ from safe_install.models import InstalledDistribution
 
 def recorded_requirement(distribution: InstalledDistribution, facts: Facts) -> str:
     """ "alpha==1.0"; "alpha @ https://.../alpha-1.0-py3-none-any.whl#sha256=..." where it was
-    installed from an address, which no index may list (PEP 610)."""
+    installed from an address (PEP 610) that neither an index nor a wheel host may list."""
     value = distribution.direct_url or {}
     url = str(value.get("url") or "")
-    if not url or distribution.editable or distribution.name in facts.lost_archives:
+    by_name = facts.lost_archives | facts.hosted
+    if not url or distribution.editable or distribution.name in by_name:
         return f"{distribution.name}=={distribution.version}"
     return f"{distribution.name} @ {_address(url, value)}"
 

@@ -63,11 +63,18 @@ def _origin(distribution: InstalledDistribution, project: Project) -> str:
     """Where it came from, where that was neither an index nor a wheel host: a wheel takes its
     place."""
     url = str((distribution.direct_url or {}).get("url", ""))
-    if any(read_location(host, url) is not None for host in project.hosts):
+    if is_of_host(distribution, project):
         return ""
     if distribution.editable:
         return f", editable in {url}" if url else ", editable"
     return f", from {url}" if url else ""
+
+
+def is_of_host(distribution: InstalledDistribution, project: Project) -> bool:
+    """Is the recorded address one of a wheel host of the project? Then its name and version find it
+    again."""
+    url = str((distribution.direct_url or {}).get("url", ""))
+    return any(read_location(host, url) is not None for host in project.hosts)
 
 
 def has_own_source(distribution: InstalledDistribution) -> bool:

@@ -52,5 +52,7 @@ def test_it_comes_from_where_it_was_installed_from(direct_url, requirement):
 def test_what_is_gone_or_editable_comes_by_its_version():
     here = dataclasses.replace(ALPHA, direct_url={"url": "file:///gone.whl"})
     assert recorded_requirement(here, facts(lost_archives=frozenset([NAME]))) == "alpha==1.0"
+    hosted = dataclasses.replace(ALPHA, direct_url={"url": "https://host.example/alpha.whl"})
+    assert recorded_requirement(hosted, facts(hosted=frozenset([NAME]))) == "alpha==1.0"
     editable = dataclasses.replace(here, editable=True)
     assert recorded_requirement(editable, facts()) == "alpha==1.0"
