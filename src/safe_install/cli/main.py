@@ -28,6 +28,7 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
+    TypeVar,
     Union,
 )
 
@@ -88,6 +89,7 @@ class Invocation:
 
 # A command's own result, or the exit status of a program that said everything itself.
 Answer = Union[InstallResult, int]
+Request = TypeVar("Request")
 Run = Callable[[Invocation, Reporter], Answer]
 
 
@@ -325,16 +327,11 @@ def probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
         probe.stop()
 
 
-@dataclass(frozen=True)
-class _PipInput:
-    """What the commands are given that take pip's words."""
-
-    configuration: Mapping[str, str]  # pip's
-    network: NetworkSettings
-    read: Callable[[str], str]  # the text of a requirements file
-
-
-def _pip_input(invocation: Invocation) -> _PipInput:
+def _read_request(
+    invocation: Invocation, parse: Callable[..., Request]
+) -> Tuple[Request, NetworkSettings]:
+    """What a command was asked that takes pip's words, and how hosts are reached. `parse`: reads
+    the words with pip's configuration."""
     from safe_install.cli.locations import read_location
     from safe_install.environment.interpreter import find_interpreter
     from safe_install.resolve.request import parse_network
@@ -343,21 +340,20 @@ def _pip_input(invocation: Invocation) -> _PipInput:
     prefix = find_interpreter(invocation.python, invocation.environ).parent.parent
     configuration = read_configuration(prefix, invocation.environ, "install")
     network = parse_network(invocation.line.words, configuration)
-    read = partial(read_location, world=_world(invocation, Reporter(), network))
-    return _PipInput(configuration, network, read)
+    request = parse(
+        invocation.line.words,
+        environ=invocation.environ,
+        configuration=configuration,
+        read=partial(read_location, world=_world(invocation, Reporter(), network)),
+    )
+    return request, network
 
 
 def _install(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.resolve.request import parse_install
 
     stages = invocation.line.route.command == "stage"
-    given = _pip_input(invocation)
-    request = parse_install(
-        invocation.line.words,
-        environ=invocation.environ,
-        configuration=given.configuration,
-        read=given.read,
-    )
+    request, _ = _read_request(invocation, parse_install)
     if request.place not in (None, "user"):
         from safe_install.cli.passing import install_elsewhere
 
@@ -379,31 +375,19 @@ def _heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
 def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.resolve.request import parse_uninstall
 
-    given = _pip_input(invocation)
-    request = parse_uninstall(
-        invocation.line.words,
-        environ=invocation.environ,
-        configuration=given.configuration,
-        read=given.read,
-    )
+    request, network = _read_request(invocation, parse_uninstall)
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
     with probing(invocation) as probe:
         from safe_install.commands.uninstall import uninstall
 
-        return uninstall(request, filling_world(invocation, reporter, given.network), probe)
+        return uninstall(request, filling_world(invocation, reporter, network), probe)
 
 
 def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.snapshot.sync_request import parse_sync
 
-    given = _pip_input(invocation)
-    request = parse_sync(
-        invocation.line.words,
-        environ=invocation.environ,
-        configuration=given.configuration,
-        read=given.read,
-    )
+    request, _ = _read_request(invocation, parse_sync)
     _heed_output_options(reporter, request.install)
     with probing(invocation) as probe:
         from safe_install.commands.sync import sync
@@ -421,10 +405,12 @@ def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
 
 
 def _bundle(invocation: Invocation, reporter: Reporter) -> Answer:
-    from safe_install.cli.bundling import make_bundle
+    from safe_install.commands.bundle import bundle
+    from safe_install.resolve.bundle_request import parse_bundle
 
-    world = partial(filling_world, invocation, reporter)
-    return make_bundle(invocation.line, reporter, _pip_input(invocation).configuration, world)
+    request, _ = _read_request(invocation, parse_bundle)
+    _heed_output_options(reporter, request.install)
+    return bundle(request, filling_world(invocation, reporter, request.install.network))
 
 
 def _by_typer(command: str) -> Run:

@@ -166,17 +166,7 @@ def _written(
         "made_for": describe_target(manifest.made_for),
         "wheels": [describe_wheel(wheel) for wheel in wheels],
     }
-    return InstallResult(
-        "bundle",
-        Outcome.EXPORTED,
-        0,
-        planned.session.environment,
-        planned.selected.plan,
-        findings=_findings(planned),
-        timings=planned.session.timings.total(),
-        message="\n".join(lines),
-        details={"bundle": described},
-    )
+    return _make_result(planned, Outcome.EXPORTED, lines, described)
 
 
 def _fetch_needed(planned: PlannedBundle, lines: Sequence[str]) -> Path:
@@ -314,21 +304,24 @@ def _describe(planned: PlannedBundle, request: BundleRequest) -> InstallResult:
         total = f"at least {total} (not known: the size of {', '.join(unknown)})"
     lines = [f"  {row['name']} {row['version']}  {megabytes(row['size'])}".rstrip() for row in rows]
     lines.append(f"Would bundle {count(len(rows))} for {planned.machines}: {total}")
+    requirements = list(list_requirements(request, planned.steps))
+    described = {"requirements": requirements, "wheels": rows}
+    return _make_result(planned, Outcome.PLANNED, lines, described)
+
+
+def _make_result(
+    planned: PlannedBundle, outcome: Outcome, lines: Sequence[str], described: Mapping[str, Any]
+) -> InstallResult:
     return InstallResult(
         "bundle",
-        Outcome.PLANNED,
+        outcome,
         0,
         planned.session.environment,
         planned.selected.plan,
         findings=_findings(planned),
         timings=planned.session.timings.total(),
         message="\n".join(lines),
-        details={
-            "bundle": {
-                "requirements": list(list_requirements(request, planned.steps)),
-                "wheels": rows,
-            }
-        },
+        details={"bundle": described},
     )
 
 
