@@ -186,6 +186,13 @@ class BundleInvalid(SafeInstallError):
     exit_status = 11
 
 
+class EngineFailed(SafeInstallError):
+    """An engine that reaches many nodes (Ansible, Dask, Ray) is missing, or cannot go on."""
+
+    code = "engine-failed"
+    exit_status = 1
+
+
 class IndexInvalid(SafeInstallError):
     """A wheel index document cannot be used; the message names the file and the key."""
 

@@ -30,6 +30,7 @@ EXIT_STATUSES = {
     "HashMismatch": 11,
     "WheelInvalid": 11,
     "BundleInvalid": 11,
+    "EngineFailed": 1,
     "IndexInvalid": 1,
     "Unexpected": 1,
     "Interrupted": 130,

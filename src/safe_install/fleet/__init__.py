@@ -1,0 +1,1 @@
+"""The same verified change on many machines, or on none: nodes, phases, reports, engines."""
