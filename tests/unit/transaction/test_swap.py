@@ -25,7 +25,7 @@ from safe_install.transaction.recovery.journal_file import read_journal
 from safe_install.transaction.recovery.rows import TRANSACTION_NAME
 from tests.disk_calls import replace_everywhere
 from tests.exdev import refuse_renames_of_directories
-from tests.small_environment import SmallEnvironment, make_installed
+from tests.small_environment import SmallEnvironment, let_time_pass, make_installed
 from tests.treehash import hash_tree, read_tree
 
 
@@ -418,6 +418,7 @@ def test_what_another_installer_brought_since_does_not_go_with_a_roll_back(
         env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
         transaction.plan(remove=[old], keep=[])
         transaction.swap()
+        let_time_pass(env.prefix)
         env.install("q", "1", {"shared/q.txt": "q", "other/q.txt": "q"})
         transaction.roll_back()
     assert (env.site / "shared" / "q.txt").read_text() == "q"
