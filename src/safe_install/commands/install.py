@@ -57,7 +57,12 @@ from safe_install.resolve.guard import same_version_steps
 from safe_install.resolve.permission import find_conflicts, torch_terms
 from safe_install.resolve.promises import is_promised
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.torch_fit import check_numpy, note_torch_stays, note_unused_cuda
+from safe_install.resolve.torch_fit import (
+    check_numpy,
+    note_torch_stays,
+    note_unused_cuda,
+    warn_of_unused_gpu,
+)
 from safe_install.torch_family import TORCH
 from safe_install.transaction.place import check_place
 
@@ -277,11 +282,14 @@ def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
 
 def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
     """What a person should know of a plan that may be carried out."""
-    plan, environment = selected.plan, session.environment
+    plan, torch, environment = selected.plan, selected.torch_after, session.environment
     terms = torch_terms(session.request, environment)
+    is_meant = torch is not None and terms.ask_for(torch)
+    unused = warn_of_unused_gpu(plan, torch, environment, catalog=bundled_catalog())
     return (
-        *check_numpy(plan, selected.torch_after),
-        *note_unused_cuda(plan, selected.torch_after, environment, accelerator=terms.accelerator),
+        *check_numpy(plan, torch),
+        *note_unused_cuda(plan, torch, environment, accelerator=terms.accelerator),
+        *(() if is_meant else unused),
         *note_torch_stays(plan, environment, accelerator=terms.asked.accelerator),
         *find_conflicts(plan, session.request, environment),
         *(_note_beside(distribution) for distribution in staying_beside(plan, environment)),

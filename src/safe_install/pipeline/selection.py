@@ -206,7 +206,7 @@ class _Loop:
             with timings.stage("pip"):
                 return self._ask_installer(chosen)
         if torch_rounds.must_change_torch(wanted, here):
-            selection = decisions.carry_along(torch_rounds.reopen(selection), (), wanted)
+            selection = self._change_torch(selection)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
@@ -266,6 +266,16 @@ class _Loop:
             choice = dataclasses.replace(asked.torch_choice, brought_for=names)
             asked = dataclasses.replace(asked, torch_choice=choice)
         return self._choose(asked)
+
+    def _change_torch(self, selection: Selection) -> Selection:
+        """The build of the installed release for another accelerator: where the person has it in a
+        place of theirs, pip says so."""
+        question = torch_rounds.same_release_in_own_places(self.wanted, selection.here)
+        if question:
+            selection = self._ask_for_torch(selection, [question])
+        if selection.coming_torch is not None:
+            return selection
+        return decisions.carry_along(torch_rounds.reopen(selection), (), self.wanted)
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
         """Which torch will pip install? Extensions are chosen for it."""
