@@ -3,7 +3,7 @@ in which order, and what the answers mean, is decided by the phases."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Mapping, Optional, Protocol, Sequence, Tuple
 
@@ -58,6 +58,15 @@ class Reply:
     status: Optional[int] = None  # exit status; None: the node was lost, and what it did is unknown
     output: bytes = b""  # standard output, at most MOST_ANSWER
     problem: str = ""  # why there is no exit status, or the last lines of standard error
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What every engine is told beside its target. An engine's module has
+    `open_engine(target: str, options: EngineOptions) -> Engine`."""
+
+    python: str = ""  # --python: the interpreter on every node, where nothing else names it
+    environ: Mapping[str, str] = field(default_factory=dict)  # of this process
 
 
 # Called with each reply as it comes, from the thread that called the engine.
