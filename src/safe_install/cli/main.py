@@ -52,10 +52,13 @@ from safe_install.resolve.command_line import (
     Words,
     parse_command_line,
     unknown_command,
+    within,
 )
 from safe_install.resolve.pip_settings import is_true
 
 if TYPE_CHECKING:
+    from safe_install.cli.fixing import Run as RunInside
+    from safe_install.commands.install import Mending
     from safe_install.environment.interpreter import Probe
     from safe_install.resolve.request import InstallRequest
 
@@ -344,7 +347,9 @@ def _read_request(
     return request, network
 
 
-def _install(invocation: Invocation, reporter: Reporter) -> Answer:
+def _install(
+    invocation: Invocation, reporter: Reporter, mending: Optional[Mending] = None
+) -> Answer:
     from safe_install.resolve.request import parse_install
 
     stages = invocation.line.route.command == "stage"
@@ -364,7 +369,7 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
         from safe_install.commands.install import install
 
         world = filling_world(invocation, reporter, request.network)
-        return install(request, world, probe, stages=stages)
+        return install(request, world, probe, stages=stages, mending=mending)
 
 
 def heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
@@ -436,19 +441,18 @@ def _doctor(invocation: Invocation, reporter: Reporter) -> Answer:
         return examine(invocation, reporter)
     from safe_install.cli.fixing import Fixing
 
-    return Fixing(invocation.line.words, reporter, _run_inside(invocation, reporter)).run(
-        partial(examine, invocation, reporter)
-    )
+    fixing = Fixing(invocation.line.words, reporter, _run_inside(invocation, reporter))
+    return fixing.run(partial(examine, invocation, reporter))
 
 
-def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequence[str]], Answer]:
+def _run_inside(invocation: Invocation, reporter: Reporter) -> RunInside:
     """Runs a command line of ours on the same environment, within this one."""
 
-    def run(words: Sequence[str]) -> Answer:
-        python = invocation.line.words.value("--python")
-        named = [] if python is None else ["--python", python]
-        line = parse_command_line([words[0], *named, *words[1:]])
-        return COMMANDS[line.route.command](Invocation(line, invocation.environ), reporter)
+    def run(words: Sequence[str], mending: Optional[Mending] = None) -> Answer:
+        inner = Invocation(within(invocation.line, words), invocation.environ)
+        if mending is not None:
+            return _install(inner, reporter, mending)
+        return COMMANDS[words[0]](inner, reporter)
 
     return run
 

@@ -7,6 +7,7 @@ surface.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tuple
@@ -234,6 +235,14 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
     """Route a command line, and split what does not name the command into words."""
     chosen = route(argv)
     return CommandLine(tuple(argv), chosen, _words_of(chosen, argv))
+
+
+def within(line: CommandLine, words: Sequence[str]) -> CommandLine:
+    """Another command on the same environment, as a part of `line`: that one the history names."""
+    python = line.words.value("--python")
+    named = [] if python is None else ["--python", python]
+    inner = parse_command_line([words[0], *named, *words[1:]])
+    return dataclasses.replace(inner, argv=line.argv)
 
 
 def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
