@@ -35,6 +35,7 @@ SPOKEN = (
     "cli/main.py",
     "cli/options.py",
     "cli/planned.py",
+    "cli/ranks.py",
     "cli/text.py",
     "commands/abandon.py",
     "commands/bundle.py",

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from safe_install.environment.interpreter import Probe
     from safe_install.resolve.request import InstallRequest
 
+SHARED_BY_RANKS = ("install", "uninstall", "sync", "undo")  # in a step of Slurm
 COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
@@ -120,7 +121,10 @@ def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, R
         return _guarded(invocation, "install", _refuse_unknown)
     if command == "pip":
         return _guarded(invocation, "pip", _pass_to_pip)
-    return _guarded(invocation, command, (commands or COMMANDS)[command])
+    run = (commands or COMMANDS)[command]
+    if command in SHARED_BY_RANKS and "SLURM_PROCID" in environ:
+        run = _in_step(command, run)
+    return _guarded(invocation, command, run)
 
 
 def _help_topic(line: CommandLine) -> Optional[str]:
@@ -461,6 +465,15 @@ def _fleet(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.cli.fleet_front import run_fleet
 
     return run_fleet(invocation, reporter)
+
+
+def _in_step(command: str, run: Run) -> Run:
+    def run_here(invocation: Invocation, reporter: Reporter) -> Answer:
+        from safe_install.cli.ranks import run_in_step
+
+        return run_in_step(command, run, invocation, reporter, _run_inside(invocation, reporter))
+
+    return run_here
 
 
 COMMANDS: Dict[str, Run] = {

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import stat
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
@@ -19,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import Refused
+from safe_install.transaction.identifiers import make_id, next_moment
 from safe_install.transaction.journal import (
     Journal,
     make_document,
@@ -48,7 +48,7 @@ from safe_install.transaction.recovery.rows import (
 )
 from safe_install.transaction.recovery.transactions import discard, list_transactions
 from safe_install.transaction.recovery.undo import Undo
-from safe_install.transaction.swap import Transaction, make_facts, make_id
+from safe_install.transaction.swap import Transaction, make_facts
 
 FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 
@@ -177,8 +177,9 @@ def begin_undo(
     directory = state / f"txn-{entry.id}"
     document = read_journal(str(directory / COMMITTED))
     journal = parse_document(document)
+    moment = next_moment(state)
     reverse = make_reverse(
-        journal, transaction_id=make_id(), command=tuple(command), created=time.time()
+        journal, transaction_id=make_id(moment), command=tuple(command), created=moment
     )
     as_stored = _accept_copies(reverse, state.parent)
     stay = _check_unchanged(state.parent, as_stored, entry, entries, find_owner)

@@ -23,7 +23,9 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnviro
     # Ids have a resolution of one second and a random end: here they count.
     numbers = iter(range(100))
     for module in (swap, history):
-        monkeypatch.setattr(module, "make_id", lambda: f"20261123T1011{next(numbers):02d}Z-0000")
+        monkeypatch.setattr(
+            module, "make_id", lambda moment: f"20261123T1011{next(numbers):02d}Z-0000"
+        )
     found = SmallEnvironment(tmp_path / "env")
     with lock_environment(found.prefix):
         yield found
