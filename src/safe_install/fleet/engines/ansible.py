@@ -55,6 +55,7 @@ COLLECTION_FILES = (
     "roles/install/tasks/main.yml",
     "roles/install/tasks/stage.yml",
 )
+CALLBACK = "torch_safe_install.safe_install.replies"
 PROGRAM = "ansible-playbook"
 INSTALL = "Install it beside safe-install: pip install 'torch-safe-install[ansible]'"
 PYTHON = "safe_install_python"  # the variable of a host that names the interpreter
@@ -220,8 +221,8 @@ class AnsibleEngine:
         variables.update(
             ANSIBLE_CONFIG=self._configuration(),
             ANSIBLE_COLLECTIONS_PATH=f"{self._folder}:{others}",
-            ANSIBLE_STDOUT_CALLBACK="torch_safe_install.safe_install.replies",
-            ANSIBLE_CALLBACKS_ENABLED="",
+            ANSIBLE_STDOUT_CALLBACK=CALLBACK,
+            ANSIBLE_CALLBACKS_ENABLED=CALLBACK,  # and no other
             ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="true",
             ANSIBLE_NO_TARGET_SYSLOG="true",
             ANSIBLE_RETRY_FILES_ENABLED="false",

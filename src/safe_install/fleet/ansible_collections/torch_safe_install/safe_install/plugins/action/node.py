@@ -22,7 +22,6 @@ TASKS = "tasks.json"  # node -> {"deliver": {...}} or {"call": {...}}
 class ActionModule(ActionBase):
     """Answers with one key, `node`, whose value the callback of this collection hands on."""
 
-    TRANSFERS_FILES = True
     _supports_check_mode = False
     _supports_async = False
 

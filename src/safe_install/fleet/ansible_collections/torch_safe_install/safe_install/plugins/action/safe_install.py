@@ -37,7 +37,6 @@ MOST_SAID = 2000  # characters
 class ActionModule(ActionBase):
     """Runs the module of this collection; again with the file where the node has not got it."""
 
-    TRANSFERS_FILES = True
     _supports_check_mode = True
     _supports_async = False
 
