@@ -105,7 +105,7 @@ def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, R
     if line.argv and line.argv[0].partition("=")[0] in COMPLETION_OPTIONS:
         return _guarded(invocation, "completion", _offer_completion)
     command = line.route.command
-    if command == "version" and _is_called_pip(sys.argv[0]):
+    if command == "version" and re.fullmatch(r"pip[0-9.]*", Path(sys.argv[0]).name):
         command = "pip"  # whatever looks for a pip reads its version in the second word
     topic = _help_topic(line)
     if topic is not None:
@@ -205,11 +205,6 @@ def _program(words: Words, started_as: str) -> str:
         program = "safe-install"
     python = words.value("--python")
     return program if python is None else f"{program} --python {shlex.quote(python)}"
-
-
-def _is_called_pip(started_as: str) -> bool:
-    """Was the program started by a link that is named as pip is: `pip`, `pip3`, `pip3.11`?"""
-    return re.fullmatch(r"pip[0-9.]*", Path(started_as).name) is not None
 
 
 def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
@@ -353,12 +348,18 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.resolve.request import parse_install
 
     stages = invocation.line.route.command == "stage"
+    if stages and invocation.line.words.has("--bundle"):
+        from safe_install.cli.bundled import stage_named
+
+        return stage_named(invocation, reporter)
+    if stages and invocation.line.words.has("--remove"):
+        return remove(invocation, reporter)
     request, _ = _read_request(invocation, parse_install)
     if request.place not in (None, "user"):
         from safe_install.cli.passing import install_elsewhere
 
         return install_elsewhere(request, invocation.environ, stages=stages)
-    _heed_output_options(reporter, request)
+    heed_output_options(reporter, request)
     with probing(invocation) as probe:
         from safe_install.commands.install import install
 
@@ -366,13 +367,15 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
         return install(request, world, probe, stages=stages)
 
 
-def _heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
+def heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
+    """What pip's options say of how much is shown, and where it is written."""
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
 
 
-def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
+def remove(invocation: Invocation, reporter: Reporter) -> Answer:
+    """`uninstall NAME...`, and `stage --remove NAME...`."""
     from safe_install.resolve.request import parse_uninstall
 
     request, network = _read_request(invocation, parse_uninstall)
@@ -381,14 +384,16 @@ def _uninstall(invocation: Invocation, reporter: Reporter) -> Answer:
     with probing(invocation) as probe:
         from safe_install.commands.uninstall import uninstall
 
-        return uninstall(request, filling_world(invocation, reporter, network), probe)
+        stages = invocation.line.route.command == "stage"
+        world = filling_world(invocation, reporter, network)
+        return uninstall(request, world, probe, stages=stages)
 
 
 def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.snapshot.sync_request import parse_sync
 
     request, _ = _read_request(invocation, parse_sync)
-    _heed_output_options(reporter, request.install)
+    heed_output_options(reporter, request.install)
     with probing(invocation) as probe:
         from safe_install.commands.sync import sync
 
@@ -409,7 +414,7 @@ def _bundle(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.resolve.bundle_request import parse_bundle
 
     request, _ = _read_request(invocation, parse_bundle)
-    _heed_output_options(reporter, request.install)
+    heed_output_options(reporter, request.install)
     return bundle(request, filling_world(invocation, reporter, request.install.network))
 
 
@@ -448,11 +453,18 @@ def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequenc
     return run
 
 
+def _fleet(invocation: Invocation, reporter: Reporter) -> Answer:
+    from safe_install.cli.fleet_front import run_fleet
+
+    return run_fleet(invocation, reporter)
+
+
 COMMANDS: Dict[str, Run] = {
+    "fleet": _fleet,
     "doctor": _doctor,
     "install": _install,
     "stage": _install,
-    "uninstall": _uninstall,
+    "uninstall": remove,
     "explain": _explain,
     "sync": _sync,
     "bundle": _bundle,

@@ -15,14 +15,8 @@ from safe_install.errors import Interrupted, UsageError
 from safe_install.models import InstallResult
 from safe_install.ports import World
 from safe_install.resolve.command_line import Word
-from safe_install.resolve.options_table import (
-    BY_COMMAND,
-    COMMANDS,
-    GROUPS,
-    CommandRow,
-    Kind,
-    OptionRow,
-)
+from safe_install.resolve.option_rows import CommandRow, Kind, OptionRow
+from safe_install.resolve.options_table import BY_COMMAND, COMMANDS, GROUPS
 from safe_install.resolve.own_options import OwnOptions, own_options
 
 TAKING_PIP_OPTIONS = {

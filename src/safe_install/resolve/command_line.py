@@ -13,7 +13,8 @@ from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tupl
 from safe_install.errors import UsageError
 from safe_install.requirements import parse_requirement
 from safe_install.resolve import options_table
-from safe_install.resolve.options_table import BY_COMMAND, OptionRow
+from safe_install.resolve.option_rows import OptionRow
+from safe_install.resolve.options_table import BY_COMMAND
 from safe_install.resolve.pip_options import BY_NAME, COMMANDS, OPTIONS, Option, find_option
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
 
@@ -30,6 +31,7 @@ OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 STAGE_OPTIONS = _by_name(BY_COMMAND["stage"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}
 SYNC_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["sync"].options)}
+FLEET_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["fleet"].options)}
 BUNDLE_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["bundle"].options)}
 # What is understood of a line that is pip's: the options that every command of pip has. `-f` has a
 # value in some alone.
@@ -234,6 +236,8 @@ def _words_of(chosen: Route, argv: Sequence[str]) -> Words:
         return split_words(chosen.arguments, STAGE_OPTIONS)
     if command.name == "sync":
         return split_words(chosen.arguments, SYNC_OPTIONS)
+    if command.name == "fleet":
+        return split_words(chosen.arguments, FLEET_OPTIONS)
     if command.name == "bundle":
         return split_words(chosen.arguments, BUNDLE_OPTIONS)
     if command.takes_pip_options:

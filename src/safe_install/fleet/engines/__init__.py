@@ -1,1 +1,1 @@
-"""Engines: how the nodes of a cluster are reached. What is run there, the phases decide."""
+"""Engines: Ansible, Dask, Ray. Each is imported where it is named, and not before."""
