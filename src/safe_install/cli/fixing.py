@@ -11,10 +11,11 @@ import dataclasses
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence
 
 from packaging.utils import NormalizedName, canonicalize_name
 
+from safe_install.cli.invocation import Answer
 from safe_install.commands.install import Mending
 from safe_install.diagnosis.kept import pack_kept
 from safe_install.diagnosis.mends import is_better
@@ -23,8 +24,6 @@ from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.requirements import requirement_name
 from safe_install.resolve.command_line import Words
 
-# A command's own result, or the exit status of a program that said everything itself.
-Answer = Union[InstallResult, int]
 # What would be carried out, as `diagnosis.mends` says it: "recovers", "removed", "installed".
 Mends = Mapping[str, Any]
 

@@ -13,15 +13,12 @@ import re
 import shlex
 import signal
 import sys
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Callable,
     Dict,
-    Iterator,
     List,
     Mapping,
     NoReturn,
@@ -29,14 +26,21 @@ from typing import (
     Sequence,
     Tuple,
     TypeVar,
-    Union,
 )
 
 from safe_install import __version__
 from safe_install.cli import terminal
+from safe_install.cli.invocation import (
+    Answer,
+    Invocation,
+    Run,
+    configured_network,
+    filling_world,
+    probing,
+    reading_world,
+)
 from safe_install.errors import (
     Interrupted,
-    ProbeFailed,
     SafeInstallError,
     SystemFailed,
     Unexpected,
@@ -44,8 +48,6 @@ from safe_install.errors import (
 )
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
-from safe_install.ports import World
-from safe_install.redaction import redact_words
 from safe_install.resolve.command_line import (
     OUR_COMMANDS,
     CommandLine,
@@ -59,7 +61,6 @@ from safe_install.resolve.pip_settings import is_true
 if TYPE_CHECKING:
     from safe_install.cli.fixing import Run as RunInside
     from safe_install.commands.install import Mending
-    from safe_install.environment.interpreter import Probe
     from safe_install.resolve.request import InstallRequest
 
 SHARED_BY_RANKS = ("install", "uninstall", "sync", "undo")  # in a step of Slurm
@@ -73,28 +74,7 @@ OUTCOMES: Mapping[int, Outcome] = {
 }
 
 
-@dataclass(frozen=True)
-class Invocation:
-    """What this process was asked for, and by whom: read once, here, and handed on."""
-
-    line: CommandLine
-    environ: Mapping[str, str]
-
-    @property
-    def arguments(self) -> Tuple[str, ...]:
-        """The words behind the command, and the options before it that are heard by it."""
-        return self.line.route.arguments
-
-    @property
-    def python(self) -> Optional[str]:
-        """The interpreter that was named."""
-        return self.line.words.value("--python") or self.environ.get("SAFE_INSTALL_PYTHON")
-
-
-# A command's own result, or the exit status of a program that said everything itself.
-Answer = Union[InstallResult, int]
 Request = TypeVar("Request")
-Run = Callable[[Invocation, Reporter], Answer]
 
 
 def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, Run]] = None) -> int:
@@ -278,57 +258,6 @@ def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> NoReturn:
     raise unknown_command(invocation.arguments)
 
 
-def _world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
-    from safe_install.wheels.store import find_cache
-
-    environ = invocation.environ
-    return World(environ, reporter, find_cache(environ), _as_kept(invocation.line.argv), network)
-
-
-def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
-    """The world of a command that fetches or builds: its cache can be written."""
-    from safe_install.wheels.store import choose_cache
-
-    cache, problem = choose_cache(invocation.environ)
-    if problem:
-        reporter.warn(
-            f"{problem}: the cache is a temporary folder, and what is fetched or built is not "
-            "kept. Name one that can "
-            "be written: SAFE_INSTALL_CACHE_DIR"
-        )
-    return World(invocation.environ, reporter, cache, _as_kept(invocation.line.argv), network)
-
-
-def _as_kept(words: Sequence[str]) -> Sequence[str]:
-    """The command for the history, which keeps no password of an index."""
-    return ("safe-install", *redact_words(words))
-
-
-def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
-    """Of the commands that are not about pip's configuration; `words`: those that count."""
-    from safe_install.resolve.request import parse_network
-    from safe_install.system.pip_configuration import read_configuration
-
-    return parse_network(words, read_configuration(Path(sys.prefix), invocation.environ, "install"))
-
-
-@contextmanager
-def probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
-    """The managed interpreter is asked while we import what is needed for the answer."""
-    from safe_install.environment.interpreter import Probe, find_interpreter
-
-    executable = find_interpreter(invocation.python, invocation.environ)
-    try:
-        probe = Probe(executable)
-    except ProbeFailed:
-        yield None  # the command finds that, too
-        return
-    try:
-        yield probe
-    finally:
-        probe.stop()
-
-
 def _read_request(
     invocation: Invocation, parse: Callable[..., Request]
 ) -> Tuple[Request, NetworkSettings]:
@@ -346,7 +275,7 @@ def _read_request(
         invocation.line.words,
         environ=invocation.environ,
         configuration=configuration,
-        read=partial(read_location, world=_world(invocation, Reporter(), network)),
+        read=partial(read_location, world=reading_world(invocation, Reporter(), network)),
     )
     return request, network
 
@@ -414,7 +343,7 @@ def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.resolve.request import parse_explain
 
     request = parse_explain(invocation.line.words, environ=invocation.environ)
-    network = _configured_network(invocation, Words(()))
+    network = configured_network(invocation, Words(()))
     return explain(request, filling_world(invocation, reporter, network))
 
 
@@ -433,8 +362,10 @@ def _by_typer(command: str) -> Run:
 
         network = DEFAULT_NETWORK
         if command in ("wheels", "export"):
-            network = _configured_network(invocation, invocation.line.words)
-        return run_command(command, invocation.arguments, _world(invocation, reporter, network))
+            network = configured_network(invocation, invocation.line.words)
+        return run_command(
+            command, invocation.arguments, reading_world(invocation, reporter, network)
+        )
 
     return run
 

@@ -40,7 +40,7 @@ from safe_install.transaction.ranks import (
 from safe_install.transaction.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
-    from safe_install.cli.main import Answer, Invocation, Run
+    from safe_install.cli.invocation import Answer, Invocation, Run
     from safe_install.events import Reporter
 
 LIMIT_VARIABLE = "SAFE_INSTALL_RANK_TIMEOUT"

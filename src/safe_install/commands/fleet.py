@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -48,7 +49,7 @@ from safe_install.models import InstallResult, Outcome
 from safe_install.ports import Timings, World
 from safe_install.resolve.fleet_request import FleetRequest
 from safe_install.system.atomic_write import write_atomically
-from safe_install.transaction.swap import make_id
+from safe_install.transaction.identifiers import make_id
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class _Front:
         with self._opened(request.engine, request.target) as engine:
             nodes = [NodeState(node.name, node.python) for node in _find_nodes(engine)]
             state = FleetState(
-                make_id(),
+                make_id(time.time()),
                 tuple(nodes),
                 stage_words=_stage_words(request),
                 verify_words=request.check_words,
