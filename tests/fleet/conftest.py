@@ -34,7 +34,7 @@ from dataclasses import replace
 from safe_install.fleet import opening
 row = opening.ENGINES["ansible"]
 row = replace(row, module="tests.fleet.local_engine")
-opening.ENGINES = {"ansible": row, "local": row}
+opening.ENGINES = {"ansible": row}
 from safe_install.cli.main import main
 sys.exit(main())
 """

@@ -108,7 +108,9 @@ class _Front:
                 tolerated=request.tolerated,
                 only_plans=request.dry_run,
             )
-            run = KeptRun(state, tuple(self._world.command), engine.name, request.target, removes)
+            run = KeptRun(
+                state, tuple(self._world.command), request.engine, request.target, removes
+            )
             with self._work_folder() as work:
                 plan = None if removes else _Planner(self, work).plan
                 state = self._run(engine, run, plan)

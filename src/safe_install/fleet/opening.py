@@ -28,7 +28,9 @@ ENGINES: Mapping[str, _Row] = {
 
 def open_engine(name: str, target: str, options: EngineOptions) -> Engine:
     """The engine `name` on `target`: an inventory, or an address. Errors: EngineFailed."""
-    row = ENGINES[name]
+    row = ENGINES.get(name)
+    if row is None:
+        raise EngineFailed(f"{name}: no engine of that name", hint="Name the nodes again.")
     try:
         module = importlib.import_module(row.module)
     except ImportError as error:

@@ -18,8 +18,9 @@ from safe_install.fleet.groups import share_environments
 from safe_install.fleet.state import IN_PLACE, FleetState, Intent, NodeState, Standing
 
 LOCKED = 14  # another safe-install holds the environment: nothing was done
-MOST_TRIES = 3
-PAUSES = (0.0, 1.0, 4.0)  # seconds before the first, the second, the third try
+MOST_TRIES = 3  # of a node that does not answer
+MOST_WAITS = 6  # for one at which something is at work still
+PAUSES = (0.0, 1.0, 4.0, 10.0, 20.0, 30.0)  # seconds before the first try, the second ...
 
 
 class Kind(Enum):
@@ -107,7 +108,7 @@ def _next_forward(state: FleetState) -> Phase:
     ready = _standing(state, Standing.READY)
     if ready:
         return _phase(Kind.STAGE, ready, lambda node: _stage_words(state, node))
-    unconfirmed = [node for node in _standing(state, Standing.FOLLOWING) if not node.is_confirmed]
+    unconfirmed = _unconfirmed_followers(state)
     if unconfirmed:
         return _confirm(state, unconfirmed)
     lost = _standing(state, Standing.LOST)
@@ -185,7 +186,7 @@ def end(state: FleetState, phase: Phase) -> FleetState:
         return share_environments(state)
     if phase.kind is Kind.STAGE:
         for node in _standing(state, Standing.FOLLOWING):
-            if state.leader_of(node).standing is not Standing.STAGED and not node.is_confirmed:
+            if state.leader_of(node).standing is Standing.UNCHANGED:
                 state = state.with_node(_alone(node))
     return state
 
@@ -220,6 +221,12 @@ def _standing(state: FleetState, standing: Standing) -> List[NodeState]:
 
 def _leaders(state: FleetState) -> List[NodeState]:
     return [node for node in state.nodes if not node.leader]
+
+
+def _unconfirmed_followers(state: FleetState) -> List[NodeState]:
+    """Those that only seem to share what their leader has staged."""
+    waiting = [node for node in _standing(state, Standing.FOLLOWING) if not node.is_confirmed]
+    return [node for node in waiting if state.leader_of(node).standing is Standing.STAGED]
 
 
 def _unverified_followers(state: FleetState) -> List[NodeState]:
@@ -310,7 +317,8 @@ def _fail(node: NodeState, standing: Standing, why: str, status: int = 1) -> Nod
 
 def _again(node: NodeState, standing: Standing, why: str, status: int = 1) -> NodeState:
     """Nothing was done: it is asked once more, or has failed."""
-    if node.tries + 1 < MOST_TRIES:
+    most = MOST_WAITS if status == LOCKED else MOST_TRIES
+    if node.tries + 1 < most:
         return replace(node, tries=node.tries + 1)
     return _fail(node, standing, why, status)
 
@@ -328,13 +336,18 @@ def _why(answer: Answer) -> str:
 
 def _fold_inventory(node: NodeState, answer: Answer) -> NodeState:
     if answer.facts is None:
-        return _fail(node, Standing.SILENT, _why(answer), answer.status or 1)
+        return _fail_early(node, answer)
     return replace(node, standing=Standing.KNOWN, facts=answer.facts)
+
+
+def _fail_early(node: NodeState, answer: Answer) -> NodeState:
+    """Too little is known of it: perhaps its environment is that of another node."""
+    return _fail(node, Standing.SILENT, _why(answer), answer.status or 1)
 
 
 def _fold_before(node: NodeState, answer: Answer) -> NodeState:
     if answer.problem or answer.status not in (0, 1):
-        return _fail(node, Standing.SILENT, _why(answer), answer.status or 1)
+        return _fail_early(node, answer)
     next_standing = Standing.FOLLOWING if node.leader else Standing.EXAMINED
     is_healthy = answer.status == 0
     return replace(node, standing=next_standing, errors=answer.errors, was_healthy=is_healthy)
@@ -405,7 +418,8 @@ def _fold_asked(node: NodeState, answer: Answer) -> NodeState:
     standing = STATES.get(answer.state) if not answer.problem else None
     if standing is None:
         why = answer.problem or f"its change is {answer.state or 'not known there'}"
-        if node.tries < MOST_TRIES:
+        most = MOST_WAITS if answer.state == "committing" else MOST_TRIES
+        if node.tries + 1 < most:
             return replace(node, tries=node.tries + 1)
         return _fail(node, Standing.UNKNOWN, why, 13)
     return replace(node, standing=standing)
@@ -417,7 +431,7 @@ def _fold_undo(node: NodeState, answer: Answer) -> NodeState:
     if answer.status == 0:
         return replace(node, standing=Standing.UNDONE)
     if answer.status == LOCKED:
-        return _again(node, Standing.STUCK, _why(answer), 13)
+        return _again(node, Standing.STUCK, _why(answer), LOCKED)
     if answer.status == 13:
         return replace(_fail(node, Standing.UNKNOWN, _why(answer), 13), status=13)
     why = f"could not be taken back: {_why(answer)}"

@@ -13,6 +13,8 @@ from safe_install.fleet.groups import Group, make_groups
 from safe_install.fleet.phases import Kind, Phase, begin, end, fold, fold_delivery, next_phase
 from safe_install.fleet.state import FleetState, NodeState, Standing
 
+KEPT_EVERY = 1.0  # seconds, while nodes stage
+
 
 @dataclass(frozen=True)
 class NothingToDo:
@@ -67,6 +69,7 @@ class FleetRun:
         self._engine, self._program, self._keep = engine, program, keep
         self._plan, self._watcher = plan, watcher or Watcher()
         self._timeout, self._sleep = timeout, sleep
+        self._kept_at = 0.0
         self._programs: Dict[str, str] = {}  # node -> where the program lies there
         self._problems: Dict[str, str] = {}  # node -> why it does not
         self._bundles: Dict[str, File] = {}
@@ -76,10 +79,10 @@ class FleetRun:
         while True:
             phase = next_phase(state)
             if phase.kind is Kind.DONE:
-                self._keep(state)
+                self._write(state)
                 return state
             state = begin(state, phase)
-            self._keep(state)
+            self._write(state)
             self._watcher.phase_begun(phase)
             state = end(self._carry_out(state, phase), phase)
             self._watcher.phase_ended(state, phase)
@@ -145,9 +148,14 @@ class FleetRun:
     def _fold(self, state: FleetState, phase: Phase, answer: Answer) -> FleetState:
         state = fold(state, phase.kind, answer)
         self._watcher.node_answered(state, answer.node, phase)
-        if phase.kind is Kind.STAGE:  # else nobody could let go what is staged
-            self._keep(state)
+        # What is staged can be let go by whoever knows its ID.
+        if phase.kind is Kind.STAGE and time.monotonic() - self._kept_at > KEPT_EVERY:
+            self._write(state)
         return state
+
+    def _write(self, state: FleetState) -> None:
+        self._keep(state)
+        self._kept_at = time.monotonic()
 
     # --- plans and files ---
 

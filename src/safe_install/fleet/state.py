@@ -149,4 +149,6 @@ class FleetState:
         """What became of a node. What was never begun is unchanged."""
         if node.leader and node.standing in (Standing.FOLLOWING, *IN_PLACE):
             node = self.leader_of(node)
+        elif node.leader and self.ending_of(self.leader_of(node)) is Ending.CHANGED:
+            return Ending.UNKNOWN  # it may be its environment that was changed
         return ENDINGS.get(node.standing, Ending.UNCHANGED)

@@ -147,6 +147,8 @@ class Machines:
 
     def do_status(self, ask, does):
         environment = self.environment(ask.node)
+        if does == "committing":
+            return Answer(ask.node, outcome="listed", state="committing")
         is_known = environment.identifier == ask.words[1]
         return Answer(
             ask.node, outcome="listed", state=environment.state if is_known else "unknown"

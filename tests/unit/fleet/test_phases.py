@@ -193,6 +193,28 @@ def test_a_canary_that_fails_spares_the_others():
     assert end.status == 12
 
 
+def test_a_dry_run_ends_with_the_plan():
+    there, state, end = finish(only_plans=True)
+    assert {verb for _, verb in there.calls} == {"inventory", "verify"}
+    assert (endings(state), end.status, end.outcome) == (["unchanged"] * 3, 0, Outcome.PLANNED)
+
+
+def test_one_at_work_is_waited_for():
+    script = {("n1", "commit"): ["lost"], ("n1", "status"): ["committing"] * 4}
+    _, state, end = finish(script)
+    assert (endings(state), end.status) == (["changed"] * 3, 0)
+    script = {("n1", "commit"): ["lost"], ("n1", "status"): ["committing"] * 99}
+    there, state, end = finish(script)
+    assert (endings(state), end.status) == (["undone", "unknown", "undone"], 13)
+    assert len([call for call in there.calls if call == ("n1", "status")]) == 6
+
+
+def test_a_node_that_cannot_be_asked_says_why():
+    _, state, end = finish({("n1", "inventory"): ["failed"]})
+    assert (endings(state)[1], end.status) == ("unknown", 1)
+    assert state.find("n1").failure == "failed"
+
+
 # --- environments that are shared -----------------------------------------------------------------
 
 SHARED = {"n0": 0, "n1": 0, "n2": 1}
