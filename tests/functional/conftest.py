@@ -49,6 +49,7 @@ FOREIGN = (
     "CUDA_",
     "FAKE_",
     "NV_",
+    "SLURM_",
     "XDG_",
 )
 

@@ -21,6 +21,9 @@ JOINED = "safe_install.transaction.recovery."
 # library.
 STAND_ALONE = (
     "environment/script.py",
+    "environment/programs_script.py",
+    "fleet/engines/script.py",
+    "fleet/engines/dask_script.py",
     "health/script.py",
     "wheels/script.py",
     "system/script.py",
@@ -36,10 +39,13 @@ OWNERS = {
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
     "requests": {"system/http.py", "system/network.py"},
+    "distributed": {"fleet/dask.py", "fleet/engines/dask.py", "fleet/engines/dask_script.py"},
+    "ray": {"fleet/engines/ray.py"},
     "subprocess": {"system/process.py", "notebook.py", *STAND_ALONE, *IN_ANSIBLE},
 }
 # What a build has to have, and what the environment that is asked has to have.
 THEIR_SUBJECT = {
+    "fleet/engines/dask_script.py": {"distributed"},
     "wheels/script.py": {"setuptools", "distutils"},
     "health/script.py": {"torch"},
     "system/pip_script.py": {"pip"},

@@ -45,7 +45,7 @@ def test_the_output_comes_into_the_cell(magic, capsys):
 
 @pytest.mark.real_process
 def test_a_failure_is_told(magic, capsys):
-    magic("fleet")
+    magic("fleets")
     out = capsys.readouterr().out
     assert "safe-install ended with exit status 2" in out
 

@@ -1,4 +1,5 @@
-"""Where a bundle starts: the program as it is, whose `install` takes its files from the bundle.
+"""Where a bundle starts: the program as it is, whose `install` and `stage` take their files from the
+bundle; and `stage --bundle FILE` of the program itself.
 
 python FILE.zip --python ENV install
 """
@@ -17,19 +18,22 @@ from typing import Sequence
 from safe_install import __main__ as program
 from safe_install.cli import main as surface
 from safe_install.cli import streams
+from safe_install.cli.invocation import Answer, Invocation, filling_world, probing
 from safe_install.cli.locations import read_location
 from safe_install.commands.check_bundle import describe_bundle
 from safe_install.commands.install import install
 from safe_install.errors import NoCandidate, UsageError
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
-from safe_install.resolve.command_line import Words, split_words
+from safe_install.ports import World
+from safe_install.resolve.command_line import STAGE_OPTIONS, Words, split_words
 from safe_install.resolve.request import PLACE_KEYS, InstallRequest, parse_install
 from safe_install.snapshot.bundle_file import open_bundle
 from safe_install.snapshot.supply import BundleSupply
 
 OFFLINE = "was found, and --offline asks no host"  # which nobody wrote
 NAMING = ("requirement", "editable", "group", "requirements-from-script")
+BUNDLE, REMOVE = "--bundle", "--remove"
 PLACES = (*PLACE_KEYS, "no-index", "platform", "python-version", "abi", "implementation")
 
 
@@ -51,7 +55,8 @@ def main(argv: Sequence[str], path: Path) -> int:
     words = list(argv)
     if words[0] == "check-bundle" and all(word.startswith("-") for word in words[1:]):
         words.append(str(path))
-    return surface.main(words, {**surface.COMMANDS, "install": partial(install_from, path)})
+    from_here = partial(install_from, path)
+    return surface.main(words, {**surface.COMMANDS, "install": from_here, "stage": from_here})
 
 
 def leave_out_settings() -> None:
@@ -62,7 +67,7 @@ def leave_out_settings() -> None:
     os.environ["PIP_CONFIG_FILE"] = os.devnull
 
 
-def describe(path: Path, invocation: surface.Invocation, reporter: Reporter) -> InstallResult:
+def describe(path: Path, invocation: Invocation, reporter: Reporter) -> InstallResult:
     """What it holds, and what to type; not whether it is whole. Errors: BundleInvalid."""
     bundle = open_bundle(path)
     program = f"python {shlex.quote(str(path))}"
@@ -75,25 +80,40 @@ def describe(path: Path, invocation: surface.Invocation, reporter: Reporter) -> 
     return InstallResult("check-bundle", Outcome.LISTED, 0, message="\n".join(lines))
 
 
-def install_from(path: Path, invocation: surface.Invocation, reporter: Reporter) -> surface.Answer:
-    """`install` of what the bundle was made for, or of what is named, from its wheels alone.
-    Errors: those of an install; BundleInvalid."""
+def stage_named(invocation: Invocation, reporter: Reporter) -> Answer:
+    """`stage --bundle FILE`. Errors: those of `install_from`."""
+    leave_out_settings()
+    named = invocation.line.words.value(BUNDLE) or ""
+    world = filling_world(invocation, reporter, DEFAULT_NETWORK)
+    return _install_from(Path(named).expanduser(), invocation, world)
+
+
+def install_from(path: Path, invocation: Invocation, reporter: Reporter) -> Answer:
+    """`install`, or `stage`, of what the bundle was made for, or of what is named, from its wheels
+    alone. Errors: those of an install; BundleInvalid."""
+    if invocation.line.words.has(BUNDLE):
+        return stage_named(invocation, reporter)
+    if invocation.line.words.has(REMOVE):
+        return surface.remove(invocation, reporter)
+    world = filling_world(invocation, reporter, DEFAULT_NETWORK)
+    world = replace(world, command=("python", path.name, *world.command[1:]))
+    return _install_from(path, invocation, world)
+
+
+def _install_from(path: Path, invocation: Invocation, world: World) -> Answer:
     bundle = open_bundle(path)
+    stages = invocation.line.route.command == "stage"
     with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
         supply = BundleSupply(bundle, Path(folder))
         words = words_for(invocation.line.words, supply, bundle.manifest.requirements)
-        world = surface.filling_world(invocation, reporter, DEFAULT_NETWORK)
-        world = replace(world, command=("python", path.name, *world.command[1:]))
         request = parse_install(
             words, environ=world.environ, configuration={}, read=partial(read_location, world=world)
         )
         refuse_elsewhere(request)
-        reporter.quiet = max(reporter.quiet, request.quiet)
-        reporter.log_file = request.log_file
-        reporter.shows_progress = request.shows_progress
-        with surface.probing(invocation) as probe:
+        surface.heed_output_options(world.reporter, request)
+        with probing(invocation) as probe:
             try:
-                return install(request, world, probe, supply=supply)
+                return install(request, world, probe, supply=supply, stages=stages)
             except NoCandidate as error:
                 names = ", ".join(wheel.name for wheel in bundle.manifest.wheels)
                 error.message = error.message.replace(OFFLINE, "is in the bundle")
@@ -108,6 +128,8 @@ def words_for(written: Words, supply: BundleSupply, requirements: Sequence[str])
     words += ["--find-links", str(supply.folder), "--constraint", str(supply.write_constraints())]
     names_something = False
     for word in written.checked():
+        if word.name == BUNDLE:
+            continue
         if word.key in PLACES:
             raise UsageError(
                 f"{word.text[0]}: a bundle is installed from its own wheels",
@@ -115,7 +137,9 @@ def words_for(written: Words, supply: BundleSupply, requirements: Sequence[str])
             )
         names_something |= word.argument or word.key in NAMING
         words += word.text
-    return split_words(words if names_something else [*words, *requirements])
+    if not names_something:
+        words += requirements
+    return split_words(words, STAGE_OPTIONS)
 
 
 def refuse_elsewhere(request: InstallRequest) -> None:

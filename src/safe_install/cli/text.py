@@ -223,6 +223,10 @@ def show_result(
 
 def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
+    if result.command == "fleet":
+        from safe_install.cli.fleet_front import fleet_lines
+
+        return fleet_lines(result)
     if result.command == "sync" and result.outcome in (Outcome.PLANNED, Outcome.DIFFERS):
         return [*render_steps(plan), counted_line(plan, result.environment)]
     if result.outcome is Outcome.PLANNED and plan.steps and result.command != "bundle":

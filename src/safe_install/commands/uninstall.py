@@ -1,4 +1,5 @@
-"""`safe-install uninstall`: what pip uninstall does, guarded the same way as an install.
+"""`safe-install uninstall`: what pip uninstall does, guarded the same way as an install; and
+`stage --remove`, which sets the same change aside.
 
 pip trusts RECORD and removes whatever it names, also files that another distribution owns. Here the
 files of a distribution leave by journalled renames, and what another one lists stays.
@@ -51,10 +52,16 @@ from safe_install.transaction.lock import lock_environment
 
 
 def uninstall(
-    request: UninstallRequest, world: World, probe: Optional[Probe] = None
+    request: UninstallRequest,
+    world: World,
+    probe: Optional[Probe] = None,
+    *,
+    stages: bool = False,
 ) -> InstallResult:
     """Remove distributions; put them back when what remains got worse. `probe`: of the managed
-    interpreter, if it was started before."""
+    interpreter, if it was started before. `stages`: the change is set aside, to be committed later.
+    """
+    command = "stage" if stages else "uninstall"
     timings = Timings()
     for text in request.ignored:
         world.reporter.pip_warning(
@@ -71,9 +78,12 @@ def uninstall(
             environment = read_again(environment)
         plan = _plan(request, environment, world)
         _refuse_dependency_of_torch(request, plan, environment)
-        plan = _confirmed(request, plan, environment, world)
+        if not stages:
+            plan = _confirmed(request, plan, environment, world)
         if not plan.steps:
-            return InstallResult("uninstall", Outcome.ALREADY_SATISFIED, 0, environment, plan)
+            return InstallResult(command, Outcome.ALREADY_SATISFIED, 0, environment, plan)
+        if stages:
+            return _set_aside(request, plan, environment, timings, world)
         return _remove(request, plan, environment, timings, world)
 
 
@@ -220,11 +230,7 @@ def _remove(
             transaction,
             before,
             [] if removes_torch else staying,
-            expectation=Expectation(
-                torch_requested=removes_torch,
-                cuda_loss_requested=removes_torch,
-                no_rollback=request.own.no_rollback,
-            ),
+            expectation=_expect(request, plan),
             summary=summarize(plan.steps, world.command),
             timings=timings,
             world=world,
@@ -236,6 +242,35 @@ def _remove(
         prune_history(environment.interpreter.prefix, world)
     result = make_result("uninstall", verdict, transaction, environment, plan, timings)
     return dataclasses.replace(result, findings=(*verdict.findings, *_unmet(plan, environment)))
+
+
+def _set_aside(
+    request: UninstallRequest, plan: Plan, environment: Environment, timings: Timings, world: World
+) -> InstallResult:
+    from safe_install.pipeline.commit import PreparedChange
+    from safe_install.pipeline.staging import set_removal_aside
+
+    before = BaselineCheck(environment, check_timeout=request.own.check_timeout)
+    change = PreparedChange(
+        plan,
+        tuple(world.command),
+        expectation=_expect(request, plan),
+        findings=_unmet(plan, environment),
+    )
+    try:
+        return set_removal_aside(change, before, request.own.ttl, timings)
+    finally:
+        before.stop()
+
+
+def _expect(request: UninstallRequest, plan: Plan) -> Expectation:
+    """What the removal may do to torch."""
+    removes_torch = plan.find(TORCH) is not None
+    return Expectation(
+        torch_requested=removes_torch,
+        cuda_loss_requested=removes_torch,
+        no_rollback=request.own.no_rollback,
+    )
 
 
 def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: bool) -> None:

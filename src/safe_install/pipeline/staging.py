@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Dict, Optional, Sequence
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Sequence
 
-from safe_install.environment.stamp import Stamp
+from packaging.utils import NormalizedName
+
 from safe_install.errors import Refused
 from safe_install.models import (
     SOURCES,
+    Action,
     Environment,
     InstallResult,
     Interpreter,
@@ -20,18 +23,29 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import BaselineCheck, refuse_changed
 from safe_install.pipeline.change import preparing
 from safe_install.pipeline.commit import PreparedChange
-from safe_install.pipeline.delivery import Artifacts, Delivery
+from safe_install.pipeline.delivery import Delivery
 from safe_install.pipeline.health_gate import summarize
 from safe_install.pipeline.selection import Selected
-from safe_install.pipeline.session import Session
 from safe_install.pipeline.staged_change import as_text, compare, read_staged
 from safe_install.pipeline.staged_document import StagedDocument, has_same_files, make_document
+from safe_install.ports import Timings
 from safe_install.resolve.recorded_address import with_addresses
-from safe_install.transaction import staged
+from safe_install.transaction import staged, swap
 from safe_install.transaction.history import describe_changes
 from safe_install.transaction.staged_states import State
 from safe_install.transaction.swap import Transaction
 from safe_install.transaction.tree import hash_stage
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A change that is to be staged, as far as an earlier run may have staged the same."""
+
+    command: Sequence[str]
+    plan: Plan
+    require_cuda: bool
+    no_rollback: bool
+    hashes: Mapping[NormalizedName, str]  # of the files that are on disk already
 
 
 def set_aside(
@@ -42,19 +56,56 @@ def set_aside(
 
     Errors: every SafeInstallError.
     """
-    session, environment = delivery.session, delivery.environment
-    plan, ttl = with_addresses(selected.plan, session.request), session.request.own.ttl
-    refuse_changed(before.changed_paths(), environment, built=built)
-    found = _find_staged(plan, selected.artifacts, session, before.stamp)
+    session = delivery.session
+    plan, own = with_addresses(selected.plan, session.request), session.request.own
+    hashes = {name: artifact.sha256 for name, artifact in selected.artifacts.items()}
+    wanted = _Wanted(session.world.command, plan, own.require_cuda, own.no_rollback, hashes)
+    refuse_changed(before.changed_paths(), delivery.environment, built=built)
+    found = _find_staged(wanted, before)
     if found is None:
         with preparing(selected, delivery, before, built) as (change, transaction):
-            refuse_changed(before.changed_paths(), environment, built=built)
-            document = _make_document(change, transaction, before)
-            staged.set_aside(transaction, document, _summarize(change, ttl))
-        found, findings = _find(environment, transaction.id), change.findings
+            refuse_changed(before.changed_paths(), delivery.environment, built=built)
+            found = _keep(change, transaction, before, own.ttl)
+    else:
+        staged.keep_longer(found, expires=_find_end(own.ttl))
+    return _make_result(found, plan, before, session.timings)
+
+
+def set_removal_aside(
+    change: PreparedChange, before: BaselineCheck, ttl: Optional[float], timings: Timings
+) -> InstallResult:
+    """The same for a change that only removes. Errors: Refused."""
+    interpreter, expected = before.environment.interpreter, change.expectation
+    wanted = _Wanted(
+        change.command, change.plan, expected.require_cuda, expected.no_rollback, hashes={}
+    )
+    found = _find_staged(wanted, before)
+    if found is None:
+        with swap.begin(
+            interpreter.prefix, command=change.command, scheme=interpreter.scheme
+        ) as transaction:
+            found = _keep(change, transaction, before, ttl)
     else:
         staged.keep_longer(found, expires=_find_end(ttl))
-        found, findings = _find(environment, found.id), read_staged(found).change.findings
+    return _make_result(found, change.plan, before, timings)
+
+
+def _keep(
+    change: PreparedChange,
+    transaction: Transaction,
+    before: BaselineCheck,
+    ttl: Optional[float],
+) -> staged.StagedChange:
+    document = _make_document(change, transaction, before)
+    staged.set_aside(transaction, document, _summarize(change, ttl))
+    return _find(before.environment, transaction.id)
+
+
+def _make_result(
+    kept: staged.StagedChange, plan: Plan, before: BaselineCheck, timings: Timings
+) -> InstallResult:
+    environment = before.environment
+    found = _find(environment, kept.id)
     size = staged.measure_stage(found)
     return InstallResult(
         "stage",
@@ -63,9 +114,9 @@ def set_aside(
         environment,
         plan,
         before.report() if environment.torch is not None else None,
-        findings=findings,
+        findings=read_staged(found).change.findings,
         transaction=found.id,
-        timings=session.timings.total(),
+        timings=timings.total(),
         message=_describe(found, environment.interpreter, size),
         details={
             "stage": str(found.folder),
@@ -75,43 +126,38 @@ def set_aside(
     )
 
 
-def _find_staged(
-    plan: Plan, chosen: Artifacts, session: Session, stamp: Stamp
-) -> Optional[staged.StagedChange]:
+def _find_staged(wanted: _Wanted, before: BaselineCheck) -> Optional[staged.StagedChange]:
     """What an earlier run of the same command staged, if it had the same plan, and still fits: an
-    engine that lost the answer asks again. `chosen`: the files that are on disk already.
+    engine that lost the answer asks again.
 
     Not where something is built: another build may be another file.
     """
-    for step in plan.steps:
-        is_known = step.sha256 is not None or step.name in chosen
-        if step.origin in SOURCES or not is_known:
+    for step in wanted.plan.steps:
+        is_known = step.sha256 is not None or step.name in wanted.hashes
+        if step.action is not Action.REMOVE and (step.origin in SOURCES or not is_known):
             return None
-    changes = staged.StagedChanges(session.environment.interpreter.prefix)
+    changes = staged.StagedChanges(before.environment.interpreter.prefix)
     for identifier in changes.ids:
         change = changes.find(identifier)
-        if change.state is State.STAGED and _is_same(change, plan, chosen, session, stamp):
+        if change.state is State.STAGED and _is_same(change, wanted, before):
             return change
     return None
 
 
-def _is_same(
-    change: staged.StagedChange, plan: Plan, chosen: Artifacts, session: Session, stamp: Stamp
-) -> bool:
-    if change.command != tuple(session.world.command):
+def _is_same(change: staged.StagedChange, wanted: _Wanted, before: BaselineCheck) -> bool:
+    if change.command != tuple(wanted.command):
         return False
     try:
         document = read_staged(change)
     except Refused:
         return False
     # variables say these, too
-    own, expected = session.request.own, document.change.expectation
-    if expected.require_cuda != own.require_cuda or expected.no_rollback != own.no_rollback:
+    expected = document.change.expectation
+    if (expected.require_cuda, expected.no_rollback) != (wanted.require_cuda, wanted.no_rollback):
         return False
-    hashes = {name: artifact.sha256 for name, artifact in chosen.items()}
-    if not has_same_files(document, plan, hashes):
+    if not has_same_files(document, wanted.plan, wanted.hashes):
         return False
-    return compare(document, change, session.environment, stamp) is None
+    return compare(document, change, before.environment, before.stamp) is None
 
 
 def _find(environment: Environment, identifier: str) -> staged.StagedChange:

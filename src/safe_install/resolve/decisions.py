@@ -339,7 +339,7 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     if torch is not None:
         # Which build of a release its index has is not known before the installer names it.
         version = torch.version.public if choice.is_assumed else torch.version
-        coming = (f"torch{exactly(torch, selection.here)}{version}",)
+        coming = (f"torch{exactly(torch, selection)}{version}",)
     # By address: an index may have the same version, with a higher build number and requirements of
     # its own.
     # torch itself by its version: pip has no place for an extra (torch[opt-einsum]) beside an
@@ -348,16 +348,15 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     return guard + coming + pins
 
 
-def exactly(torch: TorchBuild, here: Environment) -> str:
-    """How a constraint names this version alone: an installed 2.13.0+cpu meets `==2.13.0`, and not
-    `===2.13.0` (PEP 440, arbitrary equality)."""
-    installed = here.torch.version if here.torch is not None else None
-    is_met = (
-        installed is not None
-        and installed.public == str(torch.version)
-        and installed != torch.version
-    )
-    return "===" if is_met else "=="
+def exactly(torch: TorchBuild, selection: Selection) -> str:
+    """How a constraint names this version alone: 2.13.0+cpu, which is installed or lies in another
+    place of pip's, meets `==2.13.0`, and not `===2.13.0` (PEP 440, arbitrary equality)."""
+    if torch.version.local is not None:
+        return "=="
+    here, planned = selection.here.torch, selection.torch_choice.planned
+    is_beside_local = planned is not None and planned.version.local is not None
+    is_met = here is not None and here.version.public == str(torch.version) != str(here.version)
+    return "===" if is_beside_local or is_met else "=="
 
 
 def may_move(selection: Selection, wanted: Wanted) -> FrozenSet[NormalizedName]:

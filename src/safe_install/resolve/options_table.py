@@ -8,72 +8,9 @@ key press of a completing shell reads it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Mapping, Optional, Tuple
+from typing import Mapping, Tuple
 
-
-class Kind(Enum):
-    """What an option takes."""
-
-    SWITCH = "switch"  # nothing
-    TEXT = "text"
-    NAMES = "names"  # a text, and the option may be repeated
-    NUMBER = "number"  # 0 or more
-
-
-@dataclass(frozen=True)
-class OptionRow:
-    """One option that pip does not have, or that means something else there."""
-
-    # "--check-timeout"; long only, so that no cluster of pip's short options can hold one
-    name: str
-    help: str
-    kind: Kind = Kind.SWITCH
-    metavar: Optional[str] = None  # the value in the help
-    has_variable: bool = False  # may SAFE_INSTALL_CHECK_TIMEOUT give it, too?
-    default: Optional[int] = None  # of a number
-    choices: Tuple[str, ...] = ()  # its values, or those that are written most
-    # "-y", where pip has the same for the same; "-o", where pip has nothing of that name
-    short: str = ""
-
-    @property
-    def takes_value(self) -> bool:
-        """Is the next word its value?"""
-        return self.kind is not Kind.SWITCH
-
-    @property
-    def variable(self) -> Optional[str]:
-        """The environment variable that stands for it."""
-        return variable_of(self.name) if self.has_variable else None
-
-    @property
-    def field(self) -> str:
-        """Its name as Python spells it: `check_timeout`."""
-        return self.name[2:].replace("-", "_")
-
-
-@dataclass(frozen=True)
-class CommandRow:
-    """One command of ours."""
-
-    name: str
-    group: str  # the heading under which the overview has it
-    summary: str  # its line there
-    help: str  # the first lines of its own help
-    options: Tuple[OptionRow, ...]  # in the order of its help
-    argument: Optional[str] = None  # what stands behind it, in the help; None: nothing
-    argument_field: str = ""  # the same for Python
-    argument_help: Optional[str] = None
-    argument_required: bool = False
-    # the others heed -q, -v, --no-color and the network's alone, before the command
-    takes_pip_options: bool = False
-
-
-def variable_of(name: str) -> str:
-    """`--check-timeout` -> `SAFE_INSTALL_CHECK_TIMEOUT`."""
-    return "SAFE_INSTALL_" + name[2:].upper().replace("-", "_")
-
+from safe_install.resolve.option_rows import CommandRow, Kind, OptionRow
 
 OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow(
@@ -171,6 +108,14 @@ OPTIONS: Tuple[OptionRow, ...] = (
         Kind.TEXT,
         "TIME",
     ),
+    OptionRow(
+        "--bundle",
+        "Take all files from this bundle, and none from a network; without REQ what it was made "
+        "for.",
+        Kind.TEXT,
+        "FILE",
+    ),
+    OptionRow("--remove", "Stage the removal of what is named, in place of an install."),
     OptionRow("--torch", "torch of a machine elsewhere: 1.8.1+cu111.", Kind.TEXT, "VERSION"),
     OptionRow("--python-version", "Its Python: 3.8.", Kind.TEXT, "X.Y"),
     OptionRow("--platform", "Its platform: linux_x86_64, manylinux_2_28_x86_64.", Kind.TEXT, "TAG"),
@@ -221,6 +166,30 @@ OPTIONS: Tuple[OptionRow, ...] = (
         Kind.TEXT,
         "DIR",
     ),
+    OptionRow("--inventory", "The nodes, as an Ansible inventory: hosts.yml.", Kind.TEXT, "HOSTS"),
+    OptionRow(
+        "--dask", "The nodes are those of a Dask cluster: tcp://HOST:8786.", Kind.TEXT, "ADDRESS"
+    ),
+    OptionRow(
+        "--ray", "The nodes are those of a Ray cluster: auto, or its address.", Kind.TEXT, "ADDRESS"
+    ),
+    OptionRow(
+        "--canary", "Change and verify so many nodes first, then the others.", Kind.NUMBER, "N"
+    ),
+    OptionRow(
+        "--max-failures",
+        "So many nodes may fail; with more all is taken back. 0, the default: all or none.",
+        Kind.NUMBER,
+        "N",
+    ),
+    OptionRow("--allow-partial", "Any number of nodes may fail; the others stay changed."),
+    OptionRow(
+        "--node-timeout",
+        "How long a node may take for one step: 1h (the default), 20m; 0 for no limit.",
+        Kind.TEXT,
+        "TIME",
+    ),
+    OptionRow("--html", "Also write the result as one page.", Kind.TEXT, "FILE"),
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
     OptionRow("--prune", "Let the oldest go: their undo is no longer possible."),
@@ -428,12 +397,30 @@ There: python FILE.zip --python ENV install. For an environment such as the one 
         _options("--python --prune --keep --user --json"),
     ),
     CommandRow(
+        "fleet",
+        "Many machines",
+        "the same verified change on many machines, or on none",
+        """The same verified change on many machines, or on none: install REQ..., uninstall NAME..., verify,
+undo [RUN], status [RUN], diff.
+
+The nodes are those of an Ansible inventory, a Dask cluster or a Ray cluster. Wheels are chosen here, once
+for each kind of node, and brought to all; commits begin when every node has staged.""",
+        _options(
+            "--inventory --dask --ray --python --canary --max-failures --allow-partial "
+            "--node-timeout --html --dry-run --json --require-cuda --allow-torch-change "
+            "--check-timeout --no-build --offline --strict-records --accelerator --third-party"
+        ),
+        argument="VERB [ARGUMENTS]...",
+        argument_field="words",
+        takes_pip_options=True,
+    ),
+    CommandRow(
         "stage",
         "Many machines",
         "all of an install but the change itself; prints its ID",
         "All of an install but the change itself: fetched or built, unpacked, checked, and kept "
         "beside the environment.\n\nTakes every argument of install.",
-        _options(f"{OF_INSTALL} --ttl"),
+        _options(f"{OF_INSTALL} --bundle --remove --ttl"),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",
         takes_pip_options=True,

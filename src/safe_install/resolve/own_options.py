@@ -9,7 +9,7 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_CHECK_TIMEOUT, BuildTimeout
 from safe_install.resolve.command_line import OWN_OPTIONS, Word
-from safe_install.resolve.options_table import OptionRow, variable_of
+from safe_install.resolve.option_rows import OptionRow, variable_of
 from safe_install.resolve.pip_settings import is_true
 from safe_install.tags import parse_accelerator
 
@@ -44,6 +44,8 @@ class OwnOptions:
     accelerator: Optional[str] = None  # of the torch that comes: "cu126"; None: the driver decides
     accelerator_origin: str = ""  # which option or variable says it
     ttl: Optional[float] = DEFAULT_TTL  # seconds that a change stays staged; None: no limit
+    bundle: Optional[str] = None  # what is staged comes from this file
+    remove: bool = False  # what is staged is a removal
 
 
 class _Given:
@@ -127,6 +129,8 @@ def own_options(
         accelerator=accelerator,
         accelerator_origin=accelerator_origin,
         ttl=parse_ttl(given.value("--ttl")),
+        bundle=given.value("--bundle"),
+        remove=given.flag("--remove"),
     )
 
 
@@ -202,7 +206,7 @@ def parse_check_timeout(text: Optional[str]) -> Optional[float]:
     """Seconds of `90`, `5m`; None for `0`, which is no limit. Errors: UsageError."""
     if text is None:
         return DEFAULT_CHECK_TIMEOUT
-    seconds = _read_duration(text)
+    seconds = read_duration(text)
     if seconds is None:
         raise UsageError(
             f"--check-timeout {text}: not a duration",
@@ -215,7 +219,7 @@ def parse_ttl(text: Optional[str]) -> Optional[float]:
     """Seconds of `12h`, `7d`; None for `0`, which is no limit. Errors: UsageError."""
     if text is None:
         return DEFAULT_TTL
-    seconds = _read_duration(text)
+    seconds = read_duration(text)
     if seconds is None:
         raise UsageError(
             f"--ttl {text}: not a duration", hint="Write seconds, or 90m, 12h, 7d (0: no limit)."
@@ -225,13 +229,13 @@ def parse_ttl(text: Optional[str]) -> Optional[float]:
 
 def _parse_duration(part: str, text: str) -> Optional[float]:
     """Seconds, None for 0. Errors: UsageError."""
-    seconds = _read_duration(part)
+    seconds = read_duration(part)
     if seconds is None:
         raise _bad_timeout(text)
     return seconds or None
 
 
-def _read_duration(text: str) -> Optional[float]:
+def read_duration(text: str) -> Optional[float]:
     """Seconds of `90`, `90s`, `5m`, `2h`, `7d`; None where it is no duration."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
     if match is None:

@@ -14,7 +14,6 @@ from safe_install.errors import UsageError
 # has the name.
 # The value is the command line that does it today, where there is one.
 RESERVED: Mapping[str, Optional[str]] = {
-    "fleet": None,
     "version": "safe-install --version",
     "update": "safe-install -U REQ",
     "rollback": "safe-install undo",

@@ -55,6 +55,16 @@ from safe_install.cli.bundled import run
 
 run()
 """
+# Of the program without wheels.
+MAIN_ALONE = """\
+import sys
+
+if sys.version_info < ({major}, {minor}):
+    sys.exit("safe-install needs Python {major}.{minor} or newer")
+from safe_install.__main__ import run
+
+run()
+"""
 
 
 @dataclass(frozen=True)
@@ -148,10 +158,21 @@ def _other_members(
     }
 
 
-def _render_main(python: str) -> bytes:
+def _render_main(python: str, template: str = MAIN) -> bytes:
     """Where the program starts; `python`: the oldest that runs it."""
     major, minor = python.split(".")
-    return MAIN.format(major=major, minor=minor).encode()
+    return template.format(major=major, minor=minor).encode()
+
+
+def render_program(program: Mapping[str, bytes], python: str) -> bytes:
+    """The program alone, as an archive that Python runs: the same files give the same bytes.
+    `python`: the oldest that runs it, "3.8"."""
+    stream = io.BytesIO()
+    stream.write(BEGINNING)
+    with zipfile.ZipFile(stream, "w") as archive:
+        main = {"__main__.py": _render_main(python, MAIN_ALONE)}
+        _add_members(archive, {**program, **main})
+    return stream.getvalue()
 
 
 def _member(name: str, compression: int) -> zipfile.ZipInfo:

@@ -51,7 +51,8 @@ from safe_install.snapshot.values import (
 from safe_install.system.credentials import Credentials
 from safe_install.system.pip_configuration import read_configuration
 from safe_install.tags import accelerator_of_version
-from safe_install.transaction.history import HistoryEntry, find_replaced, read_history
+from safe_install.transaction.history import HistoryEntry, read_history
+from safe_install.transaction.kept_files import find_replaced
 from safe_install.wheels.store import WheelStore
 
 Distributions = Mapping[NormalizedName, InstalledDistribution]

@@ -17,6 +17,7 @@ from safe_install.models import (
     Severity,
     Step,
 )
+from safe_install.resolve.plan import make_removal
 from safe_install.snapshot.difference import Deviation, Difference
 from safe_install.snapshot.forms import no_file
 from safe_install.snapshot.locked import NO_NAME, LockedDistribution, address_of, only_sha256
@@ -96,17 +97,7 @@ def pip_line(locked: LockedDistribution) -> str:
 
 def make_removals(extra: Sequence[InstalledDistribution], location: str) -> Tuple[Step, ...]:
     """One step for each distribution that goes."""
-    steps = []
-    for distribution in extra:
-        step = Step(
-            Action.REMOVE,
-            distribution.name,
-            None,
-            from_version=distribution.version,
-            because=f"not in {location}",
-        )
-        steps.append(step)
-    return tuple(steps)
+    return tuple(make_removal(distribution, f"not in {location}") for distribution in extra)
 
 
 def describe_steps(difference: Difference, location: str) -> Tuple[Step, ...]:

@@ -184,10 +184,14 @@ def run(
     files=None,
     unpack=None,
     environ=None,
+    configuration=None,
 ):
     words = split_words(argv)
     request = parse_install(
-        words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name]
+        words,
+        environ=environ or {},
+        configuration=configuration or {},
+        read=lambda name: (files or {})[name],
     )
     reporter = Notes()
     session = Session(
@@ -412,7 +416,8 @@ def test_a_torch_that_the_declared_driver_cannot_run_is_refused(tmp_path):
     chooser = FakeChooser()
     with pytest.raises(Refused, match="470"):
         installer = FakeInstaller(planned(torch=("2.14.1+cu130", url)))
-        run(tmp_path, "torch", "torch-scatter", here=here, chooser=chooser, installer=installer)
+        words = ["-i", "https://download.pytorch.org/whl/cu130", "torch", "torch-scatter"]
+        run(tmp_path, *words, here=here, chooser=chooser, installer=installer)
     assert chooser.asked == []
 
 

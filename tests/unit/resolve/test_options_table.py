@@ -14,7 +14,9 @@ from safe_install.models import BuildTimeout
 from safe_install.ports import World
 from safe_install.resolve.bundle_request import parse_bundle
 from safe_install.resolve.command_line import parse_command_line
-from safe_install.resolve.options_table import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS, Kind
+from safe_install.resolve.fleet_request import parse_fleet
+from safe_install.resolve.option_rows import Kind
+from safe_install.resolve.options_table import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS
 from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import COMMANDS as COMMANDS_OF_PIP
 from safe_install.resolve.pip_options import find_option
@@ -41,6 +43,14 @@ VALUES = {
     "--format": ("uv", "uv"),
     "--output": ("lock.toml", "lock.toml"),
     "--wheels": ("wheels", "wheels"),
+    "--bundle": ("FILE.zip", "FILE.zip"),
+    "--inventory": ("hosts.yml", "hosts.yml"),
+    "--dask": ("tcp://h:8786", "tcp://h:8786"),
+    "--ray": ("auto", "auto"),
+    "--canary": ("2", 2),
+    "--max-failures": ("3", 3),
+    "--node-timeout": ("20m", 1200.0),
+    "--html": ("page.html", "page.html"),
     "--at": ("20260101T000000Z-1a2b", "20260101T000000Z-1a2b"),
 }
 OF_PIPS_COMMANDS = [
@@ -121,6 +131,39 @@ def test_an_option_of_bundle_is_parsed(option):
     holder = own if hasattr(own, option.field) else request
     assert getattr(holder, option.field) == expected(option)
     assert [entry.text for entry in request.install.entries] == ["x"]
+
+
+OF_FLEET = {
+    "--inventory": "target",
+    "--dask": "target",
+    "--ray": "target",
+    "--max-failures": "tolerated",
+    "--python": "python",
+    "--canary": "canary",
+    "--node-timeout": "node_timeout",
+    "--html": "html",
+    "--dry-run": "dry_run",
+    "--require-cuda": "require_cuda",
+}
+
+
+@pytest.mark.parametrize("option", BY_COMMAND["fleet"].options, ids=lambda option: option.name)
+def test_an_option_of_fleet_is_parsed(option):
+    engine = [] if OF_FLEET.get(option.name) == "target" else ["--ray", "auto"]
+    words = ["fleet", "install", *engine, *written(option), "x"]
+    request = parse_fleet(parse_command_line(words).words, environ={})
+    assert request.arguments == ("x",)
+    if option.name in OF_FLEET:
+        assert getattr(request, OF_FLEET[option.name]) == expected(option)
+    elif option.name == "--allow-partial":
+        assert request.tolerated is None
+    elif option.name == "--json":
+        assert "--json" not in request.plan_words
+    if option.name in ("--require-cuda", "--allow-torch-change", "--check-timeout"):
+        assert request.node_words == tuple(written(option))
+        assert request.plan_words == ("x",)
+    elif option.name not in OF_FLEET and option.name not in ("--json", "--allow-partial"):
+        assert request.plan_words == (*written(option), "x")
 
 
 @pytest.mark.parametrize(("command", "option"), OF_OTHERS)

@@ -124,10 +124,10 @@ def test_options_of_every_command_of_pip_stand_before_ours(command):
         (["unistall", "torch"], "unknown", None),
         (["instal", "torch"], "unknown", None),
         (["verfiy"], "unknown", None),
-        (["--json", "fleet"], "unknown", ["fleet"]),
+        (["--json", "fleet", "status"], "fleet", ["--json", "status"]),
         (["--json", "export"], "export", ["--json"]),
         (["--json", "doctor"], "doctor", ["--json"]),
-        (["fleet", "requirements.txt"], "unknown", None),
+        (["fleet", "install", "x"], "fleet", ["install", "x"]),
         (["sync", "requirements.txt"], "sync", ["requirements.txt"]),
         (["-i", "https://h", "sync", "r.txt"], "sync", ["-i", "https://h", "r.txt"]),
         (["diff", "a", "b"], "diff", ["a", "b"]),
@@ -179,12 +179,7 @@ def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
     [
         (["unistall", "x"], "unknown command: unistall", "Did you mean: safe-install uninstall? "),
         (["docter"], "unknown command: docter", "Did you mean: safe-install doctor? "),
-        # the nearest word is planned, and no command yet
-        (
-            ["fleets"],
-            "unknown command: fleets",
-            "A project of that name: safe-install install fleets.",
-        ),
+        (["fleets"], "unknown command: fleets", "Did you mean: safe-install fleet? "),
         (
             ["instal", "--help"],
             "unknown command: instal",
@@ -200,11 +195,6 @@ def test_a_word_that_is_nearly_a_command_or_reserved_is_no_requirement(word):
             ["rollback"],
             "rollback is no command of this version",
             "Did you mean: safe-install undo? ",
-        ),
-        (
-            ["fleet", "x"],
-            "fleet is no command of this version",
-            "A project of that name: safe-install install fleet x.",
         ),
     ],
 )
@@ -244,6 +234,23 @@ def test_every_command_of_pip_goes_to_pip_untouched(command):
 @pytest.mark.parametrize("command", OUR_COMMANDS)
 def test_every_command_of_ours_stays_here(command):
     assert route([command, "-x", "y"]) == Route(command, ("-x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["undo", "-q"], Route("undo", (), ("-q",))),
+        (["-v", "undo", "-qq", "ID"], Route("undo", ("ID",), ("-v", "-qq"))),
+        (["verify", "--no-color", "--json"], Route("verify", ("--json",), ("--no-color",))),
+        (["diff", "a", "--", "-q"], Route("diff", ("a", "--", "-q"))),
+        (["doctor", "-y"], Route("doctor", ("-y",))),
+        # these read pip's options themselves
+        (["install", "-q", "x"], Route("install", ("-q", "x"))),
+        (["-q", "uninstall", "-v", "x"], Route("uninstall", ("-q", "-v", "x"), ("-q",))),
+    ],
+)
+def test_how_much_is_said_may_stand_behind_the_command(words, expected):
+    assert route(words) == expected
 
 
 # --- what a build is told -------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from safe_install.transaction import history, swap, unfinished
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.recovery import transactions
 from safe_install.transaction.recovery.transactions import discard
-from tests.small_environment import SmallEnvironment, make_installed
+from tests.small_environment import SmallEnvironment, let_time_pass, make_installed
 from tests.treehash import hash_tree
 
 
@@ -23,7 +23,9 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnviro
     # Ids have a resolution of one second and a random end: here they count.
     numbers = iter(range(100))
     for module in (swap, history):
-        monkeypatch.setattr(module, "make_id", lambda: f"20261123T1011{next(numbers):02d}Z-0000")
+        monkeypatch.setattr(
+            module, "make_id", lambda moment: f"20261123T1011{next(numbers):02d}Z-0000"
+        )
     found = SmallEnvironment(tmp_path / "env")
     with lock_environment(found.prefix):
         yield found
@@ -121,6 +123,7 @@ def test_a_package_replaced_by_hand_is_not_undone(env: SmallEnvironment) -> None
 
 def test_a_users_new_file_is_not_taken_away(env: SmallEnvironment) -> None:
     change(env, "", "1")
+    let_time_pass(env.prefix)
     (env.site / "p" / "notes.txt").write_text("mine")
     with pytest.raises(errors.Refused, match=r"notes\.txt"):
         history.begin_undo(env.prefix)
@@ -196,6 +199,7 @@ def test_what_was_edited_in_a_layer_is_refused(tmp_path: Path, path: str) -> Non
     env = SmallEnvironment(tmp_path / "env")
     change(env, "", "1")
     change(env, "1", "2")
+    let_time_pass(env.prefix)
     content = (env.site / path).read_text()
     (env.site / path).write_text(content.swapcase() if content.swapcase() != content else "3")
     put_into_a_layer(env.prefix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Protocol, Sequence, Tuple
 
+from safe_install.resolve.option_rows import FLEET_VERBS
 from safe_install.resolve.options_table import BY_COMMAND
 from safe_install.resolve.options_table import OPTIONS as OUR_OPTIONS
 from safe_install.resolve.pip_options import COMMAND_OPTIONS, COMMANDS, OPTIONS, find_option
@@ -31,7 +32,7 @@ TAKES_PROJECTS = frozenset(
     ["install", "stage", "explain", "bundle", "wheels", "download", "wheel", "lock"]
 )
 TAKES_STAGED = frozenset(["commit", "abandon", "status"])
-TAKES_PIP_OPTIONS = frozenset(["install", "stage", "uninstall"])
+TAKES_PIP_OPTIONS = frozenset(["install", "stage", "uninstall", "fleet"])
 TAKES_DISTRIBUTIONS = frozenset(["uninstall", "show"])
 
 
@@ -95,7 +96,7 @@ def options_of(command: Optional[str]) -> List[str]:
     if ours is not None and command not in TAKES_PIP_OPTIONS:
         return [*own, "--help"]
     general = [f"--{option.key}" for option in OPTIONS if option.group == "general"]
-    if command in ("install", "stage"):
+    if command in ("install", "stage", "fleet"):
         pips = [f"--{option.key}" for option in OPTIONS if option.group != "help"]
     else:
         pips = COMMAND_OPTIONS.get(command, "").split() + general
@@ -113,6 +114,8 @@ def _arguments_of(command: Optional[str], words: Sequence[str], names: Names) ->
         return [*all_commands(), *names.projects()]
     if command == "help":
         return all_commands()
+    if command == "fleet":
+        return _arguments_of_fleet(words, names)
     if command in TAKES_PROJECTS:
         return names.projects()
     if command in TAKES_DISTRIBUTIONS:
@@ -124,6 +127,13 @@ def _arguments_of(command: Optional[str], words: Sequence[str], names: Names) ->
     if command in SUBCOMMANDS and words[-1] == command:
         return SUBCOMMANDS[command]
     return ()
+
+
+def _arguments_of_fleet(words: Sequence[str], names: Names) -> Sequence[str]:
+    verbs = [word for word in words if word in FLEET_VERBS]
+    if not verbs:
+        return FLEET_VERBS
+    return names.projects() if verbs[0] == "install" else ()
 
 
 def _python_of(words: Sequence[str]) -> Optional[str]:

@@ -1,1 +1,1 @@
-"""One module for each engine that reaches many nodes."""
+"""Engines: Ansible, Dask, Ray. Each is imported where it is named, and not before."""

@@ -1,0 +1,165 @@
+"""`fleet` at the surface: its words, its bundles by the command `bundle`, its progress, its tables."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+
+from safe_install.cli import main as surface
+from safe_install.cli.invocation import Invocation, filling_world
+from safe_install.cli.table import render_table
+from safe_install.commands.fleet import Tools, fleet
+from safe_install.errors import SystemFailed
+from safe_install.events import Reporter
+from safe_install.fleet.groups import Group
+from safe_install.fleet.phases import Kind, Phase
+from safe_install.fleet.run import NothingToDo, Planned, Watcher
+from safe_install.fleet.state import FleetState, Standing
+from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
+from safe_install.resolve.command_line import parse_command_line
+from safe_install.resolve.fleet_request import parse_fleet
+
+BUNDLE = "bundle"
+MOST_LINES = 16  # nodes that have a line of their own
+AMONG_MANY = 8  # nodes; of more than that only those are named that failed
+
+
+def run_fleet(invocation: Invocation, reporter: Reporter) -> InstallResult:
+    """`fleet VERB ...`. Errors: UsageError, and those of `fleet`."""
+    request = parse_fleet(invocation.line.words, environ=invocation.environ)
+    world = filling_world(invocation, reporter, DEFAULT_NETWORK)
+
+    def bundle(words: Sequence[str]) -> InstallResult:
+        line = parse_command_line([BUNDLE, *words])
+        answer = surface.COMMANDS[BUNDLE](Invocation(line, invocation.environ), reporter)
+        if isinstance(answer, int):
+            raise SystemFailed("bundle said nothing of what it made", hint="Please report it.")
+        return answer
+
+    watcher = ReportingWatcher(reporter, is_live=sys.stderr.isatty())
+    return fleet(request, world, Tools(bundle, watcher))
+
+
+WAY = (
+    Standing.NEW,
+    Standing.KNOWN,
+    Standing.EXAMINED,
+    Standing.PLANNED,
+    Standing.READY,
+    Standing.STAGED,
+    Standing.COMMITTED,
+    Standing.VERIFIED,
+)  # of a node on which all goes well
+
+
+class ReportingWatcher(Watcher):
+    """Says what happens: on a terminal a table with a line for each node, or of many nodes a bar for
+    each phase; lines elsewhere."""
+
+    def __init__(self, reporter: Reporter, *, is_live: bool) -> None:
+        """`is_live`: is it a terminal, whose lines can change?"""
+        self._reporter, self._is_live = reporter, is_live
+        self._done = 0
+        self._nodes: Set[str] = set()  # that have a line
+        self._failed: Dict[str, str] = {}  # node -> why, as far as it was said
+
+    def phase_begun(self, phase: Phase) -> None:
+        """The bar counts nodes."""
+        self._done, count = 0, max(1, len(phase.nodes))
+        self._reporter.task_started(self._task(phase), count, "nodes")
+        if not self._is_live or count > MOST_LINES:
+            return
+        for node in phase.nodes:
+            if node not in self._nodes:
+                self._nodes.add(node)
+                self._reporter.task_started(node, len(WAY) - 1)
+
+    def node_answered(self, state: FleetState, node: str, phase: Phase) -> None:
+        """A node that failed is named at once."""
+        self._done += 1
+        self._reporter.task_advanced(self._task(phase), self._done, node)
+        found = state.find(node)
+        if node in self._nodes:
+            steps = WAY.index(found.standing) if found.standing in WAY else 0
+            self._reporter.task_advanced(node, steps, found.standing.value)
+        if found.has_failed and node not in self._failed:
+            self._failed[node] = found.failure
+            self._reporter.warn(f"{node}: {found.failure}")
+
+    def phase_ended(self, state: FleetState, phase: Phase) -> None:
+        """One line for each phase that asks nodes."""
+        self._reporter.task_ended(self._task(phase))
+        if phase.kind is not Kind.PLAN:
+            self._reporter.note(f"{phase.kind.value}: {_count(phase.nodes)}")
+
+    def group_planned(self, group: Group, planned: Planned) -> None:
+        """What a kind of nodes gets."""
+        if isinstance(planned, NothingToDo):
+            self._reporter.note(f"{group.description}: nothing to change")
+
+    def _task(self, phase: Phase) -> str:
+        return f"{phase.kind.value} on {len(phase.nodes)} nodes"
+
+
+def _count(nodes: Sequence[str]) -> str:
+    count = f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
+    return f"{count} ({', '.join(nodes)})" if 0 < len(nodes) <= AMONG_MANY else count
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def fleet_lines(result: InstallResult) -> List[str]:
+    """What people read of it."""
+    details = result.details
+    lines: List[str] = []
+    if details.get("nodes"):
+        lines += _node_table(details["nodes"])
+    if "alike" in details:
+        lines += _alike_lines(details["alike"])
+    lines += result.message.splitlines()
+    lines += [f"note: {note}" for note in details.get("notes", ())]
+    others = [run for run in details.get("runs", ()) if run != details.get("run")]
+    if others:
+        lines.append(f"Earlier runs: {', '.join(others)}")
+    is_kept = result.outcome in (Outcome.INSTALLED, Outcome.UNINSTALLED)
+    if is_kept and any(row["outcome"] == "changed" for row in details["nodes"]):
+        lines.append(f"Undo with: safe-install fleet undo {details['run']}")
+    return lines
+
+
+def _node_table(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+    """The nodes that failed first; the columns that say something."""
+    ordered = sorted(rows, key=lambda row: not row["reason"])
+    columns: Tuple[str, ...] = ("node", "outcome", "change", "why")
+    cells = []
+    for row in ordered:
+        beside = f" (as {row['shares']})" if row.get("shares") else ""
+        cells.append([row["name"] + beside, row["outcome"], _change(row), row["reason"]])
+    kept = [0, *(n for n in (1, 2, 3) if any(line[n] for line in cells))]
+    columns = tuple(columns[n] for n in kept)
+    return render_table("", columns, [[line[n] for n in kept] for line in cells])
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    if row["outcome"] not in ("changed", "undone"):
+        return ""
+    before, after = row["before"], row["after"]
+    words = [f"{name} {before[name] or 'none'} -> {after[name] or 'none'}" for name in before]
+    return ", ".join(words)
+
+
+def _alike_lines(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+    lines: List[str] = []
+    for row in rows:
+        lines.append(f"{_count(row['nodes'])}: {row['reason'] or _summary(row)}")
+        for one in row["differs"]:
+            lines.append(f"  {one['subject']}: {one['here']}, on most nodes {one['most']}")
+    return lines
+
+
+def _summary(row: Mapping[str, Any]) -> str:
+    count = len(row["differs"])
+    if not count:
+        return "the most"
+    return f"{count} thing{'' if count == 1 else 's'} differ{'s' if count == 1 else ''}"

@@ -1,0 +1,301 @@
+"""What a node said, read as what a stranger sent: with limits, a closed schema, and no letter that
+steers a terminal. A wrong answer is a value with its reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Callable, FrozenSet, List, Mapping, Optional, Tuple, TypeVar
+
+from safe_install.fleet.engine import MOST_ANSWER, Reply
+from safe_install.redaction import redact
+
+LONGEST = 400  # letters of a text
+MOST_ROWS = 20_000  # of a list
+MOST_DIGITS = 18
+NO_ANSWER = "it did not answer"
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,100}[a-z0-9])?")
+_WORD = re.compile(r"[a-z0-9-]{1,60}")
+_VERSION = re.compile(r"[A-Za-z0-9][\w.+!-]{0,99}", re.ASCII)
+_PLATFORM = re.compile(r"[A-Za-z0-9][\w.-]{0,59}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CAPABILITY = re.compile(r"\d{1,3}\.\d{1,2}")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class TorchFacts:
+    """The torch of a node."""
+
+    version: str  # "2.8.0+cu126"
+    accelerator: str
+    cxx11_abi: Optional[bool]
+
+
+@dataclass(frozen=True)
+class DriverFacts:
+    """The NVIDIA driver of a node, and its GPUs."""
+
+    version: str  # "535.104.05"; "" where it does not say
+    cuda: str
+    gpus: Tuple[str, ...]  # the names of the devices
+    capabilities: Tuple[str, ...]  # of each device: "8.0"
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """A node's `inventory`."""
+
+    host: str
+    python: str  # "3.11.7"
+    prefix: str
+    platform: str
+    libc: Tuple[str, str]  # ("glibc", "2.36"); ("", "")
+    torch: Optional[TorchFacts]
+    driver: Optional[DriverFacts]
+    distributions: Mapping[str, Tuple[str, str]]  # name -> version, the hash of its files
+    tree: str  # one hash for all of them
+    head: str  # the ID of the last change
+    place: Tuple[int, int]  # device and inode of the environment
+    marker: str = ""  # of an environment that says itself which one it is
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """One step of a plan."""
+
+    name: str
+    old: str  # the version before; "" where it is not there
+    new: str  # the version after; "" where it is not there any more
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a node said to one verb, as far as it is used."""
+
+    node: str
+    problem: str = ""  # why nothing of it can be used; the rest is then empty
+    status: int = 0  # exit status
+    outcome: str = ""
+    transaction: str = ""
+    state: str = ""  # of the change that was asked about
+    message: str = ""  # of its error, or of its first finding that is an error
+    steps: Tuple[StepFacts, ...] = ()
+    errors: FrozenSet[Tuple[str, str]] = frozenset()  # (check, subject) of findings
+    facts: Optional[NodeFacts] = None
+
+
+class _Wrong(Exception):
+    """The answer is not what this verb says."""
+
+
+def parse_reply(reply: Reply, verb: str, identifier: str = "") -> Answer:
+    """A node's reply to a verb. `identifier`: of the change that it was asked about."""
+    if reply.status is None:
+        return Answer(reply.node, problem=clean(reply.problem) or NO_ANSWER)
+    try:
+        document = _load(reply.output)
+        return _read(reply, document, verb, identifier)
+    except (_Wrong, ValueError, RecursionError) as error:
+        told = clean(reply.problem)
+        why = f"its answer cannot be used: {clean(str(error))}"
+        return Answer(reply.node, problem=f"{why} ({told})" if told else why)
+
+
+def clean(text: str) -> str:
+    """A text of a node as one short line without control characters and secrets."""
+    line = " ".join(redact(text[: 4 * LONGEST]).split())
+    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+
+
+def _load(output: bytes) -> Mapping[str, Any]:
+    if len(output) > MOST_ANSWER:
+        raise _Wrong(f"it is longer than {MOST_ANSWER} bytes")
+    try:
+        document = json.loads(output.decode("utf-8"), parse_int=_integer)
+    except ValueError as error:
+        raise _Wrong("it is no JSON document") from error
+    return _object(document)
+
+
+def _integer(text: str) -> int:
+    """Of more digits than anything has, a number takes for ever."""
+    if len(text) > MOST_DIGITS:
+        raise _Wrong("a number is too long")
+    return int(text)
+
+
+def _read(reply: Reply, document: Mapping[str, Any], verb: str, identifier: str) -> Answer:
+    if _number(document.get("schema")) != 1:
+        raise _Wrong("it has another schema")
+    if document.get("command") != verb:
+        raise _Wrong(f"it is no answer to {verb}")
+    status = _number(document.get("exit_code"))
+    if status != reply.status:
+        raise _Wrong("it contradicts the exit status")
+    details = _object(document.get("details"))
+    if identifier and verb in ("commit", "abandon", "undo"):
+        _compare_id(document, details, verb, identifier)
+    errors, first = _read_findings(document.get("findings"))
+    return Answer(
+        reply.node,
+        status=status,
+        outcome=_matching(_WORD, document.get("outcome"), "outcome"),
+        transaction=_optional(document.get("transaction"), _identifier) or "",
+        state=_read_state(verb, details, identifier),
+        message=_read_error(document.get("error")) or first,
+        steps=_read_steps(document.get("plan")),
+        errors=errors,
+        facts=_read_facts(document, details) if verb == "inventory" and status == 0 else None,
+    )
+
+
+def _compare_id(
+    document: Mapping[str, Any], details: Mapping[str, Any], verb: str, identifier: str
+) -> None:
+    """Does it speak of the change that was asked about? An undo is a change of its own."""
+    told = [details.get("id")]
+    if verb == "commit":
+        told.append(document.get("transaction"))
+    if any(one not in (None, identifier) for one in told):
+        raise _Wrong("it speaks of another change")
+
+
+def _read_state(verb: str, details: Mapping[str, Any], identifier: str) -> str:
+    if verb != "status":
+        return _optional(details.get("state"), lambda one: _matching(_WORD, one, "state")) or ""
+    rows = [_object(row) for row in _list(details.get("changes"))]
+    states = [row.get("state") for row in rows if row.get("id") == identifier]
+    return _matching(_WORD, states[0], "state") if states else ""
+
+
+def _read_error(value: Any) -> str:
+    if value is None:
+        return ""
+    return clean(_text(_object(value).get("message"), "error"))
+
+
+def _read_findings(value: Any) -> Tuple[FrozenSet[Tuple[str, str]], str]:
+    """The errors among the findings, and what the first of them says."""
+    errors: List[Tuple[str, str]] = []
+    first = ""
+    for item in _list(value):
+        row = _object(item)
+        if row.get("severity") == "error":
+            check = _matching(_WORD, row.get("check"), "check")
+            errors.append((check, clean(_text(row.get("subject"), "subject"))))
+            first = first or clean(_text(row.get("detail"), "detail"))
+    return frozenset(errors), first
+
+
+def _read_steps(value: Any) -> Tuple[StepFacts, ...]:
+    found = []
+    for item in _list(_object(value).get("steps")):
+        row = _object(item)
+        name = _matching(_NAME, row.get("name"), "name")
+        old = _optional(row.get("from_version"), _version) or ""
+        new = _optional(row.get("version"), _version) or ""
+        found.append(StepFacts(name, old, new))
+    return tuple(found)
+
+
+def _read_facts(document: Mapping[str, Any], details: Mapping[str, Any]) -> NodeFacts:
+    environment = _object(document.get("environment"))
+    place = _object(details.get("place"))
+    history = _object(details.get("history"))
+    libc = _text(environment.get("libc"), "libc").partition(" ")
+    has_libc = bool(libc[2])
+    return NodeFacts(
+        host=clean(_text(details.get("host"), "host")),
+        python=_version(environment.get("python")),
+        prefix=clean(_text(environment.get("prefix"), "prefix")),
+        platform=_matching(_PLATFORM, environment.get("platform"), "platform"),
+        libc=(_version(libc[0]), _version(libc[2])) if has_libc else ("", ""),
+        torch=_optional(environment.get("torch"), _read_torch),
+        driver=_optional(environment.get("driver"), _read_driver),
+        distributions=_read_distributions(details.get("distributions")),
+        tree=_matching(_SHA256, _object(details.get("tree")).get("sha256"), "tree"),
+        head=_optional(history.get("head"), _identifier) or "",
+        place=(_number(place.get("device")), _number(place.get("inode"))),
+        marker=_optional(place.get("marker"), lambda one: clean(_text(one, "marker"))) or "",
+    )
+
+
+def _read_torch(value: Any) -> TorchFacts:
+    row = _object(value)
+    abi = row.get("cxx11_abi")
+    if abi is not None and not isinstance(abi, bool):
+        raise _Wrong("cxx11_abi is neither true nor false")
+    version = _version(row.get("version"))
+    return TorchFacts(version, _matching(_PLATFORM, row.get("accelerator"), "accelerator"), abi)
+
+
+def _read_driver(value: Any) -> DriverFacts:
+    row = _object(value)
+    devices = [_object(device) for device in _list(row.get("devices"))]
+    names = [clean(_text(one.get("name"), "name")) for one in devices]
+    found = [_matching(_CAPABILITY, one.get("compute_capability"), "GPU") for one in devices]
+    version = _optional(row.get("version"), _version) or ""
+    cuda = _optional(row.get("cuda"), _version) or ""
+    return DriverFacts(version, cuda, tuple(names), tuple(found))
+
+
+def _read_distributions(value: Any) -> Mapping[str, Tuple[str, str]]:
+    found = {}
+    for item in _list(value):
+        row = _object(item)
+        name = _matching(_NAME, row.get("name"), "name")
+        sha256 = _optional(row.get("sha256"), lambda one: _matching(_SHA256, one, "sha256"))
+        version = clean(_text(row.get("version"), "version"))  # whatever a METADATA says
+        found[name] = (version, sha256 or "")
+    return found
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise _Wrong("an object is missing")
+    return value
+
+
+def _list(value: Any) -> List[Any]:
+    if not isinstance(value, list) or len(value) > MOST_ROWS:
+        raise _Wrong("a list is missing, or too long")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise _Wrong(f"{what} is no text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _Wrong("a number is missing")
+    return value
+
+
+def _matching(pattern: Any, value: Any, what: str) -> str:
+    text = _text(value, what)
+    if pattern.fullmatch(text) is None:
+        raise _Wrong(f"{what} is not what stands there")
+    return text
+
+
+def _identifier(value: Any) -> str:
+    return _matching(_ID, value, "an ID")
+
+
+def _version(value: Any) -> str:
+    return _matching(_VERSION, value, "a version")
+
+
+def _optional(value: Any, read: Callable[[Any], Value]) -> Optional[Value]:
+    return None if value is None else read(value)

@@ -1,0 +1,128 @@
+"""How a run ended: the outcome and the exit status of all nodes together. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import FrozenSet, List, Optional
+
+from safe_install.fleet.state import Ending, FleetState, Intent, NodeState, Standing
+from safe_install.models import Outcome
+
+KEPT_STATUSES = (10, 14, 15)  # that mean the same for one node and for all
+TAKEN_BACK = frozenset({Standing.UNDONE, Standing.ROLLED_BACK})
+HOLDING = frozenset({Standing.STUCK, Standing.UNKNOWN, Standing.LOST})
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The end of a run."""
+
+    outcome: Outcome
+    status: int
+    sentence: str
+
+
+def conclude(state: FleetState, *, removes: bool = False) -> Conclusion:
+    """How the run ended. `removes`: it was an uninstall."""
+    if state.intent is Intent.LOOK:
+        return _conclude_look(state)
+    if state.intent is Intent.UNDO:
+        return _conclude_undo(state)
+    if state.failed:
+        return _conclude_failed(state)
+    if state.only_plans:
+        count = count_nodes(_with_standing(state, Standing.PLANNED))
+        return Conclusion(Outcome.PLANNED, 0, f"Would change {count}; nothing was changed.")
+    changed = _ending(state, Ending.CHANGED)
+    if not changed:
+        return Conclusion(Outcome.ALREADY_SATISFIED, 0, "Every node has what was asked for.")
+    outcome = Outcome.UNINSTALLED if removes else Outcome.INSTALLED
+    verb = "Uninstalled from" if removes else "Installed on"
+    same = len(state.nodes) - len(changed)
+    beside = f"; {same} had nothing to change" if same else ""
+    sentence = f"{verb} {count_nodes(changed)}, verified on each{beside}."
+    return Conclusion(outcome, 0, sentence)
+
+
+def count_nodes(nodes: List[NodeState]) -> str:
+    """`1 node`, `12 nodes`."""
+    return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
+
+
+def _conclude_failed(state: FleetState) -> Conclusion:
+    count = count_nodes(list(state.failed))
+    changed = _ending(state, Ending.CHANGED)
+    holding = [node for node in state.nodes if node.standing in HOLDING]
+    if holding and state.has_too_many_failures:
+        return Conclusion(
+            Outcome.ROLLBACK_FAILED,
+            13,
+            f"{count} failed, and {count_nodes(holding)} may be changed: "
+            f"safe-install fleet undo {state.run} finishes it when they answer.",
+        )
+    if changed or holding:
+        return Conclusion(
+            Outcome.INSTALLED,
+            1,
+            f"Changed on {count_nodes(changed)}; {count} failed, as many as were tolerated.",
+        )
+    if any(node.standing in TAKEN_BACK for node in state.nodes):
+        sentence = f"{count} failed: the change was taken back, and no node is changed."
+        return Conclusion(Outcome.ROLLED_BACK, 12, sentence)
+    return _conclude_unchanged(state, count)
+
+
+def _conclude_unchanged(state: FleetState, count: str) -> Conclusion:
+    sentence = f"{count} failed before anything was changed: no node is changed."
+    statuses = frozenset(node.status for node in state.failed)
+    kept = _kept_status(statuses)
+    if kept is not None:
+        outcome = Outcome.REFUSED if kept == 10 else Outcome.ERROR
+        return Conclusion(outcome, kept, sentence)
+    is_refused = any(node.standing is not Standing.SILENT for node in state.failed)
+    if is_refused:
+        return Conclusion(Outcome.REFUSED, 11, sentence)
+    return Conclusion(Outcome.ERROR, 1, sentence)
+
+
+def _kept_status(statuses: FrozenSet[int]) -> Optional[int]:
+    """The status that all failures share, where it says more than 11 does."""
+    if len(statuses) == 1:
+        (status,) = statuses
+        return status if status in KEPT_STATUSES else None
+    return None
+
+
+def _conclude_undo(state: FleetState) -> Conclusion:
+    holding = [node for node in state.nodes if node.standing in HOLDING]
+    changed = _ending(state, Ending.CHANGED)
+    left = [node for node in state.nodes if node in holding or node in changed]
+    if left:
+        sentence = f"{count_nodes(left)} could not be taken back: see above."
+        return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
+    if any(node.standing in TAKEN_BACK for node in state.nodes):
+        sentence = f"Undone: {state.run}. No node has it in place."
+        return Conclusion(Outcome.UNDONE, 0, sentence)
+    sentence = f"Nothing of {state.run} is in place."
+    return Conclusion(Outcome.ALREADY_SATISFIED, 0, sentence)
+
+
+def _conclude_look(state: FleetState) -> Conclusion:
+    """Exit status 0 where every node answered, whatever it said."""
+    silent = [node for node in state.nodes if node.standing in HOLDING]
+    endings = [state.ending_of(node) for node in state.nodes]
+    counts = [f"{endings.count(one)} {one.value}" for one in Ending if one in endings]
+    sentence = f"{state.run}: {', '.join(counts)}."
+    staged = _with_standing(state, Standing.STAGED)
+    is_mixed = Ending.CHANGED in endings and len(set(endings) - {Ending.UNCHANGED}) > 1
+    if staged or is_mixed:
+        sentence += f" It did not come to its end: safe-install fleet undo {state.run} does."
+    return Conclusion(Outcome.LISTED, 1 if silent or staged or is_mixed else 0, sentence)
+
+
+def _ending(state: FleetState, ending: Ending) -> List[NodeState]:
+    return [node for node in state.nodes if state.ending_of(node) is ending]
+
+
+def _with_standing(state: FleetState, standing: Standing) -> List[NodeState]:
+    return [node for node in state.nodes if node.standing is standing]

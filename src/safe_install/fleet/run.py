@@ -1,0 +1,227 @@
+"""Carries the phases out: asks the engine, folds the answers in, and writes down where it stands
+before anything may change."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from safe_install.fleet.answers import Answer, parse_reply
+from safe_install.fleet.engine import Call, Delivery, Engine, File, Reply
+from safe_install.fleet.groups import Group, make_groups
+from safe_install.fleet.phases import Kind, Phase, begin, end, fold, fold_delivery, next_phase
+from safe_install.fleet.state import FleetState, NodeState, Standing
+
+
+@dataclass(frozen=True)
+class NothingToDo:
+    """A group has what was asked for."""
+
+
+@dataclass(frozen=True)
+class NoPlan:
+    """What was asked for cannot be had for a group."""
+
+    why: str
+    status: int  # exit status
+
+
+Planned = Union[File, NothingToDo, NoPlan]
+# Makes the bundle of a group. Errors: those that end the whole command.
+Plan = Callable[[Group], Planned]
+
+
+class Watcher:
+    """Is told what happens; each is empty by default."""
+
+    def phase_begun(self, phase: Phase) -> None:
+        """Its nodes are asked from now on."""
+
+    def node_answered(self, state: FleetState, node: str, phase: Phase) -> None:
+        """One of them has answered."""
+
+    def phase_ended(self, state: FleetState, phase: Phase) -> None:
+        """All have."""
+
+    def group_planned(self, group: Group, planned: Planned) -> None:
+        """It is known what a group gets."""
+
+
+class FleetRun:
+    """One run of phases on the nodes of an engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        program: File,
+        *,
+        keep: Callable[[FleetState], None],
+        plan: Optional[Plan] = None,
+        watcher: Optional[Watcher] = None,
+        timeout: Optional[float] = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`keep`: writes the state down, durably. `plan`: None where nothing is installed.
+        `timeout`: seconds for each call."""
+        self._engine, self._program, self._keep = engine, program, keep
+        self._plan, self._watcher = plan, watcher or Watcher()
+        self._timeout, self._sleep = timeout, sleep
+        self._programs: Dict[str, str] = {}  # node -> where the program lies there
+        self._problems: Dict[str, str] = {}  # node -> why it does not
+        self._bundles: Dict[str, File] = {}
+
+    def run(self, state: FleetState) -> FleetState:
+        """The state at the end. Errors: EngineFailed, and those of `plan` and `keep`."""
+        while True:
+            phase = next_phase(state)
+            if phase.kind is Kind.DONE:
+                self._keep(state)
+                return state
+            state = begin(state, phase)
+            self._keep(state)
+            self._watcher.phase_begun(phase)
+            state = end(self._carry_out(state, phase), phase)
+            self._watcher.phase_ended(state, phase)
+
+    def _carry_out(self, state: FleetState, phase: Phase) -> FleetState:
+        if phase.pause:
+            self._sleep(phase.pause)
+        if phase.kind is Kind.PLAN:
+            return self._make_plans(state)
+        if phase.kind is Kind.DELIVER:
+            return self._deliver(state, phase)
+        if phase.kind is Kind.SETTLE:
+            return replace(state, is_settled=True, notes=self._settle(phase.nodes))
+        return self._ask(state, phase)
+
+    def _settle(self, nodes: Sequence[str]) -> Tuple[str, ...]:
+        """What was not done. The change is made and kept, whatever the engine cannot do."""
+        try:
+            problems = self._engine.settle(nodes)
+        except Exception as error:  # noqa: BLE001 - of whichever engine
+            return (f"{self._engine.name}: {error}",)
+        return tuple(f"{node}: {problems[node]}" for node in sorted(problems))
+
+    # --- calls ---
+
+    def _bring_program(self, nodes: Sequence[str]) -> None:
+        """The program to nodes that were not asked before."""
+        fresh = [node for node in nodes if node not in self._programs]
+        if not fresh:
+            return
+        for delivery in self._engine.deliver(self._program, fresh):
+            if delivery.path and not delivery.problem:
+                self._programs[delivery.node] = delivery.path
+            else:
+                self._problems[delivery.node] = delivery.problem
+
+    def _ask(self, state: FleetState, phase: Phase) -> FleetState:
+        asks = {ask.node: ask for ask in phase.asks}
+        self._bring_program(list(asks))
+        box = [state]
+
+        def hear(reply: Reply) -> None:
+            ask = asks.pop(reply.node, None)  # a second answer, or one of a stranger, is none
+            if ask is None:
+                return
+            answer = parse_reply(reply, ask.words[0], ask.identifier)
+            box[0] = self._fold(box[0], phase, answer)
+
+        calls: List[Call] = []
+        for ask in phase.asks:
+            program = self._programs.get(ask.node)
+            if program is None:
+                hear(Reply(ask.node, problem=self._problems.get(ask.node, "")))
+            else:
+                calls.append(Call(ask.node, program, ask.words))
+        if calls:
+            for reply in self._engine.call(calls, hear, timeout=self._timeout):
+                hear(reply)  # those that were not told on the way
+        for node in list(asks):
+            hear(Reply(node))
+        return box[0]
+
+    def _fold(self, state: FleetState, phase: Phase, answer: Answer) -> FleetState:
+        state = fold(state, phase.kind, answer)
+        self._watcher.node_answered(state, answer.node, phase)
+        if phase.kind is Kind.STAGE:  # else nobody could let go what is staged
+            self._keep(state)
+        return state
+
+    # --- plans and files ---
+
+    def _make_plans(self, state: FleetState) -> FleetState:
+        """One bundle for each group of nodes; nodes that may turn out to stand alone count."""
+        waiting = (Standing.EXAMINED, Standing.FOLLOWING)
+        nodes = [node for node in state.nodes if node.standing in waiting]
+        if self._plan is None:
+            for node in nodes:
+                state = state.with_node(_planned(node, NothingToDo(), needs_bundle=False))
+            return state
+        for group in make_groups(nodes):
+            planned = self._plan(group)
+            self._watcher.group_planned(group, planned)
+            for name in group.nodes:
+                if isinstance(planned, File):
+                    self._bundles[name] = planned
+                state = state.with_node(_planned(state.find(name), planned))
+        return state
+
+    def _deliver(self, state: FleetState, phase: Phase) -> FleetState:
+        """A bundle that a node has is not sent again: the engine compares its hash."""
+        if not state.needs_bundle:
+            for name in phase.nodes:
+                state = state.with_node(replace(state.find(name), standing=Standing.READY))
+            return state
+        by_file: Dict[File, List[str]] = {}
+        for name in phase.nodes:
+            by_file.setdefault(self._bundles[name], []).append(name)
+        for file, names in by_file.items():
+            for delivery in self._engine.deliver(file, names):
+                if delivery.node in names:
+                    names.remove(delivery.node)
+                    state = fold_delivery(state, delivery)
+                    self._watcher.node_answered(state, delivery.node, phase)
+            for name in names:
+                state = fold_delivery(state, _missing(name))
+        return state
+
+
+def _planned(node: NodeState, planned: Planned, *, needs_bundle: bool = True) -> NodeState:
+    """A node once it is known what it gets; a follower goes on following."""
+    if isinstance(planned, NoPlan):
+        return replace(node, standing=Standing.REFUSED, failure=planned.why, status=planned.status)
+    if node.standing is Standing.FOLLOWING:
+        return node
+    if needs_bundle and isinstance(planned, NothingToDo):
+        return replace(node, standing=Standing.UNCHANGED)
+    return replace(node, standing=Standing.PLANNED)
+
+
+def _missing(node: str) -> Delivery:
+    return Delivery(node)
+
+
+def ask_all(
+    engine: Engine,
+    program: File,
+    nodes: Sequence[str],
+    words: Sequence[str],
+    *,
+    timeout: Optional[float],
+) -> Mapping[str, Answer]:
+    """One verb that changes nothing, on all nodes: their answers by name."""
+    answers: Dict[str, Answer] = {}
+    calls: List[Call] = []
+    for delivery in engine.deliver(program, nodes):
+        if delivery.path and not delivery.problem:
+            calls.append(Call(delivery.node, delivery.path, tuple(words)))
+        else:
+            answers[delivery.node] = parse_reply(
+                Reply(delivery.node, problem=delivery.problem), words[0]
+            )
+    if calls:
+        for reply in engine.call(calls, lambda reply: None, timeout=timeout):
+            answers.setdefault(reply.node, parse_reply(reply, words[0]))
+    return {node: answers.get(node) or parse_reply(Reply(node), words[0]) for node in nodes}

@@ -1,0 +1,231 @@
+"""The runs of this controller, each as a file: what is staged and committed on which node. A
+controller that was killed left it as it was before its last calls.
+
+    DATA/fleet/20261130T024000Z-1f43f2.json
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+from safe_install.errors import (
+    EnvironmentLocked,
+    Refused,
+    SystemFailed,
+    UsageError,
+    hint_for_oserror,
+)
+from safe_install.fleet.answers import StepFacts
+from safe_install.fleet.state import FleetState, NodeState, Standing
+from safe_install.system.atomic_write import write_atomically
+from safe_install.transaction.recovery.lock_file import Lock
+
+SCHEMA = 1
+KEPT = 100  # runs
+LARGEST = 64 * 2**20  # bytes of a file
+_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
+_TRANSACTION = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{4,8})?")
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A run as it was written down last."""
+
+    state: FleetState
+    command: Tuple[str, ...]  # as it was typed
+    engine: str  # "ansible"
+    target: str  # its inventory, or its address
+    removes: bool  # it was an uninstall
+
+
+class RunFolder:
+    """Where the runs lie."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, run: KeptRun) -> None:
+        """Whole or not at all. Errors: SystemFailed."""
+        content = json.dumps(_make_document(run), indent=1, sort_keys=True).encode("ascii")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(self._path(run.state.run), content, mode=0o600)
+        except OSError as error:
+            raise SystemFailed(
+                f"the run cannot be written down in {self._folder}: {error.strerror or error}",
+                hint=hint_for_oserror(error),
+            ) from error
+
+    def read(self, identifier: str) -> KeptRun:
+        """Errors: UsageError where there is none, Refused where it cannot be read."""
+        if _ID.fullmatch(identifier) is None or identifier not in self.ids():
+            raise UsageError(
+                f"{identifier[:60]!r} is no run of this machine",
+                hint="safe-install fleet status lists them.",
+            )
+        path = self._path(identifier)
+        try:
+            with path.open("rb") as stream:
+                content = stream.read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise ValueError("it is too large")
+            return _parse(json.loads(content.decode("utf-8")), identifier)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Refused(
+                f"{path} cannot be read: {error}",
+                hint="Ask the nodes themselves: safe-install status, on each of them.",
+            ) from error
+
+    def ids(self) -> Tuple[str, ...]:
+        """Newest first."""
+        try:
+            found = [path.stem for path in self._folder.iterdir() if path.suffix == ".json"]
+        except OSError:
+            return ()
+        return tuple(sorted((one for one in found if _ID.fullmatch(one)), reverse=True))
+
+    @contextmanager
+    def hold(self, identifier: str) -> Iterator[None]:
+        """Work on a run: one controller at a time. Errors: EnvironmentLocked, SystemFailed."""
+        path = self._path(identifier).with_suffix(".lock")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = Lock(str(path))
+            is_taken = lock.take()
+        except OSError as error:
+            raise SystemFailed(
+                f"the run cannot be held in {self._folder}: {error.strerror or error}",
+                hint=hint_for_oserror(error),
+            ) from error
+        if not is_taken:
+            raise EnvironmentLocked(
+                f"another safe-install works on {identifier}{lock.describe_holder()}",
+                hint="Wait until it has ended: safe-install fleet status shows the run.",
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def prune(self) -> None:
+        """The oldest go; what cannot be removed stays."""
+        for identifier in self.ids()[KEPT:]:
+            path = self._path(identifier)
+            for one in (path.with_suffix(".lock"), path):
+                with suppress(OSError):
+                    one.unlink()
+
+    def _path(self, identifier: str) -> Path:
+        return self._folder / f"{identifier}.json"
+
+
+# --- written --------------------------------------------------------------------------------------
+
+
+def _make_document(run: KeptRun) -> Dict[str, Any]:
+    state = run.state
+    return {
+        "schema": SCHEMA,
+        "run": state.run,
+        "command": list(run.command),
+        "engine": run.engine,
+        "target": run.target,
+        "removes": run.removes,
+        "is_settled": state.is_settled,
+        "nodes": [_make_node(node) for node in state.nodes],
+    }
+
+
+def _make_node(node: NodeState) -> Dict[str, Any]:
+    return {
+        "name": node.name,
+        "python": node.python,
+        "standing": node.standing.value,
+        "leader": node.leader,
+        "transaction": node.transaction,
+        "failure": node.failure,
+        "status": node.status,
+        "was_touched": node.was_touched,
+        "steps": [[step.name, step.old, step.new] for step in node.steps],
+    }
+
+
+# --- read -----------------------------------------------------------------------------------------
+
+
+def _parse(document: Any, identifier: str) -> KeptRun:
+    """Errors: KeyError, TypeError, ValueError."""
+    keys = "schema run command engine target removes is_settled nodes"
+    found = _object(document, keys)
+    if found["schema"] != SCHEMA or found["run"] != identifier:
+        raise ValueError("another schema, or another run")
+    nodes = tuple(_parse_node(row) for row in _list(found["nodes"]))
+    names = {node.name for node in nodes}
+    if len(names) != len(nodes):
+        raise ValueError("a node stands in it twice")
+    if any(node.leader and node.leader not in names for node in nodes):
+        raise ValueError("a node has a leader that is none")
+    state = FleetState(identifier, nodes, is_settled=_flag(found["is_settled"]))
+    command = tuple(_text(word) for word in _list(found["command"]))
+    target = _text(found["target"])
+    return KeptRun(state, command, _text(found["engine"]), target, _flag(found["removes"]))
+
+
+def _parse_node(row: Any) -> NodeState:
+    keys = "name python standing leader transaction failure status was_touched steps"
+    found = _object(row, keys)
+    status = found["status"]
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError("a status is a number")
+    return NodeState(
+        _text(found["name"]),
+        _text(found["python"]),
+        Standing(_text(found["standing"])),
+        leader=_text(found["leader"]),
+        transaction=_matching(_TRANSACTION, found["transaction"]),
+        failure=_text(found["failure"]),
+        status=status,
+        was_touched=_flag(found["was_touched"]),
+        steps=tuple(_parse_step(step) for step in _list(found["steps"])),
+    )
+
+
+def _parse_step(row: Any) -> StepFacts:
+    name, old, new = (_text(part) for part in _list(row))
+    return StepFacts(name, old, new)
+
+
+def _object(value: Any, keys: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or set(value) != set(keys.split()):
+        raise TypeError(f"not an object of {keys}")
+    return value
+
+
+def _list(value: Any) -> List[Any]:
+    if not isinstance(value, list):
+        raise TypeError("a list is missing")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is missing")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("true or false is missing")
+    return value
+
+
+def _matching(pattern: Any, value: Any) -> str:
+    text = _text(value)
+    if pattern.fullmatch(text) is None:
+        raise ValueError(f"{text[:60]!r} is not what stands there")
+    return text

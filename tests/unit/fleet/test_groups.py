@@ -1,0 +1,100 @@
+"""Nodes by kind, and what differs between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from safe_install.fleet.answers import DriverFacts, TorchFacts
+from safe_install.fleet.comparison import Deviation, compare_nodes
+from safe_install.fleet.groups import make_groups, share_environments
+from safe_install.fleet.state import FleetState, NodeState
+from tests.unit.fleet.simulated import RUN, facts_of
+
+TORCH = TorchFacts("2.8.0+cu126", "cu126", True)
+OLD_DRIVER = DriverFacts("535.104.05", "12.2", ("A100",), ("8.0",))
+NEW_DRIVER = DriverFacts("580.65", "13.0", ("H100",), ("9.0",))
+
+
+def nodes(**facts):
+    return [NodeState(name, "python", facts=one) for name, one in facts.items()]
+
+
+def gpu(**values):
+    return facts_of((1, 1), torch=TORCH, driver=OLD_DRIVER, **values)
+
+
+@pytest.mark.parametrize(
+    ("other", "count"),
+    [
+        ({}, 1),
+        ({"python": "3.11.9"}, 1),
+        ({"libc": ("glibc", "2.28")}, 1),
+        ({"driver": NEW_DRIVER}, 1),
+        ({"driver": None}, 1),
+        ({"python": "3.12.1"}, 2),
+        ({"platform": "linux_aarch64"}, 2),
+        ({"libc": ("musl", "1.2")}, 2),
+        ({"torch": TorchFacts("2.9.0+cu126", "cu126", True)}, 2),
+        ({"torch": TorchFacts("2.8.0+cu126", "cu126", False)}, 2),
+        ({"torch": None}, 2),
+    ],
+)
+def test_the_kind_is_what_the_choice_depends_on(other, count):
+    groups = make_groups(nodes(a=gpu(), b=replace(gpu(), **other), c=gpu()))
+    assert len(groups) == count
+    assert groups[0].nodes == (("a", "b", "c") if count == 1 else ("a", "c"))
+
+
+def test_what_has_to_be_old_enough_is_the_oldest():
+    newer = replace(gpu(), driver=NEW_DRIVER, libc=("glibc", "2.41"))
+    (group,) = make_groups(nodes(a=newer, b=replace(gpu(), libc=("glibc", "2.9"))))
+    assert group.words == (
+        *("--python-version", "3.11", "--platform", "manylinux_2_9_x86_64"),
+        *("--torch", "2.8.0+cu126", "--cxx11-abi", "true"),
+        *("--target-driver", "535.104.05", "--target-gpu", "8.0,9.0"),
+    )
+
+
+def test_without_torch_the_driver_decides_which_one_comes():
+    bare = facts_of((1, 1))
+    groups = make_groups(nodes(a=bare, b=replace(bare, driver=OLD_DRIVER)))
+    assert [group.nodes for group in groups] == [("a",), ("b",)]
+    assert "--torch" not in groups[0].words
+    assert "--target-driver" not in groups[0].words
+
+
+def test_a_version_that_is_none_is_the_oldest():
+    strange = replace(OLD_DRIVER, version="x")
+    (group,) = make_groups(nodes(a=gpu(), b=replace(gpu(), driver=strange)))
+    assert group.words[group.words.index("--target-driver") + 1] == "x"
+
+
+@pytest.mark.parametrize(
+    ("places", "leaders"),
+    [
+        ({"a": ((1, 2), ""), "b": ((1, 2), ""), "c": ((1, 3), "")}, ["", "a", ""]),
+        ({"a": ((1, 2), "m"), "b": ((9, 9), "m"), "c": ((9, 9), "")}, ["", "a", "a"]),
+        ({"a": ((1, 2), "m"), "b": ((1, 3), "k"), "c": ((1, 4), "")}, ["", "", ""]),
+    ],
+)
+def test_who_shares_an_environment(places, leaders):
+    found = {name: facts_of(place, marker=marker) for name, (place, marker) in places.items()}
+    state = share_environments(FleetState(RUN, tuple(nodes(**found))))
+    assert [node.leader for node in state.nodes] == leaders
+
+
+def test_the_odd_ones_come_first():
+    usual = facts_of((1, 1), torch=TORCH, distributions={"torch": ("2.8.0", "1" * 64)})
+    other = replace(usual, distributions={"torch": ("2.8.0", "2" * 64), "numpy": ("2.0", "")})
+    old = replace(usual, python="3.10.1")
+    groups = compare_nodes({"a": usual, "b": other, "c": usual, "d": old, "e": usual})
+    assert [group.nodes for group in groups] == [("b",), ("d",), ("a", "c", "e")]
+    assert groups[0].deviations == (
+        Deviation("torch", "2.8.0+cu126, with other files", "2.8.0+cu126"),
+        Deviation("numpy", "2.0", "none"),
+    )
+    assert groups[1].deviations == (Deviation("Python", "3.10.1", "3.11.7"),)
+    assert groups[2].deviations == ()
+    assert compare_nodes({}) == ()

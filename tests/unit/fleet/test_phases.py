@@ -1,0 +1,315 @@
+"""All nodes are changed, or none is; whatever they do, and whenever the controller is killed."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from safe_install.fleet.conclusion import conclude
+from safe_install.fleet.phases import Kind, next_phase, revive
+from safe_install.fleet.state import Ending, Intent, Standing
+from safe_install.models import Outcome
+from tests.unit.fleet.simulated import Machines, new_state
+
+
+def machines(count, script=None, *, places=None):
+    """`script`: {(node, verb): [what the first call does, the second, ...]}; then "ok"."""
+    left = {key: list(does) for key, does in (script or {}).items()}
+
+    def behaviour(node, verb):
+        waiting = left.get((node, verb))
+        return waiting.pop(0) if waiting else "ok"
+
+    found = places or {f"n{number}": number for number in range(count)}
+    return Machines(found, behaviour)
+
+
+def finish(script=None, *, count=3, places=None, **options):
+    there = machines(count, script, places=places)
+    state = there.run(new_state(count, **options))
+    return there, state, conclude(state)
+
+
+def endings(state):
+    return [state.ending_of(node).value for node in state.nodes]
+
+
+def real(there, state):
+    return [there.environment(node.name).state for node in state.nodes]
+
+
+# --- every exit -----------------------------------------------------------------------------------
+
+LOST_FOR_EVER = ["dead"] * 20
+ROWS = [
+    # what goes wrong, what becomes of the nodes, exit status, outcome
+    ({}, ["changed"] * 3, 0, Outcome.INSTALLED),
+    ({("n0", "stage"): ["satisfied"]}, ["unchanged", "changed", "changed"], 0, Outcome.INSTALLED),
+    (
+        {(f"n{n}", "stage"): ["satisfied"] for n in range(3)},
+        ["unchanged"] * 3,
+        0,
+        Outcome.ALREADY_SATISFIED,
+    ),
+    ({("n1", "inventory"): ["dead"]}, ["unchanged", "unknown", "unchanged"], 1, Outcome.ERROR),
+    ({("n1", "deliver"): ["dead"]}, ["unchanged", "unknown", "unchanged"], 1, Outcome.ERROR),
+    (
+        {("n1", "stage"): ["refused"]},
+        ["abandoned", "refused", "abandoned"],
+        11,
+        Outcome.REFUSED,
+    ),
+    ({("n1", "stage"): ["lost"]}, ["changed"] * 3, 0, Outcome.INSTALLED),
+    ({("n1", "stage"): LOST_FOR_EVER}, ["abandoned", "unknown", "abandoned"], 1, Outcome.ERROR),
+    ({("n1", "stage"): ["locked"]}, ["changed"] * 3, 0, Outcome.INSTALLED),
+    (
+        {("n1", "stage"): ["locked"] * 9},
+        ["abandoned", "refused", "abandoned"],
+        14,
+        Outcome.ERROR,
+    ),
+    ({("n1", "commit"): ["broken"]}, ["undone", "undone", "undone"], 12, Outcome.ROLLED_BACK),
+    ({("n1", "commit"): ["refused"]}, ["undone", "abandoned", "undone"], 12, Outcome.ROLLED_BACK),
+    ({("n1", "commit"): ["lost"]}, ["changed"] * 3, 0, Outcome.INSTALLED),
+    ({("n1", "commit"): ["dead"]}, ["changed"] * 3, 0, Outcome.INSTALLED),
+    ({("n1", "commit"): ["locked"]}, ["changed"] * 3, 0, Outcome.INSTALLED),
+    (
+        {("n1", "commit"): ["lost"], ("n1", "status"): LOST_FOR_EVER},
+        ["undone", "unknown", "undone"],
+        13,
+        Outcome.ROLLBACK_FAILED,
+    ),
+    (
+        {("n1", "commit"): ["stuck"]},
+        ["undone", "unknown", "undone"],
+        13,
+        Outcome.ROLLBACK_FAILED,
+    ),
+    ({("n1", "verify"): ["ok", "broken"]}, ["undone"] * 3, 12, Outcome.ROLLED_BACK),
+    ({("n1", "verify"): ["ok", "dead"]}, ["undone"] * 3, 12, Outcome.ROLLED_BACK),
+    ({("n1", "verify"): ["broken", "broken"]}, ["changed"] * 3, 0, Outcome.INSTALLED),
+    (
+        {("n1", "verify"): ["ok", "broken"], ("n2", "undo"): ["refused"]},
+        ["undone", "undone", "changed"],
+        13,
+        Outcome.ROLLBACK_FAILED,
+    ),
+    (
+        {("n1", "verify"): ["ok", "broken"], ("n2", "undo"): ["lost"]},
+        ["undone"] * 3,
+        12,
+        Outcome.ROLLED_BACK,
+    ),
+    (
+        {("n1", "stage"): ["refused"], ("n2", "abandon"): ["lost"]},
+        ["abandoned", "refused", "abandoned"],
+        11,
+        Outcome.REFUSED,
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "expected", "status", "outcome"), ROWS)
+def test_the_end_of_a_run(script, expected, status, outcome):
+    _, state, end = finish(script)
+    assert (endings(state), end.status, end.outcome) == (expected, status, outcome)
+    assert next_phase(state).kind is Kind.DONE
+
+
+def test_no_commit_begins_before_all_have_staged():
+    there, _, _ = finish({("n0", "stage"): ["locked"], ("n2", "stage"): ["lost"]})
+    verbs = [verb for _, verb in there.calls]
+    last_stage = len(verbs) - 1 - verbs[::-1].index("stage")
+    assert verbs.index("commit") > last_stage
+
+
+def test_nothing_is_committed_where_one_refuses():
+    there, _, _ = finish({("n1", "stage"): ["refused"]})
+    assert "commit" not in [verb for _, verb in there.calls]
+    assert there.settled == []
+
+
+def test_the_engine_settles_once_after_the_last_change():
+    there, _, _ = finish()
+    assert there.settled == [("n0", "n1", "n2")]
+    there, _, _ = finish({("n1", "verify"): ["ok", "broken"]})
+    assert there.settled == [("n0", "n1", "n2")]
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "expected", "status"),
+    [
+        ({"tolerated": 1}, {("n1", "stage"): ["refused"]}, ["changed", "refused", "changed"], 1),
+        ({"tolerated": 1}, {("n1", "commit"): ["broken"]}, ["changed", "undone", "changed"], 1),
+        ({"tolerated": 1}, {("n1", "commit"): ["refused"]}, ["changed", "abandoned", "changed"], 1),
+        (
+            {"tolerated": 1},
+            {("n1", "verify"): ["ok", "broken"]},
+            ["changed", "undone", "changed"],
+            1,
+        ),
+        (
+            {"tolerated": 1},
+            {("n1", "stage"): ["refused"], ("n2", "commit"): ["broken"]},
+            ["undone", "refused", "undone"],
+            12,
+        ),
+        (
+            {"tolerated": None},
+            {("n1", "stage"): ["refused"], ("n2", "commit"): ["broken"]},
+            ["changed", "refused", "undone"],
+            1,
+        ),
+        ({"tolerated": 1}, {("n1", "inventory"): ["dead"]}, ["changed", "unknown", "changed"], 1),
+    ],
+)
+def test_tolerated_failures_are_told(options, script, expected, status):
+    _, state, end = finish(script, **options)
+    assert (endings(state), end.status) == (expected, status)
+    assert [node.name for node in state.nodes if node.failure]
+
+
+def test_a_canary_goes_first():
+    there, _, end = finish(canary=1)
+    verbs = [call for call in there.calls if call[1] in ("commit", "verify")]
+    assert verbs[3:] == [
+        ("n0", "commit"),
+        ("n0", "verify"),
+        ("n1", "commit"),
+        ("n2", "commit"),
+        ("n1", "verify"),
+        ("n2", "verify"),
+    ]
+    assert end.status == 0
+
+
+def test_a_canary_that_fails_spares_the_others():
+    there, state, end = finish({("n0", "verify"): ["ok", "broken"]}, canary=1)
+    assert endings(state) == ["undone", "abandoned", "abandoned"]
+    assert [node for node, verb in there.calls if verb == "commit"] == ["n0"]
+    assert end.status == 12
+
+
+# --- environments that are shared -----------------------------------------------------------------
+
+SHARED = {"n0": 0, "n1": 0, "n2": 1}
+
+
+def test_a_shared_environment_is_changed_once_and_verified_on_every_node():
+    there, state, end = finish(places=SHARED)
+    assert endings(state) == ["changed"] * 3
+    assert [node for node, verb in there.calls if verb == "commit"] == ["n0", "n2"]
+    assert [node for node, verb in there.calls if verb == "verify"][3:] == ["n0", "n2", "n1"]
+    assert end.status == 0
+
+
+def test_a_node_that_only_seems_to_share_is_changed_itself():
+    """Copies of one disk have the same numbers."""
+    there = machines(3)
+    there.seems = SHARED
+    state = there.run(new_state(3))
+    assert endings(state) == ["changed"] * 3
+    assert real(there, state) == ["committed"] * 3
+    assert sorted(node for node, verb in there.calls if verb == "commit") == ["n0", "n1", "n2"]
+
+
+def test_what_is_worse_on_a_node_that_shares_takes_the_change_back():
+    there, state, end = finish({("n1", "verify"): ["ok", "broken"]}, places=SHARED)
+    assert endings(state) == ["undone"] * 3
+    assert (end.status, real(there, state)) == (12, ["undone"] * 3)
+
+
+def test_of_what_is_tolerated_too():
+    script = {("n1", "verify"): ["ok", "broken"]}
+    _, state, end = finish(script, places=SHARED, tolerated=1)
+    assert endings(state) == ["undone", "undone", "changed"]
+    assert end.status == 1
+
+
+# --- whatever happens -----------------------------------------------------------------------------
+
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+DEEDS = ("ok", "ok", "ok", "lost", "dead", "locked", "refused", "broken", "failed", "satisfied")
+VERBS = ("inventory", "verify", "deliver", "stage", "commit", "status", "undo", "abandon")
+CHANGED = {Ending.CHANGED: True, Ending.UNKNOWN: None}
+
+
+def check(there, state, end):
+    """What is told of each node is true, and status 0 means all."""
+    for node in state.nodes:
+        is_changed = there.environment(node.name).state == "committed"
+        told = CHANGED.get(state.ending_of(node), False)
+        assert told is None or told == is_changed, (node, there.environment(node.name))
+    is_changed = [there.environment(node.name).state == "committed" for node in state.nodes]
+    satisfied = [node.standing is Standing.UNCHANGED for node in state.nodes]
+    if end.status == 0:
+        assert all(map(any, zip(is_changed, satisfied)))
+        assert not state.failed
+    else:
+        assert state.failed
+    if end.status in (10, 11, 12, 14):
+        assert not any(is_changed)
+    if any(is_changed) and not all(map(any, zip(is_changed, satisfied))):
+        assert end.status in (1, 13)
+
+
+@st.composite
+def worlds(draw):
+    count = draw(st.integers(1, 4))
+    deeds = draw(st.lists(st.sampled_from(DEEDS), max_size=60))
+    places = {f"n{number}": draw(st.integers(0, number)) for number in range(count)}
+    options = {
+        "canary": draw(st.integers(0, 2)),
+        "tolerated": draw(st.sampled_from([0, 0, 1, 2, None])),
+    }
+    after = iter(deeds)
+    return Machines(places, lambda node, verb: next(after, "ok")), new_state(count, **options)
+
+
+@settings(max_examples=150, **UNHURRIED)
+@given(worlds())
+def test_all_or_none_or_it_is_told(world):
+    there, state = world
+    end_state = there.run(state)
+    check(there, end_state, conclude(end_state))
+
+
+@settings(max_examples=150, **UNHURRIED)
+@given(worlds(), st.integers(0, 40))
+def test_a_controller_that_is_killed_is_finished_by_undo(world, calls):
+    there, state = world
+    if there.run(state, stop_after=calls) is not None:
+        return
+    there.behaviour = lambda node, verb: "ok"
+    left = revive(there.kept[-1], Intent.UNDO)
+    finished = there.run(left)
+    assert "committed" not in [one.state for one in there.environments.values()]
+    end = conclude(finished)
+    assert end.status == 0, end
+
+
+@settings(max_examples=60, **UNHURRIED)
+@given(worlds(), st.integers(0, 40))
+def test_a_look_changes_nothing(world, calls):
+    there, state = world
+    there.run(state, stop_after=calls)
+    before = {place: one.state for place, one in there.environments.items()}
+    there.behaviour = lambda node, verb: "ok"
+    seen = there.run(revive(there.kept[-1], Intent.LOOK))
+    assert {place: one.state for place, one in there.environments.items()} == before
+    for node in seen.nodes:
+        is_changed = there.environment(node.name).state == "committed"
+        told = CHANGED.get(seen.ending_of(node), False)
+        assert told is None or told == is_changed
+
+
+def test_every_verb_is_tried_with_every_deed():
+    """Two things that go wrong, each at each verb."""
+    for verb, other in itertools.product(VERBS, VERBS):
+        for deed, second in itertools.product(DEEDS[3:], ("dead", "refused", "broken")):
+            script = {("n0", verb): [deed], ("n1", other): ["ok", second]}
+            there, state, end = finish(script, count=2)
+            check(there, state, end)

@@ -1,0 +1,134 @@
+"""What is asked of an engine, and what is made of what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from safe_install.errors import EngineFailed
+from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply
+from safe_install.fleet.opening import open_engine
+from safe_install.fleet.run import FleetRun, NoPlan, ask_all
+from safe_install.fleet.state import Standing
+from tests.unit.fleet.simulated import RUN, new_state
+from tests.unit.fleet.test_answers import document, inventory
+
+PROGRAM = File(Path("/program.pyz"), "a" * 64)
+
+
+class Engine:
+    """Answers as it is told; says what it was asked."""
+
+    name = "fake"
+
+    def __init__(self, answer, *, undelivered=()):
+        self.answer, self.undelivered, self.asked = answer, undelivered, []
+
+    def nodes(self):
+        return [Node("n0", "python")]
+
+    def deliver(self, file, nodes):
+        return [
+            Delivery(node, problem="disk full")
+            if node in self.undelivered
+            else Delivery(node, "/p")
+            for node in nodes
+        ]
+
+    def call(self, calls, heard, *, timeout):
+        self.asked += [(call.node, call.words[0]) for call in calls]
+        found = [reply for call in calls for reply in self.answer(call)]
+        for reply in found:
+            heard(reply)
+        return found
+
+    def settle(self, changed):
+        return {}
+
+    def close(self):
+        pass
+
+
+def said(node, found, status=0):
+    return Reply(node, status, json.dumps(found).encode())
+
+
+def run(engine, state, plan=lambda group: NoPlan("there is none", 10)):
+    kept = []
+    found = FleetRun(engine, PROGRAM, keep=kept.append, plan=plan, sleep=lambda seconds: None)
+    return found.run(state), kept
+
+
+def healthy(call):
+    if call.words[0] == "inventory":
+        return [said(call.node, inventory())]
+    return [said(call.node, document(call.words[0], outcome="healthy"))]
+
+
+def test_a_program_that_does_not_arrive_is_told():
+    engine = Engine(healthy, undelivered=["n1"])
+    state, _ = run(engine, new_state(2))
+    assert state.find("n1").failure == "disk full"
+    assert ("n1", "inventory") not in engine.asked
+
+
+def test_answers_of_strangers_and_second_answers_are_none():
+    def babble(call):
+        stranger = said("nobody", inventory())
+        other = said(call.node, document("inventory", exit_code=11), 11)
+        return [stranger, *healthy(call), other]
+
+    state, _ = run(Engine(babble), new_state(1))
+    assert state.find("n0").facts is not None
+
+
+def test_an_engine_that_forgets_a_node():
+    state, _ = run(Engine(lambda call: []), new_state(1))
+    assert state.find("n0").standing is Standing.SILENT
+
+
+def test_no_plan_is_a_refusal_with_its_status():
+    state, _ = run(Engine(healthy), new_state(1))
+    found = state.find("n0")
+    assert (found.standing, found.status, found.failure) == (Standing.REFUSED, 10, "there is none")
+
+
+def test_an_engine_that_cannot_settle_is_told(monkeypatch):
+    def answer(call):
+        verb = call.words[0]
+        if verb == "stage":
+            found = document("stage", outcome="staged", transaction=RUN)
+            return [said(call.node, found)]
+        if verb == "commit":
+            return [said(call.node, document("commit", outcome="installed", transaction=RUN))]
+        return healthy(call)
+
+    engine = Engine(answer)
+
+    def settle(changed):
+        raise RuntimeError("no scheduler")
+
+    monkeypatch.setattr(engine, "settle", settle)
+    bundle = File(Path("/bundle.zip"), "b" * 64)
+    state, kept = run(engine, new_state(1), plan=lambda group: bundle)
+    assert state.find("n0").standing is Standing.VERIFIED
+    assert state.notes == ("fake: no scheduler",)
+    # its ID is written down before it is committed
+    touched = next(one for one in kept if one.find("n0").was_touched)
+    assert touched.find("n0").transaction == RUN
+
+
+def test_all_are_asked():
+    engine = Engine(healthy, undelivered=["n1"])
+    answers = ask_all(engine, PROGRAM, ["n0", "n1"], ["verify"], timeout=None)
+    assert [answers[node].problem for node in ("n0", "n1")] == ["", "disk full"]
+
+
+@pytest.mark.parametrize("name", ["ansible", "dask", "ray"])
+def test_a_missing_extra_says_what_to_install(name, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, f"safe_install.fleet.engines.{name}", None)
+    with pytest.raises(EngineFailed) as caught:
+        open_engine(name, "x", EngineOptions())
+    assert f"pip install 'torch-safe-install[{name}]'" in caught.value.hint
