@@ -103,7 +103,7 @@ class Finished:
 class AnsibleEngine:
     """Hosts of an inventory; see `Engine` for the methods."""
 
-    name = "Ansible"
+    name = "ansible"
 
     def __init__(self, program: str, inventory: Path, options: EngineOptions) -> None:
         self._program, self._inventory, self._options = program, inventory, options

@@ -38,7 +38,7 @@ def read_document(status: int, output: bytes) -> Dict[str, Any]:
     """The document that the program wrote. Errors: NoAnswer."""
     try:
         document = json.loads(output.decode("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise NoAnswer(f"the program ended with {status} and wrote no document") from None
     if not isinstance(document, dict) or document.get("exit_code") != status:
         raise NoAnswer(f"the program ended with {status}, and its document says something else")
