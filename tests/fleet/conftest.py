@@ -142,11 +142,11 @@ def projects(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory, make_template, lab_wheels, driver, projects) -> Fleet:  # noqa: F811
-    """Three nodes. Each test leaves them as they were."""
+    """Two nodes. Each test leaves them as they were."""
     folder = tmp_path_factory.mktemp("fleet")
     template = make_template("3.11", (TORCH,))
     prefixes = {}
-    for name in ("n1", "n2", "n3"):
+    for name in ("n1", "n2"):
         prefixes[name] = folder / name
         subprocess.run(
             ["cp", "-a", "--reflink=auto", str(template), str(folder / name)], check=True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+import sys
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 from safe_install.cli import main as surface
 from safe_install.cli.table import render_table
@@ -12,12 +13,13 @@ from safe_install.events import Reporter
 from safe_install.fleet.groups import Group
 from safe_install.fleet.phases import Kind, Phase
 from safe_install.fleet.run import NothingToDo, Planned, Watcher
-from safe_install.fleet.state import FleetState
-from safe_install.models import DEFAULT_NETWORK, InstallResult
+from safe_install.fleet.state import FleetState, Standing
+from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
 from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.fleet_request import parse_fleet
 
 BUNDLE = "bundle"
+MOST_LINES = 16  # nodes that have a line of their own
 AMONG_MANY = 8  # nodes; of more than that only those are named that failed
 
 
@@ -33,27 +35,52 @@ def run_fleet(invocation: surface.Invocation, reporter: Reporter) -> InstallResu
             raise SystemFailed("bundle said nothing of what it made", hint="Please report it.")
         return answer
 
-    return fleet(request, world, Tools(bundle, ReportingWatcher(reporter)))
+    watcher = ReportingWatcher(reporter, is_live=sys.stderr.isatty())
+    return fleet(request, world, Tools(bundle, watcher))
+
+
+WAY = (
+    Standing.NEW,
+    Standing.KNOWN,
+    Standing.EXAMINED,
+    Standing.PLANNED,
+    Standing.READY,
+    Standing.STAGED,
+    Standing.COMMITTED,
+    Standing.VERIFIED,
+)  # of a node on which all goes well
 
 
 class ReportingWatcher(Watcher):
-    """Says what happens: a bar for each phase on a terminal, lines elsewhere."""
+    """Says what happens: on a terminal a table with a line for each node, or of many nodes a bar for
+    each phase; lines elsewhere."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+    def __init__(self, reporter: Reporter, *, is_live: bool) -> None:
+        """`is_live`: is it a terminal, whose lines can change?"""
+        self._reporter, self._is_live = reporter, is_live
         self._done = 0
+        self._nodes: Set[str] = set()  # that have a line
         self._failed: Dict[str, str] = {}  # node -> why, as far as it was said
 
     def phase_begun(self, phase: Phase) -> None:
         """The bar counts nodes."""
         self._done, count = 0, max(1, len(phase.nodes))
         self._reporter.task_started(self._task(phase), count, "nodes")
+        if not self._is_live or count > MOST_LINES:
+            return
+        for node in phase.nodes:
+            if node not in self._nodes:
+                self._nodes.add(node)
+                self._reporter.task_started(node, len(WAY) - 1)
 
     def node_answered(self, state: FleetState, node: str, phase: Phase) -> None:
         """A node that failed is named at once."""
         self._done += 1
         self._reporter.task_advanced(self._task(phase), self._done, node)
         found = state.find(node)
+        if node in self._nodes:
+            steps = WAY.index(found.standing) if found.standing in WAY else 0
+            self._reporter.task_advanced(node, steps, found.standing.value)
         if found.has_failed and node not in self._failed:
             self._failed[node] = found.failure
             self._reporter.warn(f"{node}: {found.failure}")
@@ -94,10 +121,9 @@ def fleet_lines(result: InstallResult) -> List[str]:
     others = [run for run in details.get("runs", ()) if run != details.get("run")]
     if others:
         lines.append(f"Earlier runs: {', '.join(others)}")
-    if result.exit_status == 0 and details["verb"] in ("install", "uninstall"):
-        changed = any(row["outcome"] == "changed" for row in details["nodes"])
-        if changed:
-            lines.append(f"Undo with: safe-install fleet undo {details['run']}")
+    is_kept = result.outcome in (Outcome.INSTALLED, Outcome.UNINSTALLED)
+    if is_kept and any(row["outcome"] == "changed" for row in details["nodes"]):
+        lines.append(f"Undo with: safe-install fleet undo {details['run']}")
     return lines
 
 

@@ -165,7 +165,7 @@ class _Front:
         program = self._program()
 
         def keep(state: FleetState) -> None:
-            if not state.only_plans:
+            if not state.only_plans and state.intent is not Intent.LOOK:
                 self._runs.write(replace(run, state=state))
             self._last = state
 
@@ -177,11 +177,14 @@ class _Front:
             watcher=self._tools.watcher,
             timeout=self._request.node_timeout,
         )
-        self._runs.prune()
-        try:
+        if run.state.intent is Intent.LOOK:
             return fleet_run.run(run.state)
-        except (SafeInstallError, KeyboardInterrupt) as error:
-            raise self._told(error) from error
+        with self._runs.hold(run.state.run):
+            self._runs.prune()
+            try:
+                return fleet_run.run(run.state)
+            except (Exception, KeyboardInterrupt) as error:
+                raise self._told(error) from error
 
     def _told(self, error: BaseException) -> BaseException:
         """Where nodes may be changed, that is said, and what to type."""
@@ -197,7 +200,8 @@ class _Front:
                 hint=hint,
             )
         else:
-            told = EngineFailed(f"{error}: nodes may be changed by {state.run}", hint=hint)
+            why = str(error) or type(error).__name__
+            told = EngineFailed(f"{why}: nodes may be changed by {state.run}", hint=hint)
         told.details = {"run": state.run}
         return told
 
@@ -250,7 +254,10 @@ class _Front:
         try:
             yield engine
         finally:
-            engine.close()
+            try:
+                engine.close()
+            except Exception as error:  # noqa: BLE001 - what was done is done
+                self._world.reporter.warn(f"{name} could not be closed: {error}")
 
     def _program(self) -> File:
         try:

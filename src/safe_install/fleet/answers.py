@@ -18,8 +18,8 @@ NO_ANSWER = "it did not answer"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,100}[a-z0-9])?")
 _WORD = re.compile(r"[a-z0-9-]{1,60}")
-_VERSION = re.compile(r"[\w.+!-]{1,100}", re.ASCII)
-_PLATFORM = re.compile(r"[\w.-]{1,60}", re.ASCII)
+_VERSION = re.compile(r"[A-Za-z0-9][\w.+!-]{0,99}", re.ASCII)
+_PLATFORM = re.compile(r"[A-Za-z0-9][\w.-]{0,59}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CAPABILITY = re.compile(r"\d{1,3}\.\d{1,2}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from safe_install.fleet.answers import Answer, parse_reply
 from safe_install.fleet.engine import Call, Delivery, Engine, File, Reply
@@ -73,7 +73,6 @@ class FleetRun:
 
     def run(self, state: FleetState) -> FleetState:
         """The state at the end. Errors: EngineFailed, and those of `plan` and `keep`."""
-        self._bring_program([node.name for node in state.nodes if not node.leader])
         while True:
             phase = next_phase(state)
             if phase.kind is Kind.DONE:
@@ -93,10 +92,16 @@ class FleetRun:
         if phase.kind is Kind.DELIVER:
             return self._deliver(state, phase)
         if phase.kind is Kind.SETTLE:
-            problems = self._engine.settle(phase.nodes)
-            notes = tuple(f"{node}: {problems[node]}" for node in sorted(problems))
-            return replace(state, is_settled=True, notes=notes)
+            return replace(state, is_settled=True, notes=self._settle(phase.nodes))
         return self._ask(state, phase)
+
+    def _settle(self, nodes: Sequence[str]) -> Tuple[str, ...]:
+        """What was not done. The change is made and kept, whatever the engine cannot do."""
+        try:
+            problems = self._engine.settle(nodes)
+        except Exception as error:  # noqa: BLE001 - of whichever engine
+            return (f"{self._engine.name}: {error}",)
+        return tuple(f"{node}: {problems[node]}" for node in sorted(problems))
 
     # --- calls ---
 

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
-from safe_install.errors import Refused, SystemFailed, UsageError, hint_for_oserror
+from safe_install.errors import (
+    EnvironmentLocked,
+    Refused,
+    SystemFailed,
+    UsageError,
+    hint_for_oserror,
+)
 from safe_install.fleet.answers import StepFacts
 from safe_install.fleet.state import FleetState, NodeState, Standing
 from safe_install.system.atomic_write import write_atomically
+from safe_install.transaction.recovery.lock_file import Lock
 
 SCHEMA = 1
 KEPT = 100  # runs
@@ -81,13 +89,36 @@ class RunFolder:
             return ()
         return tuple(sorted((one for one in found if _ID.fullmatch(one)), reverse=True))
 
+    @contextmanager
+    def hold(self, identifier: str) -> Iterator[None]:
+        """Work on a run: one controller at a time. Errors: EnvironmentLocked, SystemFailed."""
+        path = self._path(identifier).with_suffix(".lock")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = Lock(str(path))
+            is_taken = lock.take()
+        except OSError as error:
+            raise SystemFailed(
+                f"the run cannot be held in {self._folder}: {error.strerror or error}",
+                hint=hint_for_oserror(error),
+            ) from error
+        if not is_taken:
+            raise EnvironmentLocked(
+                f"another safe-install works on {identifier}{lock.describe_holder()}",
+                hint="Wait until it has ended: safe-install fleet status shows the run.",
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
     def prune(self) -> None:
         """The oldest go; what cannot be removed stays."""
         for identifier in self.ids()[KEPT:]:
-            try:
-                self._path(identifier).unlink()
-            except OSError:
-                pass
+            path = self._path(identifier)
+            for one in (path.with_suffix(".lock"), path):
+                with suppress(OSError):
+                    one.unlink()
 
     def _path(self, identifier: str) -> Path:
         return self._folder / f"{identifier}.json"

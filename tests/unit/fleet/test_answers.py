@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safe_install.fleet.answers import LONGEST, Answer, clean, parse_reply
@@ -171,7 +171,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(["inventory", "stage", "commit", "status", "verify"]),
     st.dictionaries(st.sampled_from(sorted(document("x"))), VALUES, max_size=4),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safe_install.fleet.conclusion import conclude
@@ -231,6 +231,7 @@ def test_of_what_is_tolerated_too():
 
 # --- whatever happens -----------------------------------------------------------------------------
 
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 DEEDS = ("ok", "ok", "ok", "lost", "dead", "locked", "refused", "broken", "failed", "satisfied")
 VERBS = ("inventory", "verify", "deliver", "stage", "commit", "status", "undo", "abandon")
 CHANGED = {Ending.CHANGED: True, Ending.UNKNOWN: None}
@@ -268,7 +269,7 @@ def worlds(draw):
     return Machines(places, lambda node, verb: next(after, "ok")), new_state(count, **options)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, **UNHURRIED)
 @given(worlds())
 def test_all_or_none_or_it_is_told(world):
     there, state = world
@@ -276,7 +277,7 @@ def test_all_or_none_or_it_is_told(world):
     check(there, end_state, conclude(end_state))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, **UNHURRIED)
 @given(worlds(), st.integers(0, 40))
 def test_a_controller_that_is_killed_is_finished_by_undo(world, calls):
     there, state = world
@@ -290,7 +291,7 @@ def test_a_controller_that_is_killed_is_finished_by_undo(world, calls):
     assert end.status == 0, end
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, **UNHURRIED)
 @given(worlds(), st.integers(0, 40))
 def test_a_look_changes_nothing(world, calls):
     there, state = world

@@ -12,7 +12,7 @@ from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply
 from safe_install.fleet.opening import open_engine
 from safe_install.fleet.run import FleetRun, NoPlan, ask_all
 from safe_install.fleet.state import Standing
-from tests.unit.fleet.simulated import new_state
+from tests.unit.fleet.simulated import RUN, new_state
 from tests.unit.fleet.test_answers import document, inventory
 
 PROGRAM = File(Path("/program.pyz"), "a" * 64)
@@ -93,6 +93,31 @@ def test_no_plan_is_a_refusal_with_its_status():
     state, _ = run(Engine(healthy), new_state(1))
     found = state.find("n0")
     assert (found.standing, found.status, found.failure) == (Standing.REFUSED, 10, "there is none")
+
+
+def test_an_engine_that_cannot_settle_is_told(monkeypatch):
+    def answer(call):
+        verb = call.words[0]
+        if verb == "stage":
+            found = document("stage", outcome="staged", transaction=RUN)
+            return [said(call.node, found)]
+        if verb == "commit":
+            return [said(call.node, document("commit", outcome="installed", transaction=RUN))]
+        return healthy(call)
+
+    engine = Engine(answer)
+
+    def settle(changed):
+        raise RuntimeError("no scheduler")
+
+    monkeypatch.setattr(engine, "settle", settle)
+    bundle = File(Path("/bundle.zip"), "b" * 64)
+    state, kept = run(engine, new_state(1), plan=lambda group: bundle)
+    assert state.find("n0").standing is Standing.VERIFIED
+    assert state.notes == ("fake: no scheduler",)
+    # its ID is written down before it is committed
+    touched = next(one for one in kept if one.find("n0").was_touched)
+    assert touched.find("n0").transaction == RUN
 
 
 def test_all_are_asked():

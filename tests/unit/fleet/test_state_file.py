@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from safe_install.errors import Refused, UsageError
+from safe_install.errors import EnvironmentLocked, Refused, UsageError
 from safe_install.fleet.answers import StepFacts
 from safe_install.fleet.state import NodeState, Standing
 from safe_install.fleet.state_file import KEPT, KeptRun, RunFolder
@@ -74,6 +74,17 @@ def test_a_damaged_run_is_refused(tmp_path, change):
     path.write_text(json.dumps(document))
     with pytest.raises(Refused, match="cannot be read"):
         runs.read(RUN)
+
+
+def test_one_controller_at_a_time_works_on_a_run(tmp_path):
+    runs, others = RunFolder(tmp_path), RunFolder(tmp_path)
+    with runs.hold(RUN):
+        with pytest.raises(EnvironmentLocked), others.hold(RUN):
+            pass
+        with others.hold("20261130T010203Z-000000"):
+            pass
+    with others.hold(RUN):
+        assert others.ids() == ()
 
 
 def test_the_oldest_go(tmp_path):

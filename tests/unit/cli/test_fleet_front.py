@@ -1,0 +1,119 @@
+"""What people see of a run on many machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from safe_install.cli.completion.words import complete
+from safe_install.cli.fleet_front import ReportingWatcher, fleet_lines
+from safe_install.events import Reporter
+from safe_install.fleet.phases import Kind, Phase
+from safe_install.fleet.state import Standing
+from safe_install.models import InstallResult, Outcome
+from tests.unit.fleet.simulated import RUN, new_state
+from tests.unit.resolve.test_options_table import Names
+
+ROW = {
+    "name": "n1",
+    "torch": "2.8.0",
+    "outcome": "changed",
+    "before": {"alpha": None},
+    "after": {"alpha": "2"},
+    "reason": "",
+    "shares": None,
+}
+
+
+def lines(outcome, status, *rows, verb="install", **details):
+    found = InstallResult(
+        "fleet",
+        outcome,
+        status,
+        message="It is over.",
+        details={"verb": verb, "run": RUN, "nodes": list(rows), **details},
+    )
+    return "\n".join(fleet_lines(found))
+
+
+def test_what_failed_comes_first_and_undo_is_named():
+    bad = {**ROW, "name": "n2", "outcome": "refused", "reason": "no \x1b[31mroom", "before": {}}
+    shown = lines(Outcome.INSTALLED, 1, ROW, bad)
+    assert shown.index("n2") < shown.index("n1")
+    assert "alpha none -> 2" in shown
+    assert "\x1b" not in shown
+    assert f"Undo with: safe-install fleet undo {RUN}" in shown
+    assert "Undo with" not in lines(Outcome.ROLLED_BACK, 12, {**ROW, "outcome": "undone"})
+
+
+def test_nodes_that_differ():
+    odd = {
+        "nodes": ["n2"],
+        "differs": [{"subject": "torch", "here": "1", "most": "2"}],
+        "reason": "",
+    }
+    most = {"nodes": ["n1", "n3"], "differs": [], "reason": ""}
+    found = InstallResult(
+        "fleet",
+        Outcome.DIFFERS,
+        1,
+        message="3 nodes, of 2 kinds.",
+        details={"verb": "diff", "alike": [odd, most]},
+    )
+    assert fleet_lines(found) == [
+        "1 node (n2): 1 thing differs",
+        "  torch: 1, on most nodes 2",
+        "2 nodes (n1, n3): the most",
+        "3 nodes, of 2 kinds.",
+    ]
+
+
+class Heard(Reporter):
+    def __init__(self):
+        self.said = []
+
+    def note(self, text):
+        self.said.append(text)
+
+    def warn(self, text):
+        self.said.append(f"warning: {text}")
+
+    def task_advanced(self, task, done, text="", total=None):
+        self.said.append(f"{task}: {done} {text}")
+
+
+def test_each_phase_is_told_and_each_failure_once():
+    heard = Heard()
+    watcher = ReportingWatcher(heard, is_live=False)
+    state = new_state(2)
+    state = state.with_node(replace(state.find("n1"), failure="no room"))
+    phase = Phase(Kind.STAGE, nodes=("n0", "n1"))
+    watcher.phase_begun(phase)
+    for node in ("n0", "n1", "n1"):
+        watcher.node_answered(state, node, phase)
+    watcher.phase_ended(state, phase)
+    assert heard.said == [
+        "stage on 2 nodes: 1 n0",
+        "stage on 2 nodes: 2 n1",
+        "warning: n1: no room",
+        "stage on 2 nodes: 3 n1",
+        "stage: 2 nodes (n0, n1)",
+    ]
+
+
+def test_on_a_terminal_each_node_has_a_line():
+    heard = Heard()
+    watcher = ReportingWatcher(heard, is_live=True)
+    state = new_state(1)
+    state = state.with_node(replace(state.find("n0"), standing=Standing.STAGED))
+    phase = Phase(Kind.STAGE, nodes=("n0",))
+    watcher.phase_begun(phase)
+    watcher.node_answered(state, "n0", phase)
+    assert "n0: 5 staged" in heard.said
+
+
+def test_the_verbs_are_completed():
+    verbs = ["install", "uninstall", "verify", "undo", "status", "diff"]
+    assert complete(["fleet"], "", Names()) == verbs
+    assert complete(["fleet"], "u", Names()) == ["uninstall", "undo"]
+    assert "--canary" in complete(["fleet", "install"], "--c", Names())
+    assert complete(["fleet", "verify"], "", Names()) == []

@@ -1,0 +1,54 @@
+"""The words of `fleet`."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe_install.errors import UsageError
+from safe_install.resolve.command_line import parse_command_line
+from safe_install.resolve.fleet_request import parse_fleet
+
+HOSTS = ("--inventory", "hosts.yml")
+
+
+def parse(*words):
+    return parse_fleet(parse_command_line(["fleet", *words]).words, environ={})
+
+
+def test_what_is_planned_here_and_what_a_node_is_told():
+    words = ("install", *HOSTS, "-r", "r.txt", "-i", "https://h", "alpha", "--require-cuda")
+    found = parse(*words, "--check-timeout", "10m", "--offline", "--json", "--canary", "1")
+    assert (found.verb, found.engine, found.target) == ("install", "ansible", "hosts.yml")
+    assert found.plan_words == ("-r", "r.txt", "-i", "https://h", "alpha", "--offline")
+    assert found.node_words == ("--require-cuda", "--check-timeout", "10m")
+    assert found.check_words == ("--check-timeout", "10m")
+    assert (found.canary, found.tolerated, found.node_timeout) == (1, 0, 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "needs a verb"),
+        (("deploy", *HOSTS), "no such verb"),
+        (("install", "alpha"), "needs the nodes"),
+        (("verify",), "needs the nodes"),
+        (("install", *HOSTS, "--ray", "auto", "alpha"), "--inventory and --ray"),
+        (("uninstall", *HOSTS), "needs a name"),
+        (("verify", *HOSTS, "alpha"), "takes no names"),
+        (("diff", *HOSTS, "alpha"), "takes no names"),
+        (("undo", "a", "b"), "takes one run"),
+        (("undo", "--dry-run"), "no dry run"),
+        (("install", *HOSTS, "alpha", "--canary", "x"), "not a number"),
+        (("install", *HOSTS, "alpha", "--canary", "-1"), "not a number"),
+        (("install", *HOSTS, "alpha", "--node-timeout", "soon"), "not a duration"),
+        (("install", *HOSTS, "alpha", "--max-failure", "1"), "no such option"),
+    ],
+)
+def test_what_cannot_be_understood(words, told):
+    with pytest.raises(UsageError, match=told):
+        parse(*words)
+
+
+def test_an_old_run_needs_no_nodes():
+    assert parse("status").arguments == ()
+    assert parse("undo", "20261130T010203Z-abcdef").arguments == ("20261130T010203Z-abcdef",)
