@@ -310,9 +310,11 @@ def stays(
 
 def is_closed(selection: Selection, wanted: Wanted) -> bool:
     """Is everything that the chosen wheels require installed or chosen? Then the installer has
-    nothing to add."""
+    nothing to add. What an extra requires it says itself."""
     if wanted.no_deps:
         return True
+    if _names_with_extras(wanted) & set(selection.extensions):
+        return False
     texts = [
         text for pin in selection.pins.values() for text in (*pin.candidate.requires, *pin.requires)
     ]
@@ -340,12 +342,22 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
         # Which build of a release its index has is not known before the installer names it.
         version = torch.version.public if choice.is_assumed else torch.version
         coming = (f"torch{exactly(torch, selection)}{version}",)
-    # By address: an index may have the same version, with a higher build number and requirements of
-    # its own.
-    # torch itself by its version: pip has no place for an extra (torch[opt-einsum]) beside an
-    # address (AssertionError).
-    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
+    with_extras = _names_with_extras(wanted)
+    pins = tuple(_hold(pin, by_version=pin.name in with_extras) for pin in selection.pins.values())
     return guard + coming + pins
+
+
+def _hold(pin: Pin, *, by_version: bool) -> str:
+    """The line for a chosen file. By address: an index may have the same version, with a higher
+    build number and requirements of its own. By its version, as torch itself, where an extra was
+    asked for (`torchvision[scipy]`): beside an address pip (25.0) finds nothing for it."""
+    return f"{pin.name}=={pin.version}" if by_version else f"{pin.name} @ {pin.url}"
+
+
+def _names_with_extras(wanted: Wanted) -> FrozenSet[NormalizedName]:
+    parsed = [parse_requirement(entry.text) for entry in wanted.entries]
+    found = [one for one in parsed if one is not None and one.extras]
+    return frozenset(canonicalize_name(one.name) for one in found)
 
 
 def exactly(torch: TorchBuild, selection: Selection) -> str:

@@ -276,6 +276,17 @@ def test_what_its_wheel_requires_is_pips(tmp_path):
     )
 
 
+def test_an_extension_with_an_extra_is_held_by_its_version(tmp_path):
+    """pip 23.0 to 25.0: "No matching distribution found" for an extra beside an address. And what
+    the extra requires comes, too."""
+    installer = FakeInstaller(planned(torch_scatter="2.0", pytest="8"))
+    chooser = FakeChooser(requires=["pytest; extra == 'test'"])
+    selected, *_ = run(tmp_path, "torch-scatter[test]", chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"torch-scatter": "2.0", "pytest": "8"}
+    ((_, _, constraints),) = installer.questions
+    assert constraints == ("torch==2.13.0+cpu", "torch-scatter==2.0")
+
+
 def test_an_extension_deep_in_pips_plan_is_chosen_and_pip_asked_again(tmp_path):
     answers = [planned(base="1", torch_scatter="1.0"), planned(base="1", torch_scatter="2.0")]
     selected, chooser, installer, _ = run(tmp_path, "base", installer=FakeInstaller(*answers))
