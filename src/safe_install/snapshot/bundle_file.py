@@ -232,6 +232,17 @@ def hash_program(program: Mapping[str, bytes]) -> str:
 # --- read -----------------------------------------------------------------------------------------
 
 
+def is_bundle(path: Path) -> bool:
+    """Does a file begin as a bundle does, or is it named as one is?"""
+    if path.suffix == ".zip":
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(BEGINNING)) == BEGINNING
+    except OSError:
+        return False
+
+
 def open_bundle(path: Path) -> Bundle:
     """Errors: BundleInvalid, SystemFailed."""
     with _reading(path) as archive:
