@@ -370,10 +370,12 @@ def test_without_a_direct_url_it_is_as_before(environment, hosts):
     must(environment.safe_install("torch", "torch-scatter", "--no-direct-url"))
     assert scatter_line(environment.freeze()) == f"torch_scatter=={SCATTER}"
     assert not list(environment.site.glob("torch_scatter-*.dist-info/direct_url.json"))
-    # the history knows it all the same
-    lock = parse_toml(must(environment.safe_install("export", "--offline")).stdout)
-    scatter = next(one for one in lock["packages"] if one["name"] == "torch-scatter")
-    assert scatter["archive"]["url"] == hosts.scatter.partition("#")[0]
+    # the history knows it all the same, and what is kept of it when it is let go
+    for words in (("history",), ("history", "--prune", "--keep", "0")):
+        must(environment.safe_install(*words))
+        lock = parse_toml(must(environment.safe_install("export", "--offline")).stdout)
+        scatter = next(one for one in lock["packages"] if one["name"] == "torch-scatter")
+        assert scatter["archive"]["url"] == hosts.scatter.partition("#")[0]
 
 
 def test_a_distribution_with_its_address_is_changed_as_any_other(environment, hosts):

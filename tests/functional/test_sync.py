@@ -168,9 +168,11 @@ def test_what_is_extra_may_stay(environment):
 
 
 def test_another_file_of_the_same_version(environment, wheels, served, host, tmp_path):
-    """What our history knows of the installed file contradicts the lock."""
+    """What our history knows of the installed file contradicts the lock; also where it was let
+    go."""
     write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0"), whl("gamma")))
     assert environment.safe_install("sync", "pylock.toml").returncode == 0
+    assert environment.safe_install("history", "--prune", "--keep", "0").returncode == 0
     other = write_wheel(tmp_path / "other", "alpha", "2.0", {"alpha.py": "version = 'other'\n"})
     host.put(f"/other/{other.name}", other.read_bytes())
     text = lock_text(other.parent, f"{host.url}/other/", other.name)

@@ -53,6 +53,7 @@ from safe_install.snapshot.steps import (
 )
 from safe_install.snapshot.sync_request import SyncRequest
 from safe_install.transaction.history import read_history
+from safe_install.transaction.kept_sources import read_kept_sources
 
 SHOWN = 5  # names in one sentence
 
@@ -165,8 +166,10 @@ def _compare(lock: LockedEnvironment, request: SyncRequest, environment: Environ
         for name, distribution in environment.installed.items()
         if is_own(distribution, environment)
     ]
-    history = read_history(environment.interpreter.prefix)
-    files = installed_files([entry.summary for entry in history], environment.installed)
+    prefix = environment.interpreter.prefix
+    summaries = [entry.summary for entry in read_history(prefix)]
+    summaries.append({"steps": read_kept_sources(prefix)})
+    files = installed_files(summaries, environment.installed)
     difference = compare_with_lock(lock, environment, find_kept(environment, own), files)
     if not request.keep_extra:
         return difference

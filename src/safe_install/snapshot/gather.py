@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -52,6 +52,7 @@ from safe_install.system.credentials import Credentials
 from safe_install.system.pip_configuration import read_configuration
 from safe_install.tags import accelerator_of_version
 from safe_install.transaction.history import HistoryEntry, find_replaced, read_history
+from safe_install.transaction.kept_sources import read_kept_sources
 from safe_install.wheels.store import WheelStore
 
 Distributions = Mapping[NormalizedName, InstalledDistribution]
@@ -84,7 +85,8 @@ def gather(
     distributions, foreign = _distributions_at(environment, history, at)
     settings = read_configuration(environment.interpreter.prefix, world.environ, "install")
     indexes = indexes_of(settings)
-    places = _Places(world, environment, indexes, _past_files(history, at))
+    kept = read_kept_sources(environment.interpreter.prefix)
+    places = _Places(world, environment, indexes, _past_files(history, at, kept))
     found = [places.find(one) for one in distributions.values()]
     http = make_client(
         world,
@@ -215,16 +217,22 @@ def _lost(name: NormalizedName, version: str, environment: Environment) -> Insta
     return InstalledDistribution(name, version, folder, site, written_name=name)
 
 
-def _past_files(history: Sequence[HistoryEntry], at: Optional[str]) -> PastFiles:
-    """The files of our changes, newest first. Of a later change than `at` they are another's."""
-    found: Dict[NormalizedName, List[PastFile]] = {}
+def _past_files(
+    history: Sequence[HistoryEntry], at: Optional[str], kept: Sequence[Mapping[str, Any]]
+) -> PastFiles:
+    """The files of our changes, newest first. Of a later change than `at` they are another's.
+    `kept`: of changes that the history has let go, the oldest of all."""
+    rows: List[Mapping[str, Any]] = []
     is_later = at is not None
     for entry in history:
         is_later = is_later and entry.id != at
-        for row in () if is_later else entry.summary.get("steps", ()):
-            past = read_past_file(row)
-            if past is not None:
-                found.setdefault(canonicalize_name(str(row["name"])), []).append(past)
+        if not is_later:
+            rows += entry.summary.get("steps", ())
+    found: Dict[NormalizedName, List[PastFile]] = {}
+    for row in (*rows, *kept):
+        past = read_past_file(row)
+        if past is not None:
+            found.setdefault(canonicalize_name(str(row["name"])), []).append(past)
     return found
 
 
