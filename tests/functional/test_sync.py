@@ -597,6 +597,33 @@ def test_a_lock_file_of_pip(environment, wheels, host, tmp_path):
     assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
 
 
+def test_extras_and_groups_as_pip_takes_them(environment, make_environment, wheels, served):
+    """pip names both by the file: `pylock.toml[x]`, `--group pylock.toml:y`."""
+    text = lock_text(wheels, served, whl("alpha", "2.0"), whl("beta"), whl("gamma"))
+    text = text.replace('name = "beta"', 'name = "beta"\nmarker = "\'x\' in extras"', 1)
+    text = text.replace(
+        'name = "gamma"', 'name = "gamma"\nmarker = "\'y\' in dependency_groups"', 1
+    )
+    head = 'extras = ["x"]\ndependency-groups = ["y"]\n'
+    write(environment, "pylock.toml", head + text)
+    other = make_environment("3.11", name="other", with_pip=False)
+    words = ["-r", "pylock.toml[x]", "--group", "pylock.toml:y"]
+    command = [sys.executable, "-m", "pip", "--python", str(other.executable), "install", *words]
+    done = run_process(command, other.variables, cwd=environment.prefix.parent)
+    assert done.returncode == 0, done.stderr
+    document = environment.document("sync", "pylock.toml[x]", "--group", "pylock.toml:y")
+    assert document["exit_code"] == 0, document
+    everything = {"alpha": "2.0", "beta": "1.0", "gamma": "1.0"}
+    assert versions(environment) == everything
+    brought = {path.name for path in other.site.glob("*.dist-info")}
+    assert brought == {f"{name}-{version}.dist-info" for name, version in everything.items()}
+    done = environment.safe_install("sync", "--check", "pylock.toml")
+    assert [line.strip() for line in done.stdout.splitlines()[:-1]] == [
+        "- beta 1.0  (not in pylock.toml)",
+        "- gamma 1.0  (not in pylock.toml)",
+    ]
+
+
 # --- diff -----------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,8 @@ from safe_install.snapshot.described import (
     is_transaction,
 )
 from safe_install.snapshot.difference import TOOLS
-from safe_install.snapshot.forms import parse_lock
+from safe_install.snapshot.forms import parse_lock, split_extras
+from safe_install.snapshot.pylock_reader import Wanted
 from safe_install.snapshot.values import Snapshot
 from safe_install.transaction.history import read_history
 
@@ -97,12 +98,14 @@ class _Comparison:
             return describe_manifest(open_bundle(path).manifest)
         if path.is_dir() or (path.is_file() and os.access(path, os.X_OK)):
             return describe_environment(_environment_at(path))
+        location, extras = split_extras(side)
         lock = parse_lock(
-            side,
+            location,
             interpreter=self._environment().interpreter,
             read=self._read,
             environ=self._world.environ,
             folder=os.getcwd(),  # noqa: PTH109 - as pip has it
+            wanted=Wanted(extras),
         )
         if lock.problems:
             raise UsageError(

@@ -134,6 +134,7 @@ def _read(request: SyncRequest, environment: Environment, world: World) -> Locke
         read=request.read,
         environ=world.environ,
         folder=os.getcwd(),  # noqa: PTH109 - as pip has it
+        wanted=request.wanted,
     )
     _refuse(lock.problems)
     if not lock.distributions and not request.allow_empty:

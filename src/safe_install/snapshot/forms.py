@@ -6,15 +6,22 @@ import dataclasses
 import enum
 import posixpath
 import re
-from typing import Mapping, Optional, Sequence
+from typing import FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 
 from safe_install.models import Finding, Interpreter, Severity
 from safe_install.resolve.requirements_file import Reader, parse_file
 from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
 from safe_install.snapshot.locked import LockedEnvironment, lock_of_entries, lock_recorded
-from safe_install.snapshot.pylock_reader import NO_WHEEL_HERE, Machine, parse_pylock
+from safe_install.snapshot.pylock_reader import (
+    NO_WHEEL_HERE,
+    NOTHING_MORE,
+    Machine,
+    Wanted,
+    parse_pylock,
+)
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -43,6 +50,15 @@ def form_of(location: str) -> Form:
     return Form.CONDA if name.endswith((".yml", ".yaml")) else Form.REQUIREMENTS
 
 
+def split_extras(location: str) -> Tuple[str, FrozenSet[str]]:
+    """`pylock.toml[gpu]` -> the lock file, and the extras of it that are wanted, as pip has it."""
+    match = re.match(r"(.+\.toml)\s*\[([^\]]+)\]$", location, re.IGNORECASE)
+    if match is None:
+        return location, frozenset()
+    names = [name.strip() for name in match.group(2).split(",")]
+    return match.group(1), frozenset(canonicalize_name(name) for name in names if name)
+
+
 def parse_lock(
     location: str,
     *,
@@ -50,12 +66,13 @@ def parse_lock(
     read: Reader,
     environ: Mapping[str, str],
     folder: str,
+    wanted: Wanted = NOTHING_MORE,
 ) -> LockedEnvironment:
     """What a file says for an interpreter. `read` brings its text, and that of files that it names;
-    `folder`: the working folder. Errors: InputError."""
+    `folder`: the working folder; `wanted`: of a lock file. Errors: InputError."""
     form = form_of(location)
     if form is Form.PYLOCK:
-        return _parse_pylock(location, read(location), interpreter, folder)
+        return _parse_pylock(location, read(location), interpreter, folder, wanted)
     conda = None
     if form is Form.CONDA:
         conda = parse_conda_file(read(location), location)
@@ -81,10 +98,10 @@ def requirements_text(location: str, text: str) -> str:
 
 
 def _parse_pylock(
-    location: str, text: str, interpreter: Interpreter, folder: str
+    location: str, text: str, interpreter: Interpreter, folder: str, wanted: Wanted
 ) -> LockedEnvironment:
     machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
-    snapshot = parse_pylock(text, name=location, machine=machine)
+    snapshot = parse_pylock(text, name=location, machine=machine, wanted=wanted)
     here = folder
     if not re.match(r"https?://", location):
         here = posixpath.dirname(posixpath.join(folder, location))

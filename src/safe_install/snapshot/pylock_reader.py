@@ -46,24 +46,41 @@ class Machine:
     tags: Tuple[Tag, ...]  # supported wheel tags, best first
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a lock file beside its default groups; normalized names."""
+
+    extras: FrozenSet[str] = frozenset()
+    groups: FrozenSet[str] = frozenset()
+
+
+NOTHING_MORE = Wanted()
+
+
 def parse_pylock(
-    text: str, *, name: str = "pylock.toml", machine: Optional[Machine] = None
+    text: str,
+    *,
+    name: str = "pylock.toml",
+    machine: Optional[Machine] = None,
+    wanted: Wanted = NOTHING_MORE,
 ) -> Snapshot:
     """The snapshot that a lock file describes.
 
     `machine`: packages whose markers are not true there are left out, of several wheels the one
     that it likes best is taken, and a file for other machines is refused. Without one all packages
-    count, and the first wheel of each. `name`: of the file, for errors. Errors: InputError.
+    count, and the first wheel of each. `name`: of the file, for errors. Errors: InputError, also
+    for what is wanted and not in it.
     """
-    return _Reader(name, machine).read(text)
+    return _Reader(name, machine, wanted).read(text)
 
 
 class _Reader:
     """Reads one lock file."""
 
-    def __init__(self, name: str, machine: Optional[Machine]) -> None:
+    def __init__(self, name: str, machine: Optional[Machine], wanted: Wanted) -> None:
         self._name = name
         self._machine = machine
+        self._wanted = wanted
         self._groups: FrozenSet[str] = frozenset()
 
     def read(self, text: str) -> Snapshot:
@@ -71,7 +88,10 @@ class _Reader:
         self._check_version(document)
         environments = self._texts(document, "environments")
         requires_python = self._text(document, "requires-python")
-        self._groups = frozenset(self._texts(document, "default-groups"))
+        self._check_wanted("extra", self._texts(document, "extras"), self._wanted.extras)
+        groups = self._texts(document, "dependency-groups")
+        self._check_wanted("dependency group", groups, self._wanted.groups)
+        self._groups = self._wanted.groups.union(self._texts(document, "default-groups"))
         self._check_machine(requires_python, environments)
         found = [self._distribution(one) for one in self._list(document, "packages", needed=True)]
         ours = self._table(self._table(document, "tool"), TOOL)
@@ -101,6 +121,15 @@ class _Reader:
         written = self._text(document, "lock-version")
         if written.partition(".")[0] != "1":
             raise self._wrong(f"its lock-version is {written or 'missing'}, known is 1.0")
+
+    def _check_wanted(self, kind: str, known: Tuple[str, ...], wanted: FrozenSet[str]) -> None:
+        """Errors: InputError."""
+        missing = wanted - {canonicalize_name(name) for name in known}
+        if missing:
+            raise InputError(
+                f"{self._name} has no {kind} {', '.join(sorted(missing))}",
+                hint=f"It has {', '.join(sorted(known)) or 'none'}.",
+            )
 
     def _check_machine(self, requires_python: str, environments: Tuple[str, ...]) -> None:
         """Errors: InputError, where the file is for other machines."""
@@ -132,7 +161,7 @@ class _Reader:
         values: Dict[str, Any] = {
             **self._machine.markers,
             "extra": "",
-            "extras": frozenset(),
+            "extras": self._wanted.extras,
             "dependency_groups": self._groups,
         }
         try:

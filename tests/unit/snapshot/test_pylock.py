@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from safe_install.errors import InputError
 from safe_install.snapshot.pylock import render_pylock
-from safe_install.snapshot.pylock_reader import Machine, parse_pylock
+from safe_install.snapshot.pylock_reader import Machine, Wanted, parse_pylock
 from safe_install.snapshot.toml_text import parse_toml, render_text
 from safe_install.snapshot.values import IndexSource, UnknownSource, UrlSource
 from safe_install.tags import supported_tags
@@ -139,6 +139,52 @@ def test_packages_for_other_machines_are_left_out():
     )
     assert [one.version for one in parse_pylock(text, machine=HERE).distributions] == ["1.0"]
     assert len(parse_pylock(text).distributions) == 2
+
+
+def optional(name, marker):
+    return f'name = "{name}"\nmarker = "{marker}"\n' + wheels(f"{name}-1.0-py3-none-any.whl")
+
+
+OPTIONAL = lock(
+    optional("gpu", "'gpu' in extras"),
+    optional("dev", "'dev' in dependency_groups"),
+    optional("doc", "'doc' in dependency_groups or 'gpu' in extras"),
+    head='extras = ["gpu", "big-one"]\ndependency-groups = ["dev", "doc"]\ndefault-groups = ["doc"]',
+)
+CHOICES = [
+    ("", "", "doc"),
+    ("gpu", "", "doc gpu"),
+    ("", "dev", "dev doc"),
+    ("gpu big-one", "dev doc", "dev doc gpu"),
+]
+
+
+@pytest.mark.parametrize(("extras", "groups", "names"), CHOICES)
+def test_extras_and_groups_are_those_that_are_wanted(extras, groups, names):
+    wanted = Wanted(frozenset(extras.split()), frozenset(groups.split()))
+    found = parse_pylock(OPTIONAL, machine=HERE, wanted=wanted).distributions
+    assert [one.name for one in found] == names.split()
+
+
+@pytest.mark.parametrize(("extras", "groups", "names"), CHOICES)
+def test_the_packaging_library_takes_the_same(extras, groups, names):
+    lock = read_by_packaging(OPTIONAL)
+    if not hasattr(lock, "select"):
+        pytest.skip("this packaging selects nothing")
+    taken = lock.select(extras=extras.split(), dependency_groups={*groups.split(), "doc"})
+    assert sorted(package.name for package, _ in taken) == names.split()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Wanted(frozenset(["cpu", "gpu"])), "has no extra cpu"),
+        (Wanted(groups=frozenset(["docs"])), "has no dependency group docs"),
+    ],
+)
+def test_what_is_wanted_and_not_in_it_is_said(wanted, said):
+    with pytest.raises(InputError, match=said):
+        parse_pylock(OPTIONAL, machine=HERE, wanted=wanted)
 
 
 @pytest.mark.parametrize(
