@@ -32,6 +32,7 @@ from safe_install.wheels.archive import hash_file
 from safe_install.wheels.lock import hold_lock
 
 MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
+DOWNLOADS = "downloads"  # the folder in the cache
 ProgressReader = Callable[[int, Optional[int]], None]
 FindCopy = Callable[[str], Optional[Path]]  # by the address of a file
 
@@ -116,7 +117,7 @@ def fetch(
     local = find_local_path(link.url)
     if local is not None:
         return _check_local(local, link, limit)
-    folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
+    folder = _folder_of(link.url, cache)
     folder.mkdir(parents=True, exist_ok=True)
     record_file = FirstSeenFile(first_seen or first_seen_folder(), link.url)
     with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}", stop):
@@ -135,6 +136,18 @@ def fetch(
         if newly_seen is not None and not was_seen and record_file.is_there():
             newly_seen.append(link.url)
     return path
+
+
+def _folder_of(url: str, cache: Path) -> Path:
+    return cache / DOWNLOADS / make_sha256(_key(url).encode()).hexdigest()[:32]
+
+
+def is_fetched(link: Link, cache: Path) -> bool:
+    """Does the file of a link whose hash is known lie in the cache, or on this machine otherwise?"""
+    if find_local_path(link.url) is not None:
+        return True
+    sha256 = (link.sha256 or "").lower()
+    return bool(sha256) and (_folder_of(link.url, cache) / sha256 / link.filename).is_file()
 
 
 def forget_first_seen(url: str) -> None:
