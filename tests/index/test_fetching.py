@@ -23,6 +23,7 @@ from safe_install.ports import World
 from safe_install.system.http import HttpClient
 from safe_install.system.several import AT_ONCE, THREAD_NAME
 from safe_install.transaction.room import Room
+from safe_install.wheels import kept_downloads
 from tests.wheelhost import WheelHost
 
 SIZE = 300_000
@@ -133,6 +134,22 @@ def test_what_is_there_is_not_asked_for(host, tmp_path):
     host.requests.clear()
     make_fetcher(tmp_path, reporter).fetch_all(wanted)
     assert (host.requests, reporter.lines) == ([], [])
+
+
+def test_the_cache_is_kept_within_its_bound(host, tmp_path, monkeypatch):
+    """Whenever something came to lie in it; and what is taken from it was used now."""
+    pruned = []
+    monkeypatch.setattr(kept_downloads, "prune_downloads", pruned.append)
+    wanted = wheels(host, 2)
+    fetcher = make_fetcher(tmp_path)
+    fetcher.fetch_all(wanted, cache=tmp_path / "elsewhere")
+    assert pruned == []
+    for _ in range(2):  # the second time nothing comes
+        fetcher.fetch_all(wanted)
+        assert pruned == [tmp_path / "cache"]
+        for folder in (tmp_path / "cache" / "downloads").iterdir():
+            assert time.time() - folder.stat().st_mtime < 60
+            os.utime(folder, (0, 0))
 
 
 def test_a_slow_host_holds_back_no_other(host, tmp_path):

@@ -100,7 +100,12 @@ class Fetcher:
 
         with shown:
             calls = [make_call(one) for one in wanted]
-            return call_several(calls, cut=self._http.cut, on_tick=shown.show)
+            found = call_several(calls, cut=self._http.cut, on_tick=shown.show)
+        if cache is None and shown.is_shown:
+            from safe_install.wheels.kept_downloads import prune_downloads
+
+            prune_downloads(self._world.cache_dir)
+        return found
 
     def _fetch(
         self,
@@ -161,7 +166,7 @@ class _OneTask(Reporter):
         self._under_way: Dict[str, None] = {}
         self._done: Dict[str, float] = {}
         self._totals: Dict[str, Optional[float]] = {}
-        self._is_shown = False
+        self.is_shown = False  # does something come at all?
 
     # --- told by the threads ---
 
@@ -206,8 +211,8 @@ class _OneTask(Reporter):
             self._sizes_seen = len(known)
             self._refuse_shortage()
         total = sum(known) if len(known) == self._files else None
-        if not self._is_shown:
-            self._is_shown = True
+        if not self.is_shown:
+            self.is_shown = True
             self._reporter.task_started(self._task, total, "bytes")
         self._reporter.task_advanced(
             self._task, sum(list(self._done.values())), self._names(), total
@@ -241,5 +246,5 @@ class _OneTask(Reporter):
                 outcome = TaskOutcome.INTERRUPTED
         if outcome is not TaskOutcome.INTERRUPTED:
             self.show()
-        if self._is_shown:
+        if self.is_shown:
             self._reporter.task_ended(self._task, outcome=outcome)

@@ -29,10 +29,10 @@ from safe_install.system.atomic_write import write_atomically
 from safe_install.system.partial_file import OtherBytes
 from safe_install.system.several import Stop
 from safe_install.wheels.archive import hash_file
+from safe_install.wheels.kept_downloads import DOWNLOADS, LOCK, mark_used
 from safe_install.wheels.lock import hold_lock
 
 MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
-DOWNLOADS = "downloads"  # the folder in the cache
 ProgressReader = Callable[[int, Optional[int]], None]
 FindCopy = Callable[[str], Optional[Path]]  # by the address of a file
 
@@ -119,8 +119,9 @@ def fetch(
         return _check_local(local, link, limit)
     folder = _folder_of(link.url, cache)
     folder.mkdir(parents=True, exist_ok=True)
+    mark_used(folder)
     record_file = FirstSeenFile(first_seen or first_seen_folder(), link.url)
-    with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}", stop):
+    with hold_lock(folder / LOCK, reporter, f"another download of {link.filename}", stop):
         was_seen = record_file.is_there()
         path = _fetch_cached(
             link,
