@@ -7,10 +7,12 @@ import enum
 import posixpath
 import re
 from typing import FrozenSet, Mapping, Optional, Sequence, Tuple
+from urllib.parse import quote, urljoin
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from safe_install.errors import InputError
 from safe_install.models import Finding, Interpreter, Severity
 from safe_install.resolve.requirements_file import Reader, parse_file
 from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
@@ -29,6 +31,7 @@ from safe_install.snapshot.values import (
     Snapshot,
     Source,
     UnknownSource,
+    UrlSource,
 )
 
 SHOWN = 6  # names in one sentence
@@ -102,10 +105,29 @@ def _parse_pylock(
 ) -> LockedEnvironment:
     machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
     snapshot = parse_pylock(text, name=location, machine=machine, wanted=wanted)
-    here = folder
-    if not re.match(r"https?://", location):
-        here = posixpath.dirname(posixpath.join(folder, location))
+    if re.match(r"https?://", location):
+        distributions = tuple(_beside(location, one) for one in snapshot.distributions)
+        snapshot = dataclasses.replace(snapshot, distributions=distributions)
+    here = posixpath.dirname(posixpath.join(folder, location))
     return lock_of_snapshot(snapshot, interpreter, folder=here)
+
+
+def _beside(location: str, recorded: RecordedDistribution) -> RecordedDistribution:
+    """What the lock file of a host names relative to itself lies there, too; of this machine it
+    names nothing, as with pip. Errors: InputError."""
+    source = recorded.source
+    if isinstance(source, FileSource) and not posixpath.isabs(source.path):
+        url = urljoin(location, quote(source.path))
+        source = UrlSource(url, source.filename, source.sha256, source.size)
+        return dataclasses.replace(recorded, source=source)
+    place = str(getattr(source, "path", "") or getattr(source, "url", ""))
+    is_here = isinstance(source, (FileSource, DirectorySource)) or place.startswith(("file:", "/"))
+    if is_here:
+        raise InputError(
+            f"{location} names {place}, which is of this machine",
+            hint="Fetch the lock file, look at it, and name the copy.",
+        )
+    return recorded
 
 
 def lock_of_snapshot(

@@ -32,7 +32,7 @@ from safe_install.snapshot.sources import (
     PastFile,
     find_known,
     find_past,
-    is_of_system,
+    may_be_named,
     read_past_file,
     source_of_direct_url,
     source_of_past,
@@ -254,7 +254,7 @@ class _Places:
 
     def find(self, distribution: InstalledDistribution) -> _Found:
         """The source of a distribution; None where only an index can tell."""
-        if is_of_system(distribution):
+        if not may_be_named(distribution):
             return _Found(distribution, unknown_because(distribution, ""))
         source = self._said_by_itself(distribution) or self._said_by_history(distribution)
         source = source or find_built(distribution, self._environment, self._store)
@@ -340,7 +340,7 @@ def _ask(found: Sequence[_Found], indexes: Indexes) -> List[_Found]:
 def _question(found: _Found) -> Optional[Question]:
     """None where nobody needs to be asked."""
     distribution, source = found.distribution, found.source
-    if is_of_system(distribution):
+    if not may_be_named(distribution):
         return None
     is_file = isinstance(source, FileSource) and not source.is_built_here
     if not is_file and source is not None and not isinstance(source, UnknownSource):

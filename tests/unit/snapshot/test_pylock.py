@@ -220,3 +220,60 @@ def test_what_is_wrong_is_said(text, said):
     with pytest.raises(InputError) as raised:
         parse_pylock(text, machine=HERE)
     assert said in raised.value.message
+
+
+def archive(url, more=""):
+    hashes = f'hashes = {{ sha256 = "{HASH}" }}'
+    return lock(f'name = "a"\narchive = {{ url = "{url}", {more}{hashes} }}')
+
+
+def repository(url="https://h/x", commit="0" * 40, kind="git", subdirectory="x"):
+    fields = {"url": url, "commit-id": commit, "type": kind, "subdirectory": subdirectory}
+    pairs = ", ".join(f'{key} = "{value}"' for key, value in fields.items())
+    return lock(f'name = "a"\nvcs = {{ {pairs} }}')
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # a name becomes a folder, and the beginning of a line for pip
+        (lock(f'name = "/tmp/there"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "a/../../b"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "a\\n--pre"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "größe"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "a"\nversion = "1.0\\n--pre"\n{SEVERAL}'), "is no version"),
+        # an address becomes the rest of that line, in which pip replaces variables
+        (archive("https://h/a.zip\\n--pre"), "is no address"),
+        (archive("https://h/a.zip --config-settings=a=b"), "is no address"),
+        (archive("https://h/${GITHUB_TOKEN}/a.zip"), "is no address"),
+        (archive("https://["), "is no address"),
+        (archive("https://[x]y/a.zip"), "is no address"),
+        (archive("https://h/" + "a" * 256), "too long"),
+        (
+            lock(f'name = "a"\n{wheels("a-1-" + ".".join(["py3"] * 99) + "-none-any.whl")}'),
+            "too long",
+        ),
+        (archive("https://h/a.zip", 'subdirectory = "../.."\t, '), "is no folder in an archive"),
+        (archive("https://h/a.zip", 'subdirectory = "/etc", '), "is no folder in an archive"),
+        (archive("https://h/a.zip", 'subdirectory = "x&egg=b", '), "is no folder in an archive"),
+        (repository(subdirectory="x/../../y"), "is no folder in an archive"),
+        (repository(commit="--upload-pack=x"), "is no commit"),
+        (repository(commit="main"), "is no commit"),
+        (repository(commit="-r5", kind="hg"), "is no commit"),
+        (repository(kind="ext::sh"), "is no commit"),
+        (repository(url="https://h/${HOME}"), "is no address"),
+        (lock(f'name = "a"\nmarker = "{"(" * 9999}"\n{SEVERAL}'), "is not understood"),
+        ("a = " + "[" * 9999, "is no TOML"),
+    ],
+)
+def test_what_is_hostile_is_refused(text, said):
+    with pytest.raises(InputError) as raised:
+        parse_pylock(text, machine=HERE)
+    assert said in raised.value.message
+    assert len(raised.value.message) < 1000
+
+
+def test_a_name_that_is_another_is_not_what_is_written():
+    text = f'name = "a"\n{SDIST}\n[packages.tool.safe-install]\nwritten-name = "-r x"'
+    (one,) = parse_pylock(lock(text)).distributions
+    assert one.written_name == ""
