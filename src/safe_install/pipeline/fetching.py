@@ -100,7 +100,7 @@ class Fetcher:
 
         with shown:
             calls = [make_call(one) for one in wanted]
-            found = call_several(calls, cut=self._http.cut, on_tick=shown.show)
+            found = call_several(calls, cut=self._http.cut, on_tick=shown.look)
         if cache is None and shown.is_shown:
             from safe_install.wheels.kept_downloads import prune_downloads
 
@@ -207,9 +207,6 @@ class _OneTask(Reporter):
         if not totals:
             return
         known = [total for total in totals if total is not None]
-        if len(known) > self._sizes_seen:
-            self._sizes_seen = len(known)
-            self._refuse_shortage()
         total = sum(known) if len(known) == self._files else None
         if not self.is_shown:
             self.is_shown = True
@@ -218,13 +215,19 @@ class _OneTask(Reporter):
             self._task, sum(list(self._done.values())), self._names(), total
         )
 
-    def _refuse_shortage(self) -> None:
-        """Looked at when a host has said how large its file is: what others write later is theirs.
-        Errors: Refused."""
-        missing = 0.0
-        for task, total in list(self._totals.items()):
+    def look(self) -> None:
+        """Say it, and whether there is room, each time that a host has said how large its file is:
+        what others write later is theirs. Errors: Refused."""
+        self.show()
+        missing, sizes = 0.0, 0
+        for task, done in list(self._done.items()):  # of what goes on, a part is there
+            total = self._totals.get(task)
             if total is not None:
-                missing += max(total - self._done.get(task, 0), 0)
+                sizes += 1
+                missing += max(total - done, 0)
+        if sizes == self._sizes_seen:
+            return
+        self._sizes_seen = sizes
         shortage = find_shortage(read_room(self._folder), size=int(missing))
         if shortage is not None:
             raise Refused(shortage, hint=MAKE_ROOM)

@@ -16,6 +16,7 @@ from safe_install.errors import InputError
 from safe_install.models import Finding, Interpreter, Severity
 from safe_install.resolve.requirements_file import Reader, parse_file
 from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
+from safe_install.snapshot.difference import TOOLS
 from safe_install.snapshot.locked import LockedEnvironment, lock_of_entries, lock_recorded
 from safe_install.snapshot.pylock_reader import (
     NO_WHEEL_HERE,
@@ -143,6 +144,8 @@ def lock_of_snapshot(
             problems.append(problem)
             continue
         if isinstance(recorded.source, UnknownSource):
+            if recorded.name in TOOLS:
+                continue  # what came with an environment is left to each environment
             notes.append(_note_unknown(recorded, recorded.source))
         source = _at_absolute_path(recorded.source, folder)
         found.append(lock_recorded(dataclasses.replace(recorded, source=source)))

@@ -3,6 +3,7 @@ the package indexes know it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
@@ -97,7 +98,16 @@ def gather(
     asked = _ask(found, Indexes(http, indexes))
     snapshot = make_snapshot(environment, [_record(one) for one in asked])
     by_name = [one.distribution.name for one in asked if one.is_by_name]
-    return Gathered(snapshot, make_notes(snapshot, by_name=by_name, foreign=foreign))
+    twice = find_recorded_twice(environment.interpreter.scheme.purelib) if at is None else ()
+    notes = make_notes(snapshot, by_name=by_name, foreign=foreign, twice=twice)
+    return Gathered(snapshot, notes)
+
+
+def find_recorded_twice(site: Path) -> Tuple[str, ...]:
+    """The names of which there are several metadata folders: only one of each counts."""
+    folders = site.glob("*.dist-info")
+    counted = Counter(canonicalize_name(folder.name.split("-")[0]) for folder in folders)
+    return tuple(sorted(name for name, count in counted.items() if count > 1))
 
 
 def make_snapshot(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List
 
-from safe_install.transaction.recovery.lock_file import Lock
+from safe_install.wheels.lock import hold_lock_if_free
 
 DOWNLOADS = "downloads"  # the folder in the cache; in it one for each address
 LOCK = ".lock"
@@ -67,13 +67,8 @@ def _files(folder: Path) -> List[Path]:
 
 def _empty(folder: Path, newest: float) -> None:
     """Its lock stays: somebody may be waiting for it. Errors: OSError."""
-    lock = Lock(str(folder / LOCK))
-    if not lock.take():
-        return
-    try:
-        if folder.stat().st_mtime > newest:
-            return  # used meanwhile
+    with hold_lock_if_free(folder / LOCK) as is_held:
+        if not is_held or folder.stat().st_mtime > newest:
+            return  # it is used, or was meanwhile
         for path in _files(folder):
             path.unlink()
-    finally:
-        lock.release()

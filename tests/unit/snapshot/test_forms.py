@@ -146,6 +146,19 @@ def test_the_options_for_pip():
     assert requirements_text("e.yml", text) == "--extra-index-url https://h\nsix==1.0"
 
 
+def test_what_came_with_an_environment_is_left_to_each_environment():
+    """Unless the file knows its file."""
+    unknown = '[[tool.safe-install.unknown]]\nname = "%s"\nversion = "1.0"'
+    text = pylock(
+        package("setuptools", wheel("setuptools-1.0-py3-none-any.whl")),
+        unknown % "pip",
+        unknown % "six",
+    )
+    lock = parse("pylock.toml", text)
+    assert [one.name for one in lock.distributions] == ["setuptools", "six"]
+    assert [note.subject for note in lock.notes] == ["six"]
+
+
 # --- the lock file of a host ----------------------------------------------------------------------
 
 REMOTE = "https://h.example/locks/pylock.toml"
