@@ -88,8 +88,9 @@ class Supply(Protocol):
     def check(self, environment: Environment) -> None:
         """Errors: Refused where they are for another environment."""
 
-    def bring(self, reporter: Reporter) -> None:
-        """Put them where the request says that they are."""
+    def bring(self, environment: Environment, reporter: Reporter, *, anew: bool) -> None:
+        """Put them where the request says that they are; what the environment has already only
+        where it is installed `anew`."""
 
     def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
         """The plan with the addresses from which they came."""
@@ -129,7 +130,7 @@ def install(
         stack.callback(before.stop)
         work = make_work_folder(stack) if supply is None else supply.work
         if supply is not None:
-            supply.bring(world.reporter)
+            supply.bring(environment, world.reporter, anew=request.force_reinstall)
         session = Session(request, environment, world, timings, work)
         installer = PipInstaller(session)
         chooser = IndexChooser(

@@ -1,8 +1,8 @@
 """Committed transactions on disk: read them, take one back, remove the oldest.
 
 What a committed change replaced stays in its transaction directory. Taking it back is again a
-transaction,
-with the renames read backwards, so it can be verified, rolled back and itself be taken back.
+transaction, with the renames read backwards, so it can be verified, rolled back and itself be taken
+back.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from safe_install.transaction.journal import (
     parse_document,
 )
 from safe_install.transaction.journal_rows import expand_to_files, read_removed_directory
+from safe_install.transaction.kept_sources import keep_sources
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.ownership import has_recorded_content, read_hashes
 from safe_install.transaction.recovery.disk import (
@@ -165,11 +166,9 @@ def begin_undo(
     no undo.
 
     It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls
-    back.
-    What another distribution, as `find_owner` knows them, has put into one of its folders since
-    stays there.
-    Raises Refused when there is none, when later changes stand on it, or when the files were
-    changed since.
+    back. What another distribution, as `find_owner` knows them, has put into one of its folders
+    since stays there. Raises Refused when there is none, when later changes stand on it, or when
+    the files were changed since.
     """
     entries = read_history(prefix)
     entry = _select_entry(entries, transaction_id, prefix)
@@ -433,7 +432,7 @@ def measure(prefix: Path, transaction_id: str) -> int:
 
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
     """Remove the oldest: all but the newest `keep`, and more until the rest fits into
-    `limit_bytes`.
+    `limit_bytes`. Where their files came from is kept.
 
     The newest stays, unless none is to be kept. A transaction and its undo share files and go
     together. The caller holds the lock.
@@ -443,7 +442,7 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
     sizes = {entry.id: measure(prefix, entry.id) for entry in entries}
     kept, kept_bytes = 0, 0
     is_full = False  # from the first group on that does not fit, all go
-    pruned: List[Pruned] = []
+    going: List[str] = []
     for number, group in enumerate(groups):
         size = sum(sizes[identifier] for identifier in group)
         too_many = kept + len(group) > keep
@@ -451,11 +450,12 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
         is_newest = number == 0 and keep > 0
         is_full = is_full or (not is_newest and (too_many or too_large))
         if is_full:
-            pruned += [_discard(prefix, identifier, sizes[identifier]) for identifier in group]
+            going += group
         else:
             kept += len(group)
             kept_bytes += size
-    return tuple(pruned)
+    keep_sources(prefix, [entry.summary for entry in entries if entry.id in going])
+    return tuple(_discard(prefix, identifier, sizes[identifier]) for identifier in going)
 
 
 def _discard(prefix: Path, identifier: str, size: int) -> Pruned:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 from packaging.version import Version
@@ -15,6 +16,7 @@ from safe_install.pipeline.bundling import (
     _refuse_sources,
     _with_torch_alone,
     _without_torch,
+    find_missing,
     list_requirements,
     machine_words,
 )
@@ -151,3 +153,30 @@ def test_what_the_install_there_asks_for():
         "b==1.0",
         "c==2.0",
     )
+
+
+def test_what_has_to_be_fetched():
+    """Not what was chosen and brought, nor what the cache has; of what has no size nothing is
+    known."""
+
+    def step(name, url):
+        return Step(Action.ADD, name, "1.0", url=url, sha256=name, origin=Origin.WHEEL)
+
+    steps = (
+        step("brought", "https://h/brought-1.0-py3-none-any.whl"),
+        step("here", "https://h/here-1.0-py3-none-any.whl"),
+        step("wanted", "https://h/wanted-1.0-py3-none-any.whl"),
+        step("unknown", "https://h/unknown-1.0-py3-none-any.whl"),
+        step("local", "file:///wheels/local-1.0-py3-none-any.whl"),
+    )
+    sizes = {"here": 10, "wanted": 100, "local": 1000}
+    path = SimpleNamespace(stat=lambda: SimpleNamespace(st_size=10000))
+    planned = SimpleNamespace(
+        steps=steps,
+        selected=SimpleNamespace(artifacts={"brought": SimpleNamespace(path=path)}),
+        chooser=SimpleNamespace(
+            find_size=lambda name, sha256: sizes.get(name),
+            fetcher=SimpleNamespace(is_here=lambda link: "here" in link.url),
+        ),
+    )
+    assert find_missing(planned) == 100

@@ -5,12 +5,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
 from safe_install import errors
 from safe_install.transaction import history, swap, unfinished
+from safe_install.transaction.kept_sources import read_kept_sources
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.recovery import transactions
 from safe_install.transaction.recovery.transactions import discard
@@ -31,12 +32,12 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnviro
         yield found
 
 
-def change(env: SmallEnvironment, old: str, new: str, name: str = "p") -> str:
+def change(env: SmallEnvironment, old: str, new: str, name: str = "p", **summary: Any) -> str:
     with env.begin() as transaction:
         env.stage(transaction, name, new, {f"{name}/a.py": new, f"{name}/only_{new}.py": ""})
         transaction.plan(remove=[make_installed(env.site, name, old)] if old else [], keep=[])
         transaction.swap()
-        transaction.commit({"note": new})
+        transaction.commit({"note": new, **summary})
     return transaction.id
 
 
@@ -161,6 +162,32 @@ def test_prune_keeps_none_where_none_is_wanted(env: SmallEnvironment) -> None:
     assert [item.id for item in history.prune(env.prefix, keep=0)] == [made[1], made[0]]
     assert ids(env) == []
     assert history.prune(env.prefix, keep=0) == ()
+
+
+def test_where_the_files_came_from_outlives_the_change(env: SmallEnvironment) -> None:
+    """Of each version once, as it came last."""
+    first, again, second = (row_of(*words) for words in (("1", "a"), ("1", "b"), ("2", "c")))
+    for old, row in (("", first), ("1", second), ("2", again)):
+        change(env, old, row["version"], steps=[row, {"action": "add", "name": "q"}])
+    history.prune(env.prefix, keep=2)
+    history.prune(env.prefix, keep=0)
+    kept = [(row["version"], row["sha256"], row["url"]) for row in read_kept_sources(env.prefix)]
+    assert kept == [("1", "b" * 64, "https://h/b"), ("2", "c" * 64, "https://h/c")]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1, {}]", '[{"name": 1}]', "[" * 9999])
+def test_what_was_kept_and_cannot_be_read_knows_nothing(env: SmallEnvironment, text: str) -> None:
+    change(env, "", "1", steps=[row_of("1", "a")])
+    (env.prefix / ".safe-install" / "sources.json").write_text(text)
+    assert read_kept_sources(env.prefix) == ()
+    history.prune(env.prefix, keep=0)
+    assert [row["version"] for row in read_kept_sources(env.prefix)] == ["1"]
+
+
+def row_of(version: str, digit: str) -> Dict[str, Any]:
+    """A step, as a summary has it."""
+    row = {"action": "add", "name": "p", "version": version, "kind": "wheel", "listed": False}
+    return {**row, "url": f"https://h/{digit}", "sha256": digit * 64, "from_version": None}
 
 
 # --- another layer of an image, an archive, a copy ------------------------------------------------
