@@ -105,7 +105,9 @@ def test_one_that_never_answers_and_one_that_babbles(fleet):
     done = fleet.on("install", "alpha==2", "--node-timeout", "5")
     assert (done["exit_code"], done["outcome"]) == (1, "error"), done
     assert outcomes(done) == {"n1": "unknown", "n2": "unknown"}
-    told = fleet.text("install", "alpha==2", "--inventory", str(fleet.target))
+    fleet.describe(n2={"inventory": "garbage"})
+    told = fleet.text("diff", "--inventory", str(fleet.target))
+    assert "its answer cannot be used" in told
     assert "\x1b" not in told
 
 

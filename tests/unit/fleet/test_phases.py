@@ -328,6 +328,22 @@ def test_a_look_changes_nothing(world, calls):
         assert told is None or told == is_changed
 
 
+@pytest.mark.parametrize("calls", range(15))
+def test_a_controller_that_is_killed_at_each_call(calls):
+    """inventory, verify, stage, commit, verify: of three nodes each."""
+    there = machines(3)
+    assert there.run(new_state(3), stop_after=calls) is None
+    seen = there.run(revive(there.kept[-1], Intent.LOOK))
+    is_changed = [state == "committed" for state in real(there, seen)]
+    assert [ending == "changed" for ending in endings(seen)] == is_changed
+    assert conclude(seen).status == (1 if 6 < calls < 12 else 0)
+    asked = [verb for _, verb in there.calls[calls:]]
+    assert set(asked) <= {"status"}
+    finished = there.run(revive(there.kept[-1], Intent.UNDO))
+    assert set(real(there, finished)) <= {"none", "undone", "abandoned"}
+    assert conclude(finished).status == 0
+
+
 def test_every_verb_is_tried_with_every_deed():
     """Two things that go wrong, each at each verb."""
     for verb, other in itertools.product(VERBS, VERBS):
