@@ -144,7 +144,17 @@ def test_failures_have_our_code_message_and_hint(answer, failure):
 
 
 @pytest.mark.parametrize(
-    "output", [b"", b"\xff", b"[]", b"7", b"nonsense", b"[" * 100000, b"{}", json.dumps({"exit_code": 1}).encode()]
+    "output",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"7",
+        b"nonsense",
+        b"[" * 100000,
+        b"{}",
+        json.dumps({"exit_code": 1}).encode(),
+    ],
 )
 def test_no_document(output):
     with pytest.raises(answers.NoAnswer):
