@@ -6,6 +6,7 @@ One module, one cluster: each test leaves it as it was.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,8 @@ def test_a_program_installs_on_all_and_a_node_joins(ray: RayGround) -> None:
     undone = ray.fleet("undo")
     assert ends(undone) == (0, "undone"), undone
     assert trees(ray.all) == before
+    for path in b.site.glob("alpha*"):
+        shutil.rmtree(path)
 
 
 def test_one_refuses_and_none_is_changed(ray: RayGround, before: List[Any]) -> None:

@@ -41,7 +41,8 @@ from safe_install.fleet.engines.members import (
 )
 
 PIECE = 4 * 1024 * 1024  # bytes of a file that travel at once
-SHORT = 120.0  # seconds for a question that starts no program; a file may have to be hashed
+SHORT = 60.0  # seconds for a question that starts no program
+HASHED = 600.0  # seconds for one that hashes a file
 GRACE = 60.0  # seconds more for an answer than its program has
 PATIENCE = 10.0  # seconds for a node to have a process again: a nanny may be starting one
 LOOK_AGAIN = 0.5
@@ -167,7 +168,7 @@ class ClusterEngine:
         self, reached: Mapping[str, str], question: Question
     ) -> Dict[str, Union[str, Lost]]:
         """Node -> the path that its answer names, empty where it has none."""
-        answers = self._cluster.ask_all(list(reached.values()), question, SHORT)
+        answers = self._cluster.ask_all(list(reached.values()), question, HASHED)
         found: Dict[str, Union[str, Lost]] = {}
         for node, address in reached.items():
             head = _read_head(answers[address])

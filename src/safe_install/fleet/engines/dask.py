@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import queue
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -17,7 +18,7 @@ from safe_install.fleet.engines.cluster import (
     read_source,
     refuse_python,
 )
-from safe_install.fleet.engines.members import Group, Unclear, split_answer
+from safe_install.fleet.engines.members import Group, split_answer
 
 SCHEDULER = "scheduler"  # where the address of a worker could stand
 OLDEST = (2024, 1)
@@ -94,9 +95,9 @@ class DaskCluster:
         try:
             listed = self._wait(self._run_on_scheduler(self._list_workers), SHORT)
             workers = split_answer(listed)[0]["workers"]
-        except (Unclear, KeyError, OSError, asyncio.TimeoutError) as error:
+        except Exception as error:
             raise EngineFailed(
-                f"the Dask scheduler does not list its workers: {error}",
+                f"the Dask scheduler does not list its workers: {describe(error)}",
                 hint="Is it still there, and does its configuration let clients run functions "
                 "(distributed.scheduler.pickle)?",
             ) from error
@@ -223,7 +224,7 @@ def _describe_outcome(outcome: object) -> str:
 
 def describe(error: BaseException) -> str:
     """An error on one line; some say nothing but their name."""
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, (asyncio.TimeoutError, concurrent.futures.TimeoutError)):
         return "no answer came in time"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import EngineFailed
 from safe_install.fleet.engine import EngineOptions
@@ -31,10 +35,22 @@ def open_engine(target: str, options: EngineOptions) -> ClusterEngine:
     to Ray already keeps its connection. Errors: EngineFailed, UsageError."""
     refuse_python(options)
     ray = _import_ray()
-    is_ours = not ray.is_initialized()
-    if is_ours:
+    if ray.is_initialized():
+        return ClusterEngine(RayCluster(ray, lambda: None))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_silent_stdout())
         _connect(ray, target)
-    return ClusterEngine(RayCluster(ray, is_ours))
+        stack.callback(ray.shutdown)
+        leave = stack.pop_all().close
+    return ClusterEngine(RayCluster(ray, leave))
+
+
+@contextlib.contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Ray prints what nodes report, as they report it, whatever it is told: in the middle of our
+    JSON. Our own lines go to the stream that was there before."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
+        yield
 
 
 def _import_ray() -> Any:
@@ -49,6 +65,7 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, target: str) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         # what workers print would stand in our JSON
         ray.init(address=target, log_to_driver=False, logging_level="ERROR")
@@ -58,6 +75,10 @@ def _connect(ray: Any, target: str) -> None:
             hint="Run it on a node of the cluster (`ray status` answers there), with the Python and "
             "the Ray of the cluster.",
         ) from error
+    finally:
+        # Ray sets its own, which ends the process without a word
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 class RayCluster:
@@ -66,9 +87,9 @@ class RayCluster:
     name = "Ray"
     inherited: Tuple[str, ...] = VISIBLE_DEVICES
 
-    def __init__(self, ray: Any, is_ours: bool) -> None:
+    def __init__(self, ray: Any, leave: Callable[[], None]) -> None:
         self._ray = ray
-        self._is_ours = is_ours
+        self._leave = leave
         # As if it were of the program that runs: such functions travel by their code.
         space: Dict[str, Any] = {"__name__": "__main__"}
         exec(compile(read_source(), "safe-install", "exec"), space)  # noqa: S102 - our own text
@@ -138,8 +159,7 @@ class RayCluster:
 
     def close(self) -> None:
         """The cluster goes on; a connection that was there before, too."""
-        if self._is_ours:
-            self._ray.shutdown()
+        self._leave()
 
 
 def _describe_programs(answer: Answer) -> str:
