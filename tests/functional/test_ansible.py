@@ -585,6 +585,25 @@ def test_the_engine(
     assert not list(trap.rglob("__pycache__"))
 
 
+def test_the_command(machines: Machines, fill: Callable[..., None]) -> None:
+    """`safe-install fleet` over an inventory, as a person types it."""
+    fill("a", "b")
+    kept = {name: machines.variables[name] for name in machines.variables if "ANSIBLE" not in name}
+
+    def fleet(*words: str) -> Dict[str, Any]:
+        command = [sys.executable, "-m", "safe_install", "fleet", *words, "--json"]
+        done = run_process(command, kept, cwd=machines.folder, timeout=300)
+        return {**json.loads(done.stdout), "said": done.stderr}
+
+    inventory = ("--inventory", "hosts.yml")
+    installed = fleet("install", "alpha==2", *inventory, "--no-index")
+    assert installed["exit_code"] == 0, installed
+    assert {machines.version_of_alpha(name) for name in "ab"} == {"2"}
+    undone = fleet("undo")
+    assert undone["exit_code"] == 0, undone
+    assert machines.is_as_before()
+
+
 def test_what_the_engine_refuses(
     machines: Machines, fill: Callable[..., None], opened: Callable[..., Engine]
 ) -> None:

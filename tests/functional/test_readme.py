@@ -51,8 +51,19 @@ WAYS = {
     "safe-install export -o pylock.toml": "at-hand",
     "safe-install sync pylock.toml": "at-hand",
     "safe-install diff pylock.toml .venv": "at-hand",
+    "safe-install fleet install torch-scatter --inventory hosts.yml": "machines",
+    "safe-install fleet install torch-scatter --dask tcp://10.0.0.1:8786": "machines",
+    "safe-install fleet install torch-scatter --ray auto": "machines",
+    "srun safe-install torch-scatter": "machines",
     "./scripts/demo": "elsewhere",
     "./scripts/test": "elsewhere",
+}
+# `machines`: with the engine itself, on stand-ins.
+MACHINES = {
+    "--inventory": "tests/functional/test_ansible.py",
+    "--dask": "tests/clusters/test_dask.py",
+    "--ray": "tests/clusters/test_ray.py",
+    "srun": "tests/functional/test_slurm.py",
 }
 STATUSES = {"safe-install functorch==2.0.0": 11, f"safe-install ./{TORCHTEXT}": 11}
 VARIABLE_PARTS: List[Tuple[str, str]] = [
@@ -173,6 +184,8 @@ def test_every_command_is_run_somewhere():
     ci = (ROOT / ".ci" / "run").read_text()
     for command in (command for command, way in WAYS.items() if way == "elsewhere"):
         assert re.search(rf"^{re.escape(command)}\b", ci, re.MULTILINE), command
+    for word, file in MACHINES.items():
+        assert f'"{word}"' in (ROOT / file).read_text(), file
     stand_ins = (ROOT / "tests" / "functional" / "test_joint_plan.py").read_text()
     for command in (command for command, way in WAYS.items() if way == "stand-ins"):
         assert f'"{command}"' in stand_ins
