@@ -4,9 +4,10 @@
     python scripts/compare_plans.py [--python EXECUTABLE]... [CASE]...
 
 Both only plan (`--dry-run --report`), with the newest pip, and ask the package index that pip is
-set up for; versions and times are shown. A version that differs is not always a fault: where pip's
-own choice does not work (a torch without the extension that was named), safe-install takes another
-one, and says why.
+set up for. Shown are versions, and for each the seconds that it took and those that its processes
+computed, which say more where the machine has other work or the network is slow. A version that
+differs is not always a fault: where pip's own choice does not work (a torch without the extension
+that was named), safe-install takes another one, and says why.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Planned(NamedTuple):
 
     versions: Dict[str, str]  # empty where it refused
     seconds: float
+    computed: float  # by its processes, all together
     error: str  # its last line; "" where it planned
 
 
@@ -49,7 +51,7 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", help=f"requirements; default: {len(CASES)} cases")
     words = parser.parse_args()
     differ = False
-    print(f"{'Python':8}{'case':34}{'pip':>8}{'ours':>8}  versions")
+    print(f"{'Python':8}{'case':34}{'pip':>8}{'ours':>8}{'CPU: pip':>10}{'ours':>7}  versions")
     for python in words.python or [sys.executable]:
         with tempfile.TemporaryDirectory(prefix="compare-plans-") as folder:
             environment = make_environment(python, Path(folder))
@@ -87,7 +89,7 @@ def plan(command: Sequence[str], requirements: Sequence[str], folder: Path) -> P
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     if "safe_install" not in command:
         del environment["PYTHONPATH"]
-    started = time.monotonic()
+    started, before = time.monotonic(), computed_by_children()
     ended = subprocess.run(
         [*command, "--dry-run", "--report", str(report), *requirements],
         env=environment,
@@ -95,11 +97,18 @@ def plan(command: Sequence[str], requirements: Sequence[str], folder: Path) -> P
         text=True,
         check=False,
     )
-    seconds = time.monotonic() - started
+    seconds, computed = time.monotonic() - started, computed_by_children() - before
     if ended.returncode != 0 or not report.is_file():
         lines = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
-        return Planned({}, seconds, lines[-1] if lines else f"exit status {ended.returncode}")
-    return Planned(read_versions(report), seconds, "")
+        error = lines[-1] if lines else f"exit status {ended.returncode}"
+        return Planned({}, seconds, computed, error)
+    return Planned(read_versions(report), seconds, computed, "")
+
+
+def computed_by_children() -> float:
+    """The processor time of all processes that have ended, in seconds."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def read_versions(report: Path) -> Dict[str, str]:
@@ -121,7 +130,9 @@ def show(environment: Path, case: str, by_pip: Planned, by_us: Planned) -> None:
     ).stdout.strip()
     lines = differences(by_pip, by_us)
     verdict = f"{len(by_pip.versions)} the same" if not lines else f"{len(lines)} differ"
-    print(f"{version:8}{case:34}{by_pip.seconds:7.1f}s{by_us.seconds:7.1f}s  {verdict}", flush=True)
+    seconds = f"{by_pip.seconds:7.1f}s{by_us.seconds:7.1f}s"
+    computed = f"{by_pip.computed:9.1f}s{by_us.computed:6.1f}s"
+    print(f"{version:8}{case:34}{seconds}{computed}  {verdict}", flush=True)
     for line in lines:
         print(f"{'':42}{line}", flush=True)
 

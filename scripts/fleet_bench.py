@@ -24,7 +24,7 @@ from safe_install.fleet.phases import Phase
 from safe_install.fleet.run import FleetRun, Planned, Watcher
 from safe_install.fleet.state import FleetState, NodeState, Standing
 from safe_install.fleet.state_file import KeptRun, RunFolder
-from safe_install.transaction.swap import make_id
+from safe_install.transaction.identifiers import make_id
 
 SIZES = "8,64,256"
 DISTRIBUTIONS = 200  # of each node: an environment as it is
@@ -73,7 +73,7 @@ class CannedEngine:
         if verb == "inventory":
             document["details"] = _inventory(call.node)
         if verb == "stage":
-            self.identifiers.setdefault(call.node, make_id())
+            self.identifiers.setdefault(call.node, make_id(time.time()))
             document["outcome"] = "staged"
             document["transaction"] = self.identifiers[call.node]
         if verb == "commit":
@@ -140,7 +140,7 @@ def measure(count: int, folder: Path) -> Tuple[Dict[str, float], int]:
     """CPU seconds of each phase of a run on so many nodes, and bytes of its file."""
     engine, clock, runs = CannedEngine(count), Clock(), RunFolder(folder)
     nodes = tuple(NodeState(node.name, node.python) for node in engine.nodes())
-    state = FleetState(make_id(), nodes)
+    state = FleetState(make_id(time.time()), nodes)
     bundle = File(folder / "bundle.zip", "b" * 64)
 
     def keep(now: FleetState) -> None:

@@ -1,34 +1,41 @@
 #!/usr/bin/env python3
 """translations.py [LANGUAGE]: the sentences of the source that the catalogue of a language lacks.
 
-They are printed as entries of a .po file, to be put into src/safe_install/cli/translation/LANGUAGE.po
-and translated there; a test fails as long as one is missing.
+LANGUAGE: zh_CN where none is named. Each sentence needs an entry of its own: that a wider one matches
+is not enough. What is missing is printed as entries of a .po file, to be put into
+src/safe_install/cli/translation/LANGUAGE.po and translated there; a test fails as long as one is missing.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from safe_install.cli.translation.catalogue import read_catalogue  # noqa: E402
+from safe_install.cli.translation.catalogue import Catalogue, read_catalogue  # noqa: E402
+from safe_install.cli.translation.template import FIELD  # noqa: E402
 
 SOURCE = ROOT / "src" / "safe_install"
 # What a person meets in the first hour: every sentence in these is translated.
 SPOKEN = (
     "errors.py",
+    "folders.py",
+    "requirements.py",
+    "cli/bundled.py",
     "cli/explained.py",
     "cli/fixing.py",
     "cli/locations.py",
     "cli/main.py",
     "cli/options.py",
     "cli/planned.py",
+    "cli/ranks.py",
     "cli/text.py",
     "commands/abandon.py",
     "commands/bundle.py",
@@ -46,6 +53,7 @@ SPOKEN = (
     "commands/undo.py",
     "commands/uninstall.py",
     "commands/verify.py",
+    "commands/wheels.py",
     "diagnosis/checks.py",
     "diagnosis/environment_checks.py",
     "diagnosis/examined.py",
@@ -64,20 +72,25 @@ SPOKEN = (
     "health/origin.py",
     "health/running.py",
     "index/bundled.py",
+    "index/catalog.py",
     "index/facts.py",
     "index/finder.py",
     "index/search.py",
     "index/torch_pages.py",
+    "index/update.py",
     "pipeline/*.py",
     "resolve/accelerator.py",
+    "resolve/bundle_request.py",
     "resolve/carried.py",
     "resolve/command_line.py",
+    "resolve/companions.py",
     "resolve/compatibility.py",
     "resolve/guard.py",
     "resolve/hints.py",
     "resolve/no_candidate.py",
     "resolve/no_torch.py",
     "resolve/opening.py",
+    "resolve/options_table.py",
     "resolve/own_options.py",
     "resolve/permission.py",
     "resolve/plan.py",
@@ -87,6 +100,7 @@ SPOKEN = (
     "resolve/requirements_file.py",
     "resolve/rounds.py",
     "resolve/spelling.py",
+    "resolve/step_lines.py",
     "resolve/target.py",
     "resolve/torch_change.py",
     "resolve/torch_choice.py",
@@ -94,27 +108,59 @@ SPOKEN = (
     "resolve/torch_fit.py",
     "resolve/torch_options.py",
     "resolve/torch_ranking.py",
+    "snapshot/asking.py",
+    "snapshot/beside.py",
+    "snapshot/bundle_file.py",
+    "snapshot/changes.py",
+    "snapshot/conda_reader.py",
+    "snapshot/described.py",
+    "snapshot/difference.py",
+    "snapshot/files.py",
+    "snapshot/forms.py",
+    "snapshot/gather.py",
+    "snapshot/lock_change.py",
+    "snapshot/lock_plan.py",
+    "snapshot/locked.py",
+    "snapshot/manifest.py",
+    "snapshot/notes.py",
+    "snapshot/past.py",
+    "snapshot/program.py",
+    "snapshot/pylock_reader.py",
+    "snapshot/sources.py",
+    "snapshot/steps.py",
+    "snapshot/supply.py",
+    "snapshot/sync_request.py",
     "system/http.py",
     "system/http_body.py",
+    "system/mirrors.py",
+    "system/page_cache.py",
     "system/partial_file.py",
     "system/pip.py",
+    "system/read_only.py",
     "transaction/*.py",
     "wheels/abi.py",
+    "wheels/archive.py",
     "wheels/build.py",
     "wheels/build_log.py",
     "wheels/fetch.py",
     "wheels/gpu.py",
+    "wheels/inspection.py",
     "wheels/lock.py",
     "wheels/recipe.py",
+    "wheels/record.py",
+    "wheels/source.py",
     "wheels/store.py",
     "wheels/toolkit.py",
     "wheels/toolkit_choice.py",
+    "wheels/unpack.py",
+    "wheels/zip_archive.py",
 )
 # What begins with one of these is a line to type, unless a full stop ends it.
 LINES_TO_TYPE = (
-    "conda install", "conda remove", "echo ", "export ", "import sys", "import torch", "pdm add",
+    "apt (NVIDIA's repository): ", "conda install", "conda remove", "conda: conda install ",
+    "echo ", "export ", "import sys", "import torch", "pdm add",
     "pip cache", "pip config", "pixi add", "poetry add", "python -m", "python {", "rm -r ", "safe-install ",
-    "unset ", "uv add",
+    "unset ", "uv add", "{realpath} -m venv ",
 )  # fmt: skip
 # Words of pip, which people and scripts look for: they stay as they are.
 WORDS_OF_PIP = (
@@ -129,7 +175,8 @@ WORDS_OF_PIP = (
 # Words of others, which are looked for, and lists.
 READ_ONLY = (
     "(?m)", "Bad owner or permissions", "Bearer ", "Failed to load the backend", "Killed signal",
-    "No module named ", "No space left on device", "Python\\.h", "Usage: safe-install",
+    "No module named ", "No space left on device", "Permission denied", "Python\\.h",
+    "Read-only file system", "Version: ",
     "[Cc]annot allocate", "application/vnd.pypi", "cannot allocate memory in static",
     "cannot enable executable", "detected CUDA version", "failed to map segment", "fatal error: ",
     "import importlib", "import os", "unsupported GNU", "urlopen error",
@@ -137,6 +184,8 @@ READ_ONLY = (
 # The keys of a document as one text: `keys = "name version"`, `_object(row, "name version")`.
 KEYS, READER_OF_KEYS = "keys", "_object"
 WORD = re.compile(r"(?<![\w./$~<>=-])[A-Za-z][a-z]+(?![\w/=(]|[.-]\w)")
+# What parts of a text are told one by one: lines, sentences, clauses.
+BETWEEN_PARTS = (re.compile("\n"), re.compile(r"(?<=\.) (?=[A-Z])"), re.compile("; "))
 Piece = Union[ast.AST, str]  # of a sentence: a literal, or what a value is taken from
 FIRST_VALUE = 7001
 
@@ -157,10 +206,11 @@ class Sentence:
     @property
     def sample(self) -> str:
         """The finished sentence with these numbers in it."""
-        numbers = dict(zip(self.fields, self.values))
-        return re.sub(
-            r"\{(\w+)\}", lambda found: numbers.get(found.group(1), found.group()), self.template
-        )
+        return _fill(self.template, dict(zip(self.fields, self.values)))
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: values.get(found.group(1), found.group()), template)
 
 
 def spoken_files() -> List[Path]:
@@ -308,15 +358,46 @@ def _is_prose(template: str) -> bool:
     return text.endswith(".") or not is_typed
 
 
+def is_translated(sentence: Sentence, catalogue: Catalogue) -> bool:
+    """Has the catalogue an entry of its own for it, or for each part that it is told in?"""
+    values = dict(zip(sentence.fields, sentence.values))
+    return _is_known(sentence.template, values, catalogue)
+
+
+def _is_known(text: str, values: Mapping[str, str], catalogue: Catalogue) -> bool:
+    _, beginning, text = catalogue.split_beginning(text.strip())
+    if beginning and not _is_prose(text):
+        return True
+    source = catalogue.source_of(_fill(text, values))
+    if source is not None and _without_names(source) == _without_names(text):
+        return True
+    name, colon, rest = text.partition(": ")
+    if colon and FIELD.fullmatch(name):
+        return _is_known(rest, values, catalogue)
+    for separator in BETWEEN_PARTS:
+        parts = [part for part in separator.split(text) if part]
+        if len(parts) > 1:
+            return all(not _is_prose(one) or _is_known(one, values, catalogue) for one in parts)
+    return False
+
+
+def _without_names(template: str) -> str:
+    """The sentence, whatever its fields are called."""
+    return FIELD.sub("{}", template)
+
+
 def main(words: Sequence[str]) -> int:
     """Print what is missing; status 1 where something is."""
-    language = words[0] if words else "zh_CN"
-    catalogue = read_catalogue(language)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("language", nargs="?", default="zh_CN", metavar="LANGUAGE")
+    catalogue = read_catalogue(parser.parse_args(words).language)
     missing = [
         sentence
         for path in spoken_files()
         for sentence in collect_sentences(path)
-        if catalogue.find(sentence.sample) is None
+        if not is_translated(sentence, catalogue)
     ]
     for sentence in missing:
         text = sentence.template.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -25,6 +25,8 @@ LONGEST = (
     "tests/cuda/test_extension.py",  # 243, of which 170 are a build that is kept for the next run
     "tests/functional/test_real_torch.py",  # 155
     "tests/functional/test_founding_story.py",  # 92
+    "tests/clusters/test_dask.py",  # 80, of which most is waited for
+    "tests/clusters/test_ray.py",  # 60
     "tests/images/test_images.py",  # 59
     "tests/functional/test_differential.py",  # 57
     "tests/functional/test_drop_in.py",  # 50

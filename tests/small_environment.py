@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -61,6 +62,18 @@ class SmallEnvironment:
         """(transaction id, "journal" or "unfinished") of what a recovery would work on."""
         found = list_transactions(str(self.prefix))
         return [(name[len("txn-") :], what) for name, what in found if what != "committed"]
+
+
+def let_time_pass(folder: Path) -> None:
+    """Return when a file that is written here is younger than this call: kernels before 6.13 give
+    files the time of their last tick, some milliseconds ago."""
+    started = time.time_ns()
+    probe = folder / ".time"
+    probe.write_text("")
+    while probe.stat().st_mtime_ns < started:
+        time.sleep(0.001)
+        probe.write_text("")
+    probe.unlink()
 
 
 def write_distribution(

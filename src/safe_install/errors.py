@@ -151,6 +151,13 @@ class EnvironmentLocked(SafeInstallError):
     exit_status = 14
 
 
+class LeaderFailed(SafeInstallError):
+    """The rank of this step that made the change for all did not succeed."""
+
+    code = "leader-failed"
+    exit_status = 1  # else the leader's own
+
+
 class ProbeFailed(SafeInstallError):
     """The managed interpreter could not be asked."""
 

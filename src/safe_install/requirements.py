@@ -16,6 +16,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+SHOWN = 200  # letters of a marker
+
 
 def parse_requirement(text: str) -> Optional[Requirement]:
     """A requirement as PEP 508 writes it, None for anything else (a path, an address, what is
@@ -30,6 +32,21 @@ def requirement_name(text: str) -> Optional[NormalizedName]:
     """The project that a requirement's text names."""
     match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", text)
     return canonicalize_name(match.group(1)) if match else None
+
+
+def is_project_name(text: str) -> bool:
+    """Is it a name that a project may have (PEP 508)? What is none leads nowhere as part of a path,
+    and is no line of its own in a file."""
+    return re.fullmatch(r"[A-Z0-9]([A-Z0-9._-]*[A-Z0-9])?", text, re.I | re.ASCII) is not None
+
+
+def is_version(text: str) -> bool:
+    """Is it a version (PEP 440)?"""
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def without_marker(text: str) -> str:
@@ -57,7 +74,7 @@ def is_true(marker: str, values: Mapping[str, Any]) -> bool:
     try:
         return Marker(marker).evaluate(dict(values))
     except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName) as error:
-        raise ValueError(f"the marker {marker!r} is not understood") from error
+        raise ValueError(f"the marker {marker[:SHOWN]!r} is not understood") from error
 
 
 def accepts(requirement: Requirement, version: str) -> bool:

@@ -49,6 +49,7 @@ FOREIGN = (
     "CUDA_",
     "FAKE_",
     "NV_",
+    "SLURM_",
     "XDG_",
 )
 
@@ -334,30 +335,42 @@ def clean_variables(driver: Mapping[str, str], index: Path, home: Path) -> Dict[
     }
 
 
-@pytest.fixture
-def make_environment(
-    tmp_path: Path,
+@pytest.fixture(scope="session")
+def place_environment(
     make_template: Callable[..., Path],
     lab_wheels: Callable[[str], LabWheels],
     driver: Dict[str, str],
+) -> Callable[..., Environment]:
+    """An environment in a folder; its home is beside it. Else as `make_environment`."""
+
+    def make(
+        folder: Path,
+        python: str,
+        *requirements: str,
+        name: str = "env",
+        with_pip: bool = True,
+        **variables: str,
+    ) -> Environment:
+        template = make_template(python, requirements, with_pip=with_pip)
+        prefix = folder / name
+        subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(prefix)], check=True)
+        (folder / "home").mkdir(exist_ok=True)
+        clean = clean_variables(driver, lab_wheels(python).index, folder / "home")
+        return Environment(prefix, {**clean, **variables})
+
+    return make
+
+
+@pytest.fixture
+def make_environment(
+    tmp_path: Path, place_environment: Callable[..., Environment]
 ) -> Callable[..., Environment]:
     """An environment of one test's own: `make_environment("3.8", "torch==1.8.1+cu111",
     FAKE_DRIVER_CUDA="11.1")`.
 
     Each of `requirements` is one `pip install` command, in this order.
     """
-
-    def make(
-        python: str, *requirements: str, name: str = "env", with_pip: bool = True, **variables: str
-    ) -> Environment:
-        template = make_template(python, requirements, with_pip=with_pip)
-        prefix = tmp_path / name
-        subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(prefix)], check=True)
-        (tmp_path / "home").mkdir(exist_ok=True)
-        clean = clean_variables(driver, lab_wheels(python).index, tmp_path / "home")
-        return Environment(prefix, {**clean, **variables})
-
-    return make
+    return functools.partial(place_environment, tmp_path)
 
 
 @pytest.fixture
@@ -373,14 +386,17 @@ def environment_without_torch(
 ) -> Environment:
     """Python 3.11; the package index is that of `host`, and of all other hosts it alone answers."""
     need_python("3.11")
-    return make_environment(
-        "3.11",
-        SAFE_INSTALL_MIRRORS=host.mirrors,
-        PIP_INDEX_URL=host.index_url,
-        PIP_NO_INDEX="0",
-        PIP_FIND_LINKS="",
-        PIP_NO_CACHE_DIR="1",
-    )
+    return make_environment("3.11", **answering(host), PIP_NO_CACHE_DIR="1")
+
+
+def answering(host: WheelHost) -> Dict[str, str]:
+    """The variables with which a host is the package index, and all wheel hosts."""
+    return {
+        "SAFE_INSTALL_MIRRORS": host.mirrors,
+        "PIP_INDEX_URL": host.index_url,
+        "PIP_NO_INDEX": "0",
+        "PIP_FIND_LINKS": "",
+    }
 
 
 @pytest.fixture(params=["3.8", "3.11"])

@@ -162,6 +162,58 @@ def test_the_driver_that_is_here_gets_the_torch_that_it_runs(environment, host, 
     assert environment.tree() == before
 
 
+@pytest.fixture
+def folder_beside(host, tmp_path, environment):
+    """A folder with a torch for the CPU, whose version pip takes before that of the index."""
+    environment.variables.update(
+        {"FAKE_DRIVER": "580.65.06", "FAKE_DRIVER_CUDA": "13.0", "FAKE_GPU_CC": "9.0"}
+    )
+    for release in ("2.13.0", "2.14.1"):
+        torch = Torch(f"{release}+cu130", release, "13.0")
+        put(host, build_torch(tmp_path / release, "3.11", torch))
+    wheels = tmp_path / "wheels"
+    build_torch(wheels, "3.11", Torch("2.14.1+cpu", "2.14.1+cpu", None))
+    return str(wheels)
+
+
+def test_a_folder_does_not_hide_the_torch_for_the_gpu(environment, host, folder_beside):
+    places = ("--find-links", folder_beside)
+    assert "torch-2.14.1+cpu" in environment.pip("install", "--dry-run", *places, "torch").stdout
+    before = environment.tree()
+    done = environment.safe_install(*places, "torch==2.13.0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    installed = environment.tree()
+    done = environment.safe_install(*places, "-U", "torch")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert environment.cuda() == "2.14.1+cu130 True"
+    said = "torch 2.14.1+cpu: is a build for cpu, and the installed one is for cu130; 2.14.1+cu130"
+    assert f"{said} is taken" in done.stderr
+    assert not host.asked("/pytorch/")
+    # The one in the folder, by its accelerator, and back again.
+    changed = environment.document("--accelerator", "cpu", *places, "torch")
+    assert (changed["exit_code"], changed["outcome"]) == (0, "installed"), changed
+    assert environment.cuda() == "2.14.1+cpu False"
+    for tree in (None, installed, before):
+        undone = environment.document("undo")
+        assert (undone["exit_code"], undone["outcome"]) == (0, "undone"), undone
+        assert tree is None or environment.tree() == tree
+
+
+def test_a_torch_for_the_cpu_comes_with_a_warning_where_there_is_a_gpu(environment, folder_beside):
+    places = ("--no-index", "--find-links", folder_beside)
+    document = environment.document("--dry-run", *places, "torch")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    (warning,) = [finding for finding in document["findings"] if finding["check"] == "unused-gpu"]
+    assert (warning["severity"], warning["detail"]) == (
+        "warning",
+        "torch 2.14.1+cpu is a build for the CPU, and there is a GPU",
+    )
+    meant = environment.document("--dry-run", "--accelerator", "cpu", *places, "torch")
+    assert meant["exit_code"] == 0 and meant["findings"] == [], meant
+    without = environment.document("--dry-run", *places, "torch", FAKE_NVML_RC="9")
+    assert without["exit_code"] == 0 and without["findings"] == [], without
+
+
 @pytest.mark.slow
 @pytest.mark.torch
 def test_the_real_torch_for_the_cpu(environment, host, tmp_path):

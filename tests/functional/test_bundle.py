@@ -11,28 +11,34 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from tests.functional.conftest import any_python, find_python, read_document, run_process
+from tests.functional.conftest import (
+    Environment,
+    answering,
+    any_python,
+    find_python,
+    read_document,
+    run_process,
+)
+from tests.functional.round_trips import WITHOUT_NETWORK
 from tests.functional.test_joint_plan import make_sdist
 from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
 from tests.treehash import read_tree
-from tests.wheelhost import read_metadata
+from tests.wheelhost import WheelHost, read_metadata
 
-ROOT = Path(__file__).resolve().parents[2]
 TORCH = "torch==1.8.1+cu111"
 GOOD = "1.8.1+cu111 True"
 MACHINE = platform.machine()
 PLATFORM = f"manylinux_2_17_{MACHINE}"
 ELSEWHERE = ("--torch", "1.8.1+cu111", "--python-version", any_python(), "--platform", PLATFORM)
-WITHOUT_NETWORK = ("unshare", "--net", "--map-root-user")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,29 +48,82 @@ def _need_namespaces():
         pytest.skip("no network namespaces here")
 
 
-@pytest.fixture
-def there(make_environment):
-    """The environment on the machine without network: it has torch, and no host is known to it."""
-    made = make_environment("3.11", TORCH, name="there")
-    variables = {
-        name: value
-        for name, value in made.variables.items()
-        if not name.startswith(("PIP_", "SAFE_INSTALL_"))
-    }
-    made.variables.clear()
-    made.variables.update(variables)
+def without_hosts(made: Environment) -> Environment:
+    """On the machine without network no host is known."""
+    for name in list(made.variables):
+        if name.startswith(("PIP_", "SAFE_INSTALL_")):
+            del made.variables[name]
     return made
 
 
 @pytest.fixture
-def here(make_environment, host, lab_wheels):
+def there(make_environment):
+    """The environment on the machine without network: it has torch."""
+    return without_hosts(make_environment("3.11", TORCH, name="there"))
+
+
+@pytest.fixture(scope="module")
+def unchanged(place_environment, tmp_path_factory):
+    """One such as `there`, which nobody changes."""
+    folder = tmp_path_factory.mktemp("unchanged")
+    found = without_hosts(place_environment(folder, "3.11", TORCH, name="there"))
+    before = found.tree()
+    yield found
+    assert found.tree() == before
+
+
+@pytest.fixture(scope="module")
+def host():
+    """One for all: no test takes away what another one needs."""
+    with WheelHost() as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def here(place_environment, host, lab_wheels, tmp_path_factory):
     """The environment in which bundles are made: hosts answer, and torch is not installed."""
     index = lab_wheels("3.11").index
     for project in ("numpy", "typing-extensions", "scatter-user"):
         serve(host, *index.glob(f"{project.replace('-', '_')}-*.whl"))
     (scatter,) = (lab_wheels("3.11").extensions / "1.8.1+cu111").iterdir()
     host.add_pyg_page("1.8.1", "cu111", {scatter.name: scatter.read_bytes()}, base="1.8.0")
-    return make_environment("3.11", name="here", **answering(host))
+    folder = tmp_path_factory.mktemp("here")
+    return place_environment(folder, "3.11", name="here", **answering(host))
+
+
+@pytest.fixture(scope="module")
+def bundled(here):
+    """The bundle of these words for `there`, made once; nobody changes it."""
+    made = {}
+
+    def get(*words):
+        if words not in made:
+            bundle(here, *words, *ELSEWHERE)
+            path = here.prefix.parent / "FILE.zip"
+            made[words] = path.rename(path.with_name(f"bundle-{len(made)}.zip"))
+        return made[words]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def by_zipapp(here, zipapp):
+    """The same by the zipapp, which runs on every Python, for a machine elsewhere."""
+
+    def make(*words):
+        python = find_python("3.8") or sys.executable
+        command = [python, str(zipapp), "bundle", "-o", "FILE.zip", *words]
+        done = run_process(command, here.variables, cwd=here.prefix.parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return here.prefix.parent / "FILE.zip"
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def of_zipapp(by_zipapp):
+    path = by_zipapp("scatter-user", "numpy<2", *ELSEWHERE)
+    return path.rename(path.with_name("zipapp.zip"))
 
 
 def serve(host, *wheels):
@@ -84,15 +143,6 @@ def serve(host, *wheels):
     page = {"meta": {"api-version": "1.0"}, "name": name, "files": files}
     content_type = "application/vnd.pypi.simple.v1+json"
     host.put(f"/pypi/simple/{name}/", json.dumps(page).encode(), content_type=content_type)
-
-
-def answering(host):
-    return {
-        "SAFE_INSTALL_MIRRORS": host.mirrors,
-        "PIP_INDEX_URL": host.index_url,
-        "PIP_NO_INDEX": "0",
-        "PIP_FIND_LINKS": "",
-    }
 
 
 def bundle(here, *words, **variables):
@@ -118,58 +168,81 @@ def install(there, path, *words, **options):
 # --- from one machine to another ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("running", ["there", "3.8", "3.13"])
-def test_what_is_made_here_is_installed_there(here, there, running, zipapp):
-    """`running`: which Python runs the bundle; one from the zipapp runs on every one."""
-    words = ("scatter-user", "numpy<2", *ELSEWHERE)
+def test_what_is_made_here_is_installed_there(here, there):
     path = here.prefix.parent / "FILE.zip"
-    if running == "there":
-        python = there.executable
-        made = bundle(here, *words)
-        assert made["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert made["size"] == path.stat().st_size
-        assert made["made_for"] == {
-            "python": any_python(),
-            "platform": f"linux_{MACHINE}",
-            "libc": ["glibc", "2.17"],
-            "torch": "1.8.1+cu111",
-        }
-        names = [wheel["name"] for wheel in made["wheels"]]
-        assert names == ["numpy", "scatter-user", "torch-scatter"]
-    else:
-        python = find_python(running)
-        if python is None:
-            pytest.skip(f"no Python {running} here")
-        command = [python, str(zipapp), "bundle", "-o", "FILE.zip", *words]
-        done = run_process(command, here.variables, cwd=here.prefix.parent)
-        assert done.returncode == 0, done.stdout + done.stderr
+    made = bundle(here, "scatter-user", "numpy<2", *ELSEWHERE)
+    assert made["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert made["size"] == path.stat().st_size
+    assert made["made_for"] == {
+        "python": any_python(),
+        "platform": f"linux_{MACHINE}",
+        "libc": ["glibc", "2.17"],
+        "torch": "1.8.1+cu111",
+    }
+    names = [wheel["name"] for wheel in made["wheels"]]
+    assert names == ["numpy", "scatter-user", "torch-scatter"]
 
     before = there.tree()
-    planned = install(there, path, "--dry-run", python=python)
+    planned = install(there, path, "--dry-run")
     assert planned["outcome"] == "planned"
     assert there.tree() == before
-    done = install(there, path, python=python)
+    done = install(there, path)
     assert (done["exit_code"], done["outcome"]) == (0, "installed"), done["error"]
     assert done["before"]["torch_version"] == done["after"]["torch_version"] == "1.8.1+cu111"
     assert done["after"]["imports"]["torch_scatter"]["ok"]
     assert there.cuda() == GOOD
     assert there.ask("import numpy, scatter_user; print(numpy.__version__)") == "1.26.4"
-    assert (
-        start(there, path, "--python", str(there.prefix), "verify", python=python).returncode == 0
-    )
 
-    again = install(there, path, python=python)
+    # What is there from this bundle is not unpacked again: nobody sees that it was damaged.
+    damage(path, "numpy")
+    again = install(there, path)
     assert (again["exit_code"], again["outcome"]) == (0, "already-satisfied")
-    undone = start(there, path, "--python", str(there.prefix), "undo", python=python)
+    anew = install(there, path, "--force-reinstall")
+    assert anew["exit_code"] == 11
+    assert "numpy-1.26.4-py3-none-any.whl is not what its list says" in anew["error"]["message"]
+    undone = start(there, path, "--python", str(there.prefix), "undo")
     assert undone.returncode == 0, undone.stderr
     assert there.tree() == before
 
 
-def test_where_the_files_came_from_is_remembered(here, there):
+def damage(path, name):
+    """One byte of the wheel of a project."""
+    content = bytearray(path.read_bytes())
+    listed = json.loads(zipfile.ZipFile(path).read("safe_install_bundle.json"))
+    (wheel,) = (wheel for wheel in listed["wheels"] if wheel["name"] == name)
+    content[wheel["offset"] + wheel["size"] // 2] ^= 1
+    path.write_bytes(bytes(content))
+    return wheel["filename"]
+
+
+@pytest.mark.parametrize("running", ["3.8", "3.13"])
+def test_any_python_runs_one_from_the_zipapp(there, of_zipapp, running):
+    python = find_python(running)
+    if python is None:
+        pytest.skip(f"no Python {running} here")
+    before = there.tree()
+    done = install(there, of_zipapp, python=python)
+    assert (done["exit_code"], done["outcome"]) == (0, "installed"), done["error"]
+    assert done["after"]["imports"]["torch_scatter"]["ok"]
+    assert there.ask("import numpy, scatter_user; print(numpy.__version__)") == "1.26.4"
+    words = ("--python", str(there.prefix))
+    assert start(there, of_zipapp, *words, "verify", python=python).returncode == 0
+    again = install(there, of_zipapp, python=python)
+    assert (again["exit_code"], again["outcome"]) == (0, "already-satisfied")
+    undone = start(there, of_zipapp, *words, "undo", python=python)
+    assert undone.returncode == 0, undone.stderr
+    assert there.tree() == before
+
+
+def test_where_the_files_came_from_is_remembered(bundled, there, host):
     """In the history, and in direct_url.json of what no package index has: not the folder of the
-    run."""
-    bundle(here, "numpy<2", "torch-scatter", *ELSEWHERE)
-    done = install(there, here.prefix.parent / "FILE.zip")
+    run. No host is asked."""
+    path = bundled("numpy<2", "torch-scatter")
+    asked = len(host.requests)
+    assert asked
+    done = install(there, path, **answering(host))
+    assert done["outcome"] == "installed"
+    assert len(host.requests) == asked
     urls = {step["name"]: step["url"] for step in done["plan"]["steps"]}
     pyg = "https://data.pyg.org/whl/torch-1.8.0%2Bcu111/"
     assert urls["torch-scatter"].startswith(pyg)
@@ -177,18 +250,9 @@ def test_where_the_files_came_from_is_remembered(here, there):
     (written,) = there.site.glob("torch_scatter-*.dist-info/direct_url.json")
     assert json.loads(written.read_text())["url"].startswith(pyg)
     assert not list(there.site.glob("numpy-*.dist-info/direct_url.json"))
-    exported = there.safe_install("export", "--format", "requirements")
+    exported = there.safe_install("export", "--format", "requirements", "--offline")
     assert f"torch-scatter @ {pyg}" in exported.stdout, exported.stdout + exported.stderr
     assert "/tmp/safe-install-" not in exported.stdout
-
-
-def test_the_hosts_are_asked_when_it_is_made_and_never_again(here, there, host):
-    bundle(here, "torch-scatter", *ELSEWHERE)
-    asked = len(host.requests)
-    assert asked
-    done = install(there, here.prefix.parent / "FILE.zip", **answering(host))
-    assert done["outcome"] == "installed"
-    assert len(host.requests) == asked
 
 
 def test_what_is_there_already_stays(here, there, lab_wheels):
@@ -201,36 +265,29 @@ def test_what_is_there_already_stays(here, there, lab_wheels):
     assert "numpy==2.0.0" in there.freeze()
 
 
-def write(environment, name, text):
-    path = environment.prefix.parent / name
-    path.write_text(text)
-    return str(path)
-
-
-def test_a_part_of_it(here, there):
+def test_a_part_of_it(of_zipapp, there):
     """What is named is taken from the bundle, and nothing else is there to be had."""
-    bundle(here, "numpy<2", "scatter-user", *ELSEWHERE)
-    path = here.prefix.parent / "FILE.zip"
-    done = install(there, path, "numpy")
+    newer = write_wheel(there.prefix.parent / "newer", "numpy", "1.99", {"numpy.py": ""})
+    variables = {  # what pip is told there says nothing
+        "PIP_FIND_LINKS": str(newer.parent),
+        "PIP_CONFIG_FILE": write(there, "pip.conf", f"[global]\nfind-links = {newer.parent}\n"),
+        "PIP_REQUIRE_HASHES": "1",
+    }
+    done = install(there, of_zipapp, "numpy", **variables)
     assert [step["name"] for step in done["plan"]["steps"]] == ["numpy"]
+    assert there.ask("import numpy; print(numpy.__version__)") == "1.26.4"
     before = there.tree()
-    refused = install(there, path, "requests")
+    refused = install(there, of_zipapp, "requests")
     assert refused["exit_code"] == 10
     assert refused["error"]["message"] == "no requests is in the bundle"
     assert "numpy, scatter-user, torch-scatter" in refused["error"]["hint"]
     assert there.tree() == before
 
 
-def test_what_pip_is_told_elsewhere_says_nothing_there(here, there):
-    bundle(here, "numpy<2", *ELSEWHERE)
-    newer = write_wheel(there.prefix.parent / "newer", "numpy", "1.99", {"numpy.py": ""})
-    variables = {
-        "PIP_FIND_LINKS": str(newer.parent),
-        "PIP_CONFIG_FILE": write(there, "pip.conf", f"[global]\nfind-links = {newer.parent}\n"),
-        "PIP_REQUIRE_HASHES": "1",
-    }
-    install(there, here.prefix.parent / "FILE.zip", **variables)
-    assert there.ask("import numpy; print(numpy.__version__)") == "1.26.4"
+def write(environment, name, text):
+    path = environment.prefix.parent / name
+    path.write_text(text)
+    return str(path)
 
 
 # --- torch comes along ----------------------------------------------------------------------------
@@ -287,34 +344,28 @@ def test_the_environment_here_is_meant_where_nothing_is_said(
     [
         (["--torch", "1.8.1+cu111", "--python-version", "3.9"], "Python 3.9"),
         (["--torch", "1.8.1+cpu"], "torch 1.8.1+cpu"),
-        (["--python-version", any_python()], "no torch"),
     ],
 )
-def test_another_machine_is_refused_before_anything_is_touched(here, there, words, named, zipapp):
-    command = [sys.executable, str(zipapp), "bundle", "-oFILE.zip", "numpy<2"]
-    command += ["--platform", PLATFORM, *words]
-    made = run_process(command, here.variables, cwd=here.prefix.parent)
-    assert made.returncode == 0, made.stderr
-    path = here.prefix.parent / "FILE.zip"
-    before = read_tree(there.prefix)
-    if named == "no torch":  # it has nothing to do with it
-        assert install(there, path)["outcome"] == "installed"
-        return
-    done = start(there, path, "--python", str(there.prefix), "install")
+def test_another_machine_is_refused_before_anything_is_touched(by_zipapp, unchanged, words, named):
+    path = by_zipapp("numpy<2", "--platform", PLATFORM, *words)
+    done = start(unchanged, path, "--python", str(unchanged.prefix), "install")
     assert done.returncode == 11
     assert named in done.stderr
     assert "the bundle" in done.stderr
-    assert read_tree(there.prefix) == before
-    assert not (there.prefix / ".safe-install").exists()
+    assert not (unchanged.prefix / ".safe-install").exists()
+
+
+def test_what_has_nothing_to_do_with_torch_is_for_any_torch(by_zipapp, there):
+    path = by_zipapp("numpy<2", "--platform", PLATFORM, "--python-version", any_python())
+    assert install(there, path)["outcome"] == "installed"
 
 
 @pytest.mark.parametrize(
     "words", [["-i", "https://h.example/simple"], ["--find-links", "."], ["--target", "x"]]
 )
-def test_it_is_installed_from_its_own_wheels(here, there, words):
-    bundle(here, "numpy<2", *ELSEWHERE)
+def test_it_is_installed_from_its_own_wheels(bundled, unchanged, words):
     done = start(
-        there, here.prefix.parent / "FILE.zip", "--python", str(there.prefix), "install", *words
+        unchanged, bundled("numpy<2"), "--python", str(unchanged.prefix), "install", *words
     )
     assert done.returncode == 2
     assert "a bundle is installed" in done.stderr
@@ -328,12 +379,12 @@ def test_what_has_to_be_built_is_refused_with_its_name(here, host, tmp_path):
     with zipfile.ZipFile(archive, "w") as made:
         made.writestr("source-1.0/setup.py", "raise SystemExit('it was run')")
     serve(host, archive)
-    done = here.safe_install("bundle", "-oFILE.zip", "numpy", "source", *ELSEWHERE)
+    done = here.safe_install("bundle", "-oNEW.zip", "numpy", "source", *ELSEWHERE)
     assert done.returncode == 10
     assert "no wheel of source was found for Python" in done.stderr
     assert "make the bundle there" in done.stderr
     assert "it was run" not in done.stderr
-    assert not (here.prefix.parent / "FILE.zip").exists()
+    assert not (here.prefix.parent / "NEW.zip").exists()
 
 
 def test_what_is_built_here_is_bundled_for_here(here, there, host, tmp_path):
@@ -372,24 +423,24 @@ def test_the_torch_that_is_there_is_not_that_of_the_index(here, host, tmp_path):
 
 
 def test_a_dry_run_says_what_would_be_in_it(here, host):
-    done = here.safe_install("bundle", "--dry-run", "numpy<2", "torch-scatter", *ELSEWHERE)
+    words = ("numpy<2", "torch-scatter", "-oNEW.zip", *ELSEWHERE)
+    done = here.safe_install("bundle", "--dry-run", *words)
     assert done.returncode == 0, done.stderr
+    assert not (here.prefix.parent / "NEW.zip").exists()
     assert "numpy 1.26.4" in done.stdout
     assert (
         f"Would bundle 2 wheels for Python {any_python()}, linux_{MACHINE} (glibc 2.17)"
         in done.stdout
     )
     assert "not known" not in done.stdout
-    assert list(here.prefix.parent.glob("*.zip")) == []
 
 
 # --- how it is written ----------------------------------------------------------------------------
 
 
-def test_the_same_contents_have_the_same_bytes(here):
-    first = bundle(here, "numpy<2", "torch-scatter", *ELSEWHERE)["sha256"]
+def test_the_same_contents_have_the_same_bytes(here, bundled):
+    first = hashlib.sha256(bundled("numpy<2", "torch-scatter").read_bytes()).hexdigest()
     time.sleep(2.1)  # what an archive could tell
-    assert bundle(here, "torch-scatter", "numpy<2", *ELSEWHERE)["wheels"]
     assert bundle(here, "numpy<2", "torch-scatter", *ELSEWHERE)["sha256"] == first
 
 
@@ -417,7 +468,7 @@ def test_an_interrupted_download_goes_on_and_leaves_no_file(here, host, tmp_path
     host.misbehave(f"{large.name} ", "stall", times=1)
     words = ["large-thing", "--python", sys.executable, *ELSEWHERE]
     process = subprocess.Popen(
-        [sys.executable, "-m", "safe_install", "bundle", "-oFILE.zip", *words],
+        [sys.executable, "-m", "safe_install", "bundle", "-oNEW.zip", *words],
         env=here.variables,
         cwd=here.prefix.parent,
         stderr=subprocess.DEVNULL,
@@ -429,7 +480,7 @@ def test_an_interrupted_download_goes_on_and_leaves_no_file(here, host, tmp_path
     time.sleep(2.0)  # half of it arrives
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    assert list(here.prefix.parent.glob("*.zip")) == []
+    assert not (here.prefix.parent / "NEW.zip").exists()
     assert list(here.prefix.parent.glob(".*.tmp")) == []
     bundle(here, *words)
     path = f"/served/{large.name}"
@@ -452,44 +503,36 @@ def test_a_file_that_is_there_is_replaced_only_by_a_whole_one(here, host):
 
 @pytest.mark.parametrize("python", ["3.8", "3.11", "3.13"])
 @pytest.mark.parametrize("part", [0.2, 0.6, 0.99])
-def test_a_bundle_without_its_end_says_so(bundle_file, python, part, tmp_path):
+def test_a_bundle_without_its_end_says_so(bundled, python, part, tmp_path):
     found = find_python(python)
     if found is None:
         pytest.skip(f"no Python {python} here")
     cut = tmp_path / "FILE.zip"
-    content = bundle_file.read_bytes()
+    content = bundled("numpy<2").read_bytes()
     cut.write_bytes(content[: int(len(content) * part)])
     done = run_process([found, str(cut), "install"], dict(os.environ))
     assert done.returncode == 1
     assert "This bundle is damaged or incomplete: copy it again" in done.stderr
 
 
-@pytest.fixture
-def bundle_file(here):
-    bundle(here, "numpy<2", *ELSEWHERE)
-    return here.prefix.parent / "FILE.zip"
-
-
-def test_a_damaged_wheel_changes_nothing(bundle_file, there, here):
-    content = bytearray(bundle_file.read_bytes())
-    list_at = json.loads(zipfile.ZipFile(bundle_file).read("safe_install_bundle.json"))
-    (wheel,) = list_at["wheels"]
-    content[wheel["offset"] + wheel["size"] // 2] ^= 1
-    bundle_file.write_bytes(bytes(content))
-    before = there.tree()
-    done = start(there, bundle_file, "--python", str(there.prefix), "install")
+def test_a_damaged_wheel_changes_nothing(bundled, unchanged, here, tmp_path):
+    path = tmp_path / "FILE.zip"
+    shutil.copy(bundled("numpy<2"), path)
+    filename = damage(path, "numpy")
+    done = start(unchanged, path, "--python", str(unchanged.prefix), "install")
     assert done.returncode == 11
-    assert f"is damaged: {wheel['filename']} is not what its list says" in done.stderr
-    assert there.tree() == before
+    assert f"is damaged: {filename} is not what its list says" in done.stderr
+    shutil.rmtree(unchanged.prefix / ".safe-install", ignore_errors=True)  # its lock
     for command in (
-        start(there, bundle_file, "check-bundle"),
-        here.safe_install("check-bundle", str(bundle_file)),
+        start(unchanged, path, "check-bundle"),
+        here.safe_install("check-bundle", str(path)),
     ):
         assert command.returncode == 11
         assert "is damaged" in command.stderr
 
 
-def test_what_it_says_of_itself(bundle_file, there, here):
+def test_what_it_says_of_itself(bundled, unchanged, here):
+    bundle_file, there = bundled("numpy<2"), unchanged
     done = start(there, bundle_file)
     assert done.returncode == 0, done.stderr
     assert "numpy<2 for Python" in done.stdout
@@ -508,18 +551,19 @@ def test_what_it_says_of_itself(bundle_file, there, here):
     )
 
 
-def test_a_python_that_is_too_old_for_its_program(bundle_file):
+def test_a_python_that_is_too_old_for_its_program(bundled):
     """It was made by an installation, whose dependencies may need the Python of the environment."""
     python = find_python("3.8")
     if python is None or any_python() == "3.8":
         pytest.skip("no older Python here")
-    done = run_process([python, str(bundle_file)], dict(os.environ))
+    done = run_process([python, str(bundled("numpy<2"))], dict(os.environ))
     assert done.returncode == 1
     assert f"needs Python {any_python()} or newer" in done.stderr
 
 
-def test_a_bundle_makes_bundles(bundle_file, here, there):
+def test_a_bundle_makes_bundles(bundled, here, there):
     """Out of its own program."""
+    bundle_file = bundled("numpy<2")
     command = [str(there.executable), str(bundle_file), "bundle", "-o", "second.zip", "numpy<2"]
     second = bundle_file.with_name("second.zip")
     done = run_process([*command, *ELSEWHERE, "--index-url", here.variables["PIP_INDEX_URL"]],
@@ -530,15 +574,34 @@ def test_a_bundle_makes_bundles(bundle_file, here, there):
         assert one.namelist() == other.namelist()
 
 
-@pytest.fixture(scope="module")
-def zipapp(shared):
-    out = shared / "bundle-zipapp.pyz"
-    if not out.exists():
-        made = out.with_name(f"{out.name}.{os.getpid()}")
-        done = run_process([str(ROOT / "scripts" / "build_zipapp"), str(made)], os.environ)
-        assert done.returncode == 0, done.stdout + done.stderr
-        made.replace(out)
-    return out
+# --- compared with others -------------------------------------------------------------------------
+
+
+def test_diff_with_bundles(bundled, of_zipapp, unchanged, tmp_path):
+    """A bundle with another one, with an environment, and with a file; whatever its name is."""
+
+    def compare(*words):
+        document = unchanged.document("diff", *map(str, words))
+        rows = document["details"]["changes"]
+        return document["exit_code"], [(row["name"], row["old"], row["new"]) for row in rows]
+
+    one, other = bundled("numpy<2"), tmp_path / "program"
+    shutil.copy(of_zipapp, other)
+    assert os.access(other, os.X_OK), "as an interpreter is"
+    assert compare(one, one) == (0, [])
+    added = [("torch-scatter", None, "2.0.8"), ("scatter-user", None, "1.0")]
+    assert compare(bundled("numpy<2", "torch-scatter"), other) == (1, added[1:])
+    status, rows = compare(other, unchanged.prefix)
+    assert status == 1
+    names = [name for name, _, _ in rows]
+    assert "torch" not in names, "it is for that torch"
+    assert set(rows) >= {("numpy", "1.26.4", None), ("torch-scatter", "2.0.8", None)}
+    (tmp_path / "requirements.txt").write_text("numpy==2.0\ntorch==1.8.1+cu111\n")
+    assert compare(tmp_path / "requirements.txt", one) == (1, [("numpy", "2.0", "1.26.4")])
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(other.read_bytes()[:500])
+    done = unchanged.safe_install("diff", str(cut), "now")
+    assert (done.returncode, "its end is missing" in " ".join(done.stderr.split())) == (2, True)
 
 
 @pytest.mark.slow

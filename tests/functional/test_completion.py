@@ -102,6 +102,8 @@ LINES = [
     ("safe-install install --no-dep", "--no-deps "),
     ("safe-install uninstall torch-", "torch-scatter "),
     ("safe-install undo 2026", "20261123T101112Z-3f2a "),
+    ("safe-install diff 2026", "20261123T101112Z-3f2a "),
+    ("safe-install export --at 2026", "20261123T101112Z-3f2a "),
     ("pip install torch-sca", "torch-scatter "),
 ]
 

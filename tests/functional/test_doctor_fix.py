@@ -27,6 +27,10 @@ PUT_RIGHT = (
     "an nvidia library of another version",
     "an nccl that was uninstalled again",
     "what torch requires was deleted by hand",
+    "what torch requires was uninstalled",
+    "half of an environment was copied",
+    "a power cut left zeros",
+    "two metadata folders of torch",
 )
 TAG = "cp{0}-cp{0}-manylinux_2_28_x86_64".format(any_python().replace(".", ""))
 
@@ -89,6 +93,64 @@ def test_what_came_from_a_file_comes_back_from_it(make_lab):
     broken = lab.environment.tree()
     failed = failing_fix(lab, "records")
     assert failed.returncode == 1
+    assert "alpha==1.0" in failed.stderr
+    assert lab.environment.tree() == broken
+
+
+# --- from the history -----------------------------------------------------------------------------
+
+COMMAND = "[console_scripts]\nalpha-told = alpha:told\n"
+
+
+def write_alpha(folder: Path, version: str) -> Path:
+    """A package with a command, and a file that lies elsewhere."""
+    files = {
+        "alpha/__init__.py": f"def told():\n    print({version!r})\n",
+        f"alpha-{version}.dist-info/entry_points.txt": COMMAND,
+        f"alpha-{version}.data/data/share/alpha/notes": version,
+    }
+    return write_wheel(folder, "alpha", version, files)
+
+
+@pytest.fixture
+def make_past(make_lab):
+    """alpha 1.0 and 2.0 by us, and 1.0 once more by pip; no host has it any more."""
+
+    def make(*, by_path: bool):
+        lab = make_lab()
+        folder = lab.folder / "alphas"
+        wheels = [write_alpha(folder, version) for version in ("1.0", "2.0")]
+        lab.variables["PIP_FIND_LINKS"] = str(folder)
+        install(lab, "alpha==1.0")
+        install(lab, "alpha==2.0")
+        wanted = str(wheels[0]) if by_path else "alpha==1.0"
+        lab.environment.must_pip("install", wanted)
+        for wheel in wheels:
+            wheel.unlink()
+        return lab
+
+    return make
+
+
+@pytest.mark.parametrize("by_path", [False, True], ids=["by name", "by path"])
+def test_what_no_host_has_comes_back_from_the_history(make_past, by_path):
+    lab = make_past(by_path=by_path)
+    healthy = lab.environment.tree()
+    (lab.site / "alpha" / "__init__.py").unlink()
+    (lab.environment.prefix / "share" / "alpha" / "notes").write_text("edited")
+    assert_put_right(lab, run_doctor(lab, "--fix", "records"), healthy)
+    assert (lab.info("alpha") / "direct_url.json").exists() is by_path
+    told = run_process([str(lab.environment.prefix / "bin" / "alpha-told")], lab.variables)
+    assert told.stdout == "1.0\n"
+
+
+def test_the_history_of_another_content_is_not_what_was_recorded(make_past):
+    lab = make_past(by_path=False)
+    for kept in lab.environment.prefix.glob(".safe-install/txn-*/**/notes"):
+        kept.write_text("changed")
+    (lab.site / "alpha" / "__init__.py").unlink()
+    broken = lab.environment.tree()
+    failed = failing_fix(lab, "records")
     assert "alpha==1.0" in failed.stderr
     assert lab.environment.tree() == broken
 
@@ -225,14 +287,14 @@ def write_triton(folder: Path, name: str, version: str) -> Path:
     return write_wheel(folder, name, version, {"triton/__init__.py": TRITON + f"# {name}\n"})
 
 
-def test_a_second_change_that_is_refused_takes_the_first_one_back(make_lab):
+def test_where_what_comes_is_refused_nothing_goes(make_lab):
     lab = make_lab()
     with_two_compilers(lab)
     broken = lab.environment.tree()
     failed = failing_fix(lab)
     assert failed.returncode == 10, "nobody has it"
-    assert "--fix did not come to its end: what was changed is taken back" in failed.stderr
     assert lab.environment.tree() == broken
+    assert lab.environment.document("history")["details"]["history"] == []
 
 
 def serve_triton(lab: Lab) -> None:
@@ -241,7 +303,7 @@ def serve_triton(lab: Lab) -> None:
     lab.variables["PIP_FIND_LINKS"] = str(folder)
 
 
-def test_two_changes_are_undone_in_the_order_that_is_said(make_lab):
+def test_what_goes_and_what_comes_is_one_change(make_lab):
     lab = make_lab()
     with_two_compilers(lab)
     broken = lab.environment.tree()
@@ -249,30 +311,36 @@ def test_two_changes_are_undone_in_the_order_that_is_said(make_lab):
     document = run_doctor(lab, "--fix")
     assert checks_with_errors(document) == [], document["findings"]
     assert (lab.site / "triton" / "__init__.py").read_text().endswith("# triton\n")
-    lines = document["details"]["undo"]
-    assert len(lines) == 2
-    for line in lines:
-        words = line.split()[1:]
-        assert lab.environment.document(*words)["outcome"] == "undone"
+    assert not [*lab.site.glob("pytorch_triton-*")]
+    (line,) = document["details"]["undo"]
+    (change,) = lab.environment.document("history")["details"]["history"]
+    assert (change["id"], line) == (document["transaction"], f"safe-install undo {change['id']}")
+    assert (change["command"][1], change["command"][-1]) == ("doctor", "--fix")
+    assert lab.environment.document(*line.split()[1:])["outcome"] == "undone"
     assert lab.environment.tree() == broken
 
 
-# Ctrl-C when the second of two changes begins.
+# Ctrl-C when doctor begins to look again.
 INTERRUPTED = """
 import os, signal, sys, time
 from safe_install.cli.main import main
-from safe_install.commands import install
+from safe_install.commands import doctor
+
+examine, asked = doctor.doctor, []
 
 def pressed(*words, **options):
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
+    asked.append(words)
+    if len(asked) > 1:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    return examine(*words, **options)
 
-install.install = pressed
+doctor.doctor = pressed
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_Ctrl_C_between_two_changes_takes_the_first_one_back(make_lab):
+def test_Ctrl_C_before_doctor_has_looked_again_takes_the_change_back(make_lab):
     lab = make_lab()
     with_two_compilers(lab)
     broken = lab.environment.tree()
@@ -295,9 +363,8 @@ def test_a_dry_run_changes_nothing(make_lab):
     recipe.breaks(lab)
     broken = lab.environment.tree()
     document = run_doctor(lab, "--fix", "--dry-run")
-    assert document["details"]["mends"] == [
-        ["install", "--force-reinstall", "--no-deps", "torch==2.13.0+cpu"]
-    ]
+    mends = document["details"]["mends"]
+    assert mends == {"recovers": False, "removed": [], "installed": ["torch==2.13.0+cpu"]}
     assert document["exit_code"] == 1
     assert lab.environment.tree() == broken
 
@@ -308,6 +375,6 @@ def test_what_lies_outside_is_only_told(make_lab):
     recipe.breaks(lab)
     before = lab.environment.tree()
     document = run_doctor(lab, "--fix")
-    assert document["details"]["mends"] == []
+    assert document["details"]["mends"] == {"recovers": False, "removed": [], "installed": []}
     assert len(document["details"]["outside"]) == 1
     assert lab.environment.tree() == before

@@ -88,6 +88,20 @@ def test_an_environment_of_conda(make_lab):
     assert_healthy(run_doctor(lab))
 
 
+def test_a_pth_file_that_names_a_folder_that_is_gone(make_lab):
+    """Of a torch that was once built here: Python passes over it."""
+    lab = make_lab()
+    (lab.site / "torch.pth").write_text(f"{lab.folder}/gone/pytorch\n")
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_library_to_be_loaded_first_that_is_gone(make_lab):
+    """The loader says so at each start, and goes on."""
+    lab = make_lab()
+    lab.variables["LD_PRELOAD"] = "/opt/gone/libjemalloc.so"
+    assert_healthy(run_doctor(lab))
+
+
 def test_an_editable_package(make_lab):
     lab = make_lab()
     files.the_folder_of_an_editable_package_is_gone(lab)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Dict, List
@@ -12,11 +13,15 @@ from typing import Any, Dict, List
 import pytest
 
 from tests.functional.conftest import Environment, clean_variables, run_process
-from tests.functional.doctor_lab import run_doctor, start_own_python
+from tests.functional.doctor_lab import checks_with_errors, run_doctor, start_own_python
 from tests.functional.test_doctor import assert_mended, assert_named
 from tests.functional.test_doctor_healthy import assert_healthy
-from tests.lab.breakage import Lab
+from tests.functional.test_founding_story import reach
+from tests.lab.breakage import Lab, real_torch
 from tests.lab.breakage.real_torch import RECIPES
+from tests.lab.wheels import write_wheel
+from tests.unit.wheels.crafted import make_sdist
+from tests.wheelhost import WheelHost
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
@@ -46,6 +51,67 @@ def test_the_cause_is_named_and_nothing_else(recipe, lab):
     if recipe.mends:
         (finding,) = [one for one in document["findings"] if one["severity"] == "error"][:1]
         assert_mended(lab, recipe, finding["hint"])
+
+
+# --- an extension that is built again ------------------------------------------------------------
+
+PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+SCATTER = """\
+import os, torch
+torch.ops.load_library(os.path.join(os.path.dirname(__file__), "_version_cpu.so"))
+
+def scatter(source, index, dim=-1, out=None, dim_size=None, reduce="sum"):
+    made = torch.zeros(int(index.max()) + 1, dtype=source.dtype, device=source.device)
+    return made.index_add(0, index, source)
+"""
+CODE = """\
+#include <c10/core/DeviceType.h>
+extern "C" unsigned long length() { return c10::DeviceTypeName(c10::DeviceType::CPU).size(); }
+"""
+BACKEND = """\
+import os, pathlib, subprocess, sysconfig, zipfile
+import torch
+from torch.utils import cpp_extension
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    info, tag = "torch_scatter-2.1.3.dist-info", "py3-none-" + sysconfig.get_platform().replace("-", "_")
+    made = os.path.join(os.environ["TMPDIR"], "_version_cpu.so")
+    includes = ["-I" + path for path in cpp_extension.include_paths()]
+    libraries = os.path.join(os.path.dirname(torch.__file__), "lib")
+    command = ["c++", "-std=c++20", "-O0", "-shared", "-fPIC", *includes, "version.cpp", "-o", made]
+    subprocess.run([*command, "-L" + libraries, "-Wl,--no-as-needed", "-lc10"], check=True)
+    files = {
+        "torch_scatter/__init__.py": pathlib.Path("torch_scatter.py").read_bytes(),
+        "torch_scatter/_version_cpu.so": pathlib.Path(made).read_bytes(),
+        info + "/METADATA": b"Metadata-Version: 2.1\\nName: torch-scatter\\nVersion: 2.1.3\\n",
+        info + "/WHEEL": ("Wheel-Version: 1.0\\nRoot-Is-Purelib: false\\nTag: %s\\n" % tag).encode(),
+    }
+    record = "".join(path + ",,\\n" for path in files)
+    name = "torch_scatter-2.1.3-%s.whl" % tag
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+        archive.writestr(info + "/RECORD", record + info + "/RECORD,,\\n")
+    return name
+"""
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+def test_an_extension_that_has_no_wheel_is_built_for_this_torch(lab, tmp_path):
+    files = {"pyproject.toml": PROJECT, "backend.py": BACKEND, "torch_scatter.py": SCATTER}
+    sdist = make_sdist(tmp_path, {**files, "version.cpp": CODE}, name="torch_scatter-2.1.3")
+    for name, version in (("setuptools", "80.9.0"), ("wheel", "0.45"), ("ninja", "1.13")):
+        write_wheel(tmp_path / "index", name, version, {f"{name}/__init__.py": ""})
+    real_torch.an_extension_of_another_torch(lab)
+    assert "extension-imports" in checks_with_errors(run_doctor(lab))
+    with WheelHost() as host:
+        lab.variables.update(reach(host))
+        host.add_pypi_page("torch-scatter", {sdist.name: sdist.read_bytes()})
+        document = run_doctor(lab, "--fix")
+    assert checks_with_errors(document) == [], document["findings"]
+    assert document["outcome"] == "healthy"
+    assert lab.info("torch_scatter").name == "torch_scatter-2.1.3.dist-info"
+    assert len(document["details"]["undo"]) == 1
 
 
 # --- the report, beside torch's own ---------------------------------------------------------------

@@ -137,6 +137,24 @@ def test_what_does_not_fit_is_chosen_again(environment, host, torch, tmp_path):
     assert pip_runs(host) == 2
 
 
+def test_an_extra_of_what_is_chosen_comes_too(environment, host, torch, tmp_path):
+    put(host, vision(tmp_path, "0.28.0"), write_wheel(tmp_path, "needed", "1.0", {"needed.py": ""}))
+    other = write_wheel(
+        tmp_path,
+        "torchvision",
+        "0.29.1+cu130",
+        {"torchvision/__init__.py": VISION},
+        requires=["torch==2.14.1", 'needed; extra == "more"'],
+        metadata="Provides-Extra: more",
+        tag=TAG,
+    )
+    host.add_pytorch_page("cu130", "torchvision", {other.name: other.read_bytes()})
+    document = environment.document("--dry-run", "torch", "torchvision[more]")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
+    assert (steps["torchvision"], steps["needed"]) == ("0.29.1+cu130", "1.0")
+
+
 def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tmp_path):
     """pip is asked once more: under the torch that this torchvision belongs to, which is not
     there."""

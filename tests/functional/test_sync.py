@@ -11,25 +11,42 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 
-from tests.functional.conftest import Environment, need_python, run_process, run_safe_install
+from tests.functional.conftest import (
+    Environment,
+    make_once,
+    need_python,
+    run_process,
+    run_safe_install,
+)
 from tests.lab.wheels import write_wheel
 from tests.wheelhost import read_metadata
 
 GONE = "http://127.0.0.1:9"
 
 
-@pytest.fixture
-def wheels(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def shared_wheels(shared: Path) -> Path:
     """Small wheels, which are not on any index but as a folder."""
+
+    def make(folder: Path) -> None:
+        for version in ("1.0", "2.0"):
+            write_wheel(folder, "alpha", version, {"alpha.py": f"version = {version!r}\n"})
+        write_wheel(folder, "beta", "1.0", {"beta.py": ""}, requires=["alpha"])
+        write_wheel(folder, "gamma", "1.0", {"gamma/__init__.py": ""})
+        write_wheel(folder, "needy", "1.0", {"needy.py": ""}, requires=["alpha<2"])
+
+    return make_once(shared / "sync-wheels", make)
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, shared_wheels: Path) -> Path:
+    """The same, in the working folder."""
     folder = tmp_path / "wheels"
-    for version in ("1.0", "2.0"):
-        write_wheel(folder, "alpha", version, {"alpha.py": f"version = {version!r}\n"})
-    write_wheel(folder, "beta", "1.0", {"beta.py": ""}, requires=["alpha"])
-    write_wheel(folder, "gamma", "1.0", {"gamma/__init__.py": ""})
-    write_wheel(folder, "needy", "1.0", {"needy.py": ""}, requires=["alpha<2"])
+    folder.symlink_to(shared_wheels)
     return folder
 
 
@@ -46,11 +63,21 @@ def served(host, wheels) -> str:
 
 
 @pytest.fixture
-def environment(make_environment, wheels) -> Environment:
+def environment(make_environment, wheels, shared_wheels) -> Environment:
     """alpha 1.0 and gamma 1.0 are installed; pip finds wheels in their folder."""
-    made = make_environment("3.11", PIP_FIND_LINKS=str(wheels))
-    made.must_pip("install", "alpha==1.0", "gamma==1.0")
-    return made
+    there = f"--find-links {shared_wheels} alpha==1.0 gamma==1.0"
+    return make_environment("3.11", there, PIP_FIND_LINKS=str(wheels))
+
+
+@pytest.fixture(scope="module")
+def unchanged(place_environment, shared_wheels, tmp_path_factory) -> Iterator[Environment]:
+    """The same for all that is refused: nobody changes it."""
+    there = f"--find-links {shared_wheels} alpha==1.0 gamma==1.0"
+    folder = tmp_path_factory.mktemp("unchanged")
+    made = place_environment(folder, "3.11", there, PIP_FIND_LINKS=str(shared_wheels))
+    made.before = made.tree()
+    yield made
+    assert made.tree() == made.before
 
 
 def write(environment: Environment, name: str, text: str) -> Path:
@@ -78,8 +105,10 @@ def whl(name: str, version: str = "1.0") -> str:
 
 
 def versions(environment: Environment) -> dict:
-    rows = (line.split("==") for line in environment.freeze() if "==" in line)
-    return {name: version for name, version in rows if name not in ("pip", "setuptools", "wheel")}
+    """What is recorded there, less what environments are made with."""
+    stems = [path.stem.split("-") for path in environment.site.glob("*.dist-info")]
+    found = dict(stems)
+    return {name: found[name] for name in found if name not in ("pip", "setuptools", "wheel")}
 
 
 def steps(document: dict) -> list:
@@ -90,6 +119,7 @@ def steps(document: dict) -> list:
 
 
 def test_a_lock_file_is_the_environment(environment, wheels, served, host):
+    """The second time nothing is done, and nobody asked."""
     before = environment.tree()
     write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0"), whl("beta")))
     document = environment.document("sync", "pylock.toml")
@@ -97,25 +127,17 @@ def test_a_lock_file_is_the_environment(environment, wheels, served, host):
     assert steps(document) == [("replace", "alpha"), ("add", "beta"), ("remove", "gamma")]
     assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
     assert set(document["details"]["kept"]) >= {"pip"}
-    undone = environment.safe_install("undo", document["transaction"])
-    assert undone.returncode == 0, undone.stderr
-    assert environment.tree() == before
-
-
-def test_the_second_time_nothing_is_done_and_nobody_asked(environment, wheels, served, host):
-    write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0")))
-    first = environment.safe_install("sync", "pylock.toml")
-    assert first.returncode == 0, first.stderr
-    assert " undo 20" in first.stdout.splitlines()[-1]
-    assert "As pylock.toml says now: ./env (Python 3." in first.stdout
-    before = environment.tree()
+    after = environment.tree()
     host.requests.clear()
     second = environment.safe_install("sync", "pylock.toml")
     assert second.returncode == 0, second.stderr
     assert second.stdout == "Nothing to do: the environment is what pylock.toml says.\n"
     assert host.requests == []
-    assert environment.tree() == before
+    assert environment.tree() == after
     assert len(environment.document("history")["details"]["history"]) == 1
+    undone = environment.safe_install("undo", document["transaction"])
+    assert undone.returncode == 0, undone.stderr
+    assert environment.tree() == before
 
 
 def test_requirements_of_an_index_and_of_addresses(environment, wheels, served):
@@ -168,9 +190,11 @@ def test_what_is_extra_may_stay(environment):
 
 
 def test_another_file_of_the_same_version(environment, wheels, served, host, tmp_path):
-    """What our history knows of the installed file contradicts the lock."""
+    """What our history knows of the installed file contradicts the lock; also where it was let
+    go."""
     write(environment, "pylock.toml", lock_text(wheels, served, whl("alpha", "2.0"), whl("gamma")))
     assert environment.safe_install("sync", "pylock.toml").returncode == 0
+    assert environment.safe_install("history", "--prune", "--keep", "0").returncode == 0
     other = write_wheel(tmp_path / "other", "alpha", "2.0", {"alpha.py": "version = 'other'\n"})
     host.put(f"/other/{other.name}", other.read_bytes())
     text = lock_text(other.parent, f"{host.url}/other/", other.name)
@@ -187,6 +211,8 @@ def test_only_removals(environment):
     done = environment.safe_install("sync", "requirements.txt")
     assert done.returncode == 0, done.stderr
     assert "Successfully uninstalled gamma-1.0" in done.stdout
+    assert "As requirements.txt says now: ./env (Python 3." in done.stdout
+    assert " undo 20" in done.stdout.splitlines()[-1]
     assert versions(environment) == {"alpha": "1.0"}
 
 
@@ -287,7 +313,7 @@ def test_a_commit_of_a_repository(environment, tmp_path):
 
 
 def assert_refused(environment, status, *words, said="", **variables):
-    before = environment.tree()
+    before = getattr(environment, "before", None) or environment.tree()
     done = environment.safe_install("sync", *words, **variables)
     assert done.returncode == status, done.stdout + done.stderr
     assert said in done.stderr + done.stdout
@@ -296,10 +322,10 @@ def assert_refused(environment, status, *words, said="", **variables):
     return done
 
 
-def test_check_changes_nothing(environment):
-    write(environment, "requirements.txt", "alpha==2.0\nbeta==1.0\n")
+def test_check_changes_nothing(unchanged):
+    write(unchanged, "requirements.txt", "alpha==2.0\nbeta==1.0\n")
     words = ("--check", "requirements.txt")
-    done = assert_refused(environment, 1, *words, said="Would add 1, replace 1, remove 1 in ./env")
+    done = assert_refused(unchanged, 1, *words, said="Would add 1, replace 1, remove 1 in ./env")
     assert done.stdout.splitlines()[:3] == [
         "  ~ alpha 1.0 -> 2.0  (as requirements.txt says: 1.0 is installed)",
         "  + beta 1.0  (as requirements.txt says)",
@@ -307,37 +333,35 @@ def test_check_changes_nothing(environment):
     ]
 
 
-def test_a_dry_run_changes_nothing(environment):
-    write(environment, "requirements.txt", "alpha==2.0\n")
-    assert_refused(
-        environment, 0, "--dry-run", "requirements.txt", said="Would replace 1, remove 1"
-    )
+def test_a_dry_run_changes_nothing(unchanged):
+    write(unchanged, "requirements.txt", "alpha==2.0\n")
+    assert_refused(unchanged, 0, "--dry-run", "requirements.txt", said="Would replace 1, remove 1")
 
 
-def test_a_file_with_another_hash(environment, wheels, served, host):
+def test_a_file_with_another_hash(unchanged, wheels, served, host):
     text = lock_text(wheels, served, whl("alpha", "2.0"), whl("beta"))
-    write(environment, "pylock.toml", text)
+    write(unchanged, "pylock.toml", text)
     host.put(f"/own/{whl('beta')}", (wheels / whl("gamma")).read_bytes())
-    assert_refused(environment, 11, "pylock.toml", said=whl("beta"))
+    assert_refused(unchanged, 11, "pylock.toml", said=whl("beta"))
 
 
-def test_a_requirement_with_another_hash(environment):
-    write(environment, "requirements.txt", f"alpha==2.0 --hash=sha256:{'0' * 64}\n")
-    assert_refused(environment, 1, "requirements.txt", said="0000")
+def test_a_requirement_with_another_hash(unchanged):
+    write(unchanged, "requirements.txt", f"alpha==2.0 --hash=sha256:{'0' * 64}\n")
+    assert_refused(unchanged, 1, "requirements.txt", said="0000")
 
 
-def test_a_file_of_another_distribution(environment, wheels):
-    write(environment, "requirements.txt", f"delta @ file://{wheels / whl('beta')}\n")
-    assert_refused(environment, 11, "requirements.txt", said="delta")
+def test_a_file_of_another_distribution(unchanged, wheels):
+    write(unchanged, "requirements.txt", f"delta @ file://{wheels / whl('beta')}\n")
+    assert_refused(unchanged, 11, "requirements.txt", said="delta")
 
 
-def test_all_wheels_that_do_not_fit_are_named(environment):
+def test_all_wheels_that_do_not_fit_are_named(unchanged):
     names = [
         "one-1.0-cp27-cp27m-linux_x86_64.whl",
         "two-1.0-cp311-cp311-win_amd64.whl",
     ]
-    write(environment, "requirements.txt", "".join(f"{GONE}/{name}\n" for name in names))
-    done = assert_refused(environment, 10, "requirements.txt")
+    write(unchanged, "requirements.txt", "".join(f"{GONE}/{name}\n" for name in names))
+    done = assert_refused(unchanged, 10, "requirements.txt")
     for name in names:
         assert name in done.stderr
 
@@ -365,13 +389,13 @@ def test_all_wheels_that_do_not_fit_are_named(environment):
         ("environment.yml", "dependencies:\n- python=2.7\n- pip:\n  - alpha==1.0\n", 11, "2.7"),
     ],
 )
-def test_a_file_that_cannot_be_followed(environment, name, text, status, said):
-    write(environment, name, text)
-    assert_refused(environment, status, name, said=said)
+def test_a_file_that_cannot_be_followed(unchanged, name, text, status, said):
+    write(unchanged, name, text)
+    assert_refused(unchanged, status, name, said=said)
 
 
-def test_a_file_that_is_not_there(environment):
-    assert_refused(environment, 1, "missing.txt", said="missing.txt")
+def test_a_file_that_is_not_there(unchanged):
+    assert_refused(unchanged, 1, "missing.txt", said="missing.txt")
 
 
 def test_an_empty_file_with_consent(environment):
@@ -400,6 +424,25 @@ def test_offline_a_file_comes_from_the_cache_alone(environment, wheels, served, 
     assert done.returncode == 0, done.stderr
     assert host.requests == []
     assert versions(environment) == {"alpha": "2.0"}
+
+
+def test_a_hostile_lock_file_leads_nowhere(unchanged, wheels, served, host, tmp_path):
+    """A name is no folder, an address no place for what variables hold, a host's file names nothing
+    of this machine; and nobody is asked."""
+    outside = tmp_path / "outside"
+    text = lock_text(wheels, served, whl("alpha", "2.0"))
+    write(unchanged, "pylock.toml", text.replace('name = "alpha"', f'name = "{outside}/x"', 1))
+    assert_refused(unchanged, 1, "pylock.toml", said="is no name of a project")
+    assert not outside.exists()
+    archive = f'archive = {{ url = "%s", hashes = {{ sha256 = "{"0" * 64}" }} }}'
+    head = 'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "alpha"\n'
+    secret = f"{host.url}/${{SECRET}}/alpha-2.0.tar.gz"
+    write(unchanged, "pylock.toml", head + archive % secret)
+    assert_refused(unchanged, 1, "pylock.toml", said="is no address", SECRET="s3cr3t")
+    assert host.requests == []
+    local = (wheels / whl("alpha", "2.0")).resolve().as_uri()
+    host.put("/pylock.toml", (head + archive % local).encode(), content_type="text/plain")
+    assert_refused(unchanged, 1, f"{host.url}/pylock.toml", said="which is of this machine")
 
 
 # --- torch ----------------------------------------------------------------------------------------
@@ -595,6 +638,33 @@ def test_a_lock_file_of_pip(environment, wheels, host, tmp_path):
     assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
 
 
+def test_extras_and_groups_as_pip_takes_them(environment, make_environment, wheels, served):
+    """pip names both by the file: `pylock.toml[x]`, `--group pylock.toml:y`."""
+    text = lock_text(wheels, served, whl("alpha", "2.0"), whl("beta"), whl("gamma"))
+    text = text.replace('name = "beta"', 'name = "beta"\nmarker = "\'x\' in extras"', 1)
+    text = text.replace(
+        'name = "gamma"', 'name = "gamma"\nmarker = "\'y\' in dependency_groups"', 1
+    )
+    head = 'extras = ["x"]\ndependency-groups = ["y"]\n'
+    write(environment, "pylock.toml", head + text)
+    other = make_environment("3.11", name="other", with_pip=False)
+    words = ["-r", "pylock.toml[x]", "--group", "pylock.toml:y"]
+    command = [sys.executable, "-m", "pip", "--python", str(other.executable), "install", *words]
+    done = run_process(command, other.variables, cwd=environment.prefix.parent)
+    assert done.returncode == 0, done.stderr
+    document = environment.document("sync", "pylock.toml[x]", "--group", "pylock.toml:y")
+    assert document["exit_code"] == 0, document
+    everything = {"alpha": "2.0", "beta": "1.0", "gamma": "1.0"}
+    assert versions(environment) == everything
+    brought = {path.name for path in other.site.glob("*.dist-info")}
+    assert brought == {f"{name}-{version}.dist-info" for name, version in everything.items()}
+    done = environment.safe_install("sync", "--check", "pylock.toml")
+    assert [line.strip() for line in done.stdout.splitlines()[:-1]] == [
+        "- beta 1.0  (not in pylock.toml)",
+        "- gamma 1.0  (not in pylock.toml)",
+    ]
+
+
 # --- diff -----------------------------------------------------------------------------------------
 
 
@@ -620,17 +690,17 @@ def test_diff_with_a_file_an_environment_and_the_past(environment, make_environm
 
 
 @pytest.mark.parametrize("side", ["missing.txt", "20261123T101112Z-1f43f2", "/nowhere/at/all"])
-def test_diff_with_what_is_not_there(environment, side):
-    done = environment.safe_install("diff", side)
+def test_diff_with_what_is_not_there(unchanged, side):
+    done = unchanged.safe_install("diff", side)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert run_safe_install(["diff", side, "--json"], environment.variables).returncode == 2
+    assert run_safe_install(["diff", side, "--json"], unchanged.variables).returncode == 2
 
 
-def test_diff_of_one_file_with_itself(environment):
-    write(environment, "requirements.txt", "alpha==2.0\n")
-    done = environment.safe_install("diff", "requirements.txt", "requirements.txt")
+def test_diff_of_one_file_with_itself(unchanged):
+    write(unchanged, "requirements.txt", "alpha==2.0\n")
+    done = unchanged.safe_install("diff", "requirements.txt", "requirements.txt")
     assert (done.returncode, done.stdout) == (
         0,
         "The same: requirements.txt and requirements.txt.\n",
     )
-    assert json.loads(environment.safe_install("diff", "requirements.txt", "--json").stdout)
+    assert json.loads(unchanged.safe_install("diff", "requirements.txt", "--json").stdout)

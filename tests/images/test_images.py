@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+from importlib import metadata
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
 from tests.images.buildah import Buildah, Container
 from tests.images.conftest import GPU, for_the_lab, lab_arguments, read_dockerfile, serve_torch
+from tests.lab.wheels import write_wheel
 
 pytestmark = pytest.mark.slow
 
@@ -198,7 +202,7 @@ def test_the_history_of_lower_layers_is_pruned(layered, must_build):
     )
     assert out.count("\nremoved 2") == 2
     assert "warning" not in out
-    assert "\nlock\nrecover.py\nNo transactions in /app." in out
+    assert "\nlock\nrecover.py\nsources.json\nNo transactions in /app." in out
 
 
 # --- users ----------------------------------------------------------------------------------------
@@ -342,3 +346,69 @@ def test_a_cancelled_build_leaves_no_image_and_a_cache_that_works(
         host.behave()
     assert buildah.call("inspect", "--type", "image", "cancelled").returncode != 0
     assert "Successfully installed torch-scatter" in must_build("after", text)
+
+
+# --- the Dockerfile that `export` writes ----------------------------------------------------------
+
+
+def put_pip(host, folder):
+    """The pip beside the tests on the index of the host: one that reads lock files."""
+    distribution = metadata.distribution("pip")
+    files = {}
+    for file in distribution.files or ():
+        path = Path(str(distribution.locate_file(file)))
+        if file.parts[0] == "pip" and path.suffix != ".pyc":
+            files[file.as_posix()] = path.read_bytes()
+    wheel = write_wheel(folder, "pip", distribution.version, files)
+    host.put(f"/served/{wheel.name}", wheel.read_bytes())
+    link = f'<a href="{host.url}/served/{wheel.name}">{wheel.name}</a>'
+    host.put("/pypi/simple/pip/", link.encode(), content_type="text/html")
+
+
+def test_the_dockerfile_of_an_export(
+    buildah, must_build, build, start, host, wheels, driver, zipapp, tmp_path
+):
+    """Its lock file, its wheels and the zipapp beside it, and nothing else of that machine: the same
+    environment on an image of the name that it says."""
+    must_build(
+        "origin",
+        f"""
+FROM python:3.11-slim
+COPY --chmod=755 safe-install.pyz /usr/local/bin/safe-install
+RUN python -m venv /app
+ENV PATH=/app/bin:$PATH
+RUN {HERE} {TORCH} numpy==1.26.4
+""",
+    )
+    container = start("origin")
+    exports = (
+        "mkdir /out; cd /out; safe-install export --offline -o pylock.toml --wheels wheels; "
+        "safe-install export --offline -o Dockerfile --wheels wheels"
+    )
+    container.shell(exports, volumes=[f"{wheels.index}:/wheels:ro"])
+    context = tmp_path / "context"
+    shutil.copytree(container.mount() / "out", context)
+    shutil.copy(zipapp, context / "safe-install.pyz")
+    text = (context / "Dockerfile").read_text()
+    (image,) = re.findall(r"^FROM (python:3\.11\.\d+-slim-bookworm)$", text, re.M)
+
+    # What the image of that name has: a Python of its own, with pip, in front of PATH.
+    must_build("named", "FROM python:3.11-slim\nRUN python -m venv /usr/local\n")
+    buildah.must("tag", "named", f"docker.io/library/{image}")
+    put_pip(host, tmp_path)
+    index = f"FROM {image}\nENV PIP_INDEX_URL={host.index_url}"
+    (context / "Dockerfile").write_text(text.replace(f"FROM {image}", index))
+    out = buildah.must(*buildah.build_words("exported", context))
+    assert "torch 2.4.1" in out
+
+    command = buildah.configuration("exported")["Cmd"]
+    made = start("exported")
+    assert "there is no NVIDIA driver here" in made.run(*command).stdout
+    checked = made.run(*command, variables=GPU, volumes=driver)
+    assert checked.returncode == 0, checked.stdout
+    listed = [
+        {line for line in one.shell(LIST).split() if not line.startswith(("pip==", "setuptools=="))}
+        for one in (container, made)
+    ]
+    assert listed[0] == listed[1]
+    assert "numpy==1.26.4" in listed[0]

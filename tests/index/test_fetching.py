@@ -14,13 +14,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from safe_install.errors import DownloadFailed, HashMismatch
+from safe_install.errors import DownloadFailed, HashMismatch, Refused
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Action, Candidate, CandidateKind, Link, Origin, Step
+from safe_install.pipeline import fetching
 from safe_install.pipeline.fetching import Fetcher, WantedFile, want_of_pip
 from safe_install.ports import World
 from safe_install.system.http import HttpClient
 from safe_install.system.several import AT_ONCE, THREAD_NAME
+from safe_install.transaction.room import Room
+from safe_install.wheels import kept_downloads
 from tests.wheelhost import WheelHost
 
 SIZE = 300_000
@@ -108,6 +111,22 @@ def test_several_come_at_the_same_time_over_kept_connections(host, tmp_path):
     assert reporter.lines[-1] == ("ended", "download 10 files", TaskOutcome.DONE)
 
 
+def test_what_is_too_large_for_the_disk_is_refused_when_its_hosts_have_said_so(
+    host, tmp_path, monkeypatch
+):
+    """Each of them would fit; together they do not. Nothing is waited for."""
+    wanted = wheels(host, 9)
+    host.misbehave("/files/", "stall")
+    monkeypatch.setattr(fetching, "read_room", lambda folder: Room(str(folder), SIZE))
+    reporter = Said()
+    started = time.monotonic()
+    with pytest.raises(Refused, match="cache has 0 MiB free and this needs about 1 MiB"):
+        make_fetcher(tmp_path, reporter).fetch_all(wanted)
+    assert time.monotonic() - started < 14, "the silent host was waited for"
+    assert len(host.requests) == AT_ONCE
+    assert reporter.lines[-1][2] is TaskOutcome.FAILED
+
+
 def test_what_is_there_is_not_asked_for(host, tmp_path):
     wanted = wheels(host, 3)
     reporter = Said()
@@ -115,6 +134,22 @@ def test_what_is_there_is_not_asked_for(host, tmp_path):
     host.requests.clear()
     make_fetcher(tmp_path, reporter).fetch_all(wanted)
     assert (host.requests, reporter.lines) == ([], [])
+
+
+def test_the_cache_is_kept_within_its_bound(host, tmp_path, monkeypatch):
+    """Whenever something came to lie in it; and what is taken from it was used now."""
+    pruned = []
+    monkeypatch.setattr(kept_downloads, "prune_downloads", pruned.append)
+    wanted = wheels(host, 2)
+    fetcher = make_fetcher(tmp_path)
+    fetcher.fetch_all(wanted, cache=tmp_path / "elsewhere")
+    assert pruned == []
+    for _ in range(2):  # the second time nothing comes
+        fetcher.fetch_all(wanted)
+        assert pruned == [tmp_path / "cache"]
+        for folder in (tmp_path / "cache" / "downloads").iterdir():
+            assert time.time() - folder.stat().st_mtime < 60
+            os.utime(folder, (0, 0))
 
 
 def test_a_slow_host_holds_back_no_other(host, tmp_path):
@@ -208,6 +243,7 @@ import sys
 from pathlib import Path
 from safe_install.events import Reporter
 from safe_install.models import Link
+from safe_install.pipeline import fetching
 from safe_install.pipeline.fetching import Fetcher, WantedFile
 from safe_install.ports import World
 from safe_install.system.http import HttpClient

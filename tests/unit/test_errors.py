@@ -25,6 +25,7 @@ EXIT_STATUSES = {
     "BuildFailed": 1,
     "RollBackFailed": 13,
     "EnvironmentLocked": 14,
+    "LeaderFailed": 1,
     "ProbeFailed": 15,
     "DownloadFailed": 1,
     "HashMismatch": 11,

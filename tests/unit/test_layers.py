@@ -21,22 +21,31 @@ JOINED = "safe_install.transaction.recovery."
 # library.
 STAND_ALONE = (
     "environment/script.py",
+    "environment/programs_script.py",
+    "fleet/engines/script.py",
+    "fleet/engines/dask_script.py",
     "health/script.py",
     "wheels/script.py",
     "system/script.py",
     "system/pip_script.py",
     *sorted(f"transaction/recovery/{path.name}" for path in RECOVERY.glob("*.py")),
 )
+# What Ansible runs, on nodes and on the controller, where nothing of ours is installed.
+COLLECTION = SOURCE / "fleet" / "ansible_collections" / "torch_safe_install" / "safe_install"
+IN_ANSIBLE = sorted(path.relative_to(SOURCE).as_posix() for path in COLLECTION.rglob("*.py"))
 OWNERS = {
     "typer": {"cli/options.py"},
     "rich": {"cli/table.py", "cli/progress.py"},
     "resolvelib": {"resolve/provider.py"},
     "pynvml": {"environment/driver.py"},
     "requests": {"system/http.py", "system/network.py"},
-    "subprocess": {"system/process.py", "notebook.py", *STAND_ALONE},
+    "distributed": {"fleet/dask.py", "fleet/engines/dask.py", "fleet/engines/dask_script.py"},
+    "ray": {"fleet/engines/ray.py"},
+    "subprocess": {"system/process.py", "notebook.py", *STAND_ALONE, *IN_ANSIBLE},
 }
 # What a build has to have, and what the environment that is asked has to have.
 THEIR_SUBJECT = {
+    "fleet/engines/dask_script.py": {"distributed"},
     "wheels/script.py": {"setuptools", "distutils"},
     "health/script.py": {"torch"},
     "system/pip_script.py": {"pip"},
@@ -84,7 +93,7 @@ READERS_OF_VARIABLES = {
 def test_the_variables_of_this_process_are_read_in_one_place():
     readers = set()
     for path in MODULES:
-        if relative(path) in STAND_ALONE:
+        if relative(path) in (*STAND_ALONE, *IN_ANSIBLE):
             continue
         text = path.read_text(encoding="utf-8")
         if re.search(
@@ -104,6 +113,17 @@ def test_a_stand_alone_script_imports_the_standard_library_only(script):
     if script.startswith("transaction/recovery/"):  # these are joined
         imported = {name for name in imported if not name.startswith(JOINED)}
     assert {name.split(".")[0] for name in imported} <= allowed
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 10), reason="sys.stdlib_module_names came with Python 3.10"
+)
+@pytest.mark.parametrize("script", IN_ANSIBLE)
+def test_what_ansible_runs_needs_ansible_alone(script):
+    """And Python 3.8."""
+    allowed = sys.stdlib_module_names | {"ansible", "ansible_collections"}
+    assert {name.split(".")[0] for name in imports_of(SOURCE / script)} <= allowed
+    ast.parse((SOURCE / script).read_text(encoding="utf-8"), feature_version=(3, 8))
 
 
 @pytest.mark.real_process

@@ -18,6 +18,7 @@ from typing import Sequence
 from safe_install import __main__ as program
 from safe_install.cli import main as surface
 from safe_install.cli import streams
+from safe_install.cli.invocation import Answer, Invocation, filling_world, probing
 from safe_install.cli.locations import read_location
 from safe_install.commands.check_bundle import describe_bundle
 from safe_install.commands.install import install
@@ -66,7 +67,7 @@ def leave_out_settings() -> None:
     os.environ["PIP_CONFIG_FILE"] = os.devnull
 
 
-def describe(path: Path, invocation: surface.Invocation, reporter: Reporter) -> InstallResult:
+def describe(path: Path, invocation: Invocation, reporter: Reporter) -> InstallResult:
     """What it holds, and what to type; not whether it is whole. Errors: BundleInvalid."""
     bundle = open_bundle(path)
     program = f"python {shlex.quote(str(path))}"
@@ -79,27 +80,27 @@ def describe(path: Path, invocation: surface.Invocation, reporter: Reporter) -> 
     return InstallResult("check-bundle", Outcome.LISTED, 0, message="\n".join(lines))
 
 
-def stage_named(invocation: surface.Invocation, reporter: Reporter) -> surface.Answer:
+def stage_named(invocation: Invocation, reporter: Reporter) -> Answer:
     """`stage --bundle FILE`. Errors: those of `install_from`."""
     leave_out_settings()
     named = invocation.line.words.value(BUNDLE) or ""
-    world = surface.filling_world(invocation, reporter, DEFAULT_NETWORK)
+    world = filling_world(invocation, reporter, DEFAULT_NETWORK)
     return _install_from(Path(named).expanduser(), invocation, world)
 
 
-def install_from(path: Path, invocation: surface.Invocation, reporter: Reporter) -> surface.Answer:
+def install_from(path: Path, invocation: Invocation, reporter: Reporter) -> Answer:
     """`install`, or `stage`, of what the bundle was made for, or of what is named, from its wheels
     alone. Errors: those of an install; BundleInvalid."""
     if invocation.line.words.has(BUNDLE):
         return stage_named(invocation, reporter)
     if invocation.line.words.has(REMOVE):
         return surface.remove(invocation, reporter)
-    world = surface.filling_world(invocation, reporter, DEFAULT_NETWORK)
+    world = filling_world(invocation, reporter, DEFAULT_NETWORK)
     world = replace(world, command=("python", path.name, *world.command[1:]))
     return _install_from(path, invocation, world)
 
 
-def _install_from(path: Path, invocation: surface.Invocation, world: World) -> surface.Answer:
+def _install_from(path: Path, invocation: Invocation, world: World) -> Answer:
     bundle = open_bundle(path)
     stages = invocation.line.route.command == "stage"
     with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
@@ -110,7 +111,7 @@ def _install_from(path: Path, invocation: surface.Invocation, world: World) -> s
         )
         refuse_elsewhere(request)
         surface.heed_output_options(world.reporter, request)
-        with surface.probing(invocation) as probe:
+        with probing(invocation) as probe:
             try:
                 return install(request, world, probe, supply=supply, stages=stages)
             except NoCandidate as error:

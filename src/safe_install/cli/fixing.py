@@ -1,35 +1,49 @@
-"""`doctor --fix`: shows what would be carried out, asks, runs those commands, and asks doctor again.
+"""`doctor --fix`: shows what would be carried out, asks, carries it out, and asks doctor again.
 
-Each is a command of ours, so each is one journalled change that is verified. What leaves the
-environment no better than it was is taken back, and so is what was cut short.
+All that comes and goes is one journalled change, verified as an install is. What was interrupted
+before is brought to its end first, as `recover` does it. What leaves the environment no better than
+it was is taken back, and so is what was cut short.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
-from typing import Callable, List, Sequence, Union
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence
 
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.cli.invocation import Answer
+from safe_install.commands.install import Mending
+from safe_install.diagnosis.kept import pack_kept
 from safe_install.diagnosis.mends import is_better
 from safe_install.events import Reporter
-from safe_install.models import InstallResult, Outcome
+from safe_install.models import Environment, InstallResult, Outcome
+from safe_install.requirements import requirement_name
 from safe_install.resolve.command_line import Words
 
-# A command's own result, or the exit status of a program that said everything itself.
-Answer = Union[InstallResult, int]
+# What would be carried out, as `diagnosis.mends` says it: "recovers", "removed", "installed".
+Mends = Mapping[str, Any]
+
+
+# Puts back what fits torch, or is recorded, once more if it is there. Nothing else moves.
+INSTALL = ("install", "--force-reinstall", "--no-deps")
+
+
+class Run(Protocol):
+    """Runs a command line of ours on the same environment."""
+
+    def __call__(self, words: Sequence[str], mending: Optional[Mending] = None) -> Answer:
+        """`mending`: what an install does besides."""
 
 
 class Fixing:
     """One run of `doctor --fix`."""
 
-    def __init__(
-        self, words: Words, reporter: Reporter, run_line: Callable[[Sequence[str]], Answer]
-    ) -> None:
-        """`run_line`: runs a command line of ours on the same environment."""
-        self._words = words
-        self._reporter = reporter
-        self._run_line = run_line
+    def __init__(self, words: Words, reporter: Reporter, run: Run) -> None:
+        self._words, self._reporter, self._run = words, reporter, run
         self._transactions: List[str] = []
 
     def run(self, examine: Callable[[], Answer]) -> Answer:
@@ -37,14 +51,12 @@ class Fixing:
         before = examine()
         if isinstance(before, int):
             return before
-        lines = before.details["mends"]
-        self._show(lines, before.details["outside"])
-        if not lines or self._words.has("--dry-run") or not self._agrees():
+        mends = before.details["mends"]
+        self._show(mends, before.details["outside"])
+        if is_empty(mends) or self._words.has("--dry-run") or not self._agrees():
             return before
         try:
-            for line in lines:
-                self._carry_out(line)
-            after = examine()
+            after = self._carry_out(before, mends, examine)
         except BaseException:
             # Nobody has seen that it helps: a refusal, Ctrl-C, a mistake of ours.
             self._take_back("--fix did not come to its end: what was changed is taken back")
@@ -56,6 +68,36 @@ class Fixing:
         self._take_back("it is no better than before: what was changed is taken back")
         return dataclasses.replace(before, outcome=Outcome.UNHEALTHY)
 
+    def _carry_out(
+        self, before: InstallResult, mends: Mends, examine: Callable[[], Answer]
+    ) -> Answer:
+        """What doctor says afterwards."""
+        environment = before.environment
+        if mends["recovers"]:
+            self._note(self._run(("recover",)))
+            now = examine()
+            if isinstance(now, int):
+                return now
+            # What came back with it need not come again.
+            mends, environment = both(mends, now.details["mends"]), now.environment
+            if is_empty(mends):
+                return now
+        if mends["installed"]:
+            self._note(self._install(mends, environment))
+        else:
+            self._note(self._run(("uninstall", "-y", *mends["removed"])))
+        return examine()
+
+    def _install(self, mends: Mends, environment: Optional[Environment]) -> Answer:
+        """One change. What a past one keeps comes from there, and needs no host."""
+        texts, removed = mends["installed"], [canonicalize_name(one) for one in mends["removed"]]
+        with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
+            kept = pack_kept(texts, environment, Path(folder)) if environment is not None else {}
+            for name in kept:
+                self._reporter.note(f"{name} is put back from the history of this environment")
+            words = [_from_history(text, kept) for text in texts]
+            return self._run((*INSTALL, *words), Mending(tuple(removed), frozenset(kept)))
+
     def _kept(self, after: InstallResult) -> InstallResult:
         """What doctor says now, with what takes the changes back, in the order to type."""
         undo = [f"safe-install undo {identifier}" for identifier in reversed(self._transactions)]
@@ -64,13 +106,17 @@ class Fixing:
             after, transaction=newest, details={**after.details, "undo": undo}
         )
 
-    def _show(self, lines: Sequence[Sequence[str]], outside: Sequence[str]) -> None:
+    def _show(self, mends: Mends, outside: Sequence[str]) -> None:
         for detail in outside:
             self._reporter.note(f"not put right by an install: {detail}")
-        if not lines:
+        if is_empty(mends):
             self._reporter.note("there is nothing here that --fix could carry out")
-        for line in lines:
-            self._reporter.note(f"would run: safe-install {shlex.join(line)}")
+        if mends["recovers"]:
+            self._reporter.note("would run: safe-install recover")
+        if mends["removed"]:
+            self._reporter.note(f"would remove: {', '.join(mends['removed'])}")
+        if mends["installed"]:
+            self._reporter.note(f"would install: {', '.join(mends['installed'])}")
 
     def _agrees(self) -> bool:
         """The person's word, where there is a terminal to give it on."""
@@ -80,8 +126,7 @@ class Fixing:
         answer = self._reporter.ask("Proceed (Y/n)? ")
         return answer is None or answer.strip().lower() in ("", "y", "yes")
 
-    def _carry_out(self, line: Sequence[str]) -> None:
-        answer = self._run_line(line)
+    def _note(self, answer: Answer) -> None:
         if isinstance(answer, InstallResult):
             self._transactions += transactions_of(answer)
 
@@ -92,7 +137,7 @@ class Fixing:
         self._reporter.warn(why)
         try:
             while self._transactions:
-                self._run_line(("undo", "--force", self._transactions[-1]))
+                self._run(("undo", "--force", self._transactions[-1]))
                 self._transactions.pop()
         except BaseException:
             left = [f"safe-install undo --force {one}" for one in reversed(self._transactions)]
@@ -100,6 +145,24 @@ class Fixing:
             self._reporter.change_made(self._transactions[-1])
             raise
         self._reporter.change_taken_back()
+
+
+def _from_history(text: str, kept: Mapping[NormalizedName, Path]) -> str:
+    name = requirement_name(text)
+    return text if name is None or name not in kept else f"{name} @ {kept[name].as_uri()}"
+
+
+def is_empty(mends: Mends) -> bool:
+    """Is there nothing to carry out?"""
+    return not (mends["recovers"] or mends["removed"] or mends["installed"])
+
+
+def both(shown: Mends, needed: Mends) -> Mends:
+    """Of what was shown, and agreed to, what is still needed."""
+    kept: Dict[str, Any] = {"recovers": False}
+    for key in ("removed", "installed"):
+        kept[key] = [text for text in shown[key] if text in needed[key]]
+    return kept
 
 
 def transactions_of(answer: InstallResult) -> List[str]:

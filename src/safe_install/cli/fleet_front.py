@@ -6,6 +6,7 @@ import sys
 from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 from safe_install.cli import main as surface
+from safe_install.cli.invocation import Invocation, filling_world
 from safe_install.cli.table import render_table
 from safe_install.commands.fleet import Tools, fleet
 from safe_install.errors import SystemFailed
@@ -23,14 +24,14 @@ MOST_LINES = 16  # nodes that have a line of their own
 AMONG_MANY = 8  # nodes; of more than that only those are named that failed
 
 
-def run_fleet(invocation: surface.Invocation, reporter: Reporter) -> InstallResult:
+def run_fleet(invocation: Invocation, reporter: Reporter) -> InstallResult:
     """`fleet VERB ...`. Errors: UsageError, and those of `fleet`."""
     request = parse_fleet(invocation.line.words, environ=invocation.environ)
-    world = surface.filling_world(invocation, reporter, DEFAULT_NETWORK)
+    world = filling_world(invocation, reporter, DEFAULT_NETWORK)
 
     def bundle(words: Sequence[str]) -> InstallResult:
         line = parse_command_line([BUNDLE, *words])
-        answer = surface.COMMANDS[BUNDLE](surface.Invocation(line, invocation.environ), reporter)
+        answer = surface.COMMANDS[BUNDLE](Invocation(line, invocation.environ), reporter)
         if isinstance(answer, int):
             raise SystemFailed("bundle said nothing of what it made", hint="Please report it.")
         return answer

@@ -13,15 +13,12 @@ import re
 import shlex
 import signal
 import sys
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Callable,
     Dict,
-    Iterator,
     List,
     Mapping,
     NoReturn,
@@ -29,14 +26,21 @@ from typing import (
     Sequence,
     Tuple,
     TypeVar,
-    Union,
 )
 
 from safe_install import __version__
 from safe_install.cli import terminal
+from safe_install.cli.invocation import (
+    Answer,
+    Invocation,
+    Run,
+    configured_network,
+    filling_world,
+    probing,
+    reading_world,
+)
 from safe_install.errors import (
     Interrupted,
-    ProbeFailed,
     SafeInstallError,
     SystemFailed,
     Unexpected,
@@ -44,21 +48,22 @@ from safe_install.errors import (
 )
 from safe_install.events import Reporter
 from safe_install.models import DEFAULT_NETWORK, InstallResult, NetworkSettings, Outcome
-from safe_install.ports import World
-from safe_install.redaction import redact_words
 from safe_install.resolve.command_line import (
     OUR_COMMANDS,
     CommandLine,
     Words,
     parse_command_line,
     unknown_command,
+    within,
 )
 from safe_install.resolve.pip_settings import is_true
 
 if TYPE_CHECKING:
-    from safe_install.environment.interpreter import Probe
+    from safe_install.cli.fixing import Run as RunInside
+    from safe_install.commands.install import Mending
     from safe_install.resolve.request import InstallRequest
 
+SHARED_BY_RANKS = ("install", "uninstall", "sync", "undo")  # in a step of Slurm
 COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
@@ -69,28 +74,7 @@ OUTCOMES: Mapping[int, Outcome] = {
 }
 
 
-@dataclass(frozen=True)
-class Invocation:
-    """What this process was asked for, and by whom: read once, here, and handed on."""
-
-    line: CommandLine
-    environ: Mapping[str, str]
-
-    @property
-    def arguments(self) -> Tuple[str, ...]:
-        """The words behind the command, and the options before it that are heard by it."""
-        return self.line.route.arguments
-
-    @property
-    def python(self) -> Optional[str]:
-        """The interpreter that was named."""
-        return self.line.words.value("--python") or self.environ.get("SAFE_INSTALL_PYTHON")
-
-
-# A command's own result, or the exit status of a program that said everything itself.
-Answer = Union[InstallResult, int]
 Request = TypeVar("Request")
-Run = Callable[[Invocation, Reporter], Answer]
 
 
 def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, Run]] = None) -> int:
@@ -117,7 +101,10 @@ def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, R
         return _guarded(invocation, "install", _refuse_unknown)
     if command == "pip":
         return _guarded(invocation, "pip", _pass_to_pip)
-    return _guarded(invocation, command, (commands or COMMANDS)[command])
+    run = (commands or COMMANDS)[command]
+    if command in SHARED_BY_RANKS and "SLURM_PROCID" in environ:
+        run = _in_step(command, run)
+    return _guarded(invocation, command, run)
 
 
 def _help_topic(line: CommandLine) -> Optional[str]:
@@ -271,57 +258,6 @@ def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> NoReturn:
     raise unknown_command(invocation.arguments)
 
 
-def _world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
-    from safe_install.wheels.store import find_cache
-
-    environ = invocation.environ
-    return World(environ, reporter, find_cache(environ), _as_kept(invocation.line.argv), network)
-
-
-def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
-    """The world of a command that fetches or builds: its cache can be written."""
-    from safe_install.wheels.store import choose_cache
-
-    cache, problem = choose_cache(invocation.environ)
-    if problem:
-        reporter.warn(
-            f"{problem}: the cache is a temporary folder, and what is fetched or built is not "
-            "kept. Name one that can "
-            "be written: SAFE_INSTALL_CACHE_DIR"
-        )
-    return World(invocation.environ, reporter, cache, _as_kept(invocation.line.argv), network)
-
-
-def _as_kept(words: Sequence[str]) -> Sequence[str]:
-    """The command for the history, which keeps no password of an index."""
-    return ("safe-install", *redact_words(words))
-
-
-def _configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
-    """Of the commands that are not about pip's configuration; `words`: those that count."""
-    from safe_install.resolve.request import parse_network
-    from safe_install.system.pip_configuration import read_configuration
-
-    return parse_network(words, read_configuration(Path(sys.prefix), invocation.environ, "install"))
-
-
-@contextmanager
-def probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
-    """The managed interpreter is asked while we import what is needed for the answer."""
-    from safe_install.environment.interpreter import Probe, find_interpreter
-
-    executable = find_interpreter(invocation.python, invocation.environ)
-    try:
-        probe = Probe(executable)
-    except ProbeFailed:
-        yield None  # the command finds that, too
-        return
-    try:
-        yield probe
-    finally:
-        probe.stop()
-
-
 def _read_request(
     invocation: Invocation, parse: Callable[..., Request]
 ) -> Tuple[Request, NetworkSettings]:
@@ -339,12 +275,14 @@ def _read_request(
         invocation.line.words,
         environ=invocation.environ,
         configuration=configuration,
-        read=partial(read_location, world=_world(invocation, Reporter(), network)),
+        read=partial(read_location, world=reading_world(invocation, Reporter(), network)),
     )
     return request, network
 
 
-def _install(invocation: Invocation, reporter: Reporter) -> Answer:
+def _install(
+    invocation: Invocation, reporter: Reporter, mending: Optional[Mending] = None
+) -> Answer:
     from safe_install.resolve.request import parse_install
 
     stages = invocation.line.route.command == "stage"
@@ -364,7 +302,7 @@ def _install(invocation: Invocation, reporter: Reporter) -> Answer:
         from safe_install.commands.install import install
 
         world = filling_world(invocation, reporter, request.network)
-        return install(request, world, probe, stages=stages)
+        return install(request, world, probe, stages=stages, mending=mending)
 
 
 def heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
@@ -405,7 +343,7 @@ def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.resolve.request import parse_explain
 
     request = parse_explain(invocation.line.words, environ=invocation.environ)
-    network = _configured_network(invocation, Words(()))
+    network = configured_network(invocation, Words(()))
     return explain(request, filling_world(invocation, reporter, network))
 
 
@@ -424,8 +362,10 @@ def _by_typer(command: str) -> Run:
 
         network = DEFAULT_NETWORK
         if command in ("wheels", "export"):
-            network = _configured_network(invocation, invocation.line.words)
-        return run_command(command, invocation.arguments, _world(invocation, reporter, network))
+            network = configured_network(invocation, invocation.line.words)
+        return run_command(
+            command, invocation.arguments, reading_world(invocation, reporter, network)
+        )
 
     return run
 
@@ -436,19 +376,18 @@ def _doctor(invocation: Invocation, reporter: Reporter) -> Answer:
         return examine(invocation, reporter)
     from safe_install.cli.fixing import Fixing
 
-    return Fixing(invocation.line.words, reporter, _run_inside(invocation, reporter)).run(
-        partial(examine, invocation, reporter)
-    )
+    fixing = Fixing(invocation.line.words, reporter, _run_inside(invocation, reporter))
+    return fixing.run(partial(examine, invocation, reporter))
 
 
-def _run_inside(invocation: Invocation, reporter: Reporter) -> Callable[[Sequence[str]], Answer]:
+def _run_inside(invocation: Invocation, reporter: Reporter) -> RunInside:
     """Runs a command line of ours on the same environment, within this one."""
 
-    def run(words: Sequence[str]) -> Answer:
-        python = invocation.line.words.value("--python")
-        named = [] if python is None else ["--python", python]
-        line = parse_command_line([words[0], *named, *words[1:]])
-        return COMMANDS[line.route.command](Invocation(line, invocation.environ), reporter)
+    def run(words: Sequence[str], mending: Optional[Mending] = None) -> Answer:
+        inner = Invocation(within(invocation.line, words), invocation.environ)
+        if mending is not None:
+            return _install(inner, reporter, mending)
+        return COMMANDS[words[0]](inner, reporter)
 
     return run
 
@@ -457,6 +396,15 @@ def _fleet(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.cli.fleet_front import run_fleet
 
     return run_fleet(invocation, reporter)
+
+
+def _in_step(command: str, run: Run) -> Run:
+    def run_here(invocation: Invocation, reporter: Reporter) -> Answer:
+        from safe_install.cli.ranks import run_in_step
+
+        return run_in_step(command, run, invocation, reporter, _run_inside(invocation, reporter))
+
+    return run_here
 
 
 COMMANDS: Dict[str, Run] = {

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
 
+from safe_install.cli.translation.speech import say
 from safe_install.errors import Interrupted, UsageError
 from safe_install.models import InstallResult
 from safe_install.ports import World
@@ -366,17 +367,26 @@ def run_command(command: str, arguments: Sequence[str], world: World) -> Union[I
 def show_help(command: Optional[str]) -> int:
     """The help of one command, or of all."""
     if command is None:
-        sys.stdout.write(HELP.format(commands=render_commands()))
+        sys.stdout.write(say(HELP.format(commands=render_commands())).rstrip() + "\n")
         return 0
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
+    _say_help(group.commands[command])
     group.main(args=[command, "--help"], prog_name="safe-install", standalone_mode=False)
     return 0
+
+
+def _say_help(command: Any) -> None:
+    """In the language of the person; click's own words stay."""
+    command.help = say(command.help)
+    for parameter in command.params:
+        if getattr(parameter, "help", None):
+            parameter.help = say(parameter.help)
 
 
 def render_commands() -> str:
     """The overview: a line for each command, under the heading of its group."""
     width = max(len(name) for name in BY_COMMAND)
-    lines: Dict[str, List[str]] = {group: [f"{group}:"] for group in GROUPS}
+    lines: Dict[str, List[str]] = {group: [say(f"{group}:")] for group in GROUPS}
     for command in COMMANDS:
-        lines[command.group].append(f"  {command.name.ljust(width)}  {command.summary}")
+        lines[command.group].append(f"  {command.name.ljust(width)}  {say(command.summary)}")
     return "\n\n".join("\n".join(lines[group]) for group in GROUPS)

@@ -23,6 +23,7 @@ from safe_install.pipeline.bundling import (
     PlannedBundle,
     bring_wheels,
     find_machines,
+    find_missing,
     find_sizes,
     list_requirements,
     plan_bundle,
@@ -61,7 +62,7 @@ from safe_install.snapshot.values import (
     UrlSource,
 )
 from safe_install.torch_family import TORCH
-from safe_install.transaction.room import find_shortage, read_room
+from safe_install.transaction.room import find_shortage_of_folders
 from safe_install.wheels.archive import Artifact
 
 Artifacts = Mapping[NormalizedName, Artifact]
@@ -112,9 +113,14 @@ def find_output(request: BundleRequest) -> Path:
 def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
     """What is known to find no room is not fetched. Errors: Refused."""
     size = sum(find_sizes(planned).values())
-    shortage = find_shortage(read_room(output.parent), size=size)
+    session = planned.session
+    cache = session.work if session.request.no_cache else session.world.cache_dir
+    shortage = find_shortage_of_folders([(cache, find_missing(planned)), (output.parent, size)])
     if shortage is not None:
-        raise Refused(shortage, hint="Make room, or name a file elsewhere: -o FILE.zip.")
+        raise Refused(
+            shortage,
+            hint="Make room, or name folders elsewhere: -o FILE.zip, SAFE_INSTALL_CACHE_DIR.",
+        )
 
 
 # --- what is in it --------------------------------------------------------------------------------

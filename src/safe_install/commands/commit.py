@@ -19,12 +19,11 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import BaselineCheck
 from safe_install.pipeline.commit import Commit
 from safe_install.pipeline.health_gate import Verdict, has_errors
-from safe_install.pipeline.session import error_context, probe_named
+from safe_install.pipeline.session import error_context, lock_and_recover, probe_named
 from safe_install.pipeline.staged_change import check_id, compare, read_staged
 from safe_install.pipeline.staged_document import Misfit, StagedDocument
 from safe_install.ports import Timings, World
-from safe_install.transaction import staged, unfinished
-from safe_install.transaction.lock import lock_environment
+from safe_install.transaction import staged
 from safe_install.transaction.staged import StagedChange, StagedChanges
 from safe_install.transaction.staged_states import State
 
@@ -48,9 +47,7 @@ def commit(
     prefix = environment.interpreter.prefix
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
-        stack.enter_context(lock_environment(prefix))
-        if unfinished.recover(prefix):
-            environment = probe_named(world, python, user=user)
+        environment = lock_and_recover(environment, world, stack)
         change = StagedChanges(prefix).find(identifier)
         answer = _answer_again(change, environment)
         if answer is not None:

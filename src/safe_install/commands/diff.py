@@ -15,15 +15,18 @@ from safe_install.pipeline.session import probe_named
 from safe_install.ports import World
 from safe_install.resolve.requirements_file import Reader
 from safe_install.snapshot import past
+from safe_install.snapshot.bundle_file import is_bundle, open_bundle
 from safe_install.snapshot.changes import Discrepancy, compare_snapshots
 from safe_install.snapshot.described import (
     describe_environment,
     describe_lock,
+    describe_manifest,
     describe_past,
     is_transaction,
 )
 from safe_install.snapshot.difference import TOOLS
-from safe_install.snapshot.forms import parse_lock
+from safe_install.snapshot.forms import parse_lock, split_extras
+from safe_install.snapshot.pylock_reader import Wanted
 from safe_install.snapshot.values import Snapshot
 from safe_install.transaction.history import read_history
 
@@ -84,25 +87,25 @@ class _Comparison:
         return missing in self._files
 
     def _describe(self, side: str) -> Snapshot:
-        """What a word names: now, a change, an environment, a file. Errors: SafeInstallError."""
+        """What a word names: now, a change, a bundle, an environment, a file. Errors: SafeInstallError."""
         if side == NOW:
             return describe_environment(self._environment())
         path = Path(side).expanduser()
         if is_transaction(side) and not path.exists():
             return self._describe_past(side)
+        if path.is_file() and is_bundle(path):  # which may be executed, as an interpreter may
+            self._files.append(side)
+            return describe_manifest(open_bundle(path).manifest)
         if path.is_dir() or (path.is_file() and os.access(path, os.X_OK)):
             return describe_environment(_environment_at(path))
-        if side.endswith(".zip"):
-            raise UsageError(
-                f"{side}: bundles cannot be compared yet",
-                hint="Name an environment or a lock file.",
-            )
+        location, extras = split_extras(side)
         lock = parse_lock(
-            side,
+            location,
             interpreter=self._environment().interpreter,
             read=self._read,
             environ=self._world.environ,
             folder=os.getcwd(),  # noqa: PTH109 - as pip has it
+            wanted=Wanted(extras),
         )
         if lock.problems:
             raise UsageError(

@@ -52,7 +52,7 @@ def doctor(
         from safe_install.index.catalog import known_projects
 
         mends = plan_mends(results, facts, known=frozenset(known_projects()), checks=fix_of)
-        details["mends"] = [list(line) for line in mends.lines]
+        details["mends"] = mends.document()
         details["outside"] = [finding.detail for finding in mends.outside]
     if with_report:
         from safe_install.diagnosis.report import render_report

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.errors import (
     EngineFailed,
@@ -48,7 +49,7 @@ from safe_install.models import InstallResult, Outcome
 from safe_install.ports import Timings, World
 from safe_install.resolve.fleet_request import FleetRequest
 from safe_install.system.atomic_write import write_atomically
-from safe_install.transaction.swap import make_id
+from safe_install.transaction.identifiers import make_id
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class _Front:
         self._runs = RunFolder(find_data_folder() / "fleet")
         self._last: Optional[FleetState] = None  # as it was written down
         self._groups: List[Dict[str, Any]] = []
+        self._joined: List[str] = []  # nodes that came after the run that is asked about
 
     # --- the verbs ---
 
@@ -97,7 +99,7 @@ class _Front:
         with self._opened(request.engine, request.target) as engine:
             nodes = [NodeState(node.name, node.python) for node in _find_nodes(engine)]
             state = FleetState(
-                make_id(),
+                make_id(time.time()),
                 tuple(nodes),
                 stage_words=_stage_words(request),
                 verify_words=request.check_words,
@@ -216,8 +218,17 @@ class _Front:
             missing = [node.name for node in state.nodes if node.name not in there]
             if missing:
                 self._world.reporter.warn(f"no longer among the nodes: {', '.join(missing)}")
+            self._note_joined(there - {node.name for node in state.nodes})
             state = self._run(engine, replace(kept, state=state), None)
         return self._result(state, removes=kept.removes)
+
+    def _note_joined(self, names: AbstractSet[str]) -> None:
+        """Nodes that were not there: nothing of the run is on them."""
+        self._joined = sorted(clean(name) for name in names)
+        if self._joined:
+            self._world.reporter.warn(
+                f"not part of this run, they joined since: {', '.join(self._joined)}"
+            )
 
     def _find_run(self, *, needs_change: bool) -> Optional[KeptRun]:
         """The run that was named, or the newest; the newest of which something may be in place."""
@@ -305,6 +316,8 @@ class _Front:
     ) -> InstallResult:
         if self._groups:
             details["groups"] = self._groups
+        if self._joined:
+            details["joined"] = self._joined
         if self._request.verb == "status":
             details["runs"] = describe_runs(self._runs.ids())
         return InstallResult(

@@ -11,8 +11,11 @@ import contextlib
 import dataclasses
 import functools
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Hashable, Iterator, Optional, Protocol, Sequence, Tuple
+from typing import Callable, FrozenSet, Hashable, Iterator, Optional, Protocol, Sequence, Tuple
+
+from packaging.utils import NormalizedName
 
 from safe_install.environment.interpreter import Probe
 from safe_install.errors import Refused, SafeInstallError, UsageError
@@ -55,11 +58,26 @@ from safe_install.ports import Timings, World
 from safe_install.resolve.accelerator import OPTION, with_known_accelerator
 from safe_install.resolve.guard import same_version_steps
 from safe_install.resolve.permission import find_conflicts, torch_terms
+from safe_install.resolve.plan import make_removal
 from safe_install.resolve.promises import is_promised
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.torch_fit import check_numpy, note_torch_stays, note_unused_cuda
+from safe_install.resolve.torch_fit import (
+    check_numpy,
+    note_torch_stays,
+    note_unused_cuda,
+    warn_of_unused_gpu,
+)
 from safe_install.torch_family import TORCH
 from safe_install.transaction.place import check_place
+
+
+@dataclass(frozen=True)
+class Mending:
+    """What `doctor --fix` adds to an install."""
+
+    removes: Tuple[NormalizedName, ...] = ()
+    # come out of the history: the address of that file is nobody's
+    kept: FrozenSet[NormalizedName] = frozenset()
 
 
 class Supply(Protocol):
@@ -70,8 +88,9 @@ class Supply(Protocol):
     def check(self, environment: Environment) -> None:
         """Errors: Refused where they are for another environment."""
 
-    def bring(self, reporter: Reporter) -> None:
-        """Put them where the request says that they are."""
+    def bring(self, environment: Environment, reporter: Reporter, *, anew: bool) -> None:
+        """Put them where the request says that they are; what the environment has already only
+        where it is installed `anew`."""
 
     def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
         """The plan with the addresses from which they came."""
@@ -84,10 +103,11 @@ def install(
     *,
     supply: Optional[Supply] = None,
     stages: bool = False,
+    mending: Optional[Mending] = None,
 ) -> InstallResult:
     """Install what was asked for, or say why not; the environment ends as it was, or changed and
     verified. `probe`: of the managed interpreter, if it was started before. `stages`: the change is
-    set aside, to be committed later.
+    set aside, to be committed later. `mending`: what is done besides, in the same change.
 
     Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
     """
@@ -110,14 +130,16 @@ def install(
         stack.callback(before.stop)
         work = make_work_folder(stack) if supply is None else supply.work
         if supply is not None:
-            supply.bring(world.reporter)
+            supply.bring(environment, world.reporter, anew=request.force_reinstall)
         session = Session(request, environment, world, timings, work)
         installer = PipInstaller(session)
         chooser = IndexChooser(
             make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
         )
         stack.enter_context(_forgetting_refused(chooser))
-        result = _plan_and_apply(session, before, installer, chooser, supply, stages=stages)
+        result = _plan_and_apply(
+            session, before, installer, chooser, supply, stages=stages, mending=mending
+        )
         return dataclasses.replace(result, command="stage" if stages else "install")
 
 
@@ -154,6 +176,7 @@ def _plan_and_apply(
     supply: Optional[Supply],
     *,
     stages: bool,
+    mending: Optional[Mending],
 ) -> InstallResult:
     request, environment = session.request, session.environment
     promise = _promise(session, chooser, supply)
@@ -161,6 +184,8 @@ def _plan_and_apply(
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
     selected = _with_origins(selected, session, supply)
+    if mending is not None:
+        selected = _with_mending(selected, mending, environment)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     same = same_version_steps(plan, released=selected.released)
@@ -212,6 +237,20 @@ def _with_origins(selected: Selected, session: Session, supply: Optional[Supply]
         return selected
     records = not session.request.own.no_direct_url
     plan = supply.name_origins(selected.plan, records_address=records)
+    return dataclasses.replace(selected, plan=plan)
+
+
+def _with_mending(selected: Selected, mending: Mending, environment: Environment) -> Selected:
+    """What comes in the same change does not go."""
+    steps = [
+        dataclasses.replace(step, is_direct=step.is_direct and step.name not in mending.kept)
+        for step in selected.plan.steps
+    ]
+    coming = {step.name for step in steps}
+    for name in mending.removes:
+        if name in environment.installed and name not in coming:
+            steps.append(make_removal(environment.installed[name], "in the way of what comes"))
+    plan = dataclasses.replace(selected.plan, steps=tuple(steps))
     return dataclasses.replace(selected, plan=plan)
 
 
@@ -277,11 +316,14 @@ def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
 
 def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
     """What a person should know of a plan that may be carried out."""
-    plan, environment = selected.plan, session.environment
+    plan, torch, environment = selected.plan, selected.torch_after, session.environment
     terms = torch_terms(session.request, environment)
+    is_meant = torch is not None and terms.ask_for(torch)
+    unused = warn_of_unused_gpu(plan, torch, environment, catalog=bundled_catalog())
     return (
-        *check_numpy(plan, selected.torch_after),
-        *note_unused_cuda(plan, selected.torch_after, environment, accelerator=terms.accelerator),
+        *check_numpy(plan, torch),
+        *note_unused_cuda(plan, torch, environment, accelerator=terms.accelerator),
+        *(() if is_meant else unused),
         *note_torch_stays(plan, environment, accelerator=terms.asked.accelerator),
         *find_conflicts(plan, session.request, environment),
         *(_note_beside(distribution) for distribution in staying_beside(plan, environment)),

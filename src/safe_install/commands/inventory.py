@@ -12,6 +12,7 @@ from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.pipeline.session import error_context, probe_named
 from safe_install.ports import World
 from safe_install.transaction.history import read_history
+from safe_install.transaction.marker import read_marker
 from safe_install.transaction.staged import StagedChanges
 from safe_install.transaction.staged_states import State
 
@@ -50,8 +51,12 @@ def _describe(environment: Environment) -> Dict[str, Any]:
         ],
         "history": {"head": entries[0].id if entries else None, "count": len(entries)},
         "staged": staged,
-        # the same on two hosts: perhaps one environment on a file system that they share
-        "place": {"device": place.st_dev, "inode": place.st_ino},
+        # one marker on two hosts: it is one environment, which they share
+        "place": {
+            "device": place.st_dev,
+            "inode": place.st_ino,
+            "marker": read_marker(prefix),
+        },
     }
 
 

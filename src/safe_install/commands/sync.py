@@ -40,10 +40,10 @@ from safe_install.snapshot.difference import (
     Difference,
     compare_with_lock,
     find_kept,
-    installed_files,
 )
 from safe_install.snapshot.forms import Form, form_of, parse_lock
 from safe_install.snapshot.locked import LockedEnvironment, entry_of
+from safe_install.snapshot.remembered import read_installed_wheels
 from safe_install.snapshot.steps import (
     describe_steps,
     find_folders,
@@ -52,7 +52,6 @@ from safe_install.snapshot.steps import (
     refuse_lost_torch,
 )
 from safe_install.snapshot.sync_request import SyncRequest
-from safe_install.transaction.history import read_history
 
 SHOWN = 5  # names in one sentence
 
@@ -133,6 +132,7 @@ def _read(request: SyncRequest, environment: Environment, world: World) -> Locke
         read=request.read,
         environ=world.environ,
         folder=os.getcwd(),  # noqa: PTH109 - as pip has it
+        wanted=request.wanted,
     )
     _refuse(lock.problems)
     if not lock.distributions and not request.allow_empty:
@@ -165,8 +165,7 @@ def _compare(lock: LockedEnvironment, request: SyncRequest, environment: Environ
         for name, distribution in environment.installed.items()
         if is_own(distribution, environment)
     ]
-    history = read_history(environment.interpreter.prefix)
-    files = installed_files([entry.summary for entry in history], environment.installed)
+    files = read_installed_wheels(environment)
     difference = compare_with_lock(lock, environment, find_kept(environment, own), files)
     if not request.keep_extra:
         return difference

@@ -25,13 +25,12 @@ from safe_install.models import (
 from safe_install.models import Action as StepAction
 from safe_install.pipeline.baseline import BaselineCheck
 from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
-from safe_install.pipeline.session import error_context, probe_named
+from safe_install.pipeline.session import error_context, lock_and_recover, probe_named
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import newly_unmet
 from safe_install.torch_family import TORCH
-from safe_install.transaction import history, unfinished
+from safe_install.transaction import history
 from safe_install.transaction.history import describe_changes
-from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.place import make_ownership
 from safe_install.transaction.staged import StagedChange, StagedChanges
 from safe_install.transaction.staged_states import GONE, State
@@ -60,9 +59,7 @@ def undo(
     prefix = environment.interpreter.prefix
     with contextlib.ExitStack() as stack:
         stack.enter_context(error_context(environment))
-        stack.enter_context(lock_environment(prefix))
-        if unfinished.recover(prefix):
-            environment = probe_named(world, python, user=user)
+        environment = lock_and_recover(environment, world, stack)
         if transaction_id is not None:
             answer = _answer_again(StagedChanges(prefix).find(transaction_id), environment)
             if answer is not None:

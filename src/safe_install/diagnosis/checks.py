@@ -67,6 +67,12 @@ CHECKS: Tuple[Check, ...] = (
         (STARTS,),
     ),
     Check(
+        "wheel-tags",
+        "installed wheels were made for this Python and this machine",
+        environment_checks.check_wheel_tags,
+        (STARTS,),
+    ),
+    Check(
         "requirements",
         "what is installed has what it requires",
         partial(environment_checks.check_found, "requirements"),
@@ -74,7 +80,7 @@ CHECKS: Tuple[Check, ...] = (
     ),
     Check(
         "managed",
-        "the operating system does not keep this Python to itself (PEP 668)",
+        "this user may install into this Python (PEP 668, folders that can be written)",
         environment_checks.check_managed,
         (STARTS,),
     ),

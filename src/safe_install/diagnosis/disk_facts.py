@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
+from packaging.tags import Tag, parse_tag
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.diagnosis.facts import (
     CachedWheel,
     CondaPackage,
+    ForeignWheel,
     FreeSpace,
     LockFile,
     LostSource,
@@ -21,7 +23,9 @@ from safe_install.diagnosis.facts import (
     OtherPython,
     ShadowingLibrary,
 )
-from safe_install.models import Environment, InstalledDistribution, Interpreter
+from safe_install.diagnosis.record_facts import is_of_system
+from safe_install.models import Environment, InstalledDistribution, Interpreter, Scheme
+from safe_install.torch_family import TORCH
 from safe_install.transaction.room import read_room
 from safe_install.wheels.libraries import search_folders
 
@@ -54,6 +58,19 @@ def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
 def find_unreadable(paths: Iterable[Path]) -> Tuple[Path, ...]:
     """The folders of sys.path that this user may not list."""
     return tuple(path for path in paths if path.is_dir() and not os.access(path, os.R_OK | os.X_OK))
+
+
+def find_closed(paths: Iterable[Path]) -> Tuple[Path, ...]:
+    """The folders of torch, and dist-info folders, that this user may not read: root installed them
+    with a narrow umask."""
+    found: List[Path] = []
+    for folder in paths:
+        for name in _list_folder(folder):
+            if name == TORCH or name.endswith(".dist-info"):
+                path = folder / name
+                if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+                    found.append(path)
+    return tuple(found)
 
 
 def _list_folder(folder: Path) -> List[str]:
@@ -95,6 +112,50 @@ def find_other_pythons(interpreter: Interpreter) -> Tuple[OtherPython, ...]:
             version = folder.parent.name[len("python") :]
             found.append(OtherPython(folder, version, tuple(names)))
     return tuple(found)
+
+
+TAG = re.compile(r"(?m)^Tag:[ \t]*([^\s-]+-[^\s-]+-[^\s-]+)[ \t\r]*$")
+
+
+def find_foreign_wheels(
+    distributions: Iterable[InstalledDistribution], interpreter: Interpreter
+) -> Tuple[ForeignWheel, ...]:
+    """Distributions of which no wheel tag is one of this Python on this machine: their files were
+    copied from somewhere else."""
+    found: List[ForeignWheel] = []
+    for distribution in distributions:
+        if distribution.editable or is_of_system(distribution):
+            continue
+        try:
+            text = (distribution.metadata_path / "WHEEL").read_text(errors="replace")
+        except OSError:
+            continue
+        tags = [tag for written in TAG.findall(text) for tag in parse_tag(written)]
+        made_for = [made_elsewhere(tag, interpreter) for tag in tags]
+        if made_for and all(made_for):
+            found.append(ForeignWheel(distribution.name, distribution.version, made_for[0]))
+    return tuple(found)
+
+
+def made_elsewhere(tag: Tag, interpreter: Interpreter) -> str:
+    """The other Python, or the other kind of machine, that a wheel was made for; else "".
+
+    Whether the C library is new enough is another question.
+    """
+    abi = re.match(r"cp(\d)(\d+)", tag.abi)
+    if abi is not None and tag.interpreter != interpreter.python_tag:
+        return f"Python {abi.group(1)}.{abi.group(2)}"
+    system, _, machine = interpreter.platform.partition("_")
+    is_same = system in tag.platform and tag.platform.endswith(machine)
+    if tag.platform == "any" or system != "linux" or is_same:
+        return ""
+    return tag.platform
+
+
+def find_unwritable(scheme: Scheme) -> Tuple[Path, ...]:
+    """The folders of packages that are there, and that this user may not write to."""
+    sites = dict.fromkeys((scheme.purelib, scheme.platlib))
+    return tuple(site for site in sites if site.is_dir() and not os.access(site, os.W_OK))
 
 
 # --- libraries ------------------------------------------------------------------------------------

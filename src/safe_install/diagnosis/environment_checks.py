@@ -110,7 +110,7 @@ def _unlisted(folder: Path) -> Finding:
         str(folder),
         f"{folder} is on sys.path and cannot be read by this user: what is installed there is not "
         "found",
-        f"As its owner, or as root: chmod -R u+rwX,go+rX {folder}",
+        open_to_all(folder),
     )
 
 
@@ -186,7 +186,12 @@ def check_metadata(facts: Facts) -> Answer:
     findings: List[Finding] = []
     for folder in facts.metadata:
         by_place.setdefault((folder.site, folder.name), []).append(folder)
-    broken = [folder for folder in facts.metadata if not folder.is_readable]
+    findings += [_closed(path) for path in facts.closed if path.name != TORCH]
+    broken = [
+        folder
+        for folder in facts.metadata
+        if not folder.is_readable and folder.path not in facts.closed
+    ]
     if len(broken) > SHOWN:
         findings.append(_many_unreadable(broken))
     else:
@@ -196,6 +201,21 @@ def check_metadata(facts: Facts) -> Answer:
         if len(readable) > 1:
             findings.append(_recorded_twice(readable))
     return findings
+
+
+def _closed(folder: Path) -> Finding:
+    return Finding(
+        "metadata-closed",
+        Severity.WARNING,
+        folder.name,
+        f"{folder} cannot be read by this user: what it is of counts as not installed",
+        open_to_all(folder.parent),
+    )
+
+
+def open_to_all(folder: Path) -> str:
+    """What lets everybody read a folder."""
+    return f"As its owner, or as root: chmod -R u+rwX,go+rX {folder}"
 
 
 def _unreadable(folder: MetadataFolder) -> Finding:
@@ -241,21 +261,24 @@ def check_records(facts: Facts) -> Answer:
     findings = [_lost(source) for source in facts.lost_sources]
     for state in facts.records:
         if state.problem:
-            findings.append(
-                Finding(
-                    "record-unreadable",
-                    Severity.WARNING,
-                    state.name,
-                    f"nobody knows which files are of {state.name} {state.version}: {state.problem}",
-                    # What has no RECORD cannot be uninstalled, and so not be replaced.
-                    f"safe-install install --ignore-installed --no-deps {_as_recorded(state, facts)}",
-                )
-            )
+            findings.append(_record_unreadable(state, facts))
         if state.missing:
             findings.append(_files_missing(state, facts))
         if state.changed:
             findings.append(_files_changed(state, facts))
     return findings
+
+
+def _record_unreadable(state: RecordState, facts: Facts) -> Finding:
+    recorded = _as_recorded(state.name, state.version, facts)
+    return Finding(
+        "record-unreadable",
+        Severity.WARNING,
+        state.name,
+        f"nobody knows which files are of {state.name} {state.version}: {state.problem}",
+        # What has no RECORD cannot be uninstalled, and so not be replaced.
+        f"safe-install install --ignore-installed --no-deps {recorded}",
+    )
 
 
 def _lost(source: LostSource) -> Finding:
@@ -345,13 +368,14 @@ def _is_module(path: str) -> bool:
 
 
 def _again(state: RecordState, facts: Facts) -> str:
-    return f"safe-install install --force-reinstall --no-deps {_as_recorded(state, facts)}"
+    recorded = _as_recorded(state.name, state.version, facts)
+    return f"safe-install install --force-reinstall --no-deps {recorded}"
 
 
-def _as_recorded(state: RecordState, facts: Facts) -> str:
-    distribution = environment_of(facts).installed.get(state.name)
-    if distribution is None or distribution.version != state.version:
-        return f"{state.name}=={state.version}"
+def _as_recorded(name: NormalizedName, version: str, facts: Facts) -> str:
+    distribution = environment_of(facts).installed.get(name)
+    if distribution is None or distribution.version != version:
+        return f"{name}=={version}"
     return shlex.quote(recorded_requirement(distribution, facts))
 
 
@@ -362,6 +386,25 @@ def _some(paths: Sequence[str]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def check_wheel_tags(facts: Facts) -> Answer:
+    """Were the installed wheels made for this Python, and for this kind of machine?"""
+    interpreter = environment_of(facts).interpreter
+    is_broken = facts.health is not None and not imports_torch(facts)
+    return [
+        Finding(
+            "wheel-of-another-machine",
+            Severity.ERROR if is_broken and _matters(wheel.name, facts) else Severity.WARNING,
+            wheel.name,
+            f"the files of {wheel.name} {wheel.version} were made for {wheel.made_for}, and here is "
+            f"Python {interpreter.version} on {interpreter.platform}: they were copied from another "
+            "environment",
+            f"safe-install install --force-reinstall --no-deps "
+            f"{_as_recorded(wheel.name, wheel.version, facts)}",
+        )
+        for wheel in facts.foreign_wheels
+    ]
 
 
 def check_interrupted_change(facts: Facts) -> Answer:
@@ -400,19 +443,30 @@ def check_room(facts: Facts) -> Answer:
 
 
 def check_managed(facts: Facts) -> Answer:
-    """Does the operating system keep this Python to itself?"""
+    """Does the operating system, or another user, keep this Python to itself?"""
     interpreter = environment_of(facts).interpreter
-    if interpreter.externally_managed is None:
-        return ()
-    return (
-        Finding(
-            "externally-managed",
-            Severity.NOTE,
-            str(interpreter.executable),
-            f"{interpreter.executable} belongs to the operating system: pip refuses to install "
-            "into it (PEP 668)",
-            "Work in a virtual environment: python3 -m venv .venv.",
-        ),
+    findings = [_unwritable(folder) for folder in facts.unwritable]
+    if interpreter.externally_managed is not None:
+        findings.append(
+            Finding(
+                "externally-managed",
+                Severity.NOTE,
+                str(interpreter.executable),
+                f"{interpreter.executable} belongs to the operating system: pip refuses to install "
+                "into it (PEP 668)",
+                "Work in a virtual environment: python3 -m venv .venv.",
+            )
+        )
+    return findings
+
+
+def _unwritable(folder: Path) -> Finding:
+    return Finding(
+        "folder-unwritable",
+        Severity.NOTE,
+        str(folder),
+        f"{folder} cannot be written by this user: nothing can be installed or put right there",
+        "Run as the user that owns it, or work in a virtual environment of your own.",
     )
 
 

@@ -136,6 +136,15 @@ class OtherPython:
 
 
 @dataclass(frozen=True)
+class ForeignWheel:
+    """A distribution whose wheel was made for another Python, or for another kind of machine."""
+
+    name: NormalizedName
+    version: str
+    made_for: str  # "Python 3.10", "macosx_11_0_arm64"
+
+
+@dataclass(frozen=True)
 class ClosedPort:
     """An address on this machine that a setting leads to, and where nothing listens."""
 
@@ -187,6 +196,8 @@ class Facts:
     # came from a wheel host of their project, which is asked by name and version
     hosted: FrozenSet[NormalizedName] = frozenset()
     unreadable: Tuple[Path, ...] = ()  # folders on sys.path that cannot be listed
+    # folders `torch`, and dist-info folders, that this user may not read
+    closed: Tuple[Path, ...] = ()
     shadowing: Tuple[ShadowingLibrary, ...] = ()
     health: Optional[HealthReport] = None  # None: not asked, with --quick
     # what other parts of this program find by themselves, by the check that reports it
@@ -196,6 +207,8 @@ class Facts:
     typed: Tuple[Trial, ...] = ()  # torch imports, and does not as the person types it
     start_problems: Tuple[StartProblem, ...] = ()
     other_pythons: Tuple[OtherPython, ...] = ()
+    foreign_wheels: Tuple[ForeignWheel, ...] = ()
+    unwritable: Tuple[Path, ...] = ()  # folders of packages that this user may not write to
     closed_ports: Tuple[ClosedPort, ...] = ()
     lost_certificates: Mapping[str, str] = field(default_factory=dict)  # variable -> path
     interrupted_changes: Tuple[str, ...] = ()  # IDs of our changes that were killed

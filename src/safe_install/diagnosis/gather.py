@@ -24,6 +24,8 @@ from packaging.utils import NormalizedName
 
 from safe_install.diagnosis.disk_facts import (
     find_cached_wheels,
+    find_closed,
+    find_foreign_wheels,
     find_lock_files,
     find_lost_archives,
     find_lost_sources,
@@ -31,14 +33,17 @@ from safe_install.diagnosis.disk_facts import (
     find_other_pythons,
     find_shadowing,
     find_unreadable,
+    find_unwritable,
     read_conda,
     read_rooms,
 )
 from safe_install.diagnosis.facts import Facts, FoundToolkit, ProbeProblem, SearchPlaces
 from safe_install.diagnosis.machine_facts import (
+    ACTIVE,
     find_broken,
     find_closed_ports,
     find_lost_certificates,
+    find_lost_settings,
     find_programs,
 )
 from safe_install.diagnosis.record_facts import read_records
@@ -46,11 +51,18 @@ from safe_install.environment.interpreter import find_interpreter
 from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
 from safe_install.health.requirements import make_finding, unmet_requirements
-from safe_install.models import Environment, Finding, HealthReport, Interpreter, Severity
+from safe_install.models import (
+    Environment,
+    Finding,
+    HealthReport,
+    Interpreter,
+    Severity,
+    UnmetRequirement,
+)
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import Timings, World
 from safe_install.system.pip_configuration import read_configuration
-from safe_install.torch_family import TORCH
+from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.asides import check_leftovers
 from safe_install.transaction.recovery.rows import STATE_DIRECTORY
 
@@ -60,6 +72,7 @@ if TYPE_CHECKING:
     from safe_install.pipeline.breakage import Judged
     from safe_install.wheels.toolkit_choice import Toolkit, Unusable
 
+NO_MODULE = "ModuleNotFoundError"
 PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
 
 
@@ -83,6 +96,9 @@ def gather_facts(
             environment = probe_named(world, python)
     except ProbeFailed as error:
         return _without_interpreter(executable, ProbeProblem(error.message, error.hint), world)
+    lost = find_lost_settings(executable, environment.interpreter)
+    if lost is not None:
+        return _without_interpreter(executable, lost, world)
     examination = None if quick else _start_examination(environment, check_timeout)
     try:
         # Files are read while the other process imports.
@@ -92,7 +108,11 @@ def gather_facts(
             facts = _with_toolkit(facts, environment, world)
         with timings.stage("health"):
             facts = _with_health(facts, environment, world, examination)
-        return facts if quick else _with_trials(facts, environment, world, check_timeout)
+        if quick:
+            return facts
+        if not deep:
+            facts = _with_hashes(facts, environment)
+        return _with_trials(facts, environment, world, check_timeout)
     finally:
         if examination is not None:
             examination.stop()
@@ -138,11 +158,14 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
         lost_archives=find_lost_archives(environment.installed.values()),
         hosted=_hosted(environment),
         unreadable=find_unreadable(interpreter.paths),
+        closed=find_closed(interpreter.paths),
         lock_files=find_lock_files(interpreter.prefix),
         shadowing=find_shadowing(environment, variables),
         interrupted_changes=_interrupted(interpreter.prefix),
         rooms=read_rooms([interpreter.prefix, world.cache_dir]),
         other_pythons=find_other_pythons(interpreter),
+        foreign_wheels=find_foreign_wheels(environment.installed.values(), interpreter),
+        unwritable=find_unwritable(interpreter.scheme),
         closed_ports=find_closed_ports(variables, settings),
         lost_certificates=find_lost_certificates(variables),
         running=find_running(interpreter.prefix),
@@ -154,7 +177,7 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
 
 
 def _resolve_places(interpreter: Interpreter, variables: Mapping[str, str]) -> SearchPlaces:
-    active = [variables.get(name, "") for name in ("VIRTUAL_ENV", "CONDA_PREFIX")]
+    active = [variables.get(name, "") for name in ACTIVE]
     scheme = interpreter.scheme
     return SearchPlaces(
         prefix=_real(interpreter.prefix),
@@ -186,13 +209,7 @@ def _with_health(
     def answers() -> HealthReport:
         return examination.result(unmet) if examination is not None else HealthReport()
 
-    found: Dict[str, Tuple[Finding, ...]] = {
-        **facts.found,
-        "requirements": tuple(
-            make_finding(one, Severity.WARNING, hint=f"safe-install install '{one.requirement}'")
-            for one in unmet
-        ),
-    }
+    found = dict(facts.found)
     unknown: Dict[str, str] = {}
     # What a user may not read is said, and ends nothing.
     try:
@@ -203,6 +220,7 @@ def _with_health(
         found.update(_judge_files(environment, world, preloaded=lambda: answers().libraries))
     except OSError as error:
         unknown["extension-files"] = unknown["extension-gpu-code"] = str(error)
+    found["requirements"] = _unmet_findings(unmet, answers())
     if examination is None:
         return dataclasses.replace(facts, found=found, unknown=unknown)
     from safe_install.diagnosis.examined import check_cuda, check_torch_folder
@@ -213,6 +231,19 @@ def _with_health(
     found["torch-origin"] = tuple(one for one in origin if one.severity is not Severity.NOTE)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
     return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
+
+
+def _unmet_findings(unmet: Sequence[UnmetRequirement], health: HealthReport) -> Tuple[Finding, ...]:
+    """An error where torch does not import without it; else nobody knows whether it matters."""
+    answer = health.imports.get(TORCH)
+    misses_module = answer is not None and NO_MODULE in (answer.error or "")
+    findings = []
+    for one in unmet:
+        is_cause = misses_module and one.name == TORCH and not one.present
+        severity = Severity.ERROR if is_cause else Severity.WARNING
+        hint = f"safe-install install '{one.requirement}'"
+        findings.append(make_finding(one, severity, hint=hint))
+    return tuple(findings)
 
 
 def _judge_files(
@@ -317,6 +348,19 @@ def _host_compiler(toolkit: Toolkit, variables: Mapping[str, str]) -> List[Findi
         return []
     detail = f"{refusal.detail}: extensions are not compiled with it"
     return [Finding(refusal.check, Severity.NOTE, "gcc", detail, refusal.hint)]
+
+
+def _with_hashes(facts: Facts, environment: Environment) -> Facts:
+    """torch does not import, and its files have their sizes: a power cut leaves zeros."""
+    health = facts.health
+    if health is None:
+        return facts
+    answer = health.imports.get(TORCH)
+    is_failing = bool(health.crashed) or (answer is not None and not answer.ok)
+    if not is_failing or any(is_guarded(state.name) for state in facts.records):
+        return facts
+    found = read_records(environment, deep=True, only=is_guarded)
+    return dataclasses.replace(facts, records=(*facts.records, *found))
 
 
 def _with_trials(

@@ -12,8 +12,10 @@ from typing import Dict, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
 from safe_install.diagnosis.facts import ClosedPort, ProbeProblem, Program
+from safe_install.models import Interpreter
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
+ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # the environment that is active in the shell
 FIRST_LINE = 512  # bytes: the kernel reads 256 of a script's first line
 
 
@@ -25,11 +27,14 @@ def find_broken(
 
     Such an environment is not passed over for another one, as by commands that change it.
     """
-    named = python or variables.get("VIRTUAL_ENV") or variables.get("CONDA_PREFIX")
+    variable = next((name for name in ACTIVE if variables.get(name)), None)
+    named = python or (variables[variable] if variable is not None else "")
     if not named:
         return None
     path = Path(named).expanduser()
     try:
+        if not python and variable is not None and not path.exists():
+            return path / "bin" / "python", _moved_away(variable, path)
         candidate = path / "bin" / "python" if path.is_dir() else path
         if not candidate.is_symlink() or candidate.exists():
             return None
@@ -43,6 +48,32 @@ def find_broken(
         "was made with was removed or replaced",
         f"Install that Python again; or link it to another one of the same version: "
         f"{_python_of(prefix)} -m venv --upgrade {prefix}",
+    )
+
+
+def _moved_away(variable: str, folder: Path) -> ProbeProblem:
+    return ProbeProblem(
+        f"{variable} is {folder}, which is not there: the environment that is active in this shell "
+        "was moved or removed",
+        "Where it was moved, let its scripts be written anew (what is installed stays): python3 -m "
+        f"venv NEW_FOLDER; where it was removed: unset {variable}.",
+    )
+
+
+def find_lost_settings(executable: Path, interpreter: Interpreter) -> Optional[ProbeProblem]:
+    """A virtual environment without pyvenv.cfg: its Python does not know that it is one."""
+    folder = executable.parent.parent
+    version = ".".join(interpreter.version.split(".")[:2])
+    site = folder / "lib" / f"python{version}" / "site-packages"
+    settings = folder / "pyvenv.cfg"
+    if settings.exists() or not (folder / "bin" / "activate").is_file():
+        return None
+    if not site.is_dir() or os.path.samefile(folder, interpreter.prefix):
+        return None
+    return ProbeProblem(
+        f"{settings} is gone: {executable} takes {interpreter.prefix} for its "
+        f"environment, and sees nothing of {site}",
+        f"{os.path.realpath(executable)} -m venv --without-pip {folder}",
     )
 
 

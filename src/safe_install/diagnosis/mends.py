@@ -1,4 +1,4 @@
-"""What `doctor --fix` would carry out: findings -> command lines of ours.
+"""What `doctor --fix` would carry out: findings -> what goes and what comes, in one change.
 
 What lies outside of the environment (a driver, a shell's variables, conda's packages) is only said.
 """
@@ -6,17 +6,18 @@ What lies outside of the environment (a driver, a shell's variables, conda's pac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import AbstractSet, Dict, List, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 
-from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.facts import Facts, torch_of
 from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import CheckResult
 from safe_install.diagnosis.torch_checks import split_compilers
 from safe_install.health.requirements import unmet_requirements
-from safe_install.models import Environment, Finding, Severity
+from safe_install.models import Environment, Finding, InstalledDistribution, Severity
 from safe_install.requirements import requirement_name
+from safe_install.tags import split_local
 from safe_install.torch_family import COMPANIONS, TORCH
 
 # Checks of findings whose distribution is put back as it was: the version that is recorded.
@@ -27,6 +28,7 @@ PUT_BACK = frozenset(
         "files-changed",
         "torch-files-missing",
         "torch-half-replaced",
+        "wheel-of-another-machine",
     }
 )
 # ... whose distribution is chosen again, so that it fits torch.
@@ -44,29 +46,24 @@ CHOSEN_AGAIN = frozenset(
     }
 )
 RECOVERED = frozenset({"interrupted-pip", "interrupted-change"})
-INSTALL = ("install", "--force-reinstall", "--no-deps")
 
 
 @dataclass(frozen=True)
 class Mends:
-    """What would be carried out, in this order, and what is only said."""
+    """What would be carried out, and what is only said."""
 
-    recovers: bool = False
+    recovers: bool = False  # first what was interrupted is brought to its end
     removed: Tuple[str, ...] = ()  # distributions
     installed: Tuple[str, ...] = ()  # requirements
     outside: Tuple[Finding, ...] = ()  # errors that no install puts right
 
-    @property
-    def lines(self) -> Tuple[Tuple[str, ...], ...]:
-        """The command lines, without the program."""
-        lines: List[Tuple[str, ...]] = []
-        if self.recovers:
-            lines.append(("recover",))
-        if self.removed:
-            lines.append(("uninstall", "-y", *self.removed))
-        if self.installed:
-            lines.append((*INSTALL, *self.installed))
-        return tuple(lines)
+    def document(self) -> Mapping[str, Any]:
+        """For programs."""
+        return {
+            "recovers": self.recovers,
+            "removed": list(self.removed),
+            "installed": list(self.installed),
+        }
 
 
 def plan_mends(
@@ -124,10 +121,13 @@ def _requirements_for(
     distribution = environment.installed.get(name)
     if finding.check in PUT_BACK and distribution is not None:
         return [recorded_requirement(distribution, facts)]
+    if finding.check == "recorded-twice" and distribution is not None and environment.torch:
+        return [_version_of_files(distribution, facts)]
     if finding.check in CHOSEN_AGAIN and (name in known or name in COMPANIONS) and name != TORCH:
         return [name]
-    if finding.check == "torch-libraries-missing":
-        return _libraries_of_torch(environment)
+    is_requirement = finding.check == "requirement-unmet" and name == TORCH
+    if finding.check == "torch-libraries-missing" or is_requirement:
+        return _missed_by_torch(environment)
     if finding.check == "numpy-too-new":
         return ["numpy<2"]
     if finding.check == "two-compilers":
@@ -135,7 +135,18 @@ def _requirements_for(
     return None
 
 
-def _libraries_of_torch(environment: Environment) -> List[str]:
+def _version_of_files(distribution: InstalledDistribution, facts: Facts) -> str:
+    """Of several records the one whose files are there; known of torch alone."""
+    torch = torch_of(facts) if distribution.name == TORCH else None
+    version = distribution.version
+    for folder in facts.metadata:
+        if torch is not None and folder.name == TORCH and folder.is_readable:
+            is_of_files = split_local(folder.version)[0] == split_local(torch.runtime_version)[0]
+            version = folder.version if is_of_files else version
+    return f"{distribution.name}=={version}"
+
+
+def _missed_by_torch(environment: Environment) -> List[str]:
     """What torch requires, and is not there in that version."""
     return [
         one.requirement

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from typing import (
+    Callable,
     Dict,
     FrozenSet,
     Iterator,
@@ -44,9 +45,14 @@ class Row(NamedTuple):
 Rows = Mapping[NormalizedName, Sequence[Row]]
 
 
-def read_records(environment: Environment, *, deep: bool = False) -> Tuple[RecordState, ...]:
+def read_records(
+    environment: Environment,
+    *,
+    deep: bool = False,
+    only: Callable[[NormalizedName], bool] = lambda name: True,
+) -> Tuple[RecordState, ...]:
     """The distributions whose files are not as their RECORDs say: by size, and by hash where two
-    distributions brought the same file. `deep`: every file by its hash.
+    distributions brought the same file. `deep`: every file by its hash. `only`: of these.
 
     Editable ones are left out: nothing is promised of their files. So are those of the operating
     system and of conda, which patch and strip what a RECORD lists.
@@ -55,7 +61,7 @@ def read_records(environment: Environment, *, deep: bool = False) -> Tuple[Recor
     states: List[RecordState] = []
     for name in sorted(environment.installed):
         distribution = environment.installed[name]
-        if distribution.editable or _is_of_system(distribution):
+        if distribution.editable or is_of_system(distribution) or not only(name):
             continue
         problem = _problem_of(distribution)
         if problem:
@@ -75,7 +81,8 @@ def read_records(environment: Environment, *, deep: bool = False) -> Tuple[Recor
     return tuple(states)
 
 
-def _is_of_system(distribution: InstalledDistribution) -> bool:
+def is_of_system(distribution: InstalledDistribution) -> bool:
+    """Is it the operating system's, or conda's?"""
     if (distribution.installer or "").lower() in SYSTEM_INSTALLERS:
         return True
     return str(distribution.location) in SYSTEM_SITES

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.diagnosis.environment_checks import imports_torch
+from safe_install.diagnosis.environment_checks import imports_torch, open_to_all
 from safe_install.diagnosis.facts import Facts, environment_of, torch_of
 from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import Answer, CannotTell, NotHere
@@ -33,9 +34,22 @@ def check_installed(facts: Facts) -> Answer:
     places = environment.torch_places
     if environment.torch is not None and is_whole(places):
         return ()
+    closed = [path for path in facts.closed if path.name == TORCH]
+    if closed:
+        return (_closed(closed[0]),)
     if not places and not _is_missed(facts):
         return NotHere("there is no torch, and nothing here requires one")
     return (check_missing(places, environment.interpreter.executable),)
+
+
+def _closed(folder: Path) -> Finding:
+    return Finding(
+        "torch-unreadable",
+        Severity.ERROR,
+        TORCH,
+        f"{folder} cannot be read by this user: Python finds no torch in it",
+        open_to_all(folder.parent),
+    )
 
 
 def _is_missed(facts: Facts) -> bool:

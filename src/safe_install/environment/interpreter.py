@@ -323,6 +323,26 @@ def read_dist_info(folder: Path) -> Optional[InstalledDistribution]:
     return None if raw is None else parse_distribution(canonicalize_name(raw["name"]), raw)
 
 
+def find_doubles(distribution: InstalledDistribution) -> List[InstalledDistribution]:
+    """Other records of the same project in the same folder: an install that was interrupted, or
+    `pip install --target`, left them."""
+    own = distribution.metadata_path
+    beginning = own.name.partition("-")[0].lower()
+    try:
+        folders = sorted(distribution.location.iterdir())
+    except OSError:
+        return []
+    found = []
+    for folder in folders:
+        is_near = folder.name.lower().startswith(f"{beginning}-") and folder.suffix == ".dist-info"
+        if not is_near or folder.name == own.name:
+            continue
+        double = read_dist_info(folder)
+        if double is not None and double.name == distribution.name:
+            found.append(double)
+    return found
+
+
 def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchBuild]:
     """The folder of a torch that is unpacked and not installed, and what its files say. Errors:
     UsageError."""

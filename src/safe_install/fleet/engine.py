@@ -67,6 +67,7 @@ class EngineOptions:
 
     python: str = ""  # --python: the interpreter on every node, where nothing else names it
     environ: Mapping[str, str] = field(default_factory=dict)  # of this process
+    limit: str = ""  # --limit: which nodes, in the engine's own words; empty: all
 
 
 # Called with each reply as it comes, from the thread that called the engine.

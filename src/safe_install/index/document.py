@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -41,7 +41,12 @@ from safe_install.index.facts import (
 from safe_install.index.filename import is_grammar
 from safe_install.index.json_object import JsonObject, check_url, invalid_document
 from safe_install.index.native import PATTERN
-from safe_install.tags import ComputeCapability, container_of_name, parse_capability
+from safe_install.tags import (
+    ComputeCapability,
+    container_of_name,
+    parse_accelerator,
+    parse_capability,
+)
 
 SCHEMA = 1
 
@@ -282,6 +287,7 @@ def parse_torch_table(value: Any, where: str) -> TorchTable:
     reader = JsonObject(value, where)
     _check_schema(reader)
     releases = reader.each("releases", _read_torch_release)
+    _check_releases([release.version for release in releases], where)
     table = TorchTable(
         {release.version: release for release in releases},
         reader.each("cxx11_abi", _read_abi_rule),
@@ -292,9 +298,16 @@ def parse_torch_table(value: Any, where: str) -> TorchTable:
     return table
 
 
+def _check_releases(versions: Sequence[str], where: str) -> None:
+    """Of one release there is one row: two could contradict each other."""
+    for version in versions:
+        if versions.count(version) > 1:
+            raise invalid_document(f"{where}.releases", f"two releases are {version!r}")
+
+
 def _read_torch_release(reader: JsonObject) -> TorchRelease:
-    return TorchRelease(
-        version=reader.text("torch"),
+    release = TorchRelease(
+        version=_read_version(reader, "torch"),
         accelerators=reader.texts("accelerators"),
         untagged=reader.optional_text("untagged"),
         untagged_aarch64=reader.optional_text("untagged_aarch64"),
@@ -303,11 +316,32 @@ def _read_torch_release(reader: JsonObject) -> TorchRelease:
         python=reader.texts("python"),
         note=reader.text("note", ""),
     )
+    names = [*release.accelerators, *(release.accelerators_aarch64 or ())]
+    names += filter(None, (release.untagged, release.untagged_aarch64))
+    for name in names:
+        if str(parse_accelerator(name)) != name:
+            raise invalid_document(reader.where, f"{name!r} is no accelerator")
+    for python in release.python:
+        if not re.fullmatch(r"\d+\.\d+", python):
+            raise invalid_document(reader.where, f"{python!r} is no Python version")
+    return release
+
+
+def _read_version(reader: JsonObject, key: str) -> str:
+    """A version as it is written everywhere, without a local part."""
+    text = reader.text(key)
+    try:
+        is_plain = Version(text).public == text
+    except InvalidVersion:
+        is_plain = False
+    if not is_plain:
+        raise invalid_document(f"{reader.where}.{key}", f"{text!r} is no version of a release")
+    return text
 
 
 def _read_abi_rule(reader: JsonObject) -> AbiRule:
     return AbiRule(
-        since=reader.text("since"),
+        since=_read_version(reader, "since"),
         cxx11_abi=reader.flag("value"),
         accelerators=reader.texts("accelerators", ()),
         architectures=reader.texts("architectures", ()),

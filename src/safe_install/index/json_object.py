@@ -40,7 +40,8 @@ class JsonObject:
     def texts(self, key: str, default: Optional[Sequence[str]] = None) -> Tuple[str, ...]:
         """A list of texts."""
         found = self._take(key, default)
-        if isinstance(found, str) or not all(isinstance(item, str) for item in found):
+        is_list = isinstance(found, (list, tuple))
+        if not is_list or not all(isinstance(item, str) for item in found):
             raise invalid_document(f"{self._where}.{key}", "must be a list of texts")
         return tuple(found)
 

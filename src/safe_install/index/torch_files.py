@@ -28,6 +28,11 @@ COMPILERS_BESIDE_TORCH = frozenset(
 )
 
 
+# Each release of a page is one more torch that extensions are looked up for. In ten years torch has
+# had some 60.
+MAX_RELEASES = 200
+
+
 @dataclass(frozen=True)
 class TorchFile:
     """A wheel of torch, or of its compiler, on a page of torch's host."""
@@ -63,13 +68,10 @@ class Listing:
     problem: Optional[Absent] = None  # there is no such list
 
     def releases(self, accelerator: str) -> Tuple[str, ...]:
-        """The releases of which it has a build for this accelerator: "2.13.0"."""
-        found = []
-        for text in self.links:
-            version = Version(text)
-            if version.local == accelerator:
-                found.append(version.public)
-        return tuple(found)
+        """The newest releases of which it has a build for this accelerator: "2.13.0"."""
+        versions = [Version(text) for text in self.links]
+        own = sorted((one for one in versions if one.local == accelerator), reverse=True)
+        return tuple(version.public for version in own[:MAX_RELEASES])
 
 
 def make_candidate(

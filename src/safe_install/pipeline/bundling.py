@@ -24,6 +24,7 @@ from safe_install.models import (
 from safe_install.pip_output import unmatched_requirement
 from safe_install.pipeline.choice import IndexChooser, make_wishes
 from safe_install.pipeline.delivery import begin_delivery, bring
+from safe_install.pipeline.fetching import want_of_pip
 from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.selection import Selected, select
 from safe_install.pipeline.session import (
@@ -239,6 +240,22 @@ def find_sizes(planned: PlannedBundle) -> Dict[NormalizedName, int]:
         if size is not None:
             sizes[step.name] = size
     return sizes
+
+
+def find_missing(planned: PlannedBundle) -> int:
+    """The bytes that have to be fetched, as far as they are known."""
+    sizes = find_sizes(planned)
+    missing = 0
+    for step in planned.steps:
+        if step.name in planned.selected.artifacts:
+            continue
+        of_pip = want_of_pip(step)
+        link = of_pip.link if of_pip is not None else None
+        if step.candidate is not None:
+            link = step.candidate.link
+        if link is not None and not planned.chooser.fetcher.is_here(link):
+            missing += sizes.get(step.name, 0)
+    return missing
 
 
 def bring_wheels(planned: PlannedBundle) -> Mapping[NormalizedName, Artifact]:

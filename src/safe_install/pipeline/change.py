@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import Finding, InstallResult, Outcome, Step
+from safe_install.models import Environment, Finding, InstallResult, Outcome, Step
 from safe_install.pipeline.baseline import BaselineCheck, naming_intruders
 from safe_install.pipeline.commit import Commit, PreparedChange, subjects_after
 from safe_install.pipeline.delivery import (
@@ -26,10 +26,12 @@ from safe_install.pipeline.selection import Selected, refuse_errors
 from safe_install.pipeline.session import Session, leaving
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
 from safe_install.requirements import requirement_name
-from safe_install.resolve.own_options import UV_VARIABLE
+from safe_install.resolve.permission import asked_of_torch
 from safe_install.resolve.plan import removed_names
 from safe_install.resolve.recorded_address import with_addresses
 from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.torch_places import is_written
+from safe_install.tags import accelerator_of_version, parse_accelerator
 from safe_install.torch_family import TORCH
 from safe_install.transaction import swap
 from safe_install.transaction.clones import Clones
@@ -145,7 +147,7 @@ def _with_expectation(
     if torch is not None and TORCH not in removed:
         requested |= {TORCH}
     may_lose_cuda = selected.permits_cuda_loss
-    if torch is not None and _is_cpu_build_asked_for(request, torch):
+    if torch is not None and _is_other_build_asked_for(request, session.environment, torch):
         may_lose_cuda = True
     expectation = Expectation(
         requested=requested,
@@ -160,17 +162,19 @@ def _with_expectation(
     return replace(change, expectation=expectation)
 
 
-def _is_cpu_build_asked_for(request: InstallRequest, step: Step) -> bool:
-    """Did the person ask for a CPU build of torch (`torch==2.4.1+cpu`, `--accelerator cpu`)? Then
-    losing CUDA is what was asked for."""
-    if not (step.version or "").endswith("+cpu"):
+def _is_other_build_asked_for(
+    request: InstallRequest, environment: Environment, step: Step
+) -> bool:
+    """Did the person ask for a torch without CUDA (`torch==2.4.1+cpu`, `--accelerator cpu`, an
+    index for it)? Then losing CUDA is what was asked for."""
+    name = accelerator_of_version(step.version or "")
+    accelerator = parse_accelerator(name) if name else None
+    if name is None or accelerator is None or accelerator.kind == "cuda":
         return False
-    own = request.own
-    if own.accelerator == "cpu" and own.accelerator_origin != UV_VARIABLE:
+    if asked_of_torch(request, environment).names(name):
         return True
-    return any(
-        "+cpu" in entry.text for entry in request.entries if requirement_name(entry.text) == TORCH
-    )
+    texts = [entry.text for entry in request.entries if requirement_name(entry.text) == TORCH]
+    return is_written(name, texts)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, Collection, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
-from safe_install.errors import Interrupted
+from safe_install.errors import Interrupted, Refused
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Candidate, Link, Origin, Step
 from safe_install.ports import World
@@ -16,8 +16,12 @@ from safe_install.system.http import ANY_HOST, HttpClient
 from safe_install.system.partial_file import FileRefused
 from safe_install.system.pip_cache import find_body, find_pip_cache
 from safe_install.system.several import Call, Stop, call_several
+from safe_install.transaction.room import find_shortage, read_room
 
 SHOWN = 3  # names of files that are on their way
+MAKE_ROOM = (
+    "Make room there, or name another folder: SAFE_INSTALL_CACHE_DIR (with --no-cache-dir: TMPDIR)."
+)
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,9 @@ class Fetcher:
         self, wanted: Sequence[WantedFile], *, cache: Optional[Path] = None
     ) -> List[Optional[Path]]:
         """The same for several, in their order; None for one that a host refuses to us, where pip
-        can be asked for it. The first error, or a signal, ends them all."""
-        shown = _OneTask(self._world.reporter, wanted)
+        can be asked for it. The first error, or a signal, ends them all; so does Refused, as soon
+        as their hosts have said that they are too large for the disk."""
+        shown = _OneTask(self._world.reporter, wanted, cache or self._world.cache_dir)
 
         def make_call(one: WantedFile) -> Call[Optional[Path]]:
             def bring(stop: Stop) -> Optional[Path]:
@@ -95,7 +100,12 @@ class Fetcher:
 
         with shown:
             calls = [make_call(one) for one in wanted]
-            return call_several(calls, cut=self._http.cut, on_tick=shown.show)
+            found = call_several(calls, cut=self._http.cut, on_tick=shown.look)
+        if cache is None and shown.is_shown:
+            from safe_install.wheels.kept_downloads import prune_downloads
+
+            prune_downloads(self._world.cache_dir)
+        return found
 
     def _fetch(
         self,
@@ -119,6 +129,12 @@ class Fetcher:
             stop=stop,
         )
 
+    def is_here(self, link: Link) -> bool:
+        """Is the file of a link on this machine already?"""
+        from safe_install.wheels.fetch import is_fetched
+
+        return is_fetched(link, self._world.cache_dir) or self._find_copy(link.url) is not None
+
     def _find_copy(self, url: str) -> Optional[Path]:
         return find_body(url, find_pip_cache(self._pip_cache))
 
@@ -138,16 +154,19 @@ class _OneTask(Reporter):
     """Several downloads as one task. Their threads tell it what they do; `show` says it, in the
     thread that waits for them."""
 
-    def __init__(self, reporter: Reporter, wanted: Collection[WantedFile]) -> None:
+    def __init__(self, reporter: Reporter, wanted: Collection[WantedFile], folder: Path) -> None:
+        """`folder`: in which the files come to lie."""
         self._reporter = reporter
         self._files = len(wanted)
+        self._folder = folder
+        self._sizes_seen = 0
         names = [one.link.filename for one in wanted]
         self._task = f"download {names[0]}" if len(names) == 1 else f"download {len(names)} files"
         self._said: queue.SimpleQueue[Tuple[Callable[[str], None], str]] = queue.SimpleQueue()
         self._under_way: Dict[str, None] = {}
         self._done: Dict[str, float] = {}
         self._totals: Dict[str, Optional[float]] = {}
-        self._is_shown = False
+        self.is_shown = False  # does something come at all?
 
     # --- told by the threads ---
 
@@ -189,12 +208,29 @@ class _OneTask(Reporter):
             return
         known = [total for total in totals if total is not None]
         total = sum(known) if len(known) == self._files else None
-        if not self._is_shown:
-            self._is_shown = True
+        if not self.is_shown:
+            self.is_shown = True
             self._reporter.task_started(self._task, total, "bytes")
         self._reporter.task_advanced(
             self._task, sum(list(self._done.values())), self._names(), total
         )
+
+    def look(self) -> None:
+        """Say it, and whether there is room, each time that a host has said how large its file is:
+        what others write later is theirs. Errors: Refused."""
+        self.show()
+        missing, sizes = 0.0, 0
+        for task, done in list(self._done.items()):  # of what goes on, a part is there
+            total = self._totals.get(task)
+            if total is not None:
+                sizes += 1
+                missing += max(total - done, 0)
+        if sizes == self._sizes_seen:
+            return
+        self._sizes_seen = sizes
+        shortage = find_shortage(read_room(self._folder), size=int(missing))
+        if shortage is not None:
+            raise Refused(shortage, hint=MAKE_ROOM)
 
     def _names(self) -> str:
         if self._files == 1:
@@ -213,5 +249,5 @@ class _OneTask(Reporter):
                 outcome = TaskOutcome.INTERRUPTED
         if outcome is not TaskOutcome.INTERRUPTED:
             self.show()
-        if self._is_shown:
+        if self.is_shown:
             self._reporter.task_ended(self._task, outcome=outcome)

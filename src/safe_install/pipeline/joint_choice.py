@@ -212,7 +212,7 @@ class JointChoice:
     def _with_listing(self, selection: Selection) -> Catalog:
         """What is known, with the builds that download.pytorch.org lists for the accelerator that
         is wanted."""
-        accelerator = accelerator_to_list(selection, self._wanted)
+        accelerator = accelerator_to_list(selection, self._wanted, self._catalog.torch)
         if not accelerator:
             return self._catalog
         interpreter = selection.here.interpreter

@@ -115,7 +115,7 @@ def select(
     plan, torch_after = selected.plan, selected.torch_after
     if plan.steps:
         loop.torch_check.judge_plan(plan, selection, torch_after, catalog)
-        loop.say_torch(selection)
+        loop.torch_check.announce(selection)
     shown = {pin.name for pin in selection.files}
     return dataclasses.replace(
         selected,
@@ -190,7 +190,6 @@ class _Loop:
             check_torch=self.torch_check.check,
             resolve_with_builds=self._resolve,
         )
-        self._announced: Optional[TorchBuild] = None
         self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source)
         self.notes: Tuple[Finding, ...] = ()
 
@@ -206,7 +205,7 @@ class _Loop:
             with timings.stage("pip"):
                 return self._ask_installer(chosen)
         if torch_rounds.must_change_torch(wanted, here):
-            selection = decisions.carry_along(torch_rounds.reopen(selection), (), wanted)
+            selection = self._change_torch(selection)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
         needs_installer = opening.needs_installer or wanted.wants_report
@@ -267,10 +266,20 @@ class _Loop:
             asked = dataclasses.replace(asked, torch_choice=choice)
         return self._choose(asked)
 
+    def _change_torch(self, selection: Selection) -> Selection:
+        """With the torch for another accelerator: that of a place of the person's own, else open."""
+        question = torch_rounds.same_release_in_own_places(self.wanted, selection.here)
+        if question:
+            selection = self._ask_for_torch(selection, [question])
+        if selection.coming_torch is not None:
+            return selection
+        return decisions.carry_along(torch_rounds.reopen(selection), (), self.wanted)
+
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
         """Which torch will pip install? Extensions are chosen for it."""
         with self._session.timings.stage("pip"):
-            answer = self._installer.plan(requirements, constraints=(), find_links=())
+            constraints = tuple(map(str, self.wanted.constraints))
+            answer = self._installer.plan(requirements, constraints=constraints, find_links=())
         if isinstance(answer, Failed):
             if torch_rounds.needs_file_of_torch(selection, answer.error, self.wanted):
                 return torch_rounds.reopen(selection)
@@ -299,15 +308,6 @@ class _Loop:
         Errors: Refused."""
         if not selection.torch_choice.is_assumed:
             self.torch_check.check(selection.coming_torch)
-
-    def say_torch(self, selection: Selection) -> None:
-        """Which torch will be installed, once: when nothing refuses it any more."""
-        torch = selection.coming_torch
-        if torch is None or torch == self._announced:
-            return
-        self._announced = torch
-        why = ": extensions are chosen for it" if selection.extensions else ""
-        self._reporter.note(f"torch {torch.runtime_version} will be installed{why}")
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
         """Its plan under our constraints; asked again as long as there is more to choose."""
@@ -486,7 +486,7 @@ class _Loop:
         torch_file = decisions.find_torch_file(done.steps)
         # What would be refused in the end is refused before torch is fetched.
         selected = _review(selection, done.steps, self._request, self._catalog)
-        self.say_torch(selection)
+        self.torch_check.announce(selection)
         environment = self._unpack_torch(selected)
         for candidate in decisions.find_unbuilt(selection):
             selection = self.files.bring(candidate, selection, environment, torch_file=torch_file)

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
 from safe_install.environment.driver import declared_driver, read_driver
-from safe_install.environment.interpreter import Probe, find_interpreter, read_environment
+from safe_install.environment.interpreter import (
+    Probe,
+    find_doubles,
+    find_interpreter,
+    read_environment,
+)
 from safe_install.errors import (
     ExternallyManaged,
     PipFailed,
@@ -262,13 +267,15 @@ def probe_named(world: World, python: Optional[str], *, user: bool = False) -> E
 
 
 def leaving(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
-    """The distributions whose files go; what the user site hides stays where it is."""
+    """The distributions whose files go, each with its doubles; what the user site hides stays where
+    it is."""
     found = [
         environment.installed[step.name]
         for step in plan.steps
         if step.action in (Action.REPLACE, Action.REMOVE)
     ]
-    return [distribution for distribution in found if is_own(distribution, environment)]
+    own = [distribution for distribution in found if is_own(distribution, environment)]
+    return [*own, *(double for one in own for double in find_doubles(one))]
 
 
 def staying_beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:

@@ -32,6 +32,7 @@ class TorchCheck:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._checked: List[TorchBuild] = []
+        self._announced: Optional[TorchBuild] = None
         self.findings: Tuple[Finding, ...] = ()  # warnings
 
     def check(self, torch: Optional[TorchBuild]) -> None:
@@ -43,6 +44,16 @@ class TorchCheck:
         is_declared = here.driver is not None and here.driver.declared
         if torch != here.torch or is_declared:
             self._judge(check_torch_here(here, torch))
+
+    def announce(self, selection: Selection) -> None:
+        """Say which torch will be installed, once: when nothing refuses it any more."""
+        torch = selection.coming_torch
+        if torch is None or torch == self._announced:
+            return
+        self._announced = torch
+        why = ": extensions are chosen for it" if selection.extensions else ""
+        reporter = self._session.world.reporter
+        reporter.note(f"torch {torch.runtime_version} will be installed{why}")
 
     def judge_plan(
         self,

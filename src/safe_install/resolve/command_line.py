@@ -7,6 +7,8 @@ surface.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tuple
 
@@ -41,6 +43,7 @@ GENERAL_NAMES = frozenset(
 )
 
 
+OUTPUT_OPTION = re.compile(r"-q+|-v+|--quiet|--verbose|--no-color")
 HELP_WORDS = ("-h", "--help")
 VERSION_WORDS = ("-V", "--version")
 
@@ -76,8 +79,10 @@ def route(argv: Sequence[str]) -> Route:
     if words and words[0] in OUR_COMMANDS:
         general = _flatten(option for option in options if _is_general(option[0]))
         others = _flatten(option for option in options if not _is_general(option[0]))
-        heard = before if BY_COMMAND[words[0]].takes_pip_options else others
-        return Route(words[0], (*heard, *words[1:]), general)
+        if BY_COMMAND[words[0]].takes_pip_options:
+            return Route(words[0], (*before, *words[1:]), general)
+        said, rest = _take_output_options(words[1:])
+        return Route(words[0], (*others, *rest), (*general, *said))
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
     if words and _is_nearly_a_command(words[0].lower()):
@@ -85,6 +90,14 @@ def route(argv: Sequence[str]) -> Route:
     if before or _looks_like_requirement(words[0]):
         return Route("install", tuple(argv))
     return Route("pip", tuple(argv))
+
+
+def _take_output_options(words: Sequence[str]) -> Tuple[List[str], List[str]]:
+    """-q, -vv and --no-color, which every command of pip has in any place; the other words."""
+    end = words.index("--") if "--" in words else len(words)
+    said = [word for word in words[:end] if OUTPUT_OPTION.fullmatch(word)]
+    rest = [word for word in words[:end] if not OUTPUT_OPTION.fullmatch(word)]
+    return said, [*rest, *words[end:]]
 
 
 def _is_nearly_a_command(word: str) -> bool:
@@ -222,6 +235,14 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
     """Route a command line, and split what does not name the command into words."""
     chosen = route(argv)
     return CommandLine(tuple(argv), chosen, _words_of(chosen, argv))
+
+
+def within(line: CommandLine, words: Sequence[str]) -> CommandLine:
+    """Another command on the same environment, as a part of `line`: that one the history names."""
+    python = line.words.value("--python")
+    named = [] if python is None else ["--python", python]
+    inner = parse_command_line([words[0], *named, *words[1:]])
+    return dataclasses.replace(inner, argv=line.argv)
 
 
 def _words_of(chosen: Route, argv: Sequence[str]) -> Words:

@@ -310,9 +310,11 @@ def stays(
 
 def is_closed(selection: Selection, wanted: Wanted) -> bool:
     """Is everything that the chosen wheels require installed or chosen? Then the installer has
-    nothing to add."""
+    nothing to add. What an extra requires it says itself."""
     if wanted.no_deps:
         return True
+    if _names_with_extras(wanted) & set(selection.extensions):
+        return False
     texts = [
         text for pin in selection.pins.values() for text in (*pin.candidate.requires, *pin.requires)
     ]
@@ -339,25 +341,34 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
     if torch is not None:
         # Which build of a release its index has is not known before the installer names it.
         version = torch.version.public if choice.is_assumed else torch.version
-        coming = (f"torch{exactly(torch, selection.here)}{version}",)
-    # By address: an index may have the same version, with a higher build number and requirements of
-    # its own.
-    # torch itself by its version: pip has no place for an extra (torch[opt-einsum]) beside an
-    # address (AssertionError).
-    pins = tuple(f"{pin.name} @ {pin.url}" for pin in selection.pins.values())
+        coming = (f"torch{exactly(torch, selection)}{version}",)
+    with_extras = _names_with_extras(wanted)
+    pins = tuple(_hold(pin, by_version=pin.name in with_extras) for pin in selection.pins.values())
     return guard + coming + pins
 
 
-def exactly(torch: TorchBuild, here: Environment) -> str:
-    """How a constraint names this version alone: an installed 2.13.0+cpu meets `==2.13.0`, and not
-    `===2.13.0` (PEP 440, arbitrary equality)."""
-    installed = here.torch.version if here.torch is not None else None
-    is_met = (
-        installed is not None
-        and installed.public == str(torch.version)
-        and installed != torch.version
-    )
-    return "===" if is_met else "=="
+def _hold(pin: Pin, *, by_version: bool) -> str:
+    """The line for a chosen file. By address: an index may have the same version, with a higher
+    build number and requirements of its own. By its version, as torch itself, where an extra was
+    asked for (`torchvision[scipy]`): beside an address pip (25.0) finds nothing for it."""
+    return f"{pin.name}=={pin.version}" if by_version else f"{pin.name} @ {pin.url}"
+
+
+def _names_with_extras(wanted: Wanted) -> FrozenSet[NormalizedName]:
+    parsed = [parse_requirement(entry.text) for entry in wanted.entries]
+    found = [one for one in parsed if one is not None and one.extras]
+    return frozenset(canonicalize_name(one.name) for one in found)
+
+
+def exactly(torch: TorchBuild, selection: Selection) -> str:
+    """How a constraint names this version alone: 2.13.0+cpu, which is installed or lies in another
+    place of pip's, meets `==2.13.0`, and not `===2.13.0` (PEP 440, arbitrary equality)."""
+    if torch.version.local is not None:
+        return "=="
+    here, planned = selection.here.torch, selection.torch_choice.planned
+    is_beside_local = planned is not None and planned.version.local is not None
+    is_met = here is not None and here.version.public == str(torch.version) != str(here.version)
+    return "===" if is_beside_local or is_met else "=="
 
 
 def may_move(selection: Selection, wanted: Wanted) -> FrozenSet[NormalizedName]:

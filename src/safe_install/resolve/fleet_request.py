@@ -8,7 +8,7 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.option_rows import FLEET_VERBS
-from safe_install.resolve.own_options import own_options, parse_duration
+from safe_install.resolve.own_options import own_options, read_duration
 
 ENGINE_OPTIONS: Mapping[str, str] = {
     "--inventory": "ansible",
@@ -128,7 +128,7 @@ def _number(words: Words, option: str, default: int) -> int:
 def _parse_timeout(text: Optional[str]) -> Optional[float]:
     if text is None:
         return DEFAULT_NODE_TIMEOUT
-    seconds = parse_duration(text)
+    seconds = read_duration(text)
     if seconds is None:
         raise UsageError(
             f"--node-timeout {text}: not a duration",

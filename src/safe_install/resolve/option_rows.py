@@ -62,7 +62,7 @@ class CommandRow:
     argument_field: str = ""  # the same for Python
     argument_help: Optional[str] = None
     argument_required: bool = False
-    # the others heed -q, -v, --no-color and the network's alone, before the command
+    # the others heed -q, -v and --no-color alone, and before the command the network's
     takes_pip_options: bool = False
 
 

@@ -373,8 +373,8 @@ There: python FILE.zip --python ENV install. For an environment such as the one 
         "Record",
         "what differs between two environments, files or points in time",
         "What differs between two environments, and what matters first. A and B are a file (pylock.toml, "
-        "requirements, environment.yml), an environment (its folder or its Python), or the ID of a "
-        "change, as `history` shows it: what it left. Without B: the environment as it is now. "
+        "requirements, environment.yml), a bundle, an environment (its folder or its Python), or the ID "
+        "of a change, as `history` shows it: what it left. Without B: the environment as it is now. "
         "Exit status 0: the same, 1: they differ, 2: trouble.",
         _options("--python --user --json"),
         argument="A [B]...",

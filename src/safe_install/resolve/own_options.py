@@ -206,7 +206,7 @@ def parse_check_timeout(text: Optional[str]) -> Optional[float]:
     """Seconds of `90`, `5m`; None for `0`, which is no limit. Errors: UsageError."""
     if text is None:
         return DEFAULT_CHECK_TIMEOUT
-    seconds = parse_duration(text)
+    seconds = read_duration(text)
     if seconds is None:
         raise UsageError(
             f"--check-timeout {text}: not a duration",
@@ -219,7 +219,7 @@ def parse_ttl(text: Optional[str]) -> Optional[float]:
     """Seconds of `12h`, `7d`; None for `0`, which is no limit. Errors: UsageError."""
     if text is None:
         return DEFAULT_TTL
-    seconds = parse_duration(text)
+    seconds = read_duration(text)
     if seconds is None:
         raise UsageError(
             f"--ttl {text}: not a duration", hint="Write seconds, or 90m, 12h, 7d (0: no limit)."
@@ -229,13 +229,13 @@ def parse_ttl(text: Optional[str]) -> Optional[float]:
 
 def _parse_duration(part: str, text: str) -> Optional[float]:
     """Seconds, None for 0. Errors: UsageError."""
-    seconds = parse_duration(part)
+    seconds = read_duration(part)
     if seconds is None:
         raise _bad_timeout(text)
     return seconds or None
 
 
-def parse_duration(text: str) -> Optional[float]:
+def read_duration(text: str) -> Optional[float]:
     """Seconds of `90`, `90s`, `5m`, `2h`, `7d`; None where it is no duration."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
     if match is None:

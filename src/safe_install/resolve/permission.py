@@ -25,6 +25,7 @@ from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
+from safe_install.resolve.torch_places import Places
 from safe_install.resolve.torch_ranking import TorchTerms
 from safe_install.torch_family import TORCH, is_guarded
 
@@ -114,7 +115,14 @@ def torch_terms(request: InstallRequest, environment: Environment) -> TorchTerms
         asked=asked,
         accelerator=accelerator,
         origin=request.own.accelerator_origin if accelerator == request.own.accelerator else "",
+        places=_places_of(request),
     )
+
+
+def _places_of(request: InstallRequest) -> Places:
+    """Where pip looks; with --offline at no index."""
+    indexes = () if request.own.offline else request.searched_indexes
+    return Places(indexes, request.find_links)
 
 
 def _on_torch(entries: Sequence[Entry], environment: Environment) -> Tuple[Requirement, ...]:

@@ -227,6 +227,17 @@ def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
     )
 
 
+def make_removal(distribution: InstalledDistribution, because: str) -> Step:
+    """The step of a distribution that goes."""
+    return Step(
+        Action.REMOVE,
+        distribution.name,
+        None,
+        from_version=distribution.version,
+        because=because,
+    )
+
+
 # --- after the plan -------------------------------------------------------------------------------
 
 

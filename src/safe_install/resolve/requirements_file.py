@@ -83,9 +83,12 @@ def _parse_into(
     *,
     constraint: bool,
     seen: Set[Tuple[str, bool]],
+    within: Tuple[str, ...] = (),
 ) -> None:
+    """`seen`: the files that were read, which say nothing new the second time. `within`: those that
+    name this one."""
     if (location, constraint) in seen:
-        return  # a file that names itself, directly or not, says nothing new the second time
+        return
     seen.add((location, constraint))
     for number, line in logical_lines(read(location)):
         origin = f"{location}, line {number}"
@@ -97,14 +100,21 @@ def _parse_into(
             if option.key in ("requirement", "constraint") and value is not None:
                 # As pip has it: -r inside a constraints file names requirements.
                 nested = option.key == "constraint"
+                named = join_location(location, value)
+                if named in (location, *within):
+                    raise InputError(
+                        f"{named} recursively references itself in {origin}",  # pip's words
+                        hint="Take that line out.",
+                    )
                 _parse_into(
-                    join_location(location, value),
+                    named,
                     read,
                     environ,
                     entries,
                     options,
                     constraint=nested,
                     seen=seen,
+                    within=(location, *within),
                 )
             elif option.key == "editable" and value is not None:
                 entries.append(

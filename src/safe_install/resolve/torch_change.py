@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Optional, Sequence, Tuple
 
 from packaging.version import Version
@@ -11,6 +10,7 @@ from packaging.version import Version
 from safe_install.models import Finding, Severity, Step, TorchBuild
 from safe_install.requirements import parse_requirement, requirement_name, without_marker
 from safe_install.resolve.requirements_file import Entry
+from safe_install.resolve.torch_places import is_written
 from safe_install.tags import parse_accelerator
 from safe_install.torch_family import TORCH
 
@@ -35,12 +35,9 @@ class AskedOfTorch:
     def names(self, accelerator: str) -> bool:
         """Did they ask for this very build: `torch==2.12.0+cu130`, the index of its accelerator,
         `--accelerator`?"""
-        if accelerator == self.accelerator:
-            return True
-        # After a plus sign, or as a whole segment of a path: not `/cpu-images/simple`.
-        name = re.escape(accelerator)
-        written = re.compile(rf"\+{name}(?![a-z0-9])|/{name}(?=[/?#\s]|$)", re.IGNORECASE)
-        return any(written.search(text.replace("%2B", "+")) for text in (*self.texts, *self.places))
+        return accelerator == self.accelerator or is_written(
+            accelerator, (*self.texts, *self.places)
+        )
 
 
 def _excludes(text: str, version: Version) -> bool:

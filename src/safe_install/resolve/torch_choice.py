@@ -216,7 +216,7 @@ def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> 
     if planned.build != choice.planned or planned.build == taken:
         return ()
     name = planned.build.runtime_version
-    detail = f"torch {name}: {planned.reason}; {taken.version} is taken"
+    detail = f"torch {name}: {planned.reason}; {taken.runtime_version} is taken"
     return (Finding("other-build", Severity.NOTE, TORCH, detail),)
 
 

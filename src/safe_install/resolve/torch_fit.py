@@ -18,6 +18,7 @@ from safe_install.models import (
     Severity,
     TorchBuild,
 )
+from safe_install.resolve.torch_change import kind_of
 from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
 from safe_install.torch_family import TORCH, is_library_of_torch
 
@@ -183,6 +184,33 @@ def note_unused_cuda(
         "--target-driver."
     )
     return (Finding("no-driver", Severity.NOTE, TORCH, detail, hint),)
+
+
+def unused_gpu(torch: TorchBuild, here: Environment) -> str:
+    """That a torch to come would not use the GPU of NVIDIA's that is here or declared, as a
+    sentence; "" where it would, or another torch is installed: then that one decides."""
+    driver, kind = here.driver, kind_of(torch)
+    if kind in ("", "cuda") or here.torch is not None or driver is None:
+        return ""
+    if not driver.declared and not driver.devices:
+        return ""
+    name = torch.runtime_version
+    if kind == "cpu":
+        return f"torch {name} is a build for the CPU, and there is a GPU"
+    return f"torch {name} is a build for {torch.accelerator}, and the GPU is NVIDIA's"
+
+
+def warn_of_unused_gpu(
+    plan: Plan, torch: Optional[TorchBuild], here: Environment, *, catalog: Catalog
+) -> Tuple[Finding, ...]:
+    """A warning where that torch comes though nobody asked for it: pip found no other."""
+    if torch is None or here.driver is None or plan.find(TORCH) is None:
+        return ()
+    detail = unused_gpu(torch, here)
+    if not detail:
+        return ()
+    hint = _hint(torch, here.driver, here.interpreter, catalog)
+    return (Finding("unused-gpu", Severity.WARNING, TORCH, detail, hint),)
 
 
 def note_torch_stays(

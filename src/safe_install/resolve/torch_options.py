@@ -30,6 +30,7 @@ from safe_install.resolve.torch_ranking import (
     Exclusion,
     TorchOption,
     TorchTerms,
+    hides_package_index,
     newest_on_index,
     without_name,
 )
@@ -181,15 +182,19 @@ def same_release_first(
     return tuple(sorted(options, key=lambda option: option.release != release))
 
 
-def accelerator_to_list(selection: Selection, wanted: Wanted) -> str:
-    """The one accelerator whose builds are wanted; "" where pip's own plan is for it, or where the
-    driver decides."""
+def accelerator_to_list(selection: Selection, wanted: Wanted, table: TorchTable) -> str:
+    """The one accelerator whose builds are wanted; "" where pip finds one for it by itself, or
+    where the driver decides."""
     planned, here = selection.torch_choice.planned, selection.here
     installed = here.torch.accelerator if here.torch is not None else ""
     accelerator = wanted.torch.accelerator or installed
-    if here.interpreter.platform.startswith("macosx") or selection.torch_choice.is_fixed:
+    platform = here.interpreter.platform
+    if platform.startswith("macosx") or selection.torch_choice.is_fixed:
         return ""
-    return "" if planned is not None and planned.accelerator == accelerator else accelerator
+    found_by_pip = [planned] if planned is not None else []
+    if planned is not None and hides_package_index(planned, wanted.torch, here):
+        found_by_pip.append(planned_torch(planned.version.public, platform, table))
+    return "" if accelerator in [build.accelerator for build in found_by_pip] else accelerator
 
 
 class MoreTorches:

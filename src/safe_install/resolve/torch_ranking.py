@@ -26,7 +26,8 @@ from safe_install.models import (
 )
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, kind_of
-from safe_install.resolve.torch_fit import check_torch
+from safe_install.resolve.torch_fit import check_torch, unused_gpu
+from safe_install.resolve.torch_places import Places
 from safe_install.tags import parse_accelerator
 
 # Machines for which nobody publishes torch: neither pypi.org nor download.pytorch.org has a wheel.
@@ -44,6 +45,11 @@ class TorchTerms:
     asked: AskedOfTorch = field(default_factory=AskedOfTorch)
     accelerator: str = ""  # that was asked for; "": the driver decides
     origin: str = ""  # who asked for it: an option, a variable; "": a requirement
+    places: Places = field(default_factory=Places)  # where pip looks for it
+
+    def ask_for(self, build: TorchBuild) -> bool:
+        """Did they name this accelerator, or the driver does not decide?"""
+        return bool(self.accelerator) or self.asked.names(build.accelerator)
 
 
 class Exclusion(enum.Enum):
@@ -101,12 +107,13 @@ def rank_torches(
     """The builds that could come, in order of preference; each that may not come with why.
 
     Those that run with the driver and on the GPU that is here come before those that do not, a
-    newer release before an older one; of one release what is installed, then the build on pip's own
-    index, then the others. `planned`: what the installer chose; it found nothing newer that it may
-    take. None: it was not asked. `is_fixed`: the person named the very file.
+    newer release before an older one; of one release what is installed, then what pip takes from
+    its places, then what that hides from it there, then the others. `planned`: what the installer
+    chose; it found nothing newer that it may take. None: it was not asked. `is_fixed`: the person
+    named the very file.
     """
     builds: Dict[str, TorchBuild] = {}
-    local = planned.version.local if planned is not None else None
+    found_by_pip = _locals_found_by_pip(planned, terms, here)
     for release in sorted(
         catalog.torch.releases.values(), key=lambda one: Version(one.version), reverse=True
     ):
@@ -132,7 +139,7 @@ def rank_torches(
             catalog,
             is_planned=build == planned,
             is_fixed=is_fixed,
-            is_on_index=build.version.local == local or build == here.torch,
+            is_on_index=build.version.local in found_by_pip or build == here.torch,
         )
         for build in builds.values()
     ]
@@ -161,20 +168,41 @@ def _builds_of(
     here: Environment,
     catalog: Catalog,
 ) -> List[TorchBuild]:
-    """The builds of a release that the installer did not pass over, the one on its own index
+    """The builds of a release that the installer did not pass over, those in its own places
     first."""
-    version = Version(release.version)
-    own = planned.version if planned is not None else None
-    if own is not None and version > Version(own.public):
+    if planned is not None and Version(release.version) > Version(planned.version.public):
         return []
-    locals_: List[Optional[str]] = []
-    if own is None or version < Version(own.public):
-        locals_.append(own.local if own is not None else None)
+    own = _locals_found_by_pip(planned, terms, here)
     others = _other_accelerators(release, planned, terms, here, catalog.cuda)
     texts = [
-        f"{release.version}+{local}" if local else release.version for local in (*locals_, *others)
+        f"{release.version}+{local}" if local else release.version for local in (*own, *others)
     ]
     return [planned_torch(text, here.interpreter.platform, catalog.torch) for text in texts]
+
+
+def _locals_found_by_pip(
+    planned: Optional[TorchBuild], terms: TorchTerms, here: Environment
+) -> Tuple[Optional[str], ...]:
+    """The local versions of the builds in pip's own places, as far as its plan says; None: PyPI's
+    own builds have none."""
+    if planned is None:
+        return (None,)
+    if hides_package_index(planned, terms, here):
+        return (planned.version.local, None)
+    return (planned.version.local,)
+
+
+def hides_package_index(planned: TorchBuild, terms: TorchTerms, here: Environment) -> bool:
+    """Does a build with a local version (`2.13.0+cpu`, of a folder of wheels) hide PyPI's own build
+    of that release from pip, to which the local version is the higher one?
+
+    Not where the person meant it: asked for it, or named a place for its accelerator. Pip's
+    configuration names one for a new torch, and none in place of the installed one.
+    """
+    is_beside = planned.version.local is not None and terms.places.have_package_index
+    if not is_beside or not planned.accelerator or terms.asked.names(planned.accelerator):
+        return False
+    return here.torch is not None or not terms.places.name(planned.accelerator)
 
 
 def _other_accelerators(
@@ -188,15 +216,16 @@ def _other_accelerators(
     preference.
 
     The one that was asked for, else that of the installed torch, else CUDA where there is a driver.
-    An index with local versions is one for an accelerator that the person named.
+    A place with local versions is one for an accelerator that the person named, where it does not
+    lie beside the package index.
     """
     platform = here.interpreter.platform
-    own_local = planned.version.local if planned is not None else None
+    own_locals = _locals_found_by_pip(planned, terms, here)
     if platform.startswith("macosx"):
         return []  # it has one build for each release
     if terms.accelerator:
         found = [terms.accelerator]
-    elif own_local:
+    elif None not in own_locals:
         found = []
     elif here.torch is not None:
         found = [here.torch.accelerator] if here.torch.accelerator else []
@@ -204,10 +233,10 @@ def _other_accelerators(
         names = release.accelerators_on(platform)
         found = _cuda_builds(names, here.driver, cuda) if here.driver is not None else []
     # Of the builds for one accelerator the package index has the same as the other pages.
-    on_index = own_local or release.untagged_on(platform)
+    found_by_pip = [local or release.untagged_on(platform) for local in own_locals]
     if _names_local_version(terms):
         return list(found)  # no version without a local one meets `torch==2.13.0+cu130`
-    return [name for name in found if name != on_index]
+    return [name for name in found if name not in found_by_pip]
 
 
 def _names_local_version(terms: TorchTerms) -> bool:
@@ -262,7 +291,9 @@ def _judge(
     reasons.update(_step_back(build, terms, here))
     excluded, reason = next(iter(reasons.items()), (None, ""))
     is_unlike = _is_unlike_installed(build, terms, here)
-    warning = fit.detail if fit is not None else _unused_gpu(build, terms, here)
+    warning = fit.detail if fit is not None else ""
+    if not warning and not terms.ask_for(build):
+        warning = unused_gpu(build, here)
     warning = warning or (_other_kind(build, here) if is_unlike else "")
     is_about_driver = excluded in (None, Exclusion.DRIVER)
     return TorchOption(
@@ -320,16 +351,6 @@ def is_acceptable(
     option = judge_planned(build, terms, here, catalog)
     is_meant = not option.is_for_another_accelerator
     return option.excluded is None and not option.warning and is_meant
-
-
-def _unused_gpu(build: TorchBuild, terms: TorchTerms, here: Environment) -> str:
-    """A build for the CPU where there is a GPU, and nobody asked for it; "" for all others."""
-    driver = here.driver
-    if build.accelerator != "cpu" or terms.accelerator or here.torch is not None or driver is None:
-        return ""
-    if not driver.declared and not driver.devices:
-        return ""
-    return f"torch {build.runtime_version} is a build for the CPU, and there is a GPU"
 
 
 def _is_unlike_installed(build: TorchBuild, terms: TorchTerms, here: Environment) -> bool:

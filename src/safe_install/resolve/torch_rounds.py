@@ -40,6 +40,18 @@ def must_change_torch(wanted: Wanted, here: Environment) -> bool:
     return here.torch.accelerator != asked
 
 
+def same_release_in_own_places(wanted: Wanted, here: Environment) -> str:
+    """The requirement on the build for that accelerator, where it may lie in a place of the
+    person's own; "" where it may not, or where another release is wanted."""
+    torch = here.torch
+    if torch is None or not wanted.has_own_places or wanted.upgrade:
+        return ""
+    terms = wanted.torch
+    specifiers = [one.specifier for one in (*terms.requirements, *terms.constraints)]
+    is_wanted = all(one.contains(torch.version.public, prereleases=True) for one in specifiers)
+    return f"{TORCH}=={torch.version.public}+{terms.accelerator}" if is_wanted else ""
+
+
 def chosen_first(
     wanted: Wanted, here: Environment, catalog: Catalog
 ) -> Optional[Tuple[Requirement, ...]]:

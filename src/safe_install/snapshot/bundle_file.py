@@ -16,7 +16,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Dict, Iterator, Mapping, Optional
+from typing import IO, BinaryIO, Dict, Iterator, Mapping, Optional, Sequence
 
 from safe_install.errors import BundleInvalid, HashMismatch, Refused, SystemFailed, hint_for_oserror
 from safe_install.events import Reporter
@@ -253,6 +253,17 @@ def hash_program(program: Mapping[str, bytes]) -> str:
 # --- read -----------------------------------------------------------------------------------------
 
 
+def is_bundle(path: Path) -> bool:
+    """Does a file begin as a bundle does, or is it named as one is?"""
+    if path.suffix == ".zip":
+        return True
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(BEGINNING)) == BEGINNING
+    except OSError:
+        return False
+
+
 def open_bundle(path: Path) -> Bundle:
     """Errors: BundleInvalid, SystemFailed."""
     with _reading(path) as archive:
@@ -271,16 +282,18 @@ def read_lock(path: Path) -> str:
     return lock.decode("utf-8")
 
 
-def unpack_wheels(bundle: Bundle, folder: Path, reporter: Reporter) -> None:
-    """Every wheel of the bundle into a folder, compared with its hash. Errors: BundleInvalid,
-    Refused, SystemFailed."""
-    manifest = bundle.manifest
+def unpack_wheels(
+    bundle: Bundle, wheels: Sequence[BundledWheel], folder: Path, reporter: Reporter
+) -> None:
+    """These wheels of the bundle into a folder, each compared with its hash. Errors:
+    BundleInvalid, Refused, SystemFailed."""
     try:
-        shortage = find_shortage(read_room(folder.parent), size=manifest.size)
+        size = sum(wheel.size for wheel in wheels)
+        shortage = find_shortage(read_room(folder.parent), size=size)
         if shortage is not None:
             raise Refused(shortage, hint="Name a folder with more room: TMPDIR=/path/to/folder.")
         folder.mkdir(exist_ok=True)
-        _read_wheels(bundle, folder, reporter, f"unpack {len(manifest.wheels)} wheels")
+        _read_wheels(bundle.path, wheels, folder, reporter, f"unpack {len(wheels)} wheels")
     except OSError as error:
         raise SystemFailed(
             f"the wheels of {bundle.path} could not be unpacked to {folder}: "
@@ -302,7 +315,7 @@ def check_bundle(path: Path, reporter: Reporter) -> Bundle:
         or hash_program(program) != bundle.manifest.program_sha256
     ):
         raise _damaged(path, "the program")
-    _read_wheels(bundle, None, reporter, f"read {path.name}")
+    _read_wheels(path, bundle.manifest.wheels, None, reporter, f"read {path.name}")
     return bundle
 
 
@@ -311,11 +324,18 @@ def is_of_program(name: str) -> bool:
     return name not in (MANIFEST, LOCK, "__main__.py") and not name.startswith(WHEELS)
 
 
-def _read_wheels(bundle: Bundle, folder: Optional[Path], reporter: Reporter, task: str) -> None:
+def _read_wheels(
+    path: Path,
+    wheels: Sequence[BundledWheel],
+    folder: Optional[Path],
+    reporter: Reporter,
+    task: str,
+) -> None:
     """Read each wheel once, compare it, and write it into `folder` where one is named."""
     told = _Told(reporter, task)
-    with reporter.task(task, bundle.manifest.size, "bytes"), bundle.path.open("rb") as stream:
-        for wheel in bundle.manifest.wheels:
+    size = sum(wheel.size for wheel in wheels)
+    with reporter.task(task, size, "bytes"), path.open("rb") as stream:
+        for wheel in wheels:
             check_filename(wheel.filename)
             stream.seek(wheel.offset)
             destination = os.devnull if folder is None else folder / wheel.filename
@@ -326,7 +346,7 @@ def _read_wheels(bundle: Bundle, folder: Optional[Path], reporter: Reporter, tas
                     target.write(chunk)
                     told.add(len(chunk))
             if digest.hexdigest() != wheel.sha256:
-                raise _damaged(bundle.path, wheel.filename)
+                raise _damaged(path, wheel.filename)
 
 
 class _reading:  # noqa: N801 - used as a function

@@ -62,19 +62,26 @@ def compare_snapshots(
 def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
     """Of what both sides know. Another build of torch may have the same version in its metadata."""
     changes: List[Discrepancy] = []
-    if old.python and new.python and old.python != new.python:
+    if not _is_one_python(old.python, new.python):
         changes.append(Discrepancy(Topic.PYTHON, "Python", old.python, new.python))
     if old.torch is None or new.torch is None:
         return changes
     if old.torch.cuda != new.torch.cuda:
         changes.append(Discrepancy(Topic.CUDA, "torch's CUDA", old.torch.cuda, new.torch.cuda))
     before, after = old.find(TORCH), new.find(TORCH)
-    has_one_version = before is not None and after is not None and before.version == after.version
-    if has_one_version and old.torch.version != new.torch.version:
+    if before is None or after is None or old.torch.version == new.torch.version:
+        return changes
+    if before.version == after.version or not (before.version and after.version):
         changes.append(
             Discrepancy(Topic.TORCH, "torch.__version__", old.torch.version, new.torch.version)
         )
     return changes
+
+
+def _is_one_python(old: str, new: str) -> bool:
+    """As far as both sides say it: a bundle for 3.11 is for each 3.11.x."""
+    numbers = zip(old.split("."), new.split("."))
+    return not (old and new) or all(one == other for one, other in numbers)
 
 
 def _compare_distribution(

@@ -113,7 +113,9 @@ def accepts_python(specification: str, version: str) -> bool:
 
 
 def _accepts_part(part: str, version: str) -> bool:
-    match = re.match(r"(==|>=|<=|!=|>|<|=)?\s*([0-9]+(?:\.[0-9]+)*)(\.\*)?(?:=.*)?$", part)
+    number = "[0-9]{1,9}"
+    numbers = rf"({number}(?:\.{number})*)(\.\*)?"
+    match = re.match(rf"(==|>=|<=|!=|>|<|=)?\s*{numbers}(?:=.*)?$", part)
     if match is None:
         return True
     operator, wanted = match.group(1) or "=", _numbers(match.group(2))

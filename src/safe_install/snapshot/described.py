@@ -12,9 +12,11 @@ from packaging.utils import canonicalize_name
 from safe_install.models import Environment, InstalledDistribution
 from safe_install.snapshot.difference import recorded_hashes
 from safe_install.snapshot.locked import LockedEnvironment, only_sha256, path_of
+from safe_install.snapshot.manifest import WHEELS, BundledWheel, Manifest
 from safe_install.snapshot.past import Change, versions_after
 from safe_install.snapshot.values import (
     DirectorySource,
+    FileSource,
     RecordedDistribution,
     RepositorySource,
     Snapshot,
@@ -23,6 +25,7 @@ from safe_install.snapshot.values import (
     UnknownSource,
     UrlSource,
 )
+from safe_install.tags import accelerator_of_version, cuda_of_accelerator
 from safe_install.torch_family import TORCH
 
 NOT_RECORDED = UnknownSource("nothing is recorded of its source")
@@ -85,6 +88,32 @@ def describe_lock(lock: LockedEnvironment) -> Snapshot:
         name = one.name or canonicalize_name(one.line)
         found.append(RecordedDistribution(name, one.version, source))
     return Snapshot("", "", ("", ""), tuple(sorted(found, key=lambda one: one.name)))
+
+
+def describe_manifest(manifest: Manifest) -> Snapshot:
+    """What a bundle holds, and the torch beside which it is installed."""
+    found = [_describe_wheel(wheel) for wheel in manifest.wheels]
+    target = manifest.made_for
+    facts = None
+    if target.torch:
+        accelerator = accelerator_of_version(target.torch) or ""
+        facts = TorchFacts(target.torch, accelerator, cuda_of_accelerator(accelerator) or "")
+        # its metadata may leave out what torch says of itself: 2.8.0 of 2.8.0+cu128
+        found.append(RecordedDistribution(TORCH, "", NOT_RECORDED))
+    return Snapshot(
+        target.python,
+        target.platform,
+        target.libc,
+        tuple(sorted(found, key=lambda one: one.name)),
+        torch=facts,
+    )
+
+
+def _describe_wheel(wheel: BundledWheel) -> RecordedDistribution:
+    source: Source = UrlSource(wheel.url, wheel.filename, wheel.sha256, wheel.size)
+    if not wheel.url:
+        source = FileSource(WHEELS + wheel.filename, wheel.filename, wheel.sha256, wheel.size)
+    return RecordedDistribution(canonicalize_name(wheel.name), wheel.version, source)
 
 
 # --- the past -------------------------------------------------------------------------------------

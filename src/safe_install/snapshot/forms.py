@@ -6,15 +6,25 @@ import dataclasses
 import enum
 import posixpath
 import re
-from typing import Mapping, Optional, Sequence
+from typing import FrozenSet, Mapping, Optional, Sequence, Tuple
+from urllib.parse import quote, urljoin
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 
+from safe_install.errors import InputError
 from safe_install.models import Finding, Interpreter, Severity
 from safe_install.resolve.requirements_file import Reader, parse_file
 from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
+from safe_install.snapshot.difference import TOOLS
 from safe_install.snapshot.locked import LockedEnvironment, lock_of_entries, lock_recorded
-from safe_install.snapshot.pylock_reader import NO_WHEEL_HERE, Machine, parse_pylock
+from safe_install.snapshot.pylock_reader import (
+    NO_WHEEL_HERE,
+    NOTHING_MORE,
+    Machine,
+    Wanted,
+    parse_pylock,
+)
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -22,6 +32,7 @@ from safe_install.snapshot.values import (
     Snapshot,
     Source,
     UnknownSource,
+    UrlSource,
 )
 
 SHOWN = 6  # names in one sentence
@@ -43,6 +54,15 @@ def form_of(location: str) -> Form:
     return Form.CONDA if name.endswith((".yml", ".yaml")) else Form.REQUIREMENTS
 
 
+def split_extras(location: str) -> Tuple[str, FrozenSet[str]]:
+    """`pylock.toml[gpu]` -> the lock file, and the extras of it that are wanted, as pip has it."""
+    match = re.match(r"(.+\.toml)\s*\[([^\]]+)\]$", location, re.IGNORECASE)
+    if match is None:
+        return location, frozenset()
+    names = [name.strip() for name in match.group(2).split(",")]
+    return match.group(1), frozenset(canonicalize_name(name) for name in names if name)
+
+
 def parse_lock(
     location: str,
     *,
@@ -50,12 +70,13 @@ def parse_lock(
     read: Reader,
     environ: Mapping[str, str],
     folder: str,
+    wanted: Wanted = NOTHING_MORE,
 ) -> LockedEnvironment:
     """What a file says for an interpreter. `read` brings its text, and that of files that it names;
-    `folder`: the working folder. Errors: InputError."""
+    `folder`: the working folder; `wanted`: of a lock file. Errors: InputError."""
     form = form_of(location)
     if form is Form.PYLOCK:
-        return _parse_pylock(location, read(location), interpreter, folder)
+        return _parse_pylock(location, read(location), interpreter, folder, wanted)
     conda = None
     if form is Form.CONDA:
         conda = parse_conda_file(read(location), location)
@@ -81,14 +102,33 @@ def requirements_text(location: str, text: str) -> str:
 
 
 def _parse_pylock(
-    location: str, text: str, interpreter: Interpreter, folder: str
+    location: str, text: str, interpreter: Interpreter, folder: str, wanted: Wanted
 ) -> LockedEnvironment:
     machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
-    snapshot = parse_pylock(text, name=location, machine=machine)
-    here = folder
-    if not re.match(r"https?://", location):
-        here = posixpath.dirname(posixpath.join(folder, location))
+    snapshot = parse_pylock(text, name=location, machine=machine, wanted=wanted)
+    if re.match(r"https?://", location):
+        distributions = tuple(_beside(location, one) for one in snapshot.distributions)
+        snapshot = dataclasses.replace(snapshot, distributions=distributions)
+    here = posixpath.dirname(posixpath.join(folder, location))
     return lock_of_snapshot(snapshot, interpreter, folder=here)
+
+
+def _beside(location: str, recorded: RecordedDistribution) -> RecordedDistribution:
+    """What the lock file of a host names relative to itself lies there, too; of this machine it
+    names nothing, as with pip. Errors: InputError."""
+    source = recorded.source
+    if isinstance(source, FileSource) and not posixpath.isabs(source.path):
+        url = urljoin(location, quote(source.path))
+        source = UrlSource(url, source.filename, source.sha256, source.size)
+        return dataclasses.replace(recorded, source=source)
+    place = str(getattr(source, "path", "") or getattr(source, "url", ""))
+    is_here = isinstance(source, (FileSource, DirectorySource)) or place.startswith(("file:", "/"))
+    if is_here:
+        raise InputError(
+            f"{location} names {place}, which is of this machine",
+            hint="Fetch the lock file, look at it, and name the copy.",
+        )
+    return recorded
 
 
 def lock_of_snapshot(
@@ -104,6 +144,8 @@ def lock_of_snapshot(
             problems.append(problem)
             continue
         if isinstance(recorded.source, UnknownSource):
+            if recorded.name in TOOLS:
+                continue  # what came with an environment is left to each environment
             notes.append(_note_unknown(recorded, recorded.source))
         source = _at_absolute_path(recorded.source, folder)
         found.append(lock_recorded(dataclasses.replace(recorded, source=source)))

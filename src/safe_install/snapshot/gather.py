@@ -3,9 +3,10 @@ the package indexes know it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -32,7 +33,7 @@ from safe_install.snapshot.sources import (
     PastFile,
     find_known,
     find_past,
-    is_of_system,
+    may_be_named,
     read_past_file,
     source_of_direct_url,
     source_of_past,
@@ -51,7 +52,9 @@ from safe_install.snapshot.values import (
 from safe_install.system.credentials import Credentials
 from safe_install.system.pip_configuration import read_configuration
 from safe_install.tags import accelerator_of_version
-from safe_install.transaction.history import HistoryEntry, find_replaced, read_history
+from safe_install.transaction.history import HistoryEntry, read_history
+from safe_install.transaction.kept_files import find_replaced
+from safe_install.transaction.kept_sources import read_kept_sources
 from safe_install.wheels.store import WheelStore
 
 Distributions = Mapping[NormalizedName, InstalledDistribution]
@@ -84,7 +87,8 @@ def gather(
     distributions, foreign = _distributions_at(environment, history, at)
     settings = read_configuration(environment.interpreter.prefix, world.environ, "install")
     indexes = indexes_of(settings)
-    places = _Places(world, environment, indexes, _past_files(history, at))
+    kept = read_kept_sources(environment.interpreter.prefix)
+    places = _Places(world, environment, indexes, _past_files(history, at, kept))
     found = [places.find(one) for one in distributions.values()]
     http = make_client(
         world,
@@ -95,7 +99,16 @@ def gather(
     asked = _ask(found, Indexes(http, indexes))
     snapshot = make_snapshot(environment, [_record(one) for one in asked])
     by_name = [one.distribution.name for one in asked if one.is_by_name]
-    return Gathered(snapshot, make_notes(snapshot, by_name=by_name, foreign=foreign))
+    twice = find_recorded_twice(environment.interpreter.scheme.purelib) if at is None else ()
+    notes = make_notes(snapshot, by_name=by_name, foreign=foreign, twice=twice)
+    return Gathered(snapshot, notes)
+
+
+def find_recorded_twice(site: Path) -> Tuple[str, ...]:
+    """The names of which there are several metadata folders: only one of each counts."""
+    folders = site.glob("*.dist-info")
+    counted = Counter(canonicalize_name(folder.name.split("-")[0]) for folder in folders)
+    return tuple(sorted(name for name, count in counted.items() if count > 1))
 
 
 def make_snapshot(
@@ -215,16 +228,22 @@ def _lost(name: NormalizedName, version: str, environment: Environment) -> Insta
     return InstalledDistribution(name, version, folder, site, written_name=name)
 
 
-def _past_files(history: Sequence[HistoryEntry], at: Optional[str]) -> PastFiles:
-    """The files of our changes, newest first. Of a later change than `at` they are another's."""
-    found: Dict[NormalizedName, List[PastFile]] = {}
+def _past_files(
+    history: Sequence[HistoryEntry], at: Optional[str], kept: Sequence[Mapping[str, Any]]
+) -> PastFiles:
+    """The files of our changes, newest first. Of a later change than `at` they are another's.
+    `kept`: of changes that the history has let go, the oldest of all."""
+    rows: List[Mapping[str, Any]] = []
     is_later = at is not None
     for entry in history:
         is_later = is_later and entry.id != at
-        for row in () if is_later else entry.summary.get("steps", ()):
-            past = read_past_file(row)
-            if past is not None:
-                found.setdefault(canonicalize_name(str(row["name"])), []).append(past)
+        if not is_later:
+            rows += entry.summary.get("steps", ())
+    found: Dict[NormalizedName, List[PastFile]] = {}
+    for row in (*rows, *kept):
+        past = read_past_file(row)
+        if past is not None:
+            found.setdefault(canonicalize_name(str(row["name"])), []).append(past)
     return found
 
 
@@ -246,7 +265,7 @@ class _Places:
 
     def find(self, distribution: InstalledDistribution) -> _Found:
         """The source of a distribution; None where only an index can tell."""
-        if is_of_system(distribution):
+        if not may_be_named(distribution):
             return _Found(distribution, unknown_because(distribution, ""))
         source = self._said_by_itself(distribution) or self._said_by_history(distribution)
         source = source or find_built(distribution, self._environment, self._store)
@@ -332,7 +351,7 @@ def _ask(found: Sequence[_Found], indexes: Indexes) -> List[_Found]:
 def _question(found: _Found) -> Optional[Question]:
     """None where nobody needs to be asked."""
     distribution, source = found.distribution, found.source
-    if is_of_system(distribution):
+    if not may_be_named(distribution):
         return None
     is_file = isinstance(source, FileSource) and not source.is_built_here
     if not is_file and source is not None and not isinstance(source, UnknownSource):

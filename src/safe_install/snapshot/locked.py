@@ -20,7 +20,12 @@ from packaging.utils import (
 )
 
 from safe_install.models import Finding, Severity
-from safe_install.requirements import applies, parse_requirement
+from safe_install.requirements import (
+    applies,
+    is_project_name,
+    is_version,
+    parse_requirement,
+)
 from safe_install.resolve.requirements_file import Entry
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -34,6 +39,7 @@ from safe_install.snapshot.values import (
 
 NO_NAME = canonicalize_name("")
 ARCHIVES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
+LONGEST_FILENAME = 255  # letters
 VCS = ("git", "hg", "svn", "bzr")
 
 
@@ -45,7 +51,8 @@ class LockedDistribution:
     version: str  # "" where only its file or its sources say it
     source: Optional[Source] = None  # None: the package index has a file of this version
     hashes: Tuple[str, ...] = ()  # "sha256:...", of which its file has to have one
-    line: str = ""  # as pip is given it, without hashes
+    # as pip is given it, without hashes; "" where it has a name or a version that pip takes none of
+    line: str = ""
     is_requested: bool = True
 
     def __str__(self) -> str:
@@ -82,7 +89,10 @@ def lock_of_entries(
         requirement = parse_requirement(entry.text)
         if entry.constraint or (requirement is not None and not applies(requirement, markers)):
             continue
-        locked = _lock_entry(entry, requirement, folder)
+        try:
+            locked = _lock_entry(entry, requirement, folder)
+        except ValueError as error:  # https://[x]
+            locked = _problem(entry, f"{entry.text}: no address: {error}")
         if isinstance(locked, Finding):
             problems.append(locked)
             continue
@@ -240,6 +250,8 @@ def only_sha256(hashes: Sequence[str]) -> Optional[str]:
 def parse_filename(filename: str) -> Tuple[NormalizedName, str]:
     """Name and version, as the name of a wheel or of an archive of sources has them; empty where it
     has none."""
+    if len(filename) > LONGEST_FILENAME:  # the tags of a wheel multiply
+        return NO_NAME, ""
     try:
         if filename.endswith(".whl"):
             name, version, _, _ = parse_wheel_filename(filename)
@@ -281,13 +293,16 @@ def _recorded_line(recorded: RecordedDistribution, source: Optional[Source]) -> 
     if isinstance(source, DirectorySource):
         tail = f"#subdirectory={source.subdirectory}" if source.subdirectory else ""
         if source.is_editable:
-            return f"-e {source.path}{tail}"
+            is_plain = re.fullmatch(r"[\w./+~-]+", source.path)
+            return f"-e {source.path if is_plain else file_url(source.path)}{tail}"
         return f"{name} @ {file_url(source.path)}{tail}"
+    if not is_project_name(name):
+        return ""
     if isinstance(source, RepositorySource):
         return _repository_line(name, source)
     url = address_of(source)
     if url is None:
-        return f"{name}=={recorded.version}"
+        return f"{name}=={recorded.version}" if is_version(recorded.version) else ""
     subdirectory = getattr(source, "subdirectory", "")
     tail = f"#subdirectory={subdirectory}" if subdirectory else ""
     return f"{name} @ {url}{tail}"

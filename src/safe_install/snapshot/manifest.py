@@ -140,7 +140,7 @@ def parse_manifest(text: str, *, place: str, end: int) -> Manifest:
                 hint="Use the program in the bundle: python FILE.zip.",
             )
         return _read_manifest(document, end)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleInvalid(f"{place}: its list is damaged: {error}", hint=COPY_AGAIN) from error
 
 
@@ -179,7 +179,9 @@ def _read_wheel(row: Mapping[str, Any], end: int) -> BundledWheel:
     size, offset = _number(row["size"]), _number(row["offset"])
     if offset + size > end:
         raise ValueError(f"{filename} would lie behind the end")
-    version, url = _text(row["version"]), _matching(r"(https?://[^@\s]+)?", row["url"])
+    version = _text(row["version"])
+    Version(version)  # or it is none: InvalidVersion is a ValueError
+    url = _matching(r"(https?://[^@\s]+)?", row["url"])
     is_listed = row["is_listed"] is True
     return BundledWheel(name, version, filename, _hash(row["sha256"]), size, offset, url, is_listed)
 
@@ -187,7 +189,7 @@ def _read_wheel(row: Mapping[str, Any], end: int) -> BundledWheel:
 def check_filename(filename: str) -> str:
     """The project of a wheel, by the name of its file, which leads nowhere else. Errors:
     ValueError."""
-    if not re.fullmatch(r"[\w.+!-]+\.whl", filename, re.ASCII) or filename.startswith("."):
+    if not re.fullmatch(r"[\w+!][\w.+!-]{1,250}\.whl", filename, re.ASCII):
         raise ValueError(f"{filename!r} is no name of a wheel")
     try:
         return parse_wheel_filename(filename)[0]

@@ -20,12 +20,21 @@ SHOWN = 6  # names in one sentence
 
 
 def make_notes(
-    snapshot: Snapshot, *, by_name: Sequence[str] = (), foreign: Sequence[str] = ()
+    snapshot: Snapshot,
+    *,
+    by_name: Sequence[str] = (),
+    foreign: Sequence[str] = (),
+    twice: Sequence[str] = (),
 ) -> Tuple[Finding, ...]:
     """`by_name`: files that were found by name, version and wheel tags alone. `foreign`: what
-    somebody else has changed since the moment that the snapshot is of."""
+    somebody else has changed since the moment that the snapshot is of. `twice`: what has two
+    metadata folders."""
     findings: List[Finding] = []
     findings += _unknown(snapshot)
+    if twice:
+        detail = f"recorded twice, and named as one of the two: {_listed(twice)}"
+        hint = "safe-install doctor says what to do about it."
+        findings.append(Finding("recorded-twice", Severity.WARNING, twice[0], detail, hint))
     if by_name:
         detail = (
             f"found by name, version and wheel tags, because the index has no hash of their "

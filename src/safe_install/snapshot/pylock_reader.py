@@ -6,16 +6,24 @@ the machine that is handed in. The text is somebody else's: what is wrong with i
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple, Type, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import (
+    InvalidWheelFilename,
+    NormalizedName,
+    canonicalize_name,
+    parse_wheel_filename,
+)
 
 from safe_install.errors import InputError
-from safe_install.requirements import is_true
+from safe_install.requirements import is_project_name, is_true, is_version
+from safe_install.snapshot.locked import LONGEST_FILENAME, VCS
 from safe_install.snapshot.pylock import TOOL
 from safe_install.snapshot.toml_text import parse_toml
 from safe_install.snapshot.values import (
@@ -31,6 +39,8 @@ from safe_install.snapshot.values import (
     UrlSource,
 )
 
+COMMIT_OF_GIT = r"[0-9a-f]{40}([0-9a-f]{24})?"
+COMMIT_OF_OTHERS = r"\w[\w.:+-]*"
 NO_WHEEL_HERE = "none of its wheels is for this Python and this machine"
 
 Table = Mapping[str, Any]
@@ -46,24 +56,41 @@ class Machine:
     tags: Tuple[Tag, ...]  # supported wheel tags, best first
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a lock file beside its default groups; normalized names."""
+
+    extras: FrozenSet[str] = frozenset()
+    groups: FrozenSet[str] = frozenset()
+
+
+NOTHING_MORE = Wanted()
+
+
 def parse_pylock(
-    text: str, *, name: str = "pylock.toml", machine: Optional[Machine] = None
+    text: str,
+    *,
+    name: str = "pylock.toml",
+    machine: Optional[Machine] = None,
+    wanted: Wanted = NOTHING_MORE,
 ) -> Snapshot:
     """The snapshot that a lock file describes.
 
     `machine`: packages whose markers are not true there are left out, of several wheels the one
     that it likes best is taken, and a file for other machines is refused. Without one all packages
-    count, and the first wheel of each. `name`: of the file, for errors. Errors: InputError.
+    count, and the first wheel of each. `name`: of the file, for errors. Errors: InputError, also
+    for what is wanted and not in it.
     """
-    return _Reader(name, machine).read(text)
+    return _Reader(name, machine, wanted).read(text)
 
 
 class _Reader:
     """Reads one lock file."""
 
-    def __init__(self, name: str, machine: Optional[Machine]) -> None:
+    def __init__(self, name: str, machine: Optional[Machine], wanted: Wanted) -> None:
         self._name = name
         self._machine = machine
+        self._wanted = wanted
         self._groups: FrozenSet[str] = frozenset()
 
     def read(self, text: str) -> Snapshot:
@@ -71,7 +98,10 @@ class _Reader:
         self._check_version(document)
         environments = self._texts(document, "environments")
         requires_python = self._text(document, "requires-python")
-        self._groups = frozenset(self._texts(document, "default-groups"))
+        self._check_wanted("extra", self._texts(document, "extras"), self._wanted.extras)
+        groups = self._texts(document, "dependency-groups")
+        self._check_wanted("dependency group", groups, self._wanted.groups)
+        self._groups = self._wanted.groups.union(self._texts(document, "default-groups"))
         self._check_machine(requires_python, environments)
         found = [self._distribution(one) for one in self._list(document, "packages", needed=True)]
         ours = self._table(self._table(document, "tool"), TOOL)
@@ -101,6 +131,15 @@ class _Reader:
         written = self._text(document, "lock-version")
         if written.partition(".")[0] != "1":
             raise self._wrong(f"its lock-version is {written or 'missing'}, known is 1.0")
+
+    def _check_wanted(self, kind: str, known: Tuple[str, ...], wanted: FrozenSet[str]) -> None:
+        """Errors: InputError."""
+        missing = wanted - {canonicalize_name(name) for name in known}
+        if missing:
+            raise InputError(
+                f"{self._name} has no {kind} {', '.join(sorted(missing))}",
+                hint=f"It has {', '.join(sorted(known)) or 'none'}.",
+            )
 
     def _check_machine(self, requires_python: str, environments: Tuple[str, ...]) -> None:
         """Errors: InputError, where the file is for other machines."""
@@ -132,7 +171,7 @@ class _Reader:
         values: Dict[str, Any] = {
             **self._machine.markers,
             "extra": "",
-            "extras": frozenset(),
+            "extras": self._wanted.extras,
             "dependency_groups": self._groups,
         }
         try:
@@ -145,18 +184,31 @@ class _Reader:
         name = self._text(package, "name")
         if not name:
             raise self._wrong("a package has no name")
+        if not is_project_name(name):
+            raise self._wrong(f"{name!r} is no name of a project")
         marker = self._text(package, "marker")
         if marker and not self._is_true(marker):
             return None
         ours = self._table(self._table(package, "tool"), TOOL)
         return RecordedDistribution(
             name=canonicalize_name(name),
-            version=self._text(package, "version") or self._text(ours, "version"),
+            version=self._version(package) or self._text(ours, "version"),
             source=self._source(package, ours),
-            written_name=self._text(ours, "written-name"),
+            written_name=self._written_name(ours, canonicalize_name(name)),
             is_requested=self._flag(ours, "requested"),
             requires_python=self._text(package, "requires-python"),
         )
+
+    def _version(self, package: Table) -> str:
+        version = self._text(package, "version")
+        if version and not is_version(version):
+            raise self._wrong(f"{version!r} is no version")
+        return version
+
+    def _written_name(self, ours: Table, name: NormalizedName) -> str:
+        """As its metadata writes it; nothing else is that name."""
+        written = self._text(ours, "written-name")
+        return written if canonicalize_name(written) == name else ""
 
     def _source(self, package: Table, ours: Table) -> Source:
         if "vcs" in package:
@@ -198,7 +250,7 @@ class _Reader:
         self, table: Table, *, index: str = "", is_listed: bool = False, is_built_here: bool = False
     ) -> Source:
         """A file: of an index (`is_listed`), at an address, or on this machine."""
-        path, url = self._text(table, "path"), self._text(table, "url")
+        path, url = self._text(table, "path"), self._address(table)
         filename = self._filename(table)
         sha256 = self._sha256(table, filename)
         size = self._get(table, "size", int)
@@ -208,12 +260,35 @@ class _Reader:
             raise self._wrong(f"{filename or 'a file'} has neither an address nor a path")
         if is_listed:
             return IndexSource(index, url, filename, sha256, size)
-        return UrlSource(url, filename, sha256, size, self._text(table, "subdirectory"))
+        return UrlSource(url, filename, sha256, size, self._subdirectory(table))
 
     def _filename(self, table: Table) -> str:
         path = self._text(table, "path").replace("\\", "/")
-        url = unquote(urlsplit(self._text(table, "url")).path)
-        return self._text(table, "name") or (path or url).rpartition("/")[2]
+        url = unquote(urlsplit(self._address(table)).path)
+        filename = self._text(table, "name") or (path or url).rpartition("/")[2]
+        if len(filename) > LONGEST_FILENAME:  # the tags of a wheel multiply
+            raise self._wrong("the name of a file is too long")
+        return filename
+
+    def _address(self, table: Table) -> str:
+        """Errors: InputError for what is none, and what pip would read as more than an address: it
+        writes the values of variables into the lines that it reads."""
+        url = self._text(table, "url")
+        try:
+            urlsplit(url)
+        except ValueError as error:
+            raise self._wrong(f"{url!r} is no address: {error}") from error
+        if re.search(r"[\s\x00-\x1f\x7f]|\$\{", url):
+            raise self._wrong(f"{url!r} is no address")
+        return url
+
+    def _subdirectory(self, table: Table) -> str:
+        """Errors: InputError for one that leads out of its archive, or clone."""
+        found = self._text(table, "subdirectory")
+        leads_out = found.startswith("/") or ".." in found.split("/")
+        if leads_out or (found and not re.fullmatch(r"[\w./+-]+", found)):
+            raise self._wrong(f"{found!r} is no folder in an archive")
+        return found
 
     def _sha256(self, table: Table, filename: str) -> str:
         found = self._text(self._table(table, "hashes"), "sha256").lower()
@@ -222,16 +297,19 @@ class _Reader:
         return found
 
     def _repository(self, table: Table, ours: Table) -> RepositorySource:
-        commit = self._text(table, "commit-id")
-        url = self._text(table, "url") or self._text(table, "path")
+        commit, vcs = self._text(table, "commit-id"), self._text(table, "type")
+        url = self._address(table) or self._text(table, "path")
         if not commit or not url:
             raise self._wrong("a repository has no commit-id, or no url")
+        pattern = COMMIT_OF_GIT if vcs == "git" else COMMIT_OF_OTHERS
+        if vcs not in VCS or not re.fullmatch(pattern, commit, re.ASCII):
+            raise self._wrong(f"{commit!r} is no commit of a repository of {vcs!r}")
         return RepositorySource(
-            vcs=self._text(table, "type"),
+            vcs=vcs,
             url=url,
             commit=commit,
             requested_revision=self._text(table, "requested-revision"),
-            subdirectory=self._text(table, "subdirectory"),
+            subdirectory=self._subdirectory(table),
             is_editable=self._flag(ours, "editable"),
         )
 
@@ -239,22 +317,21 @@ class _Reader:
         path = self._text(table, "path")
         if not path:
             raise self._wrong("a directory has no path")
-        return DirectorySource(
-            path, self._flag(table, "editable"), self._text(table, "subdirectory")
-        )
+        return DirectorySource(path, self._flag(table, "editable"), self._subdirectory(table))
 
     def _unknown(self, table: Table) -> RecordedDistribution:
         """One of those that only our own table names."""
-        url = self._text(table, "url")
+        url = self._address(table)
         source: Source = UnknownSource(self._text(table, "reason"))
         if url:
-            subdirectory = self._text(table, "subdirectory")
+            subdirectory = self._subdirectory(table)
             source = UrlSource(url, self._filename({"url": url}), None, None, subdirectory)
+        name = canonicalize_name(self._text(table, "name"))
         return RecordedDistribution(
-            name=canonicalize_name(self._text(table, "name")),
+            name=name,
             version=self._text(table, "version"),
             source=source,
-            written_name=self._text(table, "written-name"),
+            written_name=self._written_name(table, name),
             is_requested=self._flag(table, "requested"),
             requires_python=self._text(table, "requires-python"),
         )
@@ -273,8 +350,8 @@ class _Reader:
         """Two packages of one name are for different machines, or a mistake."""
         if self._machine is None:
             return
-        names = [one.name for one in found]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counted = Counter(one.name for one in found)
+        twice = sorted(name for name, count in counted.items() if count > 1)
         if twice:
             raise self._wrong(f"{', '.join(twice)} is listed more than once for this machine")
 

@@ -23,6 +23,7 @@ from packaging.version import InvalidVersion, Version
 
 from safe_install.models import Candidate, CandidateKind, InstalledDistribution, Link, Origin
 from safe_install.redaction import HIDDEN, without_secrets
+from safe_install.requirements import is_project_name
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -273,6 +274,8 @@ def unknown_because(distribution: InstalledDistribution, silence: str) -> Unknow
     asked and do not list it."""
     if is_of_system(distribution):
         return UnknownSource(f"{distribution.installer} installed it")
+    if not is_project_name(distribution.name):
+        return UnknownSource("no project may have that name")
     if not distribution.has_record and not distribution.metadata_path.name.endswith(".dist-info"):
         return UnknownSource("it was installed without a list of its files")
     if silence:
@@ -283,6 +286,11 @@ def unknown_because(distribution: InstalledDistribution, silence: str) -> Unknow
 def is_of_system(distribution: InstalledDistribution) -> bool:
     """Did another kind of installer bring it, whose files no package index of Python has?"""
     return (distribution.installer or "").lower() in SYSTEM_INSTALLERS
+
+
+def may_be_named(distribution: InstalledDistribution) -> bool:
+    """Can a file or an index of Python's name it at all?"""
+    return is_project_name(distribution.name) and not is_of_system(distribution)
 
 
 def is_hidden(source: Source) -> bool:

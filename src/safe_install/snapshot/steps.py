@@ -8,6 +8,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tupl
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
 
+from safe_install.errors import InputError
 from safe_install.models import (
     Action,
     Environment,
@@ -17,9 +18,16 @@ from safe_install.models import (
     Severity,
     Step,
 )
+from safe_install.resolve.plan import make_removal
 from safe_install.snapshot.difference import Deviation, Difference
 from safe_install.snapshot.forms import no_file
-from safe_install.snapshot.locked import NO_NAME, LockedDistribution, address_of, only_sha256
+from safe_install.snapshot.locked import (
+    LONGEST_FILENAME,
+    NO_NAME,
+    LockedDistribution,
+    address_of,
+    only_sha256,
+)
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -90,23 +98,18 @@ def needs_pip(locked: LockedDistribution) -> bool:
 
 
 def pip_line(locked: LockedDistribution) -> str:
-    """The line for pip, with its hashes."""
+    """The line for pip, with its hashes. Errors: InputError, where there is none."""
+    if not locked.line:
+        raise InputError(
+            f"{str(locked)!r} is no name and version of a project: nobody can be asked for it",
+            hint="Leave it out of the file; what is there stays with --keep-extra.",
+        )
     return " ".join([locked.line, *(f"--hash={text}" for text in locked.hashes)])
 
 
 def make_removals(extra: Sequence[InstalledDistribution], location: str) -> Tuple[Step, ...]:
     """One step for each distribution that goes."""
-    steps = []
-    for distribution in extra:
-        step = Step(
-            Action.REMOVE,
-            distribution.name,
-            None,
-            from_version=distribution.version,
-            because=f"not in {location}",
-        )
-        steps.append(step)
-    return tuple(steps)
+    return tuple(make_removal(distribution, f"not in {location}") for distribution in extra)
 
 
 def describe_steps(difference: Difference, location: str) -> Tuple[Step, ...]:
@@ -146,6 +149,8 @@ def find_unfit_wheels(
 
 
 def _has_tag_of(filename: str, supported: FrozenSet[Tag]) -> bool:
+    if len(filename) > LONGEST_FILENAME:
+        return False
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename:

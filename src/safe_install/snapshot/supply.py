@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import List
+from typing import List, Mapping
+
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Environment, Plan, Step
 from safe_install.snapshot.bundle_file import Bundle, unpack_wheels
-from safe_install.snapshot.manifest import find_misfits
+from safe_install.snapshot.manifest import BundledWheel, find_misfits
+from safe_install.snapshot.remembered import read_installed_wheels
 from safe_install.torch_family import TORCH
 
 
@@ -58,6 +61,20 @@ class BundleSupply:
             steps.append(step)
         return replace(plan, steps=tuple(steps))
 
-    def bring(self, reporter: Reporter) -> None:
-        """Unpack the wheels, each compared with its hash. Errors: BundleInvalid, Refused."""
-        unpack_wheels(self._bundle, self.folder, reporter)
+    def bring(self, environment: Environment, reporter: Reporter, *, anew: bool) -> None:
+        """Unpack the wheels, each compared with its hash. Those that are installed, as our history
+        knows them, are not needed again, unless all is installed `anew`. Errors: BundleInvalid,
+        Refused."""
+        wheels = self._bundle.manifest.wheels
+        if not anew:
+            there = read_installed_wheels(environment)
+            wheels = tuple(wheel for wheel in wheels if not _is_there(wheel, there))
+        if wheels:
+            unpack_wheels(self._bundle, wheels, self.folder, reporter)
+        else:
+            self.folder.mkdir(exist_ok=True)
+
+
+def _is_there(wheel: BundledWheel, there: Mapping[NormalizedName, str]) -> bool:
+    """`there`: the sha256 of what is installed."""
+    return there.get(canonicalize_name(wheel.name)) == wheel.sha256

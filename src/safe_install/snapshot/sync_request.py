@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
-from typing import List, Mapping
+from typing import FrozenSet, List, Mapping, Sequence
+
+from packaging.utils import canonicalize_name
 
 from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.pip_options import find_option
 from safe_install.resolve.request import InstallRequest, parse_install
 from safe_install.resolve.requirements_file import Reader
-from safe_install.snapshot.forms import requirements_text
+from safe_install.snapshot.forms import Form, form_of, requirements_text, split_extras
+from safe_install.snapshot.pylock_reader import Wanted
 
 # The file says what comes, and all of it.
 WITHOUT_MEANING = frozenset(
     [
-        *("requirement", "constraint", "editable", "group", "requirements-from-script"),
+        *("requirement", "constraint", "editable", "requirements-from-script"),
         *("upgrade", "pre", "no-deps", "force-reinstall", "ignore-installed", "report"),
         *("target", "root", "prefix", "platform", "python-version", "implementation", "abi"),
     ]
@@ -27,6 +31,7 @@ class SyncRequest:
     """`sync FILE`."""
 
     location: str  # of the file
+    wanted: Wanted  # of a lock file
     install: InstallRequest  # our options and pip's, with those that stand in the file
     read: Reader  # brings the text of the file, and of those that it names
     check: bool = False
@@ -50,9 +55,10 @@ def parse_sync(
     UsageError; InputError for a file that cannot be read."""
     options: List[Word] = []
     files: List[str] = []
+    groups: List[str] = []
     for word in words.checked():
-        if word.argument:
-            files.append(word.value or "")
+        if word.argument or word.key == "group":
+            (files if word.argument else groups).append(word.value or "")
             continue
         if word.key in WITHOUT_MEANING:
             raise UsageError(
@@ -65,7 +71,8 @@ def parse_sync(
         raise UsageError(
             f"sync takes one file: {said}", hint="Write: safe-install sync pylock.toml."
         )
-    location = files[0]
+    location, extras = split_extras(files[0])
+    wanted = Wanted(extras, _groups_of(location, groups))
     texts = {location: read(location)}
 
     def read_once(name: str) -> str:
@@ -87,9 +94,29 @@ def parse_sync(
         )
     return SyncRequest(
         location,
+        wanted,
         install,
         read_once,
         check=words.has("--check"),
         keep_extra=words.has("--keep-extra"),
         allow_empty=words.has("--allow-empty"),
     )
+
+
+def _groups_of(location: str, values: Sequence[str]) -> FrozenSet[str]:
+    """`--group NAME`, or pip's `--group FILE:NAME`. Errors: UsageError."""
+    if values and form_of(location) is not Form.PYLOCK:
+        raise UsageError(
+            f"--group {values[0]}: {location} has no groups",
+            hint="Only a lock file (pylock.toml) has groups.",
+        )
+    found = set()
+    for value in values:
+        path, _, name = value.rpartition(":")
+        if path and posixpath.normpath(path) != posixpath.normpath(location):
+            raise UsageError(
+                f"--group {value}: that is another file than {location}",
+                hint=f"Write: --group {name}.",
+            )
+        found.add(canonicalize_name(name))
+    return frozenset(found)

@@ -1,8 +1,8 @@
 """Committed transactions on disk: read them, take one back, remove the oldest.
 
 What a committed change replaced stays in its transaction directory. Taking it back is again a
-transaction,
-with the renames read backwards, so it can be verified, rolled back and itself be taken back.
+transaction, with the renames read backwards, so it can be verified, rolled back and itself be taken
+back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import stat
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
@@ -19,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import Refused
+from safe_install.transaction.identifiers import make_id, next_moment
 from safe_install.transaction.journal import (
     Journal,
     make_document,
@@ -26,6 +26,7 @@ from safe_install.transaction.journal import (
     parse_document,
 )
 from safe_install.transaction.journal_rows import expand_to_files, read_removed_directory
+from safe_install.transaction.kept_sources import keep_sources
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.ownership import has_recorded_content, read_hashes
 from safe_install.transaction.recovery.disk import (
@@ -48,7 +49,7 @@ from safe_install.transaction.recovery.rows import (
 )
 from safe_install.transaction.recovery.transactions import discard, list_transactions
 from safe_install.transaction.recovery.undo import Undo
-from safe_install.transaction.swap import Transaction, make_facts, make_id
+from safe_install.transaction.swap import Transaction, make_facts
 
 FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 
@@ -81,7 +82,7 @@ class Pruned:
 
 def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
     """All committed transactions, newest first. Changes nothing, takes no lock."""
-    state = _find_state(prefix)
+    state = find_state(prefix)
     try:
         names = [name for name, what in list_transactions(str(prefix)) if what == "committed"]
     except PermissionError as error:
@@ -101,14 +102,15 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
     return tuple(dataclasses.replace(entry, undone_by=undone.get(entry.id)) for entry in entries)
 
 
-def _find_state(prefix: Path) -> Path:
+def find_state(prefix: Path) -> Path:
+    """The folder of an environment that holds its changes."""
     return Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
 
 
 def _read_entry(directory: Path) -> HistoryEntry:
     identifier = directory.name[len("txn-") :]
     try:
-        journal = _read_journal(directory)
+        journal = read_committed(directory)
     except (JournalInvalid, KeyError, TypeError, ValueError, OSError) as error:
         return HistoryEntry(identifier, (), 0.0, {}, problem=str(error))
     return HistoryEntry(
@@ -147,22 +149,10 @@ def _is_step(row: Any) -> bool:
     return all(version is None or isinstance(version, str) for version in versions)
 
 
-def _read_journal(directory: Path) -> Journal:
+def read_committed(directory: Path) -> Journal:
+    """The journal of a committed change. Errors: JournalInvalid, KeyError, TypeError, ValueError,
+    OSError."""
     return parse_document(read_journal(str(directory / COMMITTED)))
-
-
-def find_replaced(prefix: Path, transaction_id: str, ending: str) -> List[Path]:
-    """The folders that a change took away and that are kept for its undo, by the end of the names
-    that they had. Errors: none; what cannot be read is not there."""
-    state = _find_state(prefix)
-    try:
-        journal = _read_journal(state / f"txn-{transaction_id}")
-    except (JournalInvalid, KeyError, TypeError, ValueError, OSError):
-        return []
-    moves = [(gone.target, gone.slot) for gone in journal.outs]
-    moves += [(pair.target, pair.slot) for pair in journal.exchanges]
-    slots = [state / slot for target, slot in moves if target.endswith(ending)]
-    return [slot for slot in slots if slot.is_dir()]
 
 
 def begin_undo(
@@ -176,11 +166,9 @@ def begin_undo(
     no undo.
 
     It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls
-    back.
-    What another distribution, as `find_owner` knows them, has put into one of its folders since
-    stays there.
-    Raises Refused when there is none, when later changes stand on it, or when the files were
-    changed since.
+    back. What another distribution, as `find_owner` knows them, has put into one of its folders
+    since stays there. Raises Refused when there is none, when later changes stand on it, or when
+    the files were changed since.
     """
     entries = read_history(prefix)
     entry = _select_entry(entries, transaction_id, prefix)
@@ -188,8 +176,9 @@ def begin_undo(
     directory = state / f"txn-{entry.id}"
     document = read_journal(str(directory / COMMITTED))
     journal = parse_document(document)
+    moment = next_moment(state)
     reverse = make_reverse(
-        journal, transaction_id=make_id(), command=tuple(command), created=time.time()
+        journal, transaction_id=make_id(moment), command=tuple(command), created=moment
     )
     as_stored = _accept_copies(reverse, state.parent)
     stay = _check_unchanged(state.parent, as_stored, entry, entries, find_owner)
@@ -245,7 +234,7 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
     """
     targets = [str(prefix / path) for path, _ in reverse.leaving]
     recorded = read_hashes(_find_metadata_folders(targets))
-    state = _find_state(prefix)
+    state = find_state(prefix)
     exchanges = []
     for pair in reverse.exchanges:
         old = _identity_now(str(prefix / pair.target), pair.old, recorded)
@@ -364,7 +353,7 @@ def _refuse_added(added: Sequence[str], entry: HistoryEntry) -> None:
 
 def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
     """What the undo would bring back, and which is not there."""
-    state = _find_state(prefix)
+    state = find_state(prefix)
     slots = [str(state / slot) for slot, _ in reverse.coming]
     return [slot for slot in slots if not os.path.lexists(slot)]
 
@@ -434,7 +423,7 @@ def is_index_of_git(path: str) -> bool:
 def measure(prefix: Path, transaction_id: str) -> int:
     """The bytes on disk that a transaction keeps for its undo."""
     total = 0
-    for folder, _, files in os.walk(str(_find_state(prefix) / f"txn-{transaction_id}")):
+    for folder, _, files in os.walk(str(find_state(prefix) / f"txn-{transaction_id}")):
         for name in files:
             status = os.lstat(os.path.join(folder, name))
             total += status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
@@ -443,7 +432,7 @@ def measure(prefix: Path, transaction_id: str) -> int:
 
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
     """Remove the oldest: all but the newest `keep`, and more until the rest fits into
-    `limit_bytes`.
+    `limit_bytes`. Where their files came from is kept.
 
     The newest stays, unless none is to be kept. A transaction and its undo share files and go
     together. The caller holds the lock.
@@ -453,7 +442,7 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
     sizes = {entry.id: measure(prefix, entry.id) for entry in entries}
     kept, kept_bytes = 0, 0
     is_full = False  # from the first group on that does not fit, all go
-    pruned: List[Pruned] = []
+    going: List[str] = []
     for number, group in enumerate(groups):
         size = sum(sizes[identifier] for identifier in group)
         too_many = kept + len(group) > keep
@@ -461,15 +450,16 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
         is_newest = number == 0 and keep > 0
         is_full = is_full or (not is_newest and (too_many or too_large))
         if is_full:
-            pruned += [_discard(prefix, identifier, sizes[identifier]) for identifier in group]
+            going += group
         else:
             kept += len(group)
             kept_bytes += size
-    return tuple(pruned)
+    keep_sources(prefix, [entry.summary for entry in entries if entry.id in going])
+    return tuple(_discard(prefix, identifier, sizes[identifier]) for identifier in going)
 
 
 def _discard(prefix: Path, identifier: str, size: int) -> Pruned:
-    problem = discard(str(_find_state(prefix) / f"txn-{identifier}"))
+    problem = discard(str(find_state(prefix) / f"txn-{identifier}"))
     return Pruned(identifier, size, problem)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from safe_install.errors import EnvironmentLocked, Refused, hint_for_oserror
+from safe_install.transaction.marker import place_marker
 from safe_install.transaction.recovery.lock_file import Lock
 from safe_install.transaction.recovery.rows import LOCK, STATE_DIRECTORY
 
@@ -78,6 +79,7 @@ def lock_environment(prefix: Path) -> Iterator[Path]:
                 f"uv is changing {state.parent} (it holds {uv_lock})",
                 hint="Wait until it has ended, then run the command again.",
             )
+        place_marker(state)
         yield state
 
 

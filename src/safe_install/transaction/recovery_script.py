@@ -18,6 +18,7 @@ _MODULES = (
     "__init__",
     "rows",
     "disk",
+    "mounts",
     "lock_file",
     "records",
     "journal_file",

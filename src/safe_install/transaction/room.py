@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Optional, Sequence, Tuple
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,20 @@ def find_shortage(room: Room, *, size: int, files: int = 0) -> Optional[str]:
         return f"{room.folder} has {room.size // 2**20} MiB free and this needs about {-(-size // 2**20)} MiB"
     if room.files is not None and room.files < files:
         return f"the file system of {room.folder} takes {room.files} more files and this needs about {files}"
+    return None
+
+
+def find_shortage_of_folders(needed: Sequence[Tuple[Path, int]]) -> Optional[str]:
+    """What is missing for so many bytes in each folder. They may share a file system, and need not
+    be there yet."""
+    sizes: Dict[int, int] = {}
+    for folder, size in needed:
+        place = next(path for path in (folder, *folder.parents) if path.is_dir())
+        device = os.stat(place).st_dev
+        sizes[device] = sizes.get(device, 0) + size
+        shortage = find_shortage(read_room(place), size=sizes[device])
+        if shortage is not None:
+            return shortage
     return None
 
 

@@ -27,6 +27,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import Scheme
 from safe_install.transaction.history import HistoryEntry, read_history
+from safe_install.transaction.identifiers import next_moment
 from safe_install.transaction.journal import Journal
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.place import check_place, make_areas
@@ -235,7 +236,8 @@ def begin_commit(prefix: Path, change: StagedChange, *, scheme: Scheme) -> Trans
     check_place(prefix, scheme)
     libc()  # nothing new is loaded while the environment is half changed
     facts = make_facts()
-    journal = Journal(id=change.id, command=change.command, created=time.time(), facts=facts)
+    moment = next_moment(state)
+    journal = Journal(id=change.id, command=change.command, created=moment, facts=facts)
     return Transaction(state, journal, areas)
 
 

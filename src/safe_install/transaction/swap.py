@@ -19,7 +19,6 @@ import dataclasses
 import errno
 import json
 import os
-import secrets
 import shutil
 import sys
 import time
@@ -43,6 +42,7 @@ from typing import (
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import InstalledDistribution, Scheme
 from safe_install.transaction.eggs import find_path_edits
+from safe_install.transaction.identifiers import make_id, next_moment
 from safe_install.transaction.journal import Journal, encode, make_document
 from safe_install.transaction.journal_rows import (
     expand_to_files,
@@ -106,17 +106,11 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
     check_place(prefix, scheme)
     # The C library is loaded now: nothing new is imported while the environment is half changed.
     libc()
-    journal = Journal(id=make_id(), command=tuple(command), created=time.time(), facts=make_facts())
+    moment = next_moment(state)
+    journal = Journal(
+        id=make_id(moment), command=tuple(command), created=moment, facts=make_facts()
+    )
     return Transaction(state, journal, areas)
-
-
-def make_id() -> str:
-    """`20261123T101112Z-1f43f2`: sorts by time; behind the second its thousandth and a random
-    number, in hex."""
-    now = time.time()
-    second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    thousandth = int(now % 1 * 1000)
-    return f"{second}-{thousandth:03x}{secrets.randbelow(0x1000):03x}"
 
 
 def make_facts() -> Dict[str, Any]:

@@ -29,6 +29,7 @@ from safe_install.system.atomic_write import write_atomically
 from safe_install.system.partial_file import OtherBytes
 from safe_install.system.several import Stop
 from safe_install.wheels.archive import hash_file
+from safe_install.wheels.kept_downloads import DOWNLOADS, LOCK, mark_used
 from safe_install.wheels.lock import hold_lock
 
 MAX_FILE_SIZE = 8 * 1024**3  # bytes; the largest torch wheel has 2.5 GB
@@ -116,10 +117,11 @@ def fetch(
     local = find_local_path(link.url)
     if local is not None:
         return _check_local(local, link, limit)
-    folder = cache / "downloads" / make_sha256(_key(link.url).encode()).hexdigest()[:32]
+    folder = _folder_of(link.url, cache)
     folder.mkdir(parents=True, exist_ok=True)
+    mark_used(folder)
     record_file = FirstSeenFile(first_seen or first_seen_folder(), link.url)
-    with hold_lock(folder / ".lock", reporter, f"another download of {link.filename}", stop):
+    with hold_lock(folder / LOCK, reporter, f"another download of {link.filename}", stop):
         was_seen = record_file.is_there()
         path = _fetch_cached(
             link,
@@ -135,6 +137,18 @@ def fetch(
         if newly_seen is not None and not was_seen and record_file.is_there():
             newly_seen.append(link.url)
     return path
+
+
+def _folder_of(url: str, cache: Path) -> Path:
+    return cache / DOWNLOADS / make_sha256(_key(url).encode()).hexdigest()[:32]
+
+
+def is_fetched(link: Link, cache: Path) -> bool:
+    """Does the file of a link whose hash is known lie in the cache, or on this machine otherwise?"""
+    if find_local_path(link.url) is not None:
+        return True
+    sha256 = (link.sha256 or "").lower()
+    return bool(sha256) and (_folder_of(link.url, cache) / sha256 / link.filename).is_file()
 
 
 def forget_first_seen(url: str) -> None:

@@ -37,3 +37,15 @@ def hold_lock(
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def hold_lock_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` for the block, or not, where another process has it: is it held?
+    Errors: OSError."""
+    lock = Lock(str(path))
+    is_held = lock.take()
+    try:
+        yield is_held
+    finally:
+        lock.release()

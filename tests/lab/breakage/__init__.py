@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakage import around, files, outside, paths, shell, torch_parts
+from tests.lab.breakage import around, files, outside, paths, people, shell, torch_parts
 from tests.lab.breakage.recipe import Lab, Recipe
 
 RECIPES = (
@@ -13,6 +13,7 @@ RECIPES = (
     *outside.RECIPES,
     *around.RECIPES,
     *shell.RECIPES,
+    *people.RECIPES,
 )
 
 __all__ = ["RECIPES", "Lab", "Recipe"]

@@ -73,5 +73,6 @@ def test_commands_of_a_bundle(monkeypatch, argv, heard):
     assert bundled.main(argv, bundled.Path("FILE.zip")) == 0
     ((words, commands),) = seen
     assert words == heard
-    assert set(commands) == {"verify", "install"}
+    assert set(commands) == {"verify", "install", "stage"}
     assert commands["install"] is not None
+    assert commands["stage"] is commands["install"]

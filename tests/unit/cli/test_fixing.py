@@ -7,26 +7,29 @@ import dataclasses
 import pytest
 
 from safe_install.cli import fixing, text
-from safe_install.cli.fixing import Fixing
+from safe_install.cli.fixing import INSTALL, Fixing
 from safe_install.errors import Refused
 from safe_install.events import Reporter
 from safe_install.models import Finding, InstallResult, Outcome, Severity
 from safe_install.resolve.command_line import parse_command_line
 
 MISSING = Finding("files-missing", Severity.ERROR, "torch", "1 file of torch is gone")
-LINES = [["recover"], ["install", "--force-reinstall", "--no-deps", "torch==2.13.0"]]
+MENDS = {"recovers": True, "removed": ["beta"], "installed": ["torch==2.13.0"]}
+NOTHING = {"recovers": False, "removed": [], "installed": []}
+LINES = [["recover"], [*INSTALL, "torch==2.13.0", "less", "beta"]]
 ILL = InstallResult(
     "doctor",
     Outcome.UNHEALTHY,
     1,
     findings=(MISSING,),
     details={
-        "mends": LINES,
+        "mends": MENDS,
         "outside": ["the driver is too old"],
         "checks": [],
         "questions": [["PATH", ""]],
     },
 )
+WELL_AGAIN = InstallResult("doctor", Outcome.HEALTHY, 0, details={"mends": NOTHING, "outside": []})
 WELL = dataclasses.replace(ILL, outcome=Outcome.HEALTHY, exit_status=0, findings=())
 
 
@@ -60,13 +63,14 @@ class Program:
 
     def __init__(self, **fails):
         self.fails = fails  # what a command raises
-        self.run = []
+        self.lines = []
 
-    def __call__(self, words):
-        self.run.append(list(words))
+    def __call__(self, words, mending=None):
+        removed = ["less", *mending.removes] if mending is not None else []
+        self.lines.append([*words, *removed])
         if self.fails and words[0] in self.fails:
             raise self.fails[words[0]]
-        transaction = f"txn-{len(self.run)}" if words[0] != "undo" else None
+        transaction = f"txn-{len(self.lines)}" if words[0] != "undo" else None
         return InstallResult(words[0], Outcome.INSTALLED, 0, transaction=transaction)
 
 
@@ -76,11 +80,11 @@ def fix(argv, states, *, program=None, reporter=None):
     states = list(states)
     words = parse_command_line(["doctor", "--fix", *argv]).words
     result = Fixing(words, reporter, program).run(lambda: states.pop(0))
-    return result, program.run, reporter
+    return result, program.lines, reporter
 
 
-def test_all_lines_are_run_and_doctor_is_asked_again():
-    result, run, reporter = fix([], [ILL, WELL])
+def test_one_change_after_the_recovery_and_doctor_is_asked_again():
+    result, run, reporter = fix([], [ILL, ILL, WELL])
     assert run == LINES
     undo = ["safe-install undo txn-2", "safe-install undo txn-1"]
     assert (result.outcome, result.transaction) == (Outcome.HEALTHY, "txn-2")
@@ -90,12 +94,13 @@ def test_all_lines_are_run_and_doctor_is_asked_again():
     assert reporter.notes == [
         "not put right by an install: the driver is too old",
         "would run: safe-install recover",
-        "would run: safe-install install --force-reinstall --no-deps torch==2.13.0",
+        "would remove: beta",
+        "would install: torch==2.13.0",
     ]
 
 
 def test_what_is_no_better_is_taken_back_newest_first():
-    result, run, reporter = fix([], [ILL, ILL])
+    result, run, reporter = fix([], [ILL, ILL, ILL])
     assert run == [*LINES, ["undo", "--force", "txn-2"], ["undo", "--force", "txn-1"]]
     assert (result.outcome, result.exit_status, result.transaction) == (Outcome.UNHEALTHY, 1, None)
     assert reporter.warnings == ["it is no better than before: what was changed is taken back"]
@@ -103,14 +108,14 @@ def test_what_is_no_better_is_taken_back_newest_first():
 
 def test_what_recover_made_is_taken_back_too():
     class Recovering(Program):
-        def __call__(self, words):
-            result = super().__call__(words)
+        def __call__(self, words, mending=None):
+            result = super().__call__(words, mending)
             if words[0] != "recover":
                 return result
             rows = [{"transaction": name} for name in ("txn-a", None, "txn-b")]
             return dataclasses.replace(result, transaction=None, details={"leftovers": rows})
 
-    _, run, _ = fix([], [ILL, ILL], program=Recovering())
+    _, run, _ = fix([], [ILL, ILL, ILL], program=Recovering())
     assert [words[-1] for words in run[2:]] == ["txn-2", "txn-b", "txn-a"]
 
 
@@ -118,15 +123,15 @@ def test_what_recover_made_is_taken_back_too():
 def test_a_line_that_is_refused_or_cut_short_takes_the_earlier_ones_back(error):
     program, reporter = Program(install=error), Listener()
     with pytest.raises(type(error)):
-        fix([], [ILL], program=program, reporter=reporter)
-    assert program.run == [*LINES, ["undo", "--force", "txn-1"]]
+        fix([], [ILL, ILL, ILL], program=program, reporter=reporter)
+    assert program.lines == [*LINES, ["undo", "--force", "txn-1"]]
     assert reporter.made is None
     assert reporter.warnings == ["--fix did not come to its end: what was changed is taken back"]
 
 
 def test_a_second_look_that_is_cut_short_takes_all_back():
     program = Program()
-    states = [ILL]
+    states = [ILL, ILL]
 
     def examine():
         if not states:
@@ -136,7 +141,7 @@ def test_a_second_look_that_is_cut_short_takes_all_back():
     words = parse_command_line(["doctor", "--fix"]).words
     with pytest.raises(KeyboardInterrupt):
         Fixing(words, Listener(), program).run(examine)
-    assert [words[-1] for words in program.run[2:]] == ["txn-2", "txn-1"]
+    assert [words[-1] for words in program.lines[2:]] == ["txn-2", "txn-1"]
 
 
 def test_a_taking_back_that_is_cut_short_says_what_is_left():
@@ -150,13 +155,36 @@ def test_a_taking_back_that_is_cut_short_says_what_is_left():
     )
 
 
+def with_mends(**changes):
+    mends = {**NOTHING, **changes}
+    return dataclasses.replace(ILL, details={**ILL.details, "mends": mends})
+
+
+def test_what_came_back_with_the_recovery_does_not_come_again():
+    result, run, _ = fix([], [ILL, WELL_AGAIN])
+    assert run == [["recover"]]
+    assert result.details["undo"] == ["safe-install undo txn-1"]
+
+
+def test_what_was_not_shown_is_not_carried_out():
+    now = with_mends(removed=["gamma"], installed=["torch==2.13.0", "alpha"])
+    _, run, _ = fix([], [ILL, now, WELL])
+    assert run == [["recover"], [*INSTALL, "torch==2.13.0", "less"]]
+
+
+def test_what_only_goes_is_uninstalled():
+    result, run, _ = fix([], [with_mends(removed=["beta"]), WELL])
+    assert run == [["uninstall", "-y", "beta"]]
+    assert result.details["undo"] == ["safe-install undo txn-1"]
+
+
 def test_a_dry_run_runs_nothing():
     result, run, _ = fix(["--dry-run"], [ILL])
     assert (result, run) == (ILL, [])
 
 
 def test_nothing_to_carry_out():
-    nothing = dataclasses.replace(ILL, details={"mends": [], "outside": []})
+    nothing = dataclasses.replace(ILL, details={"mends": NOTHING, "outside": []})
     result, run, reporter = fix([], [nothing])
     assert (result, run) == (nothing, [])
     assert reporter.notes == ["there is nothing here that --fix could carry out"]
@@ -177,19 +205,19 @@ def test_nothing_to_carry_out():
 )
 def test_a_person_is_asked(answer, argv, runs, asks, monkeypatch):
     monkeypatch.setattr(fixing.sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
-    _, run, reporter = fix(argv, [ILL, WELL], reporter=Listener(answer))
+    _, run, reporter = fix(argv, [ILL, ILL, WELL], reporter=Listener(answer))
     assert bool(run) is runs
     assert bool(reporter.questions) is asks
 
 
 def test_without_a_terminal_nobody_is_asked(monkeypatch):
     monkeypatch.setattr(fixing.sys, "stdin", None)
-    _, run, reporter = fix([], [ILL, WELL], reporter=Listener("n"))
+    _, run, reporter = fix([], [ILL, ILL, WELL], reporter=Listener("n"))
     assert run == LINES
     assert reporter.questions == []
 
 
-@pytest.mark.parametrize("states", [[2], [ILL, 2]])
+@pytest.mark.parametrize("states", [[2], [ILL, 2], [ILL, ILL, 2]])
 def test_a_status_of_somebody_else_is_handed_on(states):
     result, _, _ = fix([], states)
     assert result == 2

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from safe_install.commands import bundle
 from safe_install.commands.bundle import find_output, megabytes, public_address
-from safe_install.errors import UsageError
+from safe_install.errors import Refused, UsageError
+from safe_install.transaction import room
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,18 @@ def test_where_it_is_written(tmp_path, monkeypatch):
 
 def test_sizes():
     assert [megabytes(size) for size in (None, 0, 12_345_678)] == ["", "0.0 MB", "12.3 MB"]
+
+
+def test_what_is_fetched_and_what_is_written_need_room_together(tmp_path, monkeypatch):
+    """On one disk; what lies in the cache already is not fetched."""
+    mib = 2**20
+    monkeypatch.setattr(room, "read_room", lambda folder: room.Room(str(folder), 10 * mib))
+    monkeypatch.setattr(bundle, "find_sizes", lambda planned: {"a": 4 * mib, "b": 2 * mib})
+    world = SimpleNamespace(cache_dir=tmp_path / "cache")
+    session = SimpleNamespace(request=SimpleNamespace(no_cache=False), world=world)
+    planned = SimpleNamespace(session=session)
+    monkeypatch.setattr(bundle, "find_missing", lambda planned: 4 * mib)
+    bundle._refuse_shortage(planned, tmp_path / "FILE.zip")
+    monkeypatch.setattr(bundle, "find_missing", lambda planned: 6 * mib)
+    with pytest.raises(Refused, match="has 10 MiB free and this needs about 12 MiB"):
+        bundle._refuse_shortage(planned, tmp_path / "FILE.zip")

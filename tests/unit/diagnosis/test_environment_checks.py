@@ -11,6 +11,7 @@ from safe_install.diagnosis import environment_checks
 from safe_install.diagnosis.facts import (
     ChangedFile,
     Facts,
+    ForeignWheel,
     FreeSpace,
     LostSource,
     MetadataFolder,
@@ -325,6 +326,36 @@ def test_a_Python_of_the_operating_system():
     managed = make_environment(interpreter=make_interpreter(externally_managed="Use apt."))
     (one,) = environment_checks.check_managed(facts(managed))
     assert told([one]) == [("externally-managed", Severity.NOTE, str(PYTHON))]
+
+
+def test_metadata_that_this_user_may_not_read_is_not_broken():
+    """Nobody is told to remove it."""
+    folder = MetadataFolder(SITE / "alpha-1.0.dist-info", SITE, "alpha", "1.0", is_readable=False)
+    (one,) = environment_checks.check_metadata(facts(metadata=(folder,), closed=(folder.path,)))
+    assert told([one]) == [("metadata-closed", Severity.WARNING, "alpha-1.0.dist-info")]
+    assert one.hint == f"As its owner, or as root: chmod -R u+rwX,go+rX {SITE}"
+
+
+def test_folders_that_cannot_be_written():
+    (one,) = environment_checks.check_managed(facts(unwritable=(SITE,)))
+    assert told([one]) == [("folder-unwritable", Severity.NOTE, str(SITE))]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "severity"),
+    [
+        ("torch", "no module torch._C", Severity.ERROR),
+        ("torch", None, Severity.WARNING),
+        ("alpha", "no module torch._C", Severity.WARNING),
+    ],
+)
+def test_wheels_of_another_machine(name, error, severity):
+    wheel = ForeignWheel(name, "2.13.0+cpu", "Python 3.10")
+    health = make_health(imports={"torch": error})
+    (one,) = environment_checks.check_wheel_tags(facts(foreign_wheels=(wheel,), health=health))
+    assert told([one]) == [("wheel-of-another-machine", severity, name)]
+    assert "made for Python 3.10, and here is Python 3.11.7 on linux_x86_64" in one.detail
+    assert one.hint.endswith(f"--no-deps {name}==2.13.0+cpu")
 
 
 def test_running_programs():

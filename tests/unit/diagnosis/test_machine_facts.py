@@ -9,6 +9,8 @@ import pytest
 
 from safe_install.diagnosis import machine_facts
 from safe_install.diagnosis.disk_facts import (
+    find_closed,
+    find_foreign_wheels,
     find_lock_files,
     find_lost_archives,
     find_lost_sources,
@@ -17,7 +19,11 @@ from safe_install.diagnosis.disk_facts import (
     find_unreadable,
 )
 from safe_install.diagnosis.facts import LockFile, LostSource, OtherPython
-from safe_install.diagnosis.machine_facts import find_broken, find_programs
+from safe_install.diagnosis.machine_facts import (
+    find_broken,
+    find_lost_settings,
+    find_programs,
+)
 from tests.factories import make_distribution, make_interpreter
 
 
@@ -93,6 +99,48 @@ def test_what_is_there_is_not_broken(prefix, tmp_path):
     assert find_broken(None, {}) is None
     assert find_broken(sys.executable, {"VIRTUAL_ENV": str(prefix)}) is None
     assert find_broken(str(tmp_path / "nothing"), {}) is None
+
+
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_the_active_environment_was_moved(tmp_path, variable):
+    gone = tmp_path / "gone"
+    executable, problem = find_broken(None, {variable: str(gone)})
+    assert executable == gone / "bin" / "python"
+    assert problem.message.startswith(f"{variable} is {gone}, which is not there")
+    assert problem.hint.endswith(f"unset {variable}.")
+    assert find_broken(sys.executable, {variable: str(gone)}) is None, "another one is meant"
+
+
+@pytest.fixture
+def unmarked(tmp_path):
+    """A virtual environment without pyvenv.cfg, and its Python, which takes itself for another."""
+    folder = tmp_path / "venv"
+    (folder / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "activate").write_text("")
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    return folder, make_interpreter(version="3.11.7", prefix=tmp_path)
+
+
+def test_a_virtual_environment_that_lost_its_settings(unmarked):
+    folder, interpreter = unmarked
+    problem = find_lost_settings(folder / "bin" / "python", interpreter)
+    assert problem.message.startswith(f"{folder}/pyvenv.cfg is gone")
+    assert problem.hint == f"{os.path.realpath(sys.executable)} -m venv --without-pip {folder}"
+
+
+@pytest.mark.parametrize("other", ["settings", "no activate", "no packages", "its own prefix"])
+def test_what_is_no_virtual_environment_without_settings(unmarked, other):
+    folder, interpreter = unmarked
+    if other == "settings":
+        (folder / "pyvenv.cfg").write_text("")
+    elif other == "no activate":
+        (folder / "bin" / "activate").unlink()
+    elif other == "no packages":
+        interpreter = make_interpreter(version="3.12.1", prefix=interpreter.prefix)
+    else:
+        interpreter = make_interpreter(version="3.11.7", prefix=folder)
+    assert find_lost_settings(folder / "bin" / "python", interpreter) is None
 
 
 # --- what lies on the disk ------------------------------------------------------------------------
@@ -220,3 +268,44 @@ def test_packages_for_another_Python(tmp_path):
         OtherPython(other, "3.10", ("py-yaml", "torch")),
     )
     assert find_other_pythons(make_interpreter(**fields, base_prefix=tmp_path)) == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "made_for"),
+    [
+        (["cp311-cp311-manylinux_2_28_x86_64"], None),
+        (["cp38-abi3-linux_x86_64"], None),
+        (["py2-none-any", "py3-none-any"], None),
+        (["py2.py3-none-any"], None),
+        (["py3-none-manylinux2014_x86_64"], None),
+        (["cp310-cp310-linux_x86_64"], "Python 3.10"),
+        (["cp310-cp310-linux_x86_64", "cp311-cp311-linux_x86_64"], None),
+        (["cp311-cp311-manylinux_2_28_aarch64"], "manylinux_2_28_aarch64"),
+        (["cp311-cp311-macosx_11_0_arm64"], "macosx_11_0_arm64"),
+        (["cp311-cp311-macosx_11_0_x86_64"], "macosx_11_0_x86_64"),
+        (["odd"], None),
+        ([], None),
+    ],
+)
+def test_wheels_of_another_Python_or_machine(tmp_path, written, made_for):
+    (tmp_path / "WHEEL").write_text("".join(f"Tag: {tag}\n" for tag in written))
+    alpha = make_distribution("alpha", "1.0", metadata_path=tmp_path)
+    found = find_foreign_wheels([alpha], make_interpreter())
+    assert [one.made_for for one in found] == ([made_for] if made_for else [])
+
+
+def test_folders_of_a_narrow_umask(tmp_path, monkeypatch):
+    for name in ("torch", "torch-2.13.0.dist-info", "alpha", "beta-1.0.dist-info"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "torch-2.0.dist-info").write_text("a file")
+    monkeypatch.setattr("os.access", lambda path, mode: path.name == "beta-1.0.dist-info")
+    closed = find_closed([tmp_path, tmp_path / "gone"])
+    assert [path.name for path in closed] == ["torch", "torch-2.13.0.dist-info"]
+
+
+@pytest.mark.parametrize("fields", [{"editable": True}, {"installer": "conda"}])
+def test_wheels_that_nobody_promised_anything_of(tmp_path, fields):
+    (tmp_path / "WHEEL").write_text("Tag: cp310-cp310-linux_x86_64\n")
+    alpha = make_distribution("alpha", "1.0", metadata_path=tmp_path, **fields)
+    nothing = make_distribution("beta", "1.0", metadata_path=tmp_path / "gone")
+    assert find_foreign_wheels([alpha, nothing], make_interpreter()) == ()

@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from safe_install.diagnosis.facts import ChangedFile, Facts, ProbeProblem, RecordState
-from safe_install.diagnosis.mends import INSTALL, Mends, is_better, plan_mends
+from safe_install.diagnosis.facts import (
+    ChangedFile,
+    Facts,
+    MetadataFolder,
+    ProbeProblem,
+    RecordState,
+)
+from safe_install.diagnosis.mends import Mends, is_better, plan_mends
 from safe_install.diagnosis.run import CheckResult, Status
 from safe_install.models import Finding, Severity
-from tests.factories import make_distribution, make_environment
+from tests.factories import SITE, make_distribution, make_environment
 
 EXECUTABLE = Path("/env/bin/python")
 KNOWN = frozenset(canonicalize_name(name) for name in ("torch-scatter", "mmcv", "torch"))
@@ -95,12 +101,30 @@ def test_libraries_of_torch_come_as_it_requires_them():
     assert mends.installed == ("nvidia-cudnn-cu12==9.10.2.21",)
 
 
+def test_what_torch_misses_comes_where_that_is_why_it_fails():
+    torch = make_distribution("torch", "2.13.0+cpu", requires=["sympy>=1.13"])
+    other = make_distribution("alpha", "1.0", requires=["beta"])
+    unmet = [error("requirement-unmet", "torch"), warning("requirement-unmet", "alpha")]
+    assert plan(found(*unmet), facts=make_facts(torch, other)).installed == ("sympy>=1.13",)
+
+
 @pytest.mark.parametrize("first_is_put_back", [True, False])
 def test_one_requirement_for_each_project_the_one_that_fits_torch(first_is_put_back):
     findings = [error("files-missing", "mmcv"), error("import-failed", "mmcv")]
     facts = make_facts(make_distribution("mmcv", "2.1.0"))
     ordered = findings if first_is_put_back else findings[::-1]
     assert plan(found(*ordered), facts=facts).installed == ("mmcv",)
+
+
+def test_of_two_records_of_torch_the_one_of_its_files_comes_back():
+    folders = [
+        MetadataFolder(SITE / f"torch-{version}.dist-info", SITE, "torch", version)
+        for version in ("2.4.1", "2.13.0")
+    ]
+    old = make_distribution("torch", "2.4.1")
+    facts = dataclasses.replace(make_facts(old), metadata=tuple(folders))
+    mends = plan(found(error("recorded-twice", "torch")), facts=facts)
+    assert mends.installed == ("torch==2.13.0",)
 
 
 def test_numpy():
@@ -111,11 +135,11 @@ def test_of_two_compilers_the_one_that_torch_requires_comes_back():
     torch = make_distribution("torch", "2.13.0+cpu", requires=["sympy", "triton==3.7.1", "(bad"])
     others = [make_distribution("triton", "3.7.1"), make_distribution("pytorch-triton", "3.0")]
     mends = plan(found(error("two-compilers", "triton")), facts=make_facts(torch, *others))
-    assert mends.removed == ("pytorch-triton",), "torch requires the other one"
-    assert mends.lines == (
-        ("uninstall", "-y", "pytorch-triton"),
-        (*INSTALL, "triton==3.7.1"),
-    )
+    assert mends.document() == {
+        "recovers": False,
+        "removed": ["pytorch-triton"],
+        "installed": ["triton==3.7.1"],
+    }
 
 
 def test_two_compilers_that_torch_does_not_require():
@@ -123,7 +147,7 @@ def test_two_compilers_that_torch_does_not_require():
     for torch in ("2.13.0+cpu", None):
         facts = make_facts(*others, torch=torch)
         mends = plan(found(error("two-compilers", "triton")), facts=facts)
-        assert mends.lines == (("uninstall", "-y", "pytorch-triton", "triton"),)
+        assert mends == Mends(removed=("pytorch-triton", "triton"))
 
 
 def test_what_wrote_over_files_of_torch_goes_first():
@@ -139,20 +163,17 @@ def test_what_wrote_over_files_of_torch_goes_first():
         ),
     )
     mends = plan(found(error("files-overwritten", "nvidia-nccl-cu12")), facts=facts)
-    assert mends.lines == (
-        ("uninstall", "-y", "nvidia-nccl-cu13"),
-        (*INSTALL, "nvidia-nccl-cu12==2.27.3"),
-    )
+    assert mends == Mends(removed=("nvidia-nccl-cu13",), installed=("nvidia-nccl-cu12==2.27.3",))
 
 
 @pytest.mark.parametrize("check", ["interrupted-pip", "interrupted-change"])
 def test_leftovers_are_recovered_first(check):
     mends = plan(found(warning(check, "~orch"), error("files-missing", "torch")))
-    assert mends.lines == (("recover",), (*INSTALL, "torch==2.13.0+cpu"))
+    assert mends == Mends(recovers=True, installed=("torch==2.13.0+cpu",))
 
 
 def test_leftovers_alone():
-    assert plan(found(warning("interrupted-pip", "~orch"))).lines == (("recover",),)
+    assert plan(found(warning("interrupted-pip", "~orch"))) == Mends(recovers=True)
 
 
 def test_warnings_only_where_they_were_named():

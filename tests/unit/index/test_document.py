@@ -119,6 +119,39 @@ def test_what_is_not_known_is_refused(path, value, said):
     assert caught.value.hint
 
 
+TORCH = {
+    "torch": "2.13.0",
+    "accelerators": ["cpu", "cu126"],
+    "untagged": "cu130",
+    "companions": {},
+    "python": ["3.11"],
+}
+ABI = {"since": "1.0", "value": True}
+
+
+@pytest.mark.parametrize(
+    ("releases", "rules", "said"),
+    [
+        ([TORCH, {**TORCH, "untagged": "cu126"}], [ABI], "two releases are '2.13.0'"),
+        ([{**TORCH, "torch": "newest"}], [ABI], "'newest' is no version of a release"),
+        ([{**TORCH, "torch": "2.13.0+cu126"}], [ABI], "'2.13.0+cu126' is no version"),
+        ([{**TORCH, "torch": "v2.13.0"}], [ABI], "'v2.13.0' is no version"),
+        ([{**TORCH, "accelerators": ["gpu"]}], [ABI], "'gpu' is no accelerator"),
+        ([{**TORCH, "accelerators_aarch64": ["cuda12.6"]}], [ABI], "'cuda12.6' is no accelerator"),
+        ([{**TORCH, "python": ["cp311"]}], [ABI], "'cp311' is no Python version"),
+        ([{**TORCH, "python": 3}], [ABI], "python: must be a list of texts"),
+        ([TORCH], [{**ABI, "since": "long ago"}], "'long ago' is no version of a release"),
+    ],
+)
+def test_a_table_of_torch_that_contradicts_itself(releases, rules, said):
+    """Every command reads it: one that `wheels --update` took would stop all of them."""
+    table = {"schema": 1, "checked": "2026-11-23", "sources": [], "releases": [TORCH]}
+    parse_torch_table({**table, "cxx11_abi": [ABI]}, "torch.json")
+    with pytest.raises(IndexInvalid) as caught:
+        parse_torch_table({**table, "releases": releases, "cxx11_abi": rules}, "torch.json")
+    assert said in caught.value.message
+
+
 def test_text_that_is_no_json():
     with pytest.raises(IndexInvalid, match=r"x\.json is not JSON"):
         parse_json("{", "x.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 from packaging.version import Version
@@ -15,6 +16,7 @@ from safe_install.pipeline.bundling import (
     _refuse_sources,
     _with_torch_alone,
     _without_torch,
+    find_missing,
     list_requirements,
     machine_words,
 )
@@ -88,6 +90,15 @@ def report_of(words, python, executable=sys.executable):
     return json.loads(done.stdout)
 
 
+def has_pip(executable):
+    """The environment of the tests has one: it is where they were installed."""
+    import subprocess
+
+    question = "from importlib.util import find_spec; print(find_spec('pip') is not None)"
+    done = subprocess.run([executable, "-c", question], capture_output=True, text=True, check=True)
+    return done.stdout.strip() == "True"
+
+
 @pytest.mark.real_process
 def test_markers_are_those_of_the_machine():
     report = report_of(["not-there; python_version > '3.5'"], "3.5")
@@ -104,8 +115,8 @@ def test_what_a_file_requires_of_python_is_asked_of_the_machine(tmp_path, python
         write_wheel(tmp_path, "needs", number, {"needs.py": ""}, metadata=metadata)
     words = ["--find-links", str(tmp_path), "--target", str(tmp_path / "target"), "needs"]
     words += ["--only-binary", ":all:", "--python-version", python]
-    # pip 23 asks its own Python; 26 does not
-    for executable in (sys.executable, base_python()):
+    # pip 23 asks its own Python; 26 does not. Debian's Python has no pip.
+    for executable in filter(has_pip, (sys.executable, base_python())):
         (entry,) = report_of(words, python, executable)["install"]
         assert entry["metadata"]["version"] == version
 
@@ -142,3 +153,30 @@ def test_what_the_install_there_asks_for():
         "b==1.0",
         "c==2.0",
     )
+
+
+def test_what_has_to_be_fetched():
+    """Not what was chosen and brought, nor what the cache has; of what has no size nothing is
+    known."""
+
+    def step(name, url):
+        return Step(Action.ADD, name, "1.0", url=url, sha256=name, origin=Origin.WHEEL)
+
+    steps = (
+        step("brought", "https://h/brought-1.0-py3-none-any.whl"),
+        step("here", "https://h/here-1.0-py3-none-any.whl"),
+        step("wanted", "https://h/wanted-1.0-py3-none-any.whl"),
+        step("unknown", "https://h/unknown-1.0-py3-none-any.whl"),
+        step("local", "file:///wheels/local-1.0-py3-none-any.whl"),
+    )
+    sizes = {"here": 10, "wanted": 100, "local": 1000}
+    path = SimpleNamespace(stat=lambda: SimpleNamespace(st_size=10000))
+    planned = SimpleNamespace(
+        steps=steps,
+        selected=SimpleNamespace(artifacts={"brought": SimpleNamespace(path=path)}),
+        chooser=SimpleNamespace(
+            find_size=lambda name, sha256: sizes.get(name),
+            fetcher=SimpleNamespace(is_here=lambda link: "here" in link.url),
+        ),
+    )
+    assert find_missing(planned) == 100

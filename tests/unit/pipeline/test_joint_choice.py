@@ -135,6 +135,16 @@ def test_the_newest_torch_that_has_the_extension_comes(tmp_path, words):
     assert str(selected.torch_after.version) == "2.13.0"
 
 
+@pytest.mark.parametrize("words", [("torch", "-c", "c.txt"), ("torch", "-r", "r.txt")])
+def test_constraints_hold_for_the_torch_that_pip_plans_first(tmp_path, words):
+    """Else a newer one with all extensions is chosen, and pip has no plan with it."""
+    files = {"c.txt": "torch<2.14\n", "r.txt": "-c c.txt\n"}
+    chooser = HostChooser(has={SCATTER: ["2.14.1", "2.13.0"]})
+    installer = FakeInstaller(torch("2.13.0"), together("2.13.0"))
+    run(tmp_path, *words, SCATTER, here=EMPTY, chooser=chooser, installer=installer, files=files)
+    assert installer.questions[0][2] == ("torch<2.14",)
+
+
 def test_every_extension_has_to_be_there(tmp_path):
     chooser = HostChooser(
         has={SCATTER: ["2.14.0", "2.12.1", "2.12.0"], SPARSE: ["2.13.0", "2.12.1"]}

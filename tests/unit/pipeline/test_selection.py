@@ -184,10 +184,14 @@ def run(
     files=None,
     unpack=None,
     environ=None,
+    configuration=None,
 ):
     words = split_words(argv)
     request = parse_install(
-        words, environ=environ or {}, configuration={}, read=lambda name: (files or {})[name]
+        words,
+        environ=environ or {},
+        configuration=configuration or {},
+        read=lambda name: (files or {})[name],
     )
     reporter = Notes()
     session = Session(
@@ -270,6 +274,17 @@ def test_what_its_wheel_requires_is_pips(tmp_path):
         "torch-sparse" in installer.without_source
         and "torch-scatter" not in installer.without_source
     )
+
+
+def test_an_extension_with_an_extra_is_held_by_its_version(tmp_path):
+    """pip 23.0 to 25.0: "No matching distribution found" for an extra beside an address. And what
+    the extra requires comes, too."""
+    installer = FakeInstaller(planned(torch_scatter="2.0", pytest="8"))
+    chooser = FakeChooser(requires=["pytest; extra == 'test'"])
+    selected, *_ = run(tmp_path, "torch-scatter[test]", chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"torch-scatter": "2.0", "pytest": "8"}
+    ((_, _, constraints),) = installer.questions
+    assert constraints == ("torch==2.13.0+cpu", "torch-scatter==2.0")
 
 
 def test_an_extension_deep_in_pips_plan_is_chosen_and_pip_asked_again(tmp_path):
@@ -412,7 +427,8 @@ def test_a_torch_that_the_declared_driver_cannot_run_is_refused(tmp_path):
     chooser = FakeChooser()
     with pytest.raises(Refused, match="470"):
         installer = FakeInstaller(planned(torch=("2.14.1+cu130", url)))
-        run(tmp_path, "torch", "torch-scatter", here=here, chooser=chooser, installer=installer)
+        words = ["-i", "https://download.pytorch.org/whl/cu130", "torch", "torch-scatter"]
+        run(tmp_path, *words, here=here, chooser=chooser, installer=installer)
     assert chooser.asked == []
 
 

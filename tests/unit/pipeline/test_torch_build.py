@@ -14,6 +14,7 @@ import pytest
 
 from safe_install.errors import NoCandidate, PipFailed, Refused, UsageError
 from safe_install.index.catalog import bundled_catalog
+from safe_install.index.torch_files import MAX_RELEASES
 from safe_install.index.torch_pages import TorchPages
 from safe_install.models import CandidateKind, Device, Driver
 from safe_install.pipeline.joint_choice import MAX_ASKED
@@ -450,6 +451,22 @@ def test_a_release_that_only_the_page_knows(tmp_path):
     pages._add("cu126", "torch", ["2.15.0+cu126"], True, True)
     selected, *_ = choose(tmp_path, "--accelerator", "cu126", "torch", chooser=PageChooser(pages))
     assert torch_of(selected) == "2.15.0+cu126"
+
+
+def test_a_page_of_thousands_of_releases_is_no_reason_for_as_many_questions(tmp_path):
+    pages = Pages()
+    pages._add("cu126", "torch", [f"9.{one}.0+cu126" for one in range(1000)], True, True)
+    chooser, looked_up = PageChooser(pages, missing=["torch-scatter"]), []
+
+    def is_known(requirement, environment, *, constraints=()):
+        looked_up.append(str(environment.torch.version))
+        return False
+
+    chooser.is_known = is_known
+    with pytest.raises(NoCandidate):
+        choose(tmp_path, "--accelerator", "cu126", "torch", "torch-scatter", chooser=chooser)
+    assert looked_up[:2] == ["9.999.0+cu126", "9.998.0+cu126"]
+    assert len(looked_up) <= MAX_RELEASES + len(bundled_catalog().torch.releases)
 
 
 def test_a_compiler_that_its_page_does_not_have_comes_from_nowhere_else(tmp_path):

@@ -236,6 +236,23 @@ def test_every_command_of_ours_stays_here(command):
     assert route([command, "-x", "y"]) == Route(command, ("-x", "y"))
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["undo", "-q"], Route("undo", (), ("-q",))),
+        (["-v", "undo", "-qq", "ID"], Route("undo", ("ID",), ("-v", "-qq"))),
+        (["verify", "--no-color", "--json"], Route("verify", ("--json",), ("--no-color",))),
+        (["diff", "a", "--", "-q"], Route("diff", ("a", "--", "-q"))),
+        (["doctor", "-y"], Route("doctor", ("-y",))),
+        # these read pip's options themselves
+        (["install", "-q", "x"], Route("install", ("-q", "x"))),
+        (["-q", "uninstall", "-v", "x"], Route("uninstall", ("-q", "-v", "x"), ("-q",))),
+    ],
+)
+def test_how_much_is_said_may_stand_behind_the_command(words, expected):
+    assert route(words) == expected
+
+
 # --- what a build is told -------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safe_install.errors import UsageError
+from safe_install.errors import InputError, UsageError
 from safe_install.resolve.requirements_file import Entry, join_location, logical_lines, parse_file
 
 
@@ -144,9 +144,17 @@ def test_a_constraints_file():
         {"r.txt": "a\n-r b.txt", "b.txt": "-r r.txt"},
     ],
 )
-def test_a_file_that_names_itself_is_read_once(files):
+def test_a_file_that_names_itself_is_refused_as_pip_does(files):
+    """Older ones (23.2) end in a RecursionError."""
+    with pytest.raises(InputError, match=r"^r\.txt recursively references itself in ") as raised:
+        parse(files)
+    assert raised.value.exit_status == 1
+
+
+def test_a_file_that_two_others_name_is_read_once():
+    files = {"r.txt": "-r a.txt\n-r b.txt", "a.txt": "-r c.txt", "b.txt": "-r c.txt", "c.txt": "c"}
     parsed, asked = parse(files)
-    assert texts(parsed) == ["a"]
+    assert texts(parsed) == ["c"]
     assert len(asked) == len(files)
 
 

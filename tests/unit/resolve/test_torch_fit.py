@@ -15,6 +15,7 @@ from safe_install.resolve.torch_fit import (
     note_torch_stays,
     note_unused_cuda,
     toolkit_limits,
+    warn_of_unused_gpu,
 )
 from tests.factories import make_environment, make_interpreter, planned_torch
 
@@ -352,6 +353,30 @@ def test_without_libraries_the_note_is_shorter():
         found.detail.endswith("is a build for CUDA")
         and "is smaller: add --accelerator cpu" in found.hint
     )
+
+
+@pytest.mark.parametrize(
+    ("torch", "here", "said"),
+    [
+        ("2.13.0+cpu", driver("9.0", declared=False), "a build for the CPU, and there is a GPU"),
+        ("2.13.0+cpu", driver("9.0"), "a build for the CPU, and there is a GPU"),
+        ("2.13.0+rocm6.4", driver("9.0"), "a build for rocm6.4, and the GPU is NVIDIA's"),
+        ("2.13.0+cu126", driver("9.0"), ""),
+        ("2.13.0+own", driver("9.0"), ""),
+        ("2.13.0+cpu", driver(declared=False), ""),
+        ("2.13.0+cpu", None, ""),
+    ],
+)
+def test_a_torch_that_leaves_the_gpu_alone(torch, here, said):
+    build, environment = planned_torch(torch, LINUX), make_environment(driver=here)
+    catalog = bundled_catalog()
+    found = warn_of_unused_gpu(Plan(STEPS), build, environment, catalog=catalog)
+    details = [f"torch {torch} is {said}"] if said else []
+    assert [one.detail for one in found] == details
+    assert all(one.severity.value == "warning" and one.hint for one in found)
+    assert warn_of_unused_gpu(Plan(STEPS[3:]), build, environment, catalog=catalog) == ()
+    another = make_environment(torch="2.12.1", driver=here)
+    assert warn_of_unused_gpu(Plan(STEPS), build, another, catalog=catalog) == ()
 
 
 @pytest.mark.parametrize(

@@ -144,17 +144,21 @@ def test_did_pip_fail_for_want_of_a_build(words, here, output, needs):
 
 
 @pytest.mark.parametrize(
-    ("coming", "installed", "operator"),
+    ("coming", "installed", "planned", "operator"),
     [
-        ("2.13.0", "2.13.0+cpu", "==="),
-        ("2.13.0", "2.12.0+cpu", "=="),
-        ("2.13.0+cpu", "2.13.0+cu126", "=="),
-        ("2.13.0", None, "=="),
+        ("2.13.0", "2.13.0+cpu", None, "==="),
+        ("2.13.0", "2.12.0+cpu", None, "=="),
+        ("2.13.0+cpu", "2.13.0+cu126", "2.13.0+cu130", "=="),
+        ("2.13.0", None, None, "=="),
+        ("2.13.0", None, "2.14.1", "=="),
+        # an older one with a local version may lie beside it, too
+        ("2.13.0", None, "2.14.1+cpu", "==="),
     ],
 )
-def test_a_constraint_that_the_installed_one_does_not_meet(coming, installed, operator):
+def test_a_constraint_that_no_other_build_meets(coming, installed, planned, operator):
     here = make_environment(torch=installed)
-    assert exactly(torch(coming), here) == operator
+    choice = TorchChoice(planned=torch(planned) if planned else None)
+    assert exactly(torch(coming), Selection(here, here, torch_choice=choice)) == operator
     if installed is not None:
         assert not SpecifierSet(f"{operator}{coming}").contains(installed)
 

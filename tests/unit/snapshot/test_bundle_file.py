@@ -16,6 +16,7 @@ from safe_install.snapshot.bundle_file import (
     BEGINNING,
     check_bundle,
     hash_whole,
+    is_bundle,
     open_bundle,
     read_lock,
     unpack_wheels,
@@ -39,9 +40,25 @@ def test_what_is_written_is_read(tmp_path, limit):
     assert read_lock(path) == LOCK
     assert check_bundle(path, REPORTER) == bundle
     assert hash_whole(path, REPORTER) == sha256
-    unpack_wheels(bundle, tmp_path / "wheels", REPORTER)
+    unpack_wheels(bundle, bundle.manifest.wheels, tmp_path / "wheels", REPORTER)
     found = {entry.name: entry.read_bytes() for entry in (tmp_path / "wheels").iterdir()}
     assert found == CONTENTS
+    unpack_wheels(bundle, bundle.manifest.wheels[1:2], tmp_path / "one", REPORTER)
+    (one,) = (tmp_path / "one").iterdir()
+    assert one.name == bundle.manifest.wheels[1].filename
+
+
+def test_what_is_a_bundle_is_told_by_its_beginning_or_its_name(tmp_path, limit):
+    path, _, _ = write(tmp_path, largest_plain=limit)
+    renamed = path.rename(tmp_path / "program")
+    cut, other = tmp_path / "cut", tmp_path / "other.zip"
+    cut.write_bytes(renamed.read_bytes()[:500])
+    other.write_text("#!/bin/sh")
+    assert [is_bundle(one) for one in (renamed, cut, other)] == [True, True, True]
+    for text in ("", "#!/usr/bin/env python3\n", "six==1.0\n"):
+        (tmp_path / "file").write_text(text)
+        assert not is_bundle(tmp_path / "file")
+    assert not is_bundle(tmp_path / "missing")
 
 
 def test_the_same_contents_have_the_same_bytes(tmp_path, limit, monkeypatch):
@@ -109,7 +126,7 @@ def test_a_byte_of_a_wheel(tmp_path, limit):
     path.write_bytes(bytes(content))
     bundle = open_bundle(path)
     with pytest.raises(BundleInvalid, match=r"torch_scatter.* nothing was changed"):
-        unpack_wheels(bundle, tmp_path / "wheels", REPORTER)
+        unpack_wheels(bundle, bundle.manifest.wheels, tmp_path / "wheels", REPORTER)
     with pytest.raises(BundleInvalid, match="torch_scatter"):
         check_bundle(path, REPORTER)
 
@@ -211,13 +228,13 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch, error):
 
 def test_without_room_nothing_is_written(tmp_path, monkeypatch):
     """For the file, and where its wheels are unpacked."""
-    path, _, _ = write(tmp_path)
+    path, manifest, _ = write(tmp_path)
     full = SimpleNamespace(f_bavail=1, f_frsize=4096, f_favail=99)
     monkeypatch.setattr("safe_install.transaction.room.os.statvfs", lambda folder: full)
     with pytest.raises(Refused, match="MiB free and this needs"):
         write(tmp_path, name="second.zip")
     with pytest.raises(Refused, match="MiB free and this needs"):
-        unpack_wheels(open_bundle(path), tmp_path / "wheels", REPORTER)
+        unpack_wheels(open_bundle(path), manifest.wheels, tmp_path / "wheels", REPORTER)
     assert left_in(tmp_path) == ["FILE.zip"]
 
 

@@ -8,6 +8,7 @@ from safe_install.snapshot.changes import Topic, compare_snapshots
 from safe_install.snapshot.described import (
     describe_environment,
     describe_lock,
+    describe_manifest,
     describe_past,
     is_transaction,
     read_source,
@@ -24,6 +25,7 @@ from safe_install.snapshot.values import (
     UrlSource,
 )
 from tests.factories import make_distribution, make_environment
+from tests.unit.snapshot.bundles import manifest_of, wheel
 
 NOT_KNOWN = UnknownSource("")
 EXTENSIONS = frozenset({"torch-scatter"})
@@ -158,6 +160,41 @@ def test_a_lock_says_nothing_of_a_machine():
     found = describe_lock(LockedEnvironment((LockedDistribution("six", "1.0"),)))
     assert (found.python, found.torch) == ("", None)
     assert compare(found, snapshot(six="1.0")) == []
+
+
+TORCH = RecordedDistribution("torch", "2.8.0", NOT_KNOWN)
+SCATTER = "torch_scatter-2.1.2+pt28cu126-cp311-cp311-linux_x86_64.whl"
+BUILT = "numpy-2.0.0-cp311-cp311-linux_x86_64.whl"
+
+
+@pytest.mark.parametrize(
+    ("facts", "differs"),
+    [
+        (TorchFacts("2.8.0+cu126", "cu126", "12.6"), []),
+        (TorchFacts("2.8.0+cu128", "cu128", "12.8"),
+         [("torch", "torch.__version__", "2.8.0+cu126", "2.8.0+cu128"),
+          ("cuda", "torch's CUDA", "12.6", "12.8")]),
+    ],
+)  # fmt: skip
+def test_a_bundle_and_the_torch_beside_which_it_is_installed(facts, differs):
+    """torch's metadata may leave out what torch says of itself; a bundle is for each Python 3.11."""
+    bundle = describe_manifest(manifest_of(wheel(SCATTER), wheel(BUILT, url="")))
+    there = snapshot("3.11.9", torch_scatter="2.1.2+pt28cu126", numpy="2.0.0")
+    there = Snapshot("3.11.9", "", ("", ""), (*there.distributions, TORCH), facts)
+    assert compare(bundle, there) == differs
+    assert ("python", "Python", "3.11", "3.12.1") in compare(bundle, snapshot("3.12.1"))
+
+
+def test_two_bundles_with_other_files_of_one_version():
+    first, second = (
+        describe_manifest(manifest_of(wheel(SCATTER), wheel(BUILT, url="", sha256=digit * 64)))
+        for digit in "ab"
+    )
+    (change,) = compare_snapshots(first, second, EXTENSIONS)
+    assert (change.name, change.detail) == (
+        "numpy",
+        "another file: sha256 aaaaaaaaaaaa... and bbbbbbbbbbbb...",
+    )
 
 
 def step(name, old, new):

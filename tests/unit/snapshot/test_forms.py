@@ -7,7 +7,7 @@ from packaging.tags import Tag
 
 from safe_install.errors import InputError
 from safe_install.snapshot.forms import Form, form_of, parse_lock, requirements_text
-from safe_install.snapshot.values import DirectorySource, FileSource, IndexSource
+from safe_install.snapshot.values import DirectorySource, FileSource, IndexSource, UrlSource
 from tests.factories import make_interpreter
 
 INTERPRETER = make_interpreter(
@@ -144,3 +144,55 @@ def test_the_options_for_pip():
     assert requirements_text("pylock.toml", "lock-version") == ""
     text = "dependencies:\n- pip:\n  - --extra-index-url https://h\n  - six==1.0\n"
     assert requirements_text("e.yml", text) == "--extra-index-url https://h\nsix==1.0"
+
+
+def test_what_came_with_an_environment_is_left_to_each_environment():
+    """Unless the file knows its file."""
+    unknown = '[[tool.safe-install.unknown]]\nname = "%s"\nversion = "1.0"'
+    text = pylock(
+        package("setuptools", wheel("setuptools-1.0-py3-none-any.whl")),
+        unknown % "pip",
+        unknown % "six",
+    )
+    lock = parse("pylock.toml", text)
+    assert [one.name for one in lock.distributions] == ["setuptools", "six"]
+    assert [note.subject for note in lock.notes] == ["six"]
+
+
+# --- the lock file of a host ----------------------------------------------------------------------
+
+REMOTE = "https://h.example/locks/pylock.toml"
+
+
+def test_what_lies_beside_the_lock_file_of_a_host():
+    filename = "six-1.0-py3-none-any.whl"
+    text = pylock(package("six", wheel(filename, "wheels/")))
+    (one,) = parse(REMOTE, text).distributions
+    assert one.source == UrlSource(f"https://h.example/locks/wheels/{filename}", filename, SHA)
+    assert parse("pylock.toml", text).distributions[0].source.path == f"/work/wheels/{filename}"
+
+
+OF_THIS_MACHINE = [
+    'directory = { path = "/home/me/mine" }',
+    'directory = { path = "mine", editable = true }',
+    wheel("six-1.0-py3-none-any.whl", "/home/me/"),
+    wheel("six-1.0-py3-none-any.whl", "//other.example/"),
+    wheel("six-1.0-py3-none-any.whl", "file:///home/me/"),
+    f'archive = {{ url = "file:///home/me/six.zip", hashes = {{ sha256 = "{SHA}" }} }}',
+    f'vcs = {{ type = "git", url = "file:///home/me/six", commit-id = "{"0" * 40}" }}',
+    f'vcs = {{ type = "git", path = "/home/me/six", commit-id = "{"0" * 40}" }}',
+]
+
+
+@pytest.mark.parametrize("rest", OF_THIS_MACHINE)
+def test_the_lock_file_of_a_host_names_nothing_of_this_machine(rest):
+    text = pylock(package("six", rest))
+    with pytest.raises(InputError, match="which is of this machine"):
+        parse(REMOTE, text)
+    assert parse("pylock.toml", text).problems == ()
+
+
+def test_a_lock_file_leads_to_no_other_host_by_a_path():
+    text = pylock(package("six", wheel("six-1.0-py3-none-any.whl", "http%3A//other/../..//x/")))
+    (one,) = parse(REMOTE, text).distributions
+    assert one.source.url.startswith("https://h.example/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from safe_install.errors import InputError
 from safe_install.resolve.requirements_file import parse_file
 from safe_install.snapshot.locked import (
     NO_NAME,
@@ -13,6 +14,7 @@ from safe_install.snapshot.locked import (
     lock_recorded,
     parse_filename,
 )
+from safe_install.snapshot.steps import pip_line
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -202,6 +204,28 @@ def test_an_address(line, name, version, source):
 )  # fmt: skip
 def test_the_line_for_pip(source, line):
     assert lock_recorded(RecordedDistribution("six", "1.0", source, "Six")).line == line
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "source"),
+    [
+        ("größe", "1.0", UnknownSource("")),
+        ("a\n--pre", "1.0", UnknownSource("")),
+        ("six", "1.0\n--pre", UnknownSource("")),
+        ("six", "", UnknownSource("")),
+        ("größe", "1.0", UrlSource("https://h/x.zip", "x.zip", SHA)),
+    ],
+)
+def test_what_has_no_name_or_version_has_no_line_for_pip(name, version, source):
+    locked = lock_recorded(RecordedDistribution(name, version, source))
+    assert locked.line == ""
+    with pytest.raises(InputError, match="no name and version of a project"):
+        pip_line(locked)
+
+
+def test_an_address_that_is_none_is_a_problem():
+    (problem,) = lock("https://[x/six-1.0-py3-none-any.whl").problems
+    assert "no address" in problem.detail
 
 
 def test_a_repository_on_this_machine_as_old_pips_understand_it():

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from safe_install.errors import InputError
 from safe_install.snapshot.pylock import render_pylock
-from safe_install.snapshot.pylock_reader import Machine, parse_pylock
+from safe_install.snapshot.pylock_reader import Machine, Wanted, parse_pylock
 from safe_install.snapshot.toml_text import parse_toml, render_text
 from safe_install.snapshot.values import IndexSource, UnknownSource, UrlSource
 from safe_install.tags import supported_tags
@@ -141,6 +141,52 @@ def test_packages_for_other_machines_are_left_out():
     assert len(parse_pylock(text).distributions) == 2
 
 
+def optional(name, marker):
+    return f'name = "{name}"\nmarker = "{marker}"\n' + wheels(f"{name}-1.0-py3-none-any.whl")
+
+
+OPTIONAL = lock(
+    optional("gpu", "'gpu' in extras"),
+    optional("dev", "'dev' in dependency_groups"),
+    optional("doc", "'doc' in dependency_groups or 'gpu' in extras"),
+    head='extras = ["gpu", "big-one"]\ndependency-groups = ["dev", "doc"]\ndefault-groups = ["doc"]',
+)
+CHOICES = [
+    ("", "", "doc"),
+    ("gpu", "", "doc gpu"),
+    ("", "dev", "dev doc"),
+    ("gpu big-one", "dev doc", "dev doc gpu"),
+]
+
+
+@pytest.mark.parametrize(("extras", "groups", "names"), CHOICES)
+def test_extras_and_groups_are_those_that_are_wanted(extras, groups, names):
+    wanted = Wanted(frozenset(extras.split()), frozenset(groups.split()))
+    found = parse_pylock(OPTIONAL, machine=HERE, wanted=wanted).distributions
+    assert [one.name for one in found] == names.split()
+
+
+@pytest.mark.parametrize(("extras", "groups", "names"), CHOICES)
+def test_the_packaging_library_takes_the_same(extras, groups, names):
+    lock = read_by_packaging(OPTIONAL)
+    if not hasattr(lock, "select"):
+        pytest.skip("this packaging selects nothing")
+    taken = lock.select(extras=extras.split(), dependency_groups={*groups.split(), "doc"})
+    assert sorted(package.name for package, _ in taken) == names.split()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Wanted(frozenset(["cpu", "gpu"])), "has no extra cpu"),
+        (Wanted(groups=frozenset(["docs"])), "has no dependency group docs"),
+    ],
+)
+def test_what_is_wanted_and_not_in_it_is_said(wanted, said):
+    with pytest.raises(InputError, match=said):
+        parse_pylock(OPTIONAL, machine=HERE, wanted=wanted)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -174,3 +220,60 @@ def test_what_is_wrong_is_said(text, said):
     with pytest.raises(InputError) as raised:
         parse_pylock(text, machine=HERE)
     assert said in raised.value.message
+
+
+def archive(url, more=""):
+    hashes = f'hashes = {{ sha256 = "{HASH}" }}'
+    return lock(f'name = "a"\narchive = {{ url = "{url}", {more}{hashes} }}')
+
+
+def repository(url="https://h/x", commit="0" * 40, kind="git", subdirectory="x"):
+    fields = {"url": url, "commit-id": commit, "type": kind, "subdirectory": subdirectory}
+    pairs = ", ".join(f'{key} = "{value}"' for key, value in fields.items())
+    return lock(f'name = "a"\nvcs = {{ {pairs} }}')
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # a name becomes a folder, and the beginning of a line for pip
+        (lock(f'name = "/tmp/there"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "a/../../b"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "a\\n--pre"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "größe"\n{SEVERAL}'), "is no name of a project"),
+        (lock(f'name = "a"\nversion = "1.0\\n--pre"\n{SEVERAL}'), "is no version"),
+        # an address becomes the rest of that line, in which pip replaces variables
+        (archive("https://h/a.zip\\n--pre"), "is no address"),
+        (archive("https://h/a.zip --config-settings=a=b"), "is no address"),
+        (archive("https://h/${GITHUB_TOKEN}/a.zip"), "is no address"),
+        (archive("https://["), "is no address"),
+        (archive("https://[x]y/a.zip"), "is no address"),
+        (archive("https://h/" + "a" * 256), "too long"),
+        (
+            lock(f'name = "a"\n{wheels("a-1-" + ".".join(["py3"] * 99) + "-none-any.whl")}'),
+            "too long",
+        ),
+        (archive("https://h/a.zip", 'subdirectory = "../.."\t, '), "is no folder in an archive"),
+        (archive("https://h/a.zip", 'subdirectory = "/etc", '), "is no folder in an archive"),
+        (archive("https://h/a.zip", 'subdirectory = "x&egg=b", '), "is no folder in an archive"),
+        (repository(subdirectory="x/../../y"), "is no folder in an archive"),
+        (repository(commit="--upload-pack=x"), "is no commit"),
+        (repository(commit="main"), "is no commit"),
+        (repository(commit="-r5", kind="hg"), "is no commit"),
+        (repository(kind="ext::sh"), "is no commit"),
+        (repository(url="https://h/${HOME}"), "is no address"),
+        (lock(f'name = "a"\nmarker = "{"(" * 9999}"\n{SEVERAL}'), "is not understood"),
+        ("a = " + "[" * 9999, "is no TOML"),
+    ],
+)
+def test_what_is_hostile_is_refused(text, said):
+    with pytest.raises(InputError) as raised:
+        parse_pylock(text, machine=HERE)
+    assert said in raised.value.message
+    assert len(raised.value.message) < 1000
+
+
+def test_a_name_that_is_another_is_not_what_is_written():
+    text = f'name = "a"\n{SDIST}\n[packages.tool.safe-install]\nwritten-name = "-r x"'
+    (one,) = parse_pylock(lock(text)).distributions
+    assert one.written_name == ""

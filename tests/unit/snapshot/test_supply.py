@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from safe_install.errors import Refused
+from safe_install.events import Reporter
 from safe_install.models import Action, Plan, Step
+from safe_install.snapshot import supply as supply_module
 from safe_install.snapshot.supply import BundleSupply
 from tests.factories import make_environment
 from tests.unit.snapshot.bundles import HASH, manifest_of, wheel
@@ -29,6 +31,32 @@ def test_the_torch_of_a_bundle_is_the_one_that_comes(tmp_path):
 def test_another_environment_is_refused(tmp_path):
     with pytest.raises(Refused, match="was made for torch"):
         supply(tmp_path, IDNA).check(make_environment())
+
+
+@pytest.mark.parametrize(
+    ("known", "anew", "unpacked"),
+    [
+        ({}, False, ["idna", "torch"]),
+        ({"idna": "1" * 64}, False, ["idna", "torch"]),  # another file of that version
+        ({"idna": HASH}, False, ["torch"]),
+        ({"idna": HASH, "torch": HASH}, False, []),
+        ({"idna": HASH, "torch": HASH}, True, ["idna", "torch"]),
+    ],
+)
+def test_what_is_there_from_the_same_file_is_not_unpacked(
+    tmp_path, monkeypatch, known, anew, unpacked
+):
+    found = []
+    monkeypatch.setattr(supply_module, "read_installed_wheels", lambda environment: known)
+    monkeypatch.setattr(
+        supply_module,
+        "unpack_wheels",
+        lambda bundle, wheels, *others: found.extend(wheel.name for wheel in wheels),
+    )
+    made = supply(tmp_path, IDNA, TORCH)
+    made.bring(make_environment(), Reporter(), anew=anew)
+    assert found == unpacked
+    assert unpacked or made.folder.is_dir()  # pip is told to look there
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,29 @@ def test_other_forms(name):
 
 
 @pytest.mark.parametrize(
+    ("words", "extras", "groups"),
+    [
+        (["pylock.toml"], "", ""),
+        (["pylock.toml[gpu]"], "gpu", ""),
+        (["pylock.toml [GPU, docs_x]"], "docs-x gpu", ""),
+        (["pylock.toml", "--group", "Dev"], "", "dev"),
+        (["--group", "./pylock.toml:dev", "pylock.toml[gpu]", "--group=test"], "gpu", "dev test"),
+    ],
+)
+def test_extras_and_groups_of_a_lock_file(words, extras, groups):
+    request = sync(*words)
+    assert request.location == "pylock.toml"
+    assert sorted(request.wanted.extras) == extras.split()
+    assert sorted(request.wanted.groups) == groups.split()
+
+
+@pytest.mark.parametrize(
     "words",
     [
         [],
+        ["r.txt", "--group", "dev"],
+        ["r.txt", "--group", "pylock.toml:dev"],
+        ["pylock.toml", "--group", "other/pylock.toml:dev"],
         ["r.txt", "e.yml"],
         ["-r", "r.txt"],
         ["r.txt", "-U"],

@@ -18,7 +18,7 @@ from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.recovery.journal_file import read_journal
 from safe_install.transaction.recovery.rows import Identity, is_copy_of
 from tests.exdev import refuse_renames_of_directories
-from tests.small_environment import SmallEnvironment, make_installed
+from tests.small_environment import SmallEnvironment, let_time_pass, make_installed
 from tests.treehash import hash_tree, read_tree
 
 SAME: Dict[str, str] = {"same/a.py": "1", "same/b.py": "other"}
@@ -81,6 +81,7 @@ def copy_by_tar(source: Path, target: Path) -> None:
 
 def copy_without_times(source: Path, target: Path) -> None:
     """As `cp -r`."""
+    let_time_pass(source.parent)
     shutil.copytree(source, target, symlinks=True, copy_function=shutil.copy)
 
 

@@ -5,16 +5,17 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
 from safe_install import errors
 from safe_install.transaction import history, swap, unfinished
+from safe_install.transaction.kept_sources import read_kept_sources
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.recovery import transactions
 from safe_install.transaction.recovery.transactions import discard
-from tests.small_environment import SmallEnvironment, make_installed
+from tests.small_environment import SmallEnvironment, let_time_pass, make_installed
 from tests.treehash import hash_tree
 
 
@@ -23,18 +24,20 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallEnviro
     # Ids have a resolution of one second and a random end: here they count.
     numbers = iter(range(100))
     for module in (swap, history):
-        monkeypatch.setattr(module, "make_id", lambda: f"20261123T1011{next(numbers):02d}Z-0000")
+        monkeypatch.setattr(
+            module, "make_id", lambda moment: f"20261123T1011{next(numbers):02d}Z-0000"
+        )
     found = SmallEnvironment(tmp_path / "env")
     with lock_environment(found.prefix):
         yield found
 
 
-def change(env: SmallEnvironment, old: str, new: str, name: str = "p") -> str:
+def change(env: SmallEnvironment, old: str, new: str, name: str = "p", **summary: Any) -> str:
     with env.begin() as transaction:
         env.stage(transaction, name, new, {f"{name}/a.py": new, f"{name}/only_{new}.py": ""})
         transaction.plan(remove=[make_installed(env.site, name, old)] if old else [], keep=[])
         transaction.swap()
-        transaction.commit({"note": new})
+        transaction.commit({"note": new, **summary})
     return transaction.id
 
 
@@ -121,6 +124,7 @@ def test_a_package_replaced_by_hand_is_not_undone(env: SmallEnvironment) -> None
 
 def test_a_users_new_file_is_not_taken_away(env: SmallEnvironment) -> None:
     change(env, "", "1")
+    let_time_pass(env.prefix)
     (env.site / "p" / "notes.txt").write_text("mine")
     with pytest.raises(errors.Refused, match=r"notes\.txt"):
         history.begin_undo(env.prefix)
@@ -160,6 +164,32 @@ def test_prune_keeps_none_where_none_is_wanted(env: SmallEnvironment) -> None:
     assert history.prune(env.prefix, keep=0) == ()
 
 
+def test_where_the_files_came_from_outlives_the_change(env: SmallEnvironment) -> None:
+    """Of each version once, as it came last."""
+    first, again, second = (row_of(*words) for words in (("1", "a"), ("1", "b"), ("2", "c")))
+    for old, row in (("", first), ("1", second), ("2", again)):
+        change(env, old, row["version"], steps=[row, {"action": "add", "name": "q"}])
+    history.prune(env.prefix, keep=2)
+    history.prune(env.prefix, keep=0)
+    kept = [(row["version"], row["sha256"], row["url"]) for row in read_kept_sources(env.prefix)]
+    assert kept == [("1", "b" * 64, "https://h/b"), ("2", "c" * 64, "https://h/c")]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1, {}]", '[{"name": 1}]', "[" * 9999])
+def test_what_was_kept_and_cannot_be_read_knows_nothing(env: SmallEnvironment, text: str) -> None:
+    change(env, "", "1", steps=[row_of("1", "a")])
+    (env.prefix / ".safe-install" / "sources.json").write_text(text)
+    assert read_kept_sources(env.prefix) == ()
+    history.prune(env.prefix, keep=0)
+    assert [row["version"] for row in read_kept_sources(env.prefix)] == ["1"]
+
+
+def row_of(version: str, digit: str) -> Dict[str, Any]:
+    """A step, as a summary has it."""
+    row = {"action": "add", "name": "p", "version": version, "kind": "wheel", "listed": False}
+    return {**row, "url": f"https://h/{digit}", "sha256": digit * 64, "from_version": None}
+
+
 # --- another layer of an image, an archive, a copy ------------------------------------------------
 
 
@@ -196,6 +226,7 @@ def test_what_was_edited_in_a_layer_is_refused(tmp_path: Path, path: str) -> Non
     env = SmallEnvironment(tmp_path / "env")
     change(env, "", "1")
     change(env, "1", "2")
+    let_time_pass(env.prefix)
     content = (env.site / path).read_text()
     (env.site / path).write_text(content.swapcase() if content.swapcase() != content else "3")
     put_into_a_layer(env.prefix)

@@ -18,6 +18,7 @@ from safe_install.transaction.lock import lock_environment, open_state_directory
 from safe_install.transaction.recovery import lock_file
 from safe_install.transaction.recovery.lock_file import Lock, describe_process, is_gone
 from safe_install.transaction.recovery.main import main
+from safe_install.transaction.recovery.mounts import Mount, find_mount, is_flock_local
 from tests.small_environment import SmallEnvironment
 
 fcntl = pytest.importorskip("fcntl")
@@ -139,6 +140,10 @@ def wait_for(path: str) -> None:
         time.sleep(0.01)
 
 
+FIRST = "pid:[4026531836]"  # of every machine, outside of containers
+UNAME = os.uname_result(("Linux", "node1", "6.1", "#1", "x86_64"))
+
+
 @pytest.mark.parametrize(
     ("change", "gone"),
     [
@@ -153,6 +158,9 @@ def wait_for(path: str) -> None:
         (lambda holder: {**holder, "boot": "another"}, True),  # this machine was started anew
         (lambda holder: {**holder, "boot": ""}, False),
         (lambda holder: {**holder, "pid": "1"}, False),
+        (lambda holder: {**holder, "pid": 10**30}, False),
+        (lambda holder: {**holder, "pid": -1, "started": "1"}, False),
+        (lambda holder: {**holder, "started": ""}, False),  # it was not known there
         (lambda holder: {}, False),
         (lambda holder: None, False),
     ],
@@ -163,7 +171,37 @@ def test_who_is_certainly_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lock_file, "_read_line", read_line(machine="m1"))
+    monkeypatch.setattr(lock_file, "_read_link", lambda path: FIRST)
+    monkeypatch.setattr(os, "uname", lambda: UNAME)
     assert is_gone(change(describe_process())) is gone
+
+
+@pytest.mark.parametrize(
+    ("host", "namespace"),
+    [
+        ("node1", "pid:[4026532201]"),  # containers of one image have one machine-id
+        ("localhost", FIRST),  # and so have machines of one image that nobody gave a name
+        ("localhost.localdomain", FIRST),
+        ("", FIRST),
+    ],
+)
+def test_names_that_many_machines_have_tell_of_no_restart(
+    host: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder may be on another machine that has the same host name and machine-id."""
+    monkeypatch.setattr(lock_file, "_read_line", read_line(machine="m1"))
+    monkeypatch.setattr(lock_file, "_read_link", lambda path: namespace)
+    named = os.uname_result(("Linux", host, "6.1", "#1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: named)
+    assert not is_gone({**describe_process(), "boot": "another"})
+
+
+def test_a_process_that_proc_hides_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc with hidepid, as clusters have it: the process of another user is there and says
+    nothing."""
+    holder = {**describe_process(), "pid": 1}
+    monkeypatch.setattr(lock_file, "read_start", lambda pid: "")
+    assert not is_gone(holder)
 
 
 def read_line(*, machine: str) -> Callable[[str], str]:
@@ -210,8 +248,8 @@ def test_the_command_names_the_holder(tmp_path: Path, children: List[int]) -> No
     end(children[0])
     assert main([str(env.prefix)]) == 0
     with lock_environment(env.prefix):
-        assert sorted(os.listdir(state)) == ["lock", "lock.held"]
-    assert os.listdir(state) == ["lock"]
+        assert sorted(os.listdir(state)) == ["lock", "lock.held", "marker"]
+    assert sorted(os.listdir(state)) == ["lock", "marker"]
 
 
 def test_other_errors_are_told(path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -321,6 +359,10 @@ MOUNTS = [
     ("rw,flock", "lustre", "rw,flock", False),
     ("rw,localflock", "lustre", "rw", True),
     ("rw", "cifs", "rw,vers=3.0,nobrl", True),
+    ("rw,relatime", "beegfs", "rw,cfgFile=/etc/beegfs/beegfs-client.conf", True),
+    ("rw,nosuid", "fuse.sshfs", "rw,user_id=1000", True),
+    ("rw", "fuse.fuse-overlayfs", "rw", False),
+    ("rw", "cifs", "rw,vers=3.1.1,serverino", True),
     ("rw,relatime", "ext4", "rw", False),
 ]
 
@@ -332,13 +374,15 @@ def test_which_mounts_keep_flock_to_this_host(
     line = MOUNT.format(number=NUMBER, options=options, kind=kind, more=more)
     others = MOUNT.format(number="0:55", options="rw,localflock", kind="lustre", more="rw")
     device = os.makedev(0, 54)
-    assert lock_file.is_flock_local(device, f"{others}\n{line}\n") is is_local
-    assert not lock_file.is_flock_local(device, others)
+    mount = find_mount(device, f"{others}\n{line}\n")
+    assert mount.kind == kind
+    assert is_flock_local(mount) is is_local
+    assert find_mount(device, others) == Mount()
 
 
 @pytest.mark.parametrize("text", ["", "\n", "x", "1 2 0:54", " - ", "1 2 0:54 / /x rw - "])
 def test_mounts_that_say_nothing(text: str) -> None:
-    assert not lock_file.is_flock_local(os.makedev(0, 54), text)
+    assert not is_flock_local(find_mount(os.makedev(0, 54), text))
 
 
 @pytest.mark.parametrize("is_local", [True, False])
@@ -347,7 +391,9 @@ def test_two_hosts_whose_flock_is_their_own(
 ) -> None:
     """Each gets flock; with the file beside it one of them is told."""
     monkeypatch.setattr(fcntl, "flock", lambda *arguments: None)
-    monkeypatch.setattr(lock_file, "is_flock_local", lambda *arguments: is_local)
+    kind = "beegfs" if is_local else "ext4"
+    monkeypatch.setattr(lock_file, "read_mount", lambda descriptor: Mount(kind))
+    monkeypatch.setattr(lock_file, "take_before_clients", lambda descriptor: None)
     children.append(hold(path))
     other = Lock(path)
     assert other.take() is not is_local

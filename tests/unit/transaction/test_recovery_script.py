@@ -35,6 +35,7 @@ ALLOWED = {
     "re",
     "shutil",
     "stat",
+    "struct",
     "sys",
     "typing",
 }

@@ -6,9 +6,15 @@ from typing import List, Optional, Tuple
 
 import pytest
 
-from safe_install.transaction import swap
+from safe_install.transaction import room, swap
 from safe_install.transaction.lock import lock_environment
-from safe_install.transaction.room import Room, estimate_size, find_shortage, read_room
+from safe_install.transaction.room import (
+    Room,
+    estimate_size,
+    find_shortage,
+    find_shortage_of_folders,
+    read_room,
+)
 from tests.exdev import refuse_renames_of_directories
 from tests.small_environment import SmallEnvironment
 from tests.treehash import hash_tree
@@ -17,7 +23,7 @@ MIB = 2**20
 
 
 @pytest.mark.parametrize(
-    ("room", "size", "files", "words"),
+    ("there", "size", "files", "words"),
     [
         (Room("/env", 10 * MIB, 100), 10 * MIB, 100, None),
         (
@@ -37,17 +43,30 @@ MIB = 2**20
         (Room("/env", 3 * 2**30, None), 7 * 2**30, 0, "needs about 7168 MiB"),
     ],
 )
-def test_what_is_missing(room: Room, size: int, files: int, words: Optional[str]) -> None:
-    found = find_shortage(room, size=size, files=files)
+def test_what_is_missing(there: Room, size: int, files: int, words: Optional[str]) -> None:
+    found = find_shortage(there, size=size, files=files)
     assert (found is None) if words is None else (found is not None and words in found)
 
 
 def test_the_disk_is_asked(tmp_path: Path) -> None:
     status = os.statvfs(tmp_path)
-    room = read_room(tmp_path)
-    assert room.folder == str(tmp_path)
-    assert abs(room.size - status.f_bavail * status.f_frsize) < 2**30
-    assert (room.files is None) == (status.f_favail == 0)
+    found = read_room(tmp_path)
+    assert found.folder == str(tmp_path)
+    assert abs(found.size - status.f_bavail * status.f_frsize) < 2**30
+    assert (found.files is None) == (status.f_favail == 0)
+
+
+def test_folders_of_one_file_system_share_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one of them is not there yet."""
+    monkeypatch.setattr(room, "read_room", lambda folder: Room(str(folder), 10 * MIB))
+    later, here = tmp_path / "not" / "yet", tmp_path
+    assert find_shortage_of_folders([(later, 6 * MIB), (here, 4 * MIB)]) is None
+    found = find_shortage_of_folders([(later, 6 * MIB), (here, 5 * MIB)])
+    assert found == f"{tmp_path} has 10 MiB free and this needs about 11 MiB"
+    elsewhere = Path("/proc")  # another file system
+    assert find_shortage_of_folders([(elsewhere, 6 * MIB), (here, 5 * MIB)]) is None
 
 
 def test_copies_of_a_lower_layer_are_counted(

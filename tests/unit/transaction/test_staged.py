@@ -81,7 +81,7 @@ def state(env: SmallEnvironment, identifier: str) -> State:
 
 def names(env: SmallEnvironment) -> List[str]:
     found = sorted(path.name for path in (env.prefix / ".safe-install").iterdir())
-    return [name for name in found if name not in ("lock", "recover.py")]
+    return [name for name in found if name not in ("lock", "marker", "recover.py")]
 
 
 def test_what_is_staged_changes_nothing(env: SmallEnvironment) -> None:

@@ -34,6 +34,9 @@ TAKES_PROJECTS = frozenset(
 TAKES_STAGED = frozenset(["commit", "abandon", "status"])
 TAKES_PIP_OPTIONS = frozenset(["install", "stage", "uninstall", "fleet"])
 TAKES_DISTRIBUTIONS = frozenset(["uninstall", "show"])
+# diff takes files, too: a shell offers these where no ID begins as the word does
+TAKES_TRANSACTIONS = frozenset(["undo", "diff"])
+OF_A_TRANSACTION = "--at"  # the option whose value is one
 
 
 class Names(Protocol):
@@ -47,7 +50,7 @@ class Names(Protocol):
         active."""
 
     def transactions(self, python: Optional[str]) -> Sequence[str]:
-        """The IDs that undo takes, newest first."""
+        """The IDs of past changes, newest first."""
 
     def staged(self, python: Optional[str]) -> Sequence[str]:
         """The IDs that commit takes, newest first."""
@@ -62,9 +65,9 @@ def complete(words: Sequence[str], current: str, names: Names) -> List[str]:
     words, current = _join_equals(words, current)
     option, equals, value = current.partition("=")
     if equals and option.startswith("--"):
-        return [f"{option}={found}" for found in VALUES.get(option, ()) if found.startswith(value)]
+        return [f"{option}={found}" for found in _matching(_values_of(option, words, names), value)]
     if words and _awaits_value(words[-1]):
-        return _matching(VALUES.get(words[-1], ()), current)
+        return _matching(_values_of(words[-1], words, names), current)
     command = find_command(words)
     if current.startswith("-"):
         return _matching(options_of(command), current)
@@ -120,7 +123,7 @@ def _arguments_of(command: Optional[str], words: Sequence[str], names: Names) ->
         return names.projects()
     if command in TAKES_DISTRIBUTIONS:
         return names.distributions(_python_of(words))
-    if command == "undo":
+    if command in TAKES_TRANSACTIONS:
         return names.transactions(_python_of(words))
     if command in TAKES_STAGED:
         return names.staged(_python_of(words))
@@ -134,6 +137,12 @@ def _arguments_of_fleet(words: Sequence[str], names: Names) -> Sequence[str]:
     if not verbs:
         return FLEET_VERBS
     return names.projects() if verbs[0] == "install" else ()
+
+
+def _values_of(option: str, words: Sequence[str], names: Names) -> Sequence[str]:
+    if option == OF_A_TRANSACTION:
+        return names.transactions(_python_of(words))
+    return VALUES.get(option, ())
 
 
 def _python_of(words: Sequence[str]) -> Optional[str]:

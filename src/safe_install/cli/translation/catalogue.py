@@ -92,7 +92,7 @@ class Catalogue:
         """A text of one or more lines; what is not known stays as it is."""
         if len(text) > LONGEST:
             return text
-        indent, beginning, rest = self._split_beginning(text)
+        indent, beginning, rest = self.split_beginning(text)
         found = self._find(rest.rstrip(), 0)
         if found is not None:
             return indent + beginning + found
@@ -103,12 +103,21 @@ class Catalogue:
 
     def find(self, text: str) -> Optional[str]:
         """The translation of one sentence; None where it is none of the catalogue."""
-        _, beginning, rest = self._split_beginning(text)
+        _, beginning, rest = self.split_beginning(text)
         if beginning:
             return beginning + self._translate_part(rest, 0)
         return self._find(rest.rstrip(), 0)
 
-    def _split_beginning(self, text: str) -> Tuple[str, str, str]:
+    def source_of(self, text: str) -> Optional[str]:
+        """The sentence of the catalogue that a finished one is taken for."""
+        if text in self._whole:
+            return text
+        for template, _ in self._templates:
+            if template.match(text) is not None:
+                return template.text
+        return None
+
+    def split_beginning(self, text: str) -> Tuple[str, str, str]:
         """The white space before a line, what it begins with in this language, and the rest."""
         bare = text.lstrip()
         indent = text[: len(text) - len(bare)]

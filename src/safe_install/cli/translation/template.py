@@ -33,6 +33,12 @@ class Template:
         return sum(len(literal) for literal in self.literals)
 
     @property
+    def text(self) -> str:
+        """As the catalogue has it."""
+        pairs = zip(self.literals, self.fields)
+        return "".join(f"{literal}{{{field}}}" for literal, field in pairs) + self.literals[-1]
+
+    @property
     def has_lines(self) -> bool:
         """Has the sentence itself more than one line?"""
         return any("\n" in literal for literal in self.literals)

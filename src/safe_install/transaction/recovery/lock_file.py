@@ -4,74 +4,98 @@ import errno
 import json
 import os
 import re
+import struct
+import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from safe_install.transaction.recovery.disk import read_regular_file, unlink_if_there
+from safe_install.transaction.recovery.mounts import (
+    is_disk,
+    is_flock_local,
+    is_network,
+    read_mount,
+)
 from safe_install.transaction.recovery.rows import JournalInvalid
 
 # What flock answers on a file system without locks: NFS without lockd, Lustre without -o flock,
 # some of FUSE.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
-# By these options of a mount flock succeeds, and other hosts do not see it: NFS, Lustre, CIFS, GFS2.
-_LOCAL_LOCKS = {
-    "nolock",
-    "local_lock=all",
-    "local_lock=flock",
-    "localflock",
-    "localflocks",
-    "nobrl",
-}
+_HELD = (errno.EAGAIN, errno.EACCES)
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
+_LOCK_OPEN_FILE = 37  # F_OFD_SETLK, which Python 3.6 has no name for
+# The first process id namespace of every Linux: no container.
+_OUTSIDE_OF_CONTAINERS = "pid:[4026531836]"
+_ATTEMPTS = 100
 
 
 class Lock:
     """One changing command at a time: flock, which the kernel lets go of when its holder dies.
 
-    Where the file system has none, or keeps it to this host, a file made with O_EXCL names its
-    holder (host, process, when that started). One whose holder is gone is not removed, which two
-    could do at once and then both go on: it is succeeded, by a file named after its token, which
-    again only one can make. The last of the chain is the lock.
+    Where the file system has none, or keeps it to this host, a file that only one can make names
+    its holder (host, process, when that started). One whose holder is gone is not removed, which
+    two could do at once and then both go on: it is succeeded, by a file named after its token,
+    which again only one can make. The last of the chain is the lock.
+
+    On the network both are taken, so that hosts that mount it with locks and hosts that mount it
+    without them see each other.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.holder: Optional[Dict[str, Any]] = (
-            None  # who holds it, when `take` was refused by a file
-        )
+        self.holder: Optional[Dict[str, Any]] = None  # who has it, as far as that is known
+        self._is_held_by_file = False
         self._descriptor: Optional[int] = None
         self._chain: List[str] = []
 
     def take(self) -> bool:
         """True: it is ours until `release` or our end. False: somebody else has it. OSError: it
         cannot be asked."""
-        import fcntl
-
         descriptor = os.open(
             self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
+        taken = False
+        try:
+            taken = self._take(descriptor)
+        finally:
+            if taken:
+                self._descriptor = descriptor
+            else:
+                os.close(descriptor)
+        return taken
+
+    def _take(self, descriptor: int) -> bool:
+        import fcntl
+
+        self._is_held_by_file = False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
+            if error.errno in _HELD:
+                _, self.holder = self._read_chain()
                 return False
             if error.errno not in _NO_LOCKS:
                 raise
-            return self._take_file()
-        chain, holder = self._read_chain()
-        if chain and not is_gone(holder):  # a host that has no flock on the same file system
-            os.close(descriptor)
-            self.holder = holder
-            return False
-        if is_flock_local(os.fstat(descriptor).st_dev, _read_text("/proc/self/mountinfo")):
-            try:
-                taken = self._take_file()
-            except OSError:
-                os.close(descriptor)
-                raise
-            if not taken:
-                os.close(descriptor)
+            return self._take_file(is_only_one=False)
+        mount = read_mount(descriptor)
+        if is_flock_local(mount):
+            return self._take_file(is_only_one=False)
+        if is_network(mount):
+            return self._take_file(is_only_one=True)
+        is_only_one = False
+        if is_disk(mount):
+            answer = take_before_clients(descriptor)
+            if answer is False:
+                _, self.holder = self._read_chain()
                 return False
-        self._descriptor = descriptor
+            is_only_one = answer is True
+        return not self._is_held(is_only_one)
+
+    def _is_held(self, is_only_one: bool) -> bool:
+        """By a file. `is_only_one`: we have the lock that a holder with flock would have."""
+        chain, holder = self._read_chain()
+        if not chain or is_over(holder, is_only_one):
+            return False
+        self.holder, self._is_held_by_file = holder, True
         return True
 
     def release(self) -> None:
@@ -88,32 +112,31 @@ class Lock:
         if self.holder is None:
             return ""
         who = "process %s on %s" % (self.holder.get("pid", "?"), self.holder.get("host", "?"))
+        if not self._is_held_by_file:
+            return " (%s)" % who
         return " (%s; if that has ended: rm %s.held*)" % (who, self.path)
 
-    def _take_file(self) -> bool:
-        while True:
+    def _take_file(self, is_only_one: bool) -> bool:
+        """`is_only_one`: we have flock, and no other host has."""
+        # Each time somebody else was faster, or what this host sees of a server's folder is old.
+        for _ in range(_ATTEMPTS):
             chain, holder = self._read_chain()
-            if chain and not is_gone(holder):
-                self.holder = holder
+            if chain and not is_over(holder, is_only_one):
+                self.holder, self._is_held_by_file = holder, True
                 return False
             name = self.path + ".held"
             if chain and holder is not None:
                 name += "-" + str(holder["token"])
-            try:
-                descriptor = os.open(
-                    name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
-                )
-            except FileExistsError:
+            me = describe_process()
+            me["flock"] = is_only_one
+            if not make_whole(name, json.dumps(me).encode("utf-8"), me["token"]):
                 continue
-            with os.fdopen(descriptor, "w") as stream:
-                json.dump(describe_process(), stream)
-                stream.flush()
-                os.fsync(stream.fileno())
             self._chain, _ = self._read_chain()
             if self._chain and self._chain[-1] == name:
                 return True
             self._chain = []  # what we wanted to succeed was given back meanwhile
             unlink_if_there(name)
+        return False
 
     def _read_chain(self) -> Tuple[List[str], Optional[Dict[str, Any]]]:
         """The files that hold the lock one after the other, and the holder that the last of them
@@ -126,7 +149,10 @@ class Lock:
                 found = json.loads(read_regular_file(name).decode("utf-8"))
                 if not re.match("^[0-9a-f]{16}$", found["token"]):
                     raise ValueError(name)
-            except FileNotFoundError:
+            except OSError as error:
+                # A server says ESTALE of a file that another host has removed.
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
                 break
             except (ValueError, KeyError, TypeError, RecursionError, JournalInvalid):
                 return chain + [name], {}  # somebody is writing it, or it is not one of ours
@@ -136,18 +162,64 @@ class Lock:
         return chain, holder
 
 
-def is_flock_local(device: int, mounts: str) -> bool:
-    """Does the file system with this number keep flock to this host? `mounts`: the text of
-    /proc/self/mountinfo."""
-    number = "%d:%d" % (os.major(device), os.minor(device))
-    for line in mounts.splitlines():
-        # 36 35 98:0 /root /mount options [more] - type source options
-        words = line.split()
-        if words[2:3] == [number]:
-            options = ",".join([*words[5:6], *words[-1:]]).split(",")
-            if _LOCAL_LOCKS.intersection(options):
-                return True
-    return False
+def take_before_clients(descriptor: int) -> Optional[bool]:
+    """The lock that an NFS server on this machine takes for its clients' flock. True: it is ours;
+    False: a client has it; None: it cannot be asked."""
+    import fcntl
+
+    if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
+        return None
+    # struct flock of 64-bit Linux: kind, whence, start, length, process id
+    whole_file = struct.pack("@hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        fcntl.fcntl(descriptor, _LOCK_OPEN_FILE, whole_file)
+    except OSError as error:
+        return False if error.errno in _HELD else None
+    return True
+
+
+def make_whole(name: str, content: bytes, token: str) -> bool:
+    """The file `name`, which has its content from its first moment on. False: there is one."""
+    temporary = "%s.new-%s" % (name, token)
+    try:
+        _write_new(temporary, content)
+        try:
+            os.link(temporary, name)
+            if os.path.islink(name):  # BeeGFS can be told to make these instead
+                os.unlink(name)
+                return _make_in_place(name, content)
+        except FileExistsError:
+            # Asked once more after a lost answer, a server says this of a link that it has made.
+            return os.stat(temporary).st_nlink == 2
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _make_in_place(name, content)
+        return True
+    finally:
+        unlink_if_there(temporary)
+
+
+def _make_in_place(name: str, content: bytes) -> bool:
+    try:
+        _write_new(name, content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write_new(path: str, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def is_over(holder: Optional[Dict[str, Any]], is_only_one: bool) -> bool:
+    """Has that holder ended? One that had flock has, where we have it now."""
+    had_flock = holder is not None and holder.get("flock") is True
+    return is_gone(holder) or (is_only_one and had_flock)
 
 
 def describe_process() -> Dict[str, Any]:
@@ -171,10 +243,28 @@ def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
     if not holder or any(holder.get(key) != here[key] for key in ("host", "machine")):
         return False
     if holder.get("boot") != here["boot"]:
-        return bool(here["machine"] and here["boot"] and holder.get("boot"))
-    if holder.get("namespace") != here["namespace"] or not isinstance(holder.get("pid"), int):
+        return is_before_restart(holder, here)
+    pid = holder.get("pid")
+    if holder.get("namespace") != here["namespace"] or not isinstance(pid, int):
         return False
-    return read_start(holder["pid"]) != holder.get("started")
+    if not 0 < pid < 2**31:
+        return False
+    started = read_start(pid)
+    if started is None:
+        return True
+    # Of other users' processes a machine may hide it (hidepid of /proc).
+    return bool(started and holder.get("started")) and started != holder["started"]
+
+
+def is_before_restart(holder: Dict[str, Any], here: Dict[str, Any]) -> bool:
+    """Is it this machine, and was it started anew since? The names of a container, and those that
+    come with an image, are those of many machines."""
+    if not (here["machine"] and here["boot"] and holder.get("boot")):
+        return False
+    if here["host"].partition(".")[0] in ("", "localhost", "(none)"):
+        return False
+    spaces = {holder.get("namespace"), here["namespace"]}
+    return spaces == {_OUTSIDE_OF_CONTAINERS}
 
 
 def read_start(pid: int) -> Optional[str]:
@@ -188,14 +278,6 @@ def read_start(pid: int) -> Optional[str]:
         pass
     status = _read_line("/proc/%d/stat" % pid)
     return status.rpartition(")")[2].split()[19] if status else ""
-
-
-def _read_text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
 
 
 def _read_line(path: str) -> str:

@@ -42,6 +42,11 @@ class Names:
         ("show --python there ", ["of-there"]),
         ("--python=there show ", ["of-there"]),
         ("undo ", ["20261123T101112Z-3f2a"]),
+        ("diff 2026", ["20261123T101112Z-3f2a"]),
+        ("diff 20261123T101112Z-3f2a 2", ["20261123T101112Z-3f2a"]),
+        ("diff pylock", []),  # files, by the shell
+        ("export --at ", ["20261123T101112Z-3f2a"]),
+        ("export --at=2026", ["--at=20261123T101112Z-3f2a"]),
         ("commit ", ["20261124T101112Z-3f2a"]),
         ("abandon 2026112", ["20261124T101112Z-3f2a"]),
         ("status --python x ", ["20261124T101112Z-3f2a"]),

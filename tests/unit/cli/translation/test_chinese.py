@@ -30,6 +30,8 @@ def test_every_sentence_is_translated(path):
     for sentence in translations.collect_sentences(path):
         told = catalogue.find(sentence.sample)
         assert told is not None, f"{sentence.place} has no translation: {sentence.template}"
+        is_own = translations.is_translated(sentence, catalogue)
+        assert is_own, f"{sentence.place} is told by another sentence: {sentence.template}"
         lost = [value for value in sentence.values if value not in told]
         assert not lost, f"{sentence.place} loses a value: {sentence.template} -> {told}"
 
@@ -64,6 +66,24 @@ def test_a_finding_without_a_translation_is_named(tmp_path, monkeypatch, capsys)
         "{number} leaves of {version} turned yellow",
         "Water the plants: {torch}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_translated"),
+    [
+        ("{name} {version} requires {requirement}", True),
+        ("Install {torch} of {cuda}, which nobody has translated", False),
+        ("error: {problem}", True),
+        ("error: which nobody has translated", False),
+        ("{path}: which nobody has translated", False),
+        ("Remove {torch}, then install torch. It is one that nobody has translated.", False),
+    ],
+)
+def test_a_sentence_that_a_wider_one_matches_is_missing(said, is_translated):
+    """`Install {command}` matches, and is not what is meant."""
+    fields = tuple(FIELD.findall(said))
+    sentence = translations.Sentence("new.py:1", said, fields)
+    assert translations.is_translated(sentence, read_catalogue(LANGUAGE)) is is_translated
 
 
 def test_nothing_is_missing(capsys):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import pytest
 
-from safe_install.cli import json_document, progress, text
+from safe_install.cli import json_document, options, progress, text
 from safe_install.cli.terminal import count_columns
 from safe_install.cli.translation import speech
 from safe_install.commands.doctor import list_checks
@@ -42,6 +43,26 @@ def _chinese():
     speech.speak("zh_CN")
     yield
     speech.speak("en")
+
+
+def test_the_help_of_a_command(capsys):
+    assert options.show_help("doctor") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Usage: safe-install doctor [OPTIONS] [CHECK]...\n")
+    assert "这个环境有什么问题、原因和办法。" in told
+    assert re.search("--quick +不导入任何模块：只看文件和驱动。", told)
+    speech.speak("en")
+    options.show_help("doctor")
+    assert re.search("--quick +Import nothing: only what files", capsys.readouterr().out)
+
+
+def test_the_overview(capsys):
+    assert options.show_help(None) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("用法: safe-install REQ... [OPTIONS]\n")
+    assert re.search(r"(?m)^环境：\n  doctor +这里有什么问题、原因和办法$", told)
+    assert told.endswith("显示某个命令的选项。\n")
+    assert not re.search("(?m)^[A-Z][a-z ]+:$", told), "no heading is left in English"
 
 
 def test_doctor(capsys):

@@ -1,0 +1,94 @@
+"""What a process was asked for, and what a command may reach in answer to it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Sequence, Tuple, Union
+
+from safe_install.errors import ProbeFailed
+from safe_install.events import Reporter
+from safe_install.models import InstallResult, NetworkSettings
+from safe_install.ports import World
+from safe_install.redaction import redact_words
+from safe_install.resolve.command_line import CommandLine, Words
+
+if TYPE_CHECKING:
+    from safe_install.environment.interpreter import Probe
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What this process was asked for, and by whom: read once, here, and handed on."""
+
+    line: CommandLine
+    environ: Mapping[str, str]
+
+    @property
+    def arguments(self) -> Tuple[str, ...]:
+        """The words behind the command, and the options before it that are heard by it."""
+        return self.line.route.arguments
+
+    @property
+    def python(self) -> Optional[str]:
+        """The interpreter that was named."""
+        return self.line.words.value("--python") or self.environ.get("SAFE_INSTALL_PYTHON")
+
+
+# A command's own result, or the exit status of a program that said everything itself.
+Answer = Union[InstallResult, int]
+Run = Callable[[Invocation, Reporter], Answer]
+
+
+def reading_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
+    """The world of a command that fetches nothing, or little."""
+    from safe_install.wheels.store import find_cache
+
+    environ = invocation.environ
+    return World(environ, reporter, find_cache(environ), _as_kept(invocation.line.argv), network)
+
+
+def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
+    """The world of a command that fetches or builds: its cache can be written."""
+    from safe_install.wheels.store import choose_cache
+
+    cache, problem = choose_cache(invocation.environ)
+    if problem:
+        reporter.warn(
+            f"{problem}: the cache is a temporary folder, and what is fetched or built is not "
+            "kept. Name one that can "
+            "be written: SAFE_INSTALL_CACHE_DIR"
+        )
+    return World(invocation.environ, reporter, cache, _as_kept(invocation.line.argv), network)
+
+
+def _as_kept(words: Sequence[str]) -> Sequence[str]:
+    """The command for the history, which keeps no password of an index."""
+    return ("safe-install", *redact_words(words))
+
+
+def configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
+    """Of the commands that are not about pip's configuration; `words`: those that count."""
+    from safe_install.resolve.request import parse_network
+    from safe_install.system.pip_configuration import read_configuration
+
+    return parse_network(words, read_configuration(Path(sys.prefix), invocation.environ, "install"))
+
+
+@contextmanager
+def probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
+    """The managed interpreter is asked while we import what is needed for the answer."""
+    from safe_install.environment.interpreter import Probe, find_interpreter
+
+    executable = find_interpreter(invocation.python, invocation.environ)
+    try:
+        probe = Probe(executable)
+    except ProbeFailed:
+        yield None  # the command finds that, too
+        return
+    try:
+        yield probe
+    finally:
+        probe.stop()

@@ -1,0 +1,59 @@
+"""For programs that use Ray: install on every node of the cluster, or on none.
+
+from safe_install.fleet.ray import install
+
+install(["torch-scatter"])
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+from safe_install.system import process
+
+# This very program, from where this module lies.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'safe-install'; "
+    "from safe_install.__main__ import run; run()"
+)
+
+
+def install(
+    packages: Sequence[str], options: Sequence[str] = (), *, address: str = "auto"
+) -> Dict[str, Any]:
+    """`safe-install fleet install` in a process of its own, on a cluster that runs; its JSON
+    document.
+
+    `packages`: requirements, as `pip install` takes them. `options`: those of `safe-install fleet
+    install`, such as "--require-cuda". `address`: "auto" for the cluster of this machine. Errors:
+    RuntimeError where the cluster was not changed, with the reason.
+    """
+    if isinstance(packages, str):
+        raise TypeError("packages is a list of requirements, not one text")
+    words = ["fleet", "install", *options, *packages, "--ray", address, "--json"]
+    completed = process.run(command_of(words))
+    try:
+        document: Dict[str, Any] = json.loads(completed.stdout)
+    except ValueError as error:
+        said = completed.stderr.strip()[-1000:] or "it said nothing"
+        raise RuntimeError(f"safe-install ended with {completed.returncode}: {said}") from error
+    if completed.returncode != 0:
+        raise RuntimeError(describe_failure(document))
+    return document
+
+
+def command_of(words: Sequence[str]) -> List[str]:
+    """The command line of this program, run by the Python of this process."""
+    return [sys.executable, "-c", _START, str(Path(__file__).parents[2]), *words]
+
+
+def describe_failure(document: Dict[str, Any]) -> str:
+    """Why, and which node did not have it."""
+    error = document["error"] or {}
+    parts = [error.get("message") or document["outcome"], error.get("hint") or ""]
+    rows = document["details"].get("nodes", [])
+    parts += [f"{row['name']}: {row['reason']}" for row in rows if row["reason"]]
+    return "\n".join(part for part in parts if part)

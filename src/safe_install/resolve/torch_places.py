@@ -1,0 +1,41 @@
+"""The places where pip looks for torch: is the package index among them, and do they name an
+accelerator? Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Iterable, Tuple
+
+from safe_install.tags import parse_accelerator
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where pip looks, by the command line, requirements files and pip's configuration."""
+
+    indexes: Tuple[str, ...] = ()
+    pages: Tuple[str, ...] = ()  # --find-links: addresses and folders
+
+    @property
+    def have_package_index(self) -> bool:
+        """Is there an index that may have PyPI's own builds: any but those of one accelerator?"""
+        return any(not _is_of_one_accelerator(index) for index in self.indexes)
+
+    def name(self, accelerator: str) -> bool:
+        """Is one of them for this accelerator: `https://download.pytorch.org/whl/cpu`?"""
+        return is_written(accelerator, (*self.indexes, *self.pages))
+
+
+def is_written(accelerator: str, texts: Iterable[str]) -> bool:
+    """Does one of these requirements or addresses name an accelerator?"""
+    # After a plus sign, or as a whole segment of a path: not `/cpu-images/simple`.
+    name = re.escape(accelerator)
+    written = re.compile(rf"\+{name}(?![a-z0-9])|/{name}(?=[/?#\s]|$)", re.IGNORECASE)
+    return any(written.search(text.replace("%2B", "+")) for text in texts)
+
+
+def _is_of_one_accelerator(index: str) -> bool:
+    segments = index.partition("?")[0].lower().split("/")
+    is_named = any(parse_accelerator(segment) is not None for segment in segments)
+    return is_named or "download.pytorch.org" in segments

@@ -1,0 +1,20 @@
+"""What our history knows of the files that are installed."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+from packaging.utils import NormalizedName
+
+from safe_install.models import Environment
+from safe_install.snapshot.difference import installed_files
+from safe_install.transaction.history import read_history
+from safe_install.transaction.kept_sources import read_kept_sources
+
+
+def read_installed_wheels(environment: Environment) -> Mapping[NormalizedName, str]:
+    """The sha256 of the wheels that are installed, as far as our history knows them."""
+    prefix = environment.interpreter.prefix
+    summaries = [entry.summary for entry in read_history(prefix)]
+    summaries.append({"steps": read_kept_sources(prefix)})
+    return installed_files(summaries, environment.installed)

@@ -1,0 +1,57 @@
+"""Where the files came from that changes installed which the history has let go: their undo is gone,
+and what they installed may still be there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Mapping, Tuple
+
+from safe_install.system.atomic_write import write_atomically
+from safe_install.transaction.recovery.disk import read_regular_file
+from safe_install.transaction.recovery.rows import STATE_DIRECTORY, JournalInvalid
+
+FILE = "sources.json"
+KEPT_ROWS = 2000  # the newest; half a megabyte
+FIELDS = ("name", "version", "kind", "url", "sha256", "size", "direct", "listed")
+
+
+def read_kept_sources(prefix: Path) -> Tuple[Mapping[str, Any], ...]:
+    """Rows as the steps of a summary, the newest first. What cannot be read knows nothing."""
+    return tuple(_read(Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE))
+
+
+def keep_sources(prefix: Path, summaries: Iterable[Mapping[str, Any]]) -> None:
+    """Keep what the summaries of changes that go say of files; the newest first. A disk that is
+    full loses that, and still gets its room."""
+    path = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE
+    old = _read(path)
+    rows: List[Mapping[str, Any]] = []
+    for summary in summaries:
+        rows += filter(_names_a_file, summary.get("steps", ()))
+    kept: Dict[Tuple[str, str], Mapping[str, Any]] = {}
+    for row in (*rows, *old):
+        plain = {field: row.get(field) for field in FIELDS}
+        kept.setdefault((row["name"], row["version"]), plain)
+    newest = list(kept.values())[:KEPT_ROWS]
+    if newest == old:
+        return
+    with contextlib.suppress(OSError):
+        write_atomically(path, json.dumps(newest).encode("utf-8"), mode=0o600)
+
+
+def _read(path: Path) -> List[Mapping[str, Any]]:
+    try:
+        found = json.loads(read_regular_file(str(path)).decode("utf-8"))
+    except (OSError, ValueError, RecursionError, JournalInvalid):
+        return []
+    return list(filter(_names_a_file, found)) if isinstance(found, list) else []
+
+
+def _names_a_file(row: Any) -> bool:
+    """Does it name a distribution, and a file by its address and its hash?"""
+    if not isinstance(row, dict):
+        return False
+    return all(isinstance(row.get(field), str) for field in ("name", "version", "url", "sha256"))

@@ -1,0 +1,71 @@
+"""The marker of an environment: hosts that read the same one have the same environment before them.
+
+    .safe-install/marker      32 hexadecimal digits, random, never written again
+
+What is read is not the file alone, of which a copy of the environment has a copy: the inode number of
+its folder goes into it, and where only this machine can have the file system, also this start of the
+machine and the file system's number. So a copy (one of hard links, too), a layer of an image and a
+cloned disk have markers of their own, without anything being written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Optional
+
+from safe_install.transaction.recovery.disk import open_regular_file, write_durably
+from safe_install.transaction.recovery.lock_file import describe_process
+from safe_install.transaction.recovery.mounts import has_one_inode_everywhere, read_mount
+from safe_install.transaction.recovery.rows import STATE_DIRECTORY, JournalInvalid
+
+MARKER = "marker"
+_IDENTITY = re.compile(rb"[0-9a-f]{32}\n")
+
+
+def place_marker(state: Path) -> None:
+    """Give an environment its identity, if it has none. The caller holds the lock. No change
+    depends on it, so that an error is none here."""
+    with contextlib.suppress(OSError):
+        if _read_identity(state) is None:
+            write_durably(str(state / MARKER), f"{secrets.token_hex(16)}\n".encode())
+
+
+def read_marker(prefix: Path) -> Optional[str]:
+    """None: it was never changed by us, or this user may not read it. Changes nothing."""
+    state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
+    try:
+        identity = _read_identity(state)
+        place = _describe_place(state)
+    except OSError:
+        return None
+    if identity is None or place is None:
+        return None
+    return hashlib.sha256(f"{identity} {place}".encode()).hexdigest()[:32]
+
+
+def _read_identity(state: Path) -> Optional[str]:
+    """None where there is no whole one."""
+    try:
+        with open_regular_file(str(state / MARKER)) as stream:
+            text = stream.read(64)
+    except (FileNotFoundError, JournalInvalid):
+        return None
+    return text.decode().strip() if _IDENTITY.fullmatch(text) else None
+
+
+def _describe_place(state: Path) -> Optional[str]:
+    """What tells the folder from all others, on all hosts that may have it. None: nothing does."""
+    folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status, mount = os.fstat(folder), read_mount(folder)
+    finally:
+        os.close(folder)
+    if has_one_inode_everywhere(mount):
+        return str(status.st_ino)
+    boot = describe_process()["boot"]
+    return f"{status.st_ino} {status.st_dev} {boot}" if boot else None

@@ -1,0 +1,125 @@
+"""The ranks of a Slurm step that run one command at the same time: who makes the change, and what
+the others do.
+
+There is no election but that of the lock: the first rank that has it in an environment, and finds
+no word of this step there, leads. So one rank of all leads where they share the environment, and
+one on each node where each has its own.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass, field
+from typing import Mapping, Optional, Sequence
+
+# Slurm gives a number once more: to a job that is queued again, after its counter was set back.
+_STEP = (
+    "SLURM_CLUSTER_NAME",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_START_TIME",
+    "SLURM_RESTART_COUNT",
+    "SLURM_STEP_ID",
+)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One of several processes that Slurm started for one step."""
+
+    number: int
+    count: int
+    node: Optional[int]  # Slurm's number of it
+    step: str  # tells the step from every other: not for people
+    name: str  # "job 42, step 0"
+
+
+def parse_rank(environ: Mapping[str, str]) -> Optional[Rank]:
+    """None: no step of Slurm, or one with a single task."""
+    number = _parse_number(environ.get("SLURM_PROCID"))
+    count = _parse_number(environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS"))
+    job, step = environ.get("SLURM_JOB_ID"), environ.get("SLURM_STEP_ID")
+    if number is None or count is None or not job or not step:
+        return None
+    if count < 2 or number >= count:
+        return None
+    whole = "\0".join(environ.get(name, "") for name in _STEP)
+    node = _parse_number(environ.get("SLURM_NODEID"))
+    return Rank(number, count, node, whole, f"job {job}, step {step}")
+
+
+def _parse_number(text: Optional[str]) -> Optional[int]:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 9:
+        return None
+    return int(text)
+
+
+def name_of_work(rank: Rank, words: Sequence[str]) -> str:
+    """The same for all ranks that were given the same words in the same step. It tells nobody the
+    words, which may hold a password."""
+    text = "\0".join([rank.step, *words])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What lies in an environment of the work of one step."""
+
+    leader: int
+    host: str
+    status: Optional[int] = (
+        None  # the leader's exit status; None: it has not ended, as far as it says
+    )
+    message: str = ""  # of an error
+    # what the change was about, as the leader sees it now: a value for each distribution, None
+    # where there is none
+    seen: Mapping[str, Optional[str]] = field(default_factory=dict)
+
+    @property
+    def leader_name(self) -> str:
+        """For people."""
+        return f"rank {self.leader} on {self.host}"
+
+
+class Turn(enum.Enum):
+    """What a rank does next."""
+
+    LEAD = "lead"  # make the change
+    FOLLOW = "follow"  # it is made: is this node healthy?
+    FAIL = "fail"  # it failed, for all
+    FIND_DEAD = "find-dead"  # who led has ended without a word
+    WAIT = "wait"
+
+
+def decide(number: int, record: Optional[Record], *, has_lock: bool) -> Turn:
+    """`has_lock`: this rank has the lock of the steps, so nobody leads."""
+    if record is None or record.leader == number:
+        # Its own word is of an earlier time: a command that is run once more in one step.
+        return Turn.LEAD if has_lock else Turn.WAIT
+    if record.status is None:
+        return Turn.FIND_DEAD if has_lock else Turn.WAIT
+    return Turn.FAIL if record.status else Turn.FOLLOW
+
+
+def seconds_between_looks(count: int) -> float:
+    """A thousand ranks ask the file server no more often than a few do."""
+    return min(1.0 + count / 100, 15.0)
+
+
+class Watch:
+    """Does the one that leads still live? Nothing is known of its clock, and one long wait for the
+    file server is not silence: only looks that found nothing new count."""
+
+    def __init__(self, *, seconds: float = 180.0, looks: int = 12) -> None:
+        self._seconds, self._looks = seconds, looks
+        self._sign: Optional[object] = None
+        self._since = 0.0
+        self._unchanged = 0
+
+    def is_silent(self, sign: object, now: float) -> bool:
+        """`sign`: whatever is another one each time that it gives a sign of life."""
+        if sign != self._sign:
+            self._sign, self._since, self._unchanged = sign, now, 0
+            return False
+        self._unchanged += 1
+        return self._unchanged >= self._looks and now - self._since >= self._seconds

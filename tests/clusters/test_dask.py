@@ -1,0 +1,217 @@
+"""Dask: a scheduler and workers as real processes, in environments of their own. All are changed, or
+none.
+
+One module, one cluster: each test leaves it as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from tests.clusters.conftest import (
+    FRAIL,
+    Ground,
+    alpha_of,
+    ends,
+    outcomes_of,
+    put_torch,
+    rows_of,
+    trees,
+    wait_for,
+)
+from tests.functional.conftest import Environment
+
+INSTALL = """
+from safe_install.fleet.dask import SafeInstall
+client.register_plugin(SafeInstall(["alpha"]))
+"""
+VERSIONS = """
+import json, sys
+def ask():
+    import alpha
+    return sys.prefix.rpartition("/")[2], alpha.version
+print(json.dumps(dict(client.submit(ask, workers=[one], pure=False).result(timeout=30)
+    for one in client.scheduler_info(n_workers=-1)["workers"])))
+"""
+
+
+class DaskGround:
+    """`a` has the scheduler and a worker without a nanny, `b` has two workers."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        self.a, self.b = (ground.make_environment(name) for name in "ab")
+        self.all = [self.a, self.b]
+        self.file = ground.folder / "scheduler.json"
+        words = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        file = ("--scheduler-file", str(self.file))
+        ground.start(self.a, "-m", "distributed.cli.dask_scheduler", *words, *file)
+        wait_for(self._is_written)
+        self.address = str(json.loads(self.file.read_text())["address"])
+        self.start_worker(self.a, "--no-nanny")
+        self.process_of_b = self.start_worker(self.b, "--nworkers", "2")
+        self.wait_for_workers(3)
+
+    def _is_written(self) -> bool:
+        try:
+            return "address" in json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            return False
+
+    def start_worker(self, environment: Environment, *words: str) -> subprocess.Popen[bytes]:
+        """Its nanny, where it has one."""
+        given = ("--nthreads", "1", "--memory-limit", "0", "--no-dashboard", *words)
+        command = ("-m", "distributed.cli.dask_worker", self.address, *given)
+        process: subprocess.Popen[bytes] = self.ground.start(environment, *command)
+        return process
+
+    def run_client(self, code: str) -> subprocess.CompletedProcess[str]:
+        """A program with a client."""
+        start = f"from distributed import Client\nclient = Client({self.address!r})\n"
+        return self.ground.run_python(start + code)
+
+    def ask(self, code: str) -> str:
+        """What a client prints."""
+        done = self.run_client(code)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def pids(self) -> Dict[str, List[int]]:
+        """The workers' processes, by the names of their environments."""
+        code = (
+            "import json, os, sys\n"
+            "told = client.run(lambda: (sys.prefix.rpartition('/')[2], os.getpid()))\n"
+            "print(json.dumps(sorted(told.values())))"
+        )
+        found: Dict[str, List[int]] = {}
+        for name, pid in json.loads(self.ask(code)):
+            found.setdefault(name, []).append(pid)
+        return found
+
+    def wait_for_workers(self, count: int) -> None:
+        """Until so many are there."""
+        self.ask(f"client.wait_for_workers({count}, timeout=60)")
+
+    def fleet(self, verb: str, *words: str) -> Dict[str, Any]:
+        """`safe-install fleet` on this cluster."""
+        return self.ground.fleet(verb, *words, "--dask", self.address)
+
+    def drive(self, *words: str, **sabotage: Any) -> Dict[str, Any]:
+        """The same, sabotaged."""
+        return self.ground.drive("fleet", *words, "--dask", self.address, **sabotage)
+
+
+@pytest.fixture(scope="module")
+def dask(ground: Ground) -> DaskGround:
+    """The cluster."""
+    return DaskGround(ground)
+
+
+@pytest.fixture
+def before(dask: DaskGround) -> Iterator[List[Any]]:
+    """How the environments are; they have to be that again in the end."""
+    found = trees(dask.all)
+    yield found
+    assert trees(dask.all) == found
+
+
+def test_a_program_installs_on_all_and_on_workers_that_join(
+    dask: DaskGround, before: List[Any]
+) -> None:
+    old = dask.pids()
+    dask.ask(INSTALL)
+    assert [alpha_of(one) for one in dask.all] == [["2"], ["2"]]
+    dask.wait_for_workers(3)
+    new = dask.pids()
+    assert new["a"] == old["a"]  # it has no nanny that would start it again
+    assert not set(new["b"]) & set(old["b"])
+    assert json.loads(dask.ask(VERSIONS)) == {"a": 2, "b": 2}
+    assert dask.pids() == new
+
+    late = dask.ground.make_environment("late")
+    started = dask.start_worker(late)
+    dask.wait_for_workers(4)
+    assert json.loads(dask.ask(VERSIONS)) == {"a": 2, "b": 2, "late": 2}
+    dask.ground.stop(started)
+
+    frail = dask.ground.make_environment("frail")
+    put_torch(frail, FRAIL)
+    untouched = frail.tree()
+    leaving = dask.start_worker(frail)
+    leaving.wait(120)
+    assert frail.tree() == untouched
+    assert "leaves the cluster" in dask.ground.log_of(leaving)
+    assert "torch needs an older alpha" in dask.ground.log_of(leaving)
+    assert "torch needs an older alpha" in dask.ask("print(client.get_events('safe-install'))")
+
+    undone = dask.fleet("undo")
+    assert ends(undone) == (0, "undone"), undone
+    dask.wait_for_workers(3)
+    assert trees(dask.all) == before  # workers that start again do not bring it back
+
+
+def test_a_program_is_told_why_nothing_was_installed(dask: DaskGround, before: List[Any]) -> None:
+    """One node is not well after the commit: all is taken back."""
+    put_torch(dask.b, FRAIL)
+    frail = trees(dask.all)
+    try:
+        done = dask.run_client(INSTALL)
+        assert done.returncode == 1
+        assert "RuntimeError" in done.stderr
+        assert "torch needs an older alpha" in done.stderr
+        assert trees(dask.all) == frail
+    finally:
+        put_torch(dask.b)
+
+
+def test_one_refuses_and_none_is_changed(dask: DaskGround, before: List[Any]) -> None:
+    pids = dask.pids()
+    put_torch(dask.b, version="2.12.0+cpu")
+    other = trees(dask.all)
+    try:
+        document = dask.fleet("install", "beta")
+        assert ends(document) in ((10, "refused"), (11, "refused")), document
+        assert "torch" in rows_of(document)["b"]["reason"]
+        assert trees(dask.all) == other
+        assert dask.pids() == pids
+    finally:
+        put_torch(dask.b)
+
+
+@pytest.mark.parametrize(
+    ("after", "verb", "versions"), [("stage", "commit", []), ("commit", "verify", ["2"])]
+)
+def test_a_node_that_is_gone_when_it_counts(
+    dask: DaskGround, before: List[Any], after: str, verb: str, versions: List[str]
+) -> None:
+    """All others are as before; it, too, as soon as it is back and `fleet undo` was called."""
+    session = dask.process_of_b.pid
+    document = dask.drive("install", "alpha", after=after, before=verb, sessions=[session])
+    dask.process_of_b.wait()
+    assert ends(document) == (13, "rollback-failed"), document
+    assert outcomes_of(document) == {"a": "undone" if versions else "abandoned", "b": "unknown"}
+    assert trees([dask.a]) == before[:1]
+    assert alpha_of(dask.b) == versions
+    dask.process_of_b = dask.start_worker(dask.b, "--nworkers", "2")
+    dask.wait_for_workers(3)
+    undone = dask.fleet("undo", document["details"]["run"])
+    assert undone["exit_code"] == 0, undone
+    assert trees(dask.all) == before
+
+
+def test_two_at_once(dask: DaskGround, before: List[Any]) -> None:
+    """One gets it done, or none; never a part of each."""
+    command = ("fleet", "install", "alpha", "--dask", dask.address, "--json")
+    running = [dask.ground.start_tool(*command) for _ in range(2)]
+    documents = [json.loads(one.communicate()[0]) for one in running]
+    installed = [one for one in documents if one["outcome"] == "installed"]
+    versions = [alpha_of(one) for one in dask.all]
+    assert len(installed) <= 1, documents
+    assert versions == [["2"] if installed else []] * 2, documents
+    for document in installed:
+        undone = dask.fleet("undo", document["details"]["run"])
+        assert ends(undone) == (0, "undone"), undone
