@@ -37,7 +37,9 @@ def compare_nodes(facts: Mapping[str, NodeFacts]) -> Tuple[Alike, ...]:
     groups: Dict[Tuple[Tuple[str, str], ...], List[str]] = {}
     for name, profile in profiles.items():
         groups.setdefault(tuple(sorted(profile.items())), []).append(name)
-    ordered = sorted(reversed(list(groups.values())), key=len)
+    ordered = list(groups.values())
+    ordered.reverse()  # of two as long the first one comes last
+    ordered.sort(key=len)
     if not ordered:
         return ()
     most = profiles[ordered[-1][0]]
