@@ -122,7 +122,7 @@ class Fleet:
 
     def kill(self, started) -> None:
         os.kill(started.pid, signal.SIGKILL)
-        started.wait()
+        started.communicate()
 
 
 def outcomes(document):

@@ -31,12 +31,15 @@ class Alike:
 
 
 def compare_nodes(facts: Mapping[str, NodeFacts]) -> Tuple[Alike, ...]:
-    """The nodes in groups, the smallest first, the largest last."""
+    """The nodes in groups, the smallest first, the largest last; of two as large the one with the
+    first node."""
     profiles = {name: _profile(one) for name, one in facts.items()}
     groups: Dict[Tuple[Tuple[str, str], ...], List[str]] = {}
     for name, profile in profiles.items():
         groups.setdefault(tuple(sorted(profile.items())), []).append(name)
-    ordered = sorted(groups.values(), key=len)
+    ordered = list(groups.values())
+    ordered.reverse()  # of two as long the first one comes last
+    ordered.sort(key=len)
     if not ordered:
         return ()
     most = profiles[ordered[-1][0]]

@@ -90,11 +90,11 @@ def test_the_odd_ones_come_first():
     other = replace(usual, distributions={"torch": ("2.8.0", "2" * 64), "numpy": ("2.0", "")})
     old = replace(usual, python="3.10.1")
     groups = compare_nodes({"a": usual, "b": other, "c": usual, "d": old, "e": usual})
-    assert [group.nodes for group in groups] == [("b",), ("d",), ("a", "c", "e")]
-    assert groups[0].deviations == (
+    assert [group.nodes for group in groups] == [("d",), ("b",), ("a", "c", "e")]
+    assert groups[1].deviations == (
         Deviation("torch", "2.8.0+cu126, with other files", "2.8.0+cu126"),
         Deviation("numpy", "2.0", "none"),
     )
-    assert groups[1].deviations == (Deviation("Python", "3.10.1", "3.11.7"),)
+    assert groups[0].deviations == (Deviation("Python", "3.10.1", "3.11.7"),)
     assert groups[2].deviations == ()
     assert compare_nodes({}) == ()
