@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import List, Optional
 
 APPLICATION = "torch-safe-install"
+# Where the home is missing, or can be written by others. It is looked at as the other is.
+OTHERWISE = f"/var/tmp/{APPLICATION}-{os.geteuid()}/delivered"  # noqa: S108
 SUFFIXES = (".pyz", ".zip")
 CHUNK = 2**20
 KEPT = 30 * 24 * 3600.0  # seconds that a file is kept after its last use
@@ -39,10 +41,8 @@ def find_delivered(sha256: str, suffix: str, source: Optional[str]) -> Optional[
 def find_folder() -> Path:
     """A folder that only this user can write, made where it is missing. Errors: NotDelivered."""
     problems: List[str] = []
-    for path in (
-        Path("~/.cache", APPLICATION, "delivered").expanduser(),
-        Path("/var/tmp", f"{APPLICATION}-{os.geteuid()}", "delivered"),  # noqa: S108 - it is looked at
-    ):
+    own = Path("~/.cache", APPLICATION, "delivered").expanduser()
+    for path in (own, Path(OTHERWISE)):
         try:
             make_folder(path)
         except OSError as error:
