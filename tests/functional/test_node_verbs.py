@@ -479,15 +479,19 @@ def test_inventory(
     details = document["details"]
     assert details["history"] == {"head": None, "count": 0}
     assert not (environment.prefix / ".safe-install").exists()
+    assert details["place"]["marker"] is None
     value = details["tree"]["sha256"]
     assert ask(other)["details"]["tree"]["sha256"] == value
 
     identifier = stage(environment, "alpha==1")
     details = ask(environment)["details"]
     assert (details["staged"], details["tree"]["sha256"]) == ([identifier], value)
+    marker = details["place"]["marker"]
+    assert len(marker) == 32
     environment.document("commit", identifier)
     details = ask(environment)["details"]
     assert details["history"]["head"] == identifier
+    assert details["place"]["marker"] == marker
     assert details["tree"]["sha256"] != value
     # by pip, from the same wheel: the same
     other.must_pip("install", "alpha==1")

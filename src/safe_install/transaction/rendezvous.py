@@ -62,6 +62,9 @@ class Rendezvous:
     def read(self) -> Tuple[Optional[Record], Optional[int]]:
         """What lies there, and when its leader gave a sign of life, by the file server's clock."""
         try:
+            # Listed first: a host remembers for a while that a served folder had no such file.
+            if self._path.name not in os.listdir(self._state):
+                return None, None
             with open_regular_file(str(self._path)) as stream:
                 sign = os.fstat(stream.fileno()).st_mtime_ns
                 text = stream.read(_LARGEST)

@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import sys
-from typing import Any, BinaryIO, Optional, Tuple
+from typing import Any, BinaryIO, Iterable, Optional, Tuple
 
 from safe_install.transaction.recovery.rows import Identity, JournalInvalid
 
@@ -107,6 +107,25 @@ def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
         raise _named(error, temporary) from error
     os.rename(temporary, path)
     sync_directory(os.path.dirname(path))
+
+
+def look_anew(prefix: str, paths: Iterable[str]) -> None:
+    """Folders that lead to these paths are seen as they are now.
+
+    A host that mounts the folder of a server answers for up to a minute what it saw before; that a
+    folder is opened makes it ask (close-to-open).
+    """
+    folders = {prefix}
+    for path in paths:
+        folder = os.path.dirname(path)
+        while folder not in folders and is_inside(folder, prefix):
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    for folder in sorted(folders):  # each behind the one that it lies in
+        try:
+            os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+        except OSError:
+            pass  # it is not there, or not there any more
 
 
 def read_identity(path: str) -> Optional[Identity]:

@@ -26,14 +26,23 @@ def list_transactions(prefix: str) -> List[Tuple[str, str]]:
         return []
     found = []
     for name in sorted(filter(TRANSACTION_NAME.match, names), reverse=True):
-        directory = os.path.join(state, name)
-        if os.path.lexists(os.path.join(directory, JOURNAL)):
+        # Listed, and not asked by name: another host's journal may be newer than what this host
+        # remembers of the folder.
+        inside = _list_names(os.path.join(state, name))
+        if JOURNAL in inside:
             found.append((name, "journal"))
-        elif os.path.lexists(os.path.join(directory, COMMITTED)):
+        elif COMMITTED in inside:
             found.append((name, "committed"))
         else:
             found.append((name, "unfinished"))
     return found
+
+
+def _list_names(directory: str) -> List[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def undo_journal(prefix: str, name: str) -> Document:

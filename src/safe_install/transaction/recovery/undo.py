@@ -3,13 +3,14 @@
 import errno
 import os
 import stat
-from typing import Dict, List, Optional, Set
+from typing import Dict, Iterator, List, Optional, Set
 
 from safe_install.transaction.recovery.copies import Copy
 from safe_install.transaction.recovery.disk import (
     exchange,
     is_bytecode,
     is_inside,
+    look_anew,
     read_identity,
     sync_filesystem,
 )
@@ -39,6 +40,7 @@ class Undo:
         self.mkdirs = rows.mkdirs
         self.ins = rows.ins
         self.times = rows.times
+        look_anew(rows.prefix, self._paths())
         self.is_copy = False
         self._written = written
         if written is not None:
@@ -48,6 +50,18 @@ class Undo:
                 self.is_copy = True
                 self.exchanges, self.outs, self.ins = copied
                 self._written = written if copy.has_times else None
+
+    def _paths(self) -> Iterator[str]:
+        for pair in self.exchanges:
+            yield from (pair.target, pair.slot)
+        for leaving in self.outs:
+            yield from (leaving.target, leaving.slot)
+        for coming in self.ins:
+            yield from (coming.target, coming.slot)
+        for removed in self.rmdirs:
+            yield os.path.join(removed.target, "")  # what lies in it counts, too
+        for made in self.mkdirs:
+            yield os.path.join(made.target, "")
 
     # --- looking ----------------------------------------------------------------------------------
 
