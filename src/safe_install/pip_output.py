@@ -132,6 +132,18 @@ def unmatched_requirement(output: str) -> Optional[str]:
     return found[0] if found else None
 
 
+def wishes_in_conflict(output: str, name: NormalizedName) -> Tuple[str, ...]:
+    """What the parties of pip's conflict require of a project: `torch<2.1,>=2.0`. Of one party
+    there may be several versions, each with a wish of its own."""
+    parties = [what.replace(" and ", ",") for _, what in _DEPENDS.findall(output)]
+    return tuple(what for what in parties if requirement_name(what) == name)
+
+
+def lacks_module(output: str, module: str) -> bool:
+    """Did a build that pip started fail to import it?"""
+    return f"No module named '{module}'" in output
+
+
 def other_version(output: str, name: NormalizedName, version: str) -> Optional[str]:
     """The version in the METADATA of a file of `name`, where pip put the file aside because its
     name says `version`."""

@@ -271,6 +271,25 @@ def test_an_extension_that_something_else_brings_counts_too(
     assert pip_runs(host) == 2
 
 
+@pytest.mark.parametrize(
+    ("has_source", "requires"),
+    [(True, ["torch>=2.9", "torch-scatter"]), (False, ["torch-scatter"])],
+    ids=["source", "nothing"],
+)
+def test_an_extension_that_pip_cannot_bring_counts_too(
+    environment, host, two_torches, tmp_path, has_source, requires
+):
+    """Its source asks for the torch that is not there."""
+    if has_source:
+        put(host, make_sdist(tmp_path, "torch_scatter", backend="import torch\n"))
+    put(host, write_wheel(tmp_path, "user", "1.0", {"user.py": ""}, requires=requires))
+    done = environment.safe_install("user")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.versions())
+    assert environment.ask("import torch_scatter; print('loads')") == "loads"
+    assert pip_runs(host) == 2
+
+
 def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
     environment, two_torches
 ):
@@ -318,17 +337,17 @@ def test_a_source_distribution_is_fetched_once(environment, host, tmp_path):
     assert environment.ask("import source; print(source.VALUE)") == "3"
 
 
-def make_sdist(folder):
+def make_sdist(folder, name="source", backend=BACKEND):
     """Built by a backend that it brings itself, so that the build asks no index."""
     files = {
-        "PKG-INFO": "Metadata-Version: 2.1\nName: source\nVersion: 1.0\n",
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": BACKEND,
+        "backend.py": backend,
     }
-    path = folder / "source-1.0.tar.gz"
+    path = folder / f"{name}-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for name, text in files.items():
-            info = tarfile.TarInfo(f"source-1.0/{name}")
+            info = tarfile.TarInfo(f"{path.name[: -len('.tar.gz')]}/{name}")
             info.size = len(text.encode())
             archive.addfile(info, io.BytesIO(text.encode()))
     return path

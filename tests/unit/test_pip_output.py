@@ -19,6 +19,7 @@ from safe_install.pip_output import (
     is_of_getpass,
     is_of_search,
     is_summary_of_dry_run,
+    lacks_module,
     name_at_work,
     names_in_failure,
     other_version,
@@ -26,6 +27,7 @@ from safe_install.pip_output import (
     requirement_in_failure,
     unmatched_requirement,
     user_question,
+    wishes_in_conflict,
 )
 
 # What pip 23.2.1 and 26.3 really printed for these requests beside torch 2.13.0+cpu.
@@ -245,3 +247,20 @@ def test_warnings_of_getpass():
     )
     assert is_of_getpass("Warning: Password input may be echoed.")
     assert not is_of_getpass("WARNING: Retrying")
+
+
+def test_the_wishes_of_each_party_of_a_conflict():
+    two = CONFLICT.replace(
+        "    The user",
+        "    middle 2.0 depends on torch<2.1 and >=2.0\n    middle 2.0 depends on six\n    The user",
+    )
+    assert wishes_in_conflict(two, "torch") == ("torch==2.4.1", "torch<2.1,>=2.0")
+    assert wishes_in_conflict("", "torch") == ()
+
+
+def test_a_build_that_needs_a_module():
+    """As setuptools' backend ends in pip 23.2.1 and 26.3."""
+    assert lacks_module("      ModuleNotFoundError: No module named 'torch'\n", "torch")
+    assert not lacks_module(
+        "      ModuleNotFoundError: No module named 'torch_geometric'\n", "torch"
+    )

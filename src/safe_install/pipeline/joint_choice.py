@@ -60,6 +60,7 @@ from safe_install.resolve.torch_options import (
     not_built,
     not_fitting,
     open_options,
+    possible_options,
     refuse_for_silence,
     refuse_other_source,
     same_release_first,
@@ -74,6 +75,7 @@ from safe_install.resolve.torch_options import (
     with_reason_against_build,
     with_reason_of_planned,
     without_untried,
+    without_wheel,
 )
 from safe_install.resolve.torch_ranking import (
     BY_THE_PERSON,
@@ -142,15 +144,14 @@ class JointChoice:
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
                 if passed_over.is_silent and self._would_be_taken(tried, option):
-                    refuse_for_silence(passed_over, options, selection.torch_choice.planned)
+                    refuse_for_silence(passed_over, options, selection, self._wanted)
                 selection = with_passed_over(selection, passed_over)
                 continue
             tried = self._with_file(tried, option)
             try:
                 resolution = self._ask(tried, self._resolve)
             except NoCandidate as error:
-                why = PassedOver(option.build, why_lacking(error, tried), lacks_wheel=True)
-                selection = with_passed_over(selection, why, error.rejections)
+                selection = without_wheel(selection, option, why_lacking(error, tried), error)
                 continue
             return self._settle(tried, options), resolution
         if may_keep_planned(selection, options):
@@ -236,9 +237,9 @@ class JointChoice:
         return passed_over_as_absent(option.build, found) if isinstance(found, Absent) else None
 
     def _would_be_taken(self, tried: Selection, option: TorchOption) -> bool:
-        """Would a build come, by what is known here, if its host answered? A torch that is
-        installed may stay instead."""
-        is_wanted = tried.here.torch is None and not option.warning
+        """Would a build come, by what is known here, if its host alone answered?"""
+        is_silent = any(one.is_uncertain for one in tried.torch_choice.passed_over)
+        is_wanted = tried.here.torch is None and not option.warning and not is_silent
         return is_wanted and all(self._find_known(tried, option).values())
 
     def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
@@ -283,10 +284,12 @@ class JointChoice:
         """The newest torch for which what has no wheel can be built; None where there is none."""
         if self._resolve_with_builds is None:
             return None
-        refused = {one.version for one in selection.torch_choice.passed_over if one.by_installer}
-        may_come = [one for one in options if one.excluded is None and one.version not in refused]
+        passed = selection.torch_choice.passed_over
+        refused = [one.version for one in passed if one.by_installer]
         errors: List[NoCandidate] = []
-        for option in may_come:
+        for option in possible_options(options, passed):
+            if option.version in refused:
+                continue
             if option.version not in self._asked and self._is_at_limit:
                 continue
             tried = take_torch(selection, option)
@@ -445,9 +448,9 @@ class JointChoice:
         return True
 
     def _hint_to_leave_out(self, selection: Selection, options: Sequence[TorchOption]) -> str:
-        may_come = [option for option in options if option.excluded is None]
-        known = {option.version: self._find_each(selection, option) for option in may_come}
-        return hint_to_leave_out(may_come, known)
+        possible = [option for option in options if option.excluded is None]
+        known = {option.version: self._find_each(selection, option) for option in possible}
+        return hint_to_leave_out(possible, known)
 
     def _find_each(self, selection: Selection, option: TorchOption) -> Known:
         """For which extensions is there a wheel? Where hosts were asked for all, their pages answer

@@ -24,13 +24,16 @@ from safe_install.models import (
 )
 from safe_install.pip_output import (
     conflict_reason,
+    lacks_module,
     names_in_failure,
     requirement_in_failure,
     unmatched_requirement,
+    wishes_in_conflict,
 )
 from safe_install.requirements import requirement_name
 from safe_install.resolve import plan as planning
-from safe_install.resolve.companions import check_planned
+from safe_install.resolve.carried import may_be_bound
+from safe_install.resolve.companions import check_planned, pip_may_choose
 from safe_install.resolve.decisions import (
     Selection,
     Wanted,
@@ -197,10 +200,11 @@ def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[
     return None
 
 
-def _without_torch(selection: Selection, reason: str) -> ChooseTorch:
+def _without_torch(selection: Selection, reason: str, wishes: Tuple[str, ...] = ()) -> ChooseTorch:
     torch = selection.coming_torch
     assert torch is not None  # noqa: S101 - it is the one that we chose
-    choice = pass_over(selection.torch_choice, PassedOver(torch, reason, by_installer=True))
+    passed = PassedOver(torch, reason, by_installer=True, wishes=wishes)
+    choice = pass_over(selection.torch_choice, passed)
     return ChooseTorch(
         dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, is_open=True))
     )
@@ -249,7 +253,11 @@ def _after_failure(
         reason_of_torch = why_impossible(torch, error.output)
     if reason_of_torch.startswith((NO_SUCH_TORCH, OTHER_METADATA)):
         return _without_torch(selection, reason_of_torch)
-    if selection.has_torch:
+    if not selection.has_torch:
+        bound = _extensions_in_failure(error.output, catalog)
+        if bound:
+            return ChooseTorch(_bring_torch(selection, bound, wanted))
+    else:
         names = names_in_failure(error.output, catalog.projects)
         new = [
             name
@@ -264,7 +272,8 @@ def _after_failure(
                 )
             )
     if reason_of_torch:
-        return _without_torch(selection, reason_of_torch)
+        wishes = wishes_in_conflict(error.output, TORCH)
+        return _without_torch(selection, reason_of_torch, wishes)
     constraints = guard_constraints(selection.here, released=may_move(selection, wanted))
     reason = conflict_reason(error.output, constraints)
     here = selection.here.torch
@@ -286,6 +295,30 @@ def _after_failure(
             findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
         )
     )
+
+
+def _bring_torch(
+    selection: Selection, extensions: Sequence[Requirement], wanted: Wanted
+) -> Selection:
+    """With a torch to choose for extensions that something requires, whether it requires torch, too,
+    or not."""
+    opened = add_extensions(reopen(selection), extensions)
+    if TORCH in wanted.named:
+        return opened
+    names = ", ".join(one.name for one in extensions)
+    choice = dataclasses.replace(opened.torch_choice, brought_for=names)
+    return dataclasses.replace(opened, torch_choice=choice)
+
+
+def _extensions_in_failure(output: str, catalog: Catalog) -> List[Requirement]:
+    """The extensions that pip found nothing of, or could not build, because there is no torch: one
+    has to come for them."""
+    names = [requirement_name(unmatched_requirement(output) or "")]
+    if lacks_module(output, TORCH):
+        names = list(names_in_failure(output, catalog.projects))
+    bound = [name for name in names if name is not None and may_be_bound(name, catalog)]
+    ours = [name for name in bound if not pip_may_choose(catalog.project(name))]
+    return [Requirement(requirement_in_failure(output, name)) for name in ours]
 
 
 def nothing_offline(error: PipFailed) -> Optional[NoCandidate]:

@@ -32,7 +32,10 @@ class PassedOver:
     build: TorchBuild
     reason: str
     by_installer: bool = False  # it has every extension, and pip found no plan with it
+    # what the rest of pip's plan requires of torch, each for itself: one of them has to be met
+    wishes: Tuple[str, ...] = ()
     lacks_wheel: bool = False  # of an extension
+    is_uncertain: bool = False  # and a host of the extension did not answer
     is_open: bool = False  # its host was not asked, or did not answer
     is_silent: bool = False  # its host was asked
     remedy: str = ""  # what to do about an open question, or a driver, as a sentence
@@ -58,6 +61,18 @@ def passed_over_as_absent(build: TorchBuild, found: Absent) -> PassedOver:
         is_open=found.is_open,
         is_silent=found.is_open and not found.forbidden_by,
     )
+
+
+def may_be_planned(build: TorchBuild, passed_over: Sequence[PassedOver]) -> bool:
+    """Does a build meet what pip's plans with other ones required?"""
+    for passed in passed_over:
+        wishes = [parse_requirement(text) for text in passed.wishes]
+        known = [one for one in wishes if one is not None]
+        if known and not any(
+            one.specifier.contains(build.version, prereleases=True) for one in known
+        ):
+            return False
+    return True
 
 
 @dataclass(frozen=True)

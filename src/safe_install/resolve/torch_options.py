@@ -24,6 +24,7 @@ from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import kind_of
 from safe_install.resolve.torch_choice import (
     PassedOver,
+    may_be_planned,
     pass_over,
 )
 from safe_install.resolve.torch_ranking import (
@@ -35,7 +36,9 @@ from safe_install.resolve.torch_ranking import (
     without_name,
 )
 
-MAX_REFUSED = 2  # builds for which pip is asked in vain, where there are no extensions
+# builds for which pip is asked in vain, where there are no extensions or something else requires
+# another torch
+MAX_REFUSED = 2
 
 
 def take_torch(selection: Selection, option: TorchOption) -> Selection:
@@ -68,9 +71,7 @@ def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[T
     else is required: it is not asked for one release after the other."""
     passed = selection.torch_choice.passed_over
     names = {one.version for one in passed}
-    found = [
-        option for option in options if option.excluded is None and option.version not in names
-    ]
+    found = [option for option in possible_options(options, passed) if option.version not in names]
     if selection.extensions:
         return found
     if _is_unlike_installed(selection.torch_choice.planned, options):
@@ -78,6 +79,19 @@ def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[T
     if sum(one.by_installer for one in passed) < MAX_REFUSED:
         return found
     return [option for option in found if option.is_installed]
+
+
+def possible_options(
+    options: Sequence[TorchOption], passed_over: Sequence[PassedOver]
+) -> List[TorchOption]:
+    """Those that nothing excludes: first those that meet what pip's plans with other ones required,
+    and only those once pip was asked in vain more often. At first another version of what requires
+    it may do."""
+    possible = [option for option in options if option.excluded is None]
+    meeting = [option for option in possible if may_be_planned(option.build, passed_over)]
+    if sum(bool(one.wishes) for one in passed_over) >= MAX_REFUSED:
+        return meeting
+    return [*meeting, *(option for option in possible if option not in meeting)]
 
 
 def _is_unlike_installed(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
@@ -263,6 +277,14 @@ def with_passed_over(
     return dataclasses.replace(selection, torch_choice=choice)
 
 
+def without_wheel(
+    selection: Selection, option: TorchOption, reason: str, error: NoCandidate
+) -> Selection:
+    """With a torch that has no wheel of an extension, as the hosts say."""
+    passed = PassedOver(option.build, reason, lacks_wheel=True, is_uncertain=error.is_open)
+    return with_passed_over(selection, passed, error.rejections)
+
+
 def with_reason_of_planned(
     selection: Selection, options: Sequence[TorchOption], terms: TorchTerms
 ) -> Selection:
@@ -286,11 +308,14 @@ def with_reason_of_planned(
 
 
 def refuse_for_silence(
-    passed: PassedOver, options: Sequence[TorchOption], planned: Optional[TorchBuild]
+    passed: PassedOver, options: Sequence[TorchOption], selection: Selection, wanted: Wanted
 ) -> None:
     """A host that does not answer today decides on no other torch. Errors: Refused, with what the
     person can write to have one that lies elsewhere."""
-    ways = [passed.remedy]
+    ways, planned = [passed.remedy], selection.torch_choice.planned
+    if wanted.has_own_places:
+        name = f"torch==VERSION+{passed.build.accelerator}"
+        ways.append(f"Or name the build that a place of your own has: {name}.")
     on_index = [one for one in options if one.excluded is None and one.is_on_index]
     runs = [one for one in on_index if not one.warning]
     if runs:

@@ -135,6 +135,49 @@ def test_the_newest_torch_that_has_the_extension_comes(tmp_path, words):
     assert str(selected.torch_after.version) == "2.13.0"
 
 
+NOT_FOUND = "ERROR: No matching distribution found for torch-scatter>=2"
+NOT_BUILT = """Collecting torch>=2.9 (from base)
+Collecting torchvision (from base)
+Collecting torch-scatter>=2 (from base)
+      ModuleNotFoundError: No module named 'torch'
+"""
+
+
+@pytest.mark.parametrize("output", [NOT_FOUND, NOT_BUILT], ids=["no wheel", "a build"])
+@pytest.mark.parametrize("words", [("base",), ("torch", "base")])
+def test_a_torch_comes_for_an_extension_that_something_else_requires(tmp_path, words, output):
+    """Its source cannot be built without a torch, and pip does not choose one for it."""
+    chooser = HostChooser(has={SCATTER: ["2.13.0"]})
+    installer = FakeInstaller(failed(output), together("2.13.0", base="1.0"))
+    selected, *_ = run(tmp_path, *words, here=EMPTY, chooser=chooser, installer=installer)
+    assert steps_of(selected) == {"torch": "2.13.0", SCATTER: "2.0", "base": "1.0"}
+    assert torch_constraints(installer) == ["torch==2.13.0"]
+    assert [names for names, *_ in chooser.asked] == [[SCATTER]]
+
+
+@pytest.mark.parametrize(
+    "output", ["ERROR: No matching distribution found for six==99", "Collecting torch-scatter"]
+)
+def test_another_failure_brings_no_torch(tmp_path, output):
+    with pytest.raises(PipFailed):
+        run(tmp_path, "base", here=EMPTY, installer=FakeInstaller(failed(output)))
+
+
+def test_what_the_rest_of_the_plan_requires_of_torch_is_not_found_out_one_by_one(tmp_path):
+    conflict = """The conflict is caused by:
+    base 1.1 depends on torch==2.12.0
+    base 1.0 depends on torch<2.11 and >=2.10
+    The user requested (constraint) torch==2.14.1
+"""
+    releases = ["2.14.1", "2.14.0", "2.13.0", "2.12.1", "2.12.0", "2.11.0", "2.10.0"]
+    chooser = HostChooser(has={SCATTER: releases})
+    answers = [failed(NOT_FOUND), failed(conflict), together("2.12.0", base="1.1")]
+    installer = FakeInstaller(*answers)
+    selected, *_ = run(tmp_path, "base", here=EMPTY, chooser=chooser, installer=installer)
+    assert steps_of(selected)["torch"] == "2.12.0"
+    assert torch_constraints(installer)[1:] == ["torch==2.12.0"]
+
+
 @pytest.mark.parametrize("words", [("torch", "-c", "c.txt"), ("torch", "-r", "r.txt")])
 def test_constraints_hold_for_the_torch_that_pip_plans_first(tmp_path, words):
     """Else a newer one with all extensions is chosen, and pip has no plan with it."""

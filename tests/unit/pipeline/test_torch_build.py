@@ -334,6 +334,39 @@ def test_an_extension_is_no_reason_for_an_older_torch_either(tmp_path):
         )
 
 
+class SilentHosts(PageChooser):
+    """No host of an extension answers, and the bundled facts know a wheel for each torch."""
+
+    def choose(self, requirements, environment, *, allow_build=True, **options):
+        if not allow_build:
+            error = NoCandidate("no torch-scatter fits")
+            error.projects, error.is_open = ("torch-scatter",), True
+            raise error
+        return super().choose(requirements, environment, allow_build=allow_build, **options)
+
+    def is_known(self, requirement, environment, *, constraints=()):
+        return True
+
+
+def test_where_no_host_answers_the_torch_of_pips_index_comes_and_the_rest_is_built(tmp_path):
+    """The build of the other host would not come, either: there is no extension for it."""
+    chooser = SilentHosts(Pages(down=["download.pytorch.org"]), kind=CandidateKind.SDIST)
+    here = machine(gpu="9.0", driver="580.65.06", declared=True)
+    selected, *_ = choose(
+        tmp_path, "--dry-run", "torch", "torch-scatter", here=here, chooser=chooser
+    )
+    assert torch_of(selected) == "2.15.0"
+
+
+def test_the_hint_names_the_places_of_the_person(tmp_path):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    words = ["-f", "/wheels", "--accelerator", "cpu", "torch"]
+    with pytest.raises(Refused) as caught:
+        choose(tmp_path, *words, chooser=chooser)
+    way = "Or name the build that a place of your own has: torch==VERSION+cpu."
+    assert way in caught.value.hint
+
+
 def test_a_torch_of_which_less_is_known_does_not_refuse_an_older_one(tmp_path):
     chooser = PageChooser(Pages(down=["download.pytorch.org"]))
     chooser.is_known = lambda *_, **__: None

@@ -383,11 +383,18 @@ def test_what_only_we_can_find_is_chosen_and_pip_asked_again():
     assert str(result.selection.extensions["torch-scatter"]) == "torch-scatter>=2.0"
 
 
+def test_without_a_torch_one_is_chosen_together_with_it():
+    result = next_round(selection_of(here=EMPTY), failed(NOT_FOUND), wanted_of("base"), CATALOG)
+    assert isinstance(result, ChooseTorch)
+    assert str(result.selection.extensions["torch-scatter"]) == "torch-scatter>=2.0"
+    assert result.selection.torch_choice.is_open
+    assert result.selection.torch_choice.brought_for == "torch-scatter"
+
+
 @pytest.mark.parametrize(
     ("selection", "output"),
     [
         (selection_of("torch-scatter"), NOT_FOUND),
-        (selection_of(here=EMPTY), NOT_FOUND),
         (
             selection_of(
                 here=make_environment(make_distribution("torch-scatter", "2.1"), torch="2.13.0+cpu")
