@@ -1,14 +1,16 @@
 """`safe-install doctor` in environments with the real torch 2.13.0+cpu that are really broken, and its
-report beside torch's own collect_env. One template, hard links; a few seconds each."""
+report beside torch's own collect_env. One environment of hard links, put back before each test."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.functional.doctor_lab import checks_with_errors, run_doctor, start_ow
 from tests.functional.test_doctor import assert_mended, assert_named
 from tests.functional.test_doctor_healthy import assert_healthy
 from tests.functional.test_founding_story import reach
+from tests.lab import stacks
 from tests.lab.breakage import Lab, real_torch
 from tests.lab.breakage.real_torch import RECIPES
 from tests.lab.wheels import write_wheel
@@ -26,9 +29,22 @@ from tests.wheelhost import WheelHost
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 
+@pytest.fixture(scope="module")
+def shared_environment(torch_template: Path) -> Iterator[Path]:
+    """One for all tests, whose torch has its bytecode: the check never writes any."""
+    with tempfile.TemporaryDirectory(prefix="real-torch-") as folder:
+        made = stacks.copy_environment(torch_template, Path(folder) / "env")
+        variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+        done = run_process([str(made / "bin" / "python"), "-c", "import torch"], variables)
+        assert done.returncode == 0, done.stderr
+        yield made
+
+
 @pytest.fixture
-def lab(environment: Path, tmp_path: Path) -> Lab:
-    """That environment, active in the shell."""
+def lab(shared_environment: Path, torch_template: Path, tmp_path: Path) -> Lab:
+    """That environment as it was before the other tests, active in the shell."""
+    environment = shared_environment
+    stacks.restore_environment(torch_template, environment)
     for name in ("home", "index"):
         (tmp_path / name).mkdir()
     variables = clean_variables({}, tmp_path / "index", tmp_path / "home")
@@ -69,15 +85,19 @@ CODE = """\
 extern "C" unsigned long length() { return c10::DeviceTypeName(c10::DeviceType::CPU).size(); }
 """
 BACKEND = """\
-import os, pathlib, subprocess, sysconfig, zipfile
+import base64, hashlib, os, pathlib, subprocess, sysconfig, zipfile
 import torch
-from torch.utils import cpp_extension
+
+def row(path, data):
+    digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    return "%s,sha256=%s,%d\\n" % (path, digest, len(data))
 
 def build_wheel(directory, config_settings=None, metadata_directory=None):
     info, tag = "torch_scatter-2.1.3.dist-info", "py3-none-" + sysconfig.get_platform().replace("-", "_")
     made = os.path.join(os.environ["TMPDIR"], "_version_cpu.so")
-    includes = ["-I" + path for path in cpp_extension.include_paths()]
-    libraries = os.path.join(os.path.dirname(torch.__file__), "lib")
+    torch_dir = os.path.dirname(torch.__file__)
+    includes = ["-I" + os.path.join(torch_dir, "include")]
+    libraries = os.path.join(torch_dir, "lib")
     command = ["c++", "-std=c++20", "-O0", "-shared", "-fPIC", *includes, "version.cpp", "-o", made]
     subprocess.run([*command, "-L" + libraries, "-Wl,--no-as-needed", "-lc10"], check=True)
     files = {
@@ -86,7 +106,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
         info + "/METADATA": b"Metadata-Version: 2.1\\nName: torch-scatter\\nVersion: 2.1.3\\n",
         info + "/WHEEL": ("Wheel-Version: 1.0\\nRoot-Is-Purelib: false\\nTag: %s\\n" % tag).encode(),
     }
-    record = "".join(path + ",,\\n" for path in files)
+    record = "".join(row(path, data) for path, data in files.items())
     name = "torch_scatter-2.1.3-%s.whl" % tag
     with zipfile.ZipFile(os.path.join(directory, name), "w") as archive:
         for path, data in files.items():

@@ -50,6 +50,7 @@ from safe_install.diagnosis.record_facts import read_records
 from safe_install.environment.interpreter import find_interpreter
 from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
+from safe_install.health.comparison import hint_for
 from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.models import (
     Environment,
@@ -110,9 +111,8 @@ def gather_facts(
             facts = _with_health(facts, environment, world, examination)
         if quick:
             return facts
-        if not deep:
-            facts = _with_hashes(facts, environment)
-        return _with_trials(facts, environment, world, check_timeout)
+        facts = _with_trials(facts, environment, world, check_timeout)
+        return facts if deep else _with_hashes(facts, environment)
     finally:
         if examination is not None:
             examination.stop()
@@ -351,13 +351,14 @@ def _host_compiler(toolkit: Toolkit, variables: Mapping[str, str]) -> List[Findi
 
 
 def _with_hashes(facts: Facts, environment: Environment) -> Facts:
-    """torch does not import, and its files have their sizes: a power cut leaves zeros."""
+    """torch fails, nothing says why, and its files have their sizes: a power cut leaves zeros."""
     health = facts.health
-    if health is None:
+    is_explained = bool(facts.shadowing or facts.without)
+    if health is None or is_explained or any(is_guarded(state.name) for state in facts.records):
         return facts
     answer = health.imports.get(TORCH)
-    is_failing = bool(health.crashed) or (answer is not None and not answer.ok)
-    if not is_failing or any(is_guarded(state.name) for state in facts.records):
+    error = answer.error if answer is not None and not answer.ok else health.crashed
+    if not error or NO_MODULE in error or hint_for(TORCH, health.torch_version, error):
         return facts
     found = read_records(environment, deep=True, only=is_guarded)
     return dataclasses.replace(facts, records=(*facts.records, *found))
