@@ -406,9 +406,10 @@ RUN {HERE} {TORCH} numpy==1.26.4
     assert "there is no NVIDIA driver here" in made.run(*command).stdout
     checked = made.run(*command, variables=GPU, volumes=driver)
     assert checked.returncode == 0, checked.stdout
-    listed = [
-        {line for line in one.shell(LIST).split() if not line.startswith(("pip==", "setuptools=="))}
+    tools = ("pip==", "setuptools==")  # which each environment has of its own
+    there, again = (
+        [line for line in one.shell(f"python -m {LIST}").split() if not line.startswith(tools)]
         for one in (container, made)
-    ]
-    assert listed[0] == listed[1]
-    assert "numpy==1.26.4" in listed[0]
+    )
+    assert again == there
+    assert "numpy==1.26.4" in there
