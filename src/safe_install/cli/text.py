@@ -221,18 +221,17 @@ def show_result(
     sys.stdout.flush()
 
 
+DIFFERING_SYNC = ("sync", Outcome.DIFFERS)  # `sync --check` that found something
+
+
 def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
     plan = result.plan or Plan()
     if result.command == "fleet":
         from safe_install.cli.fleet_front import fleet_lines
 
         return fleet_lines(result)
-    if result.command == "sync" and result.outcome in (Outcome.PLANNED, Outcome.DIFFERS):
-        return [*render_steps(plan), counted_line(plan, result.environment)]
-    if result.outcome is Outcome.PLANNED and plan.steps and result.command != "bundle":
-        return [*render_steps(plan), f"Would install {listed_names(plan)}"]
-    if result.outcome is Outcome.PLANNED:
-        return [result.message] if result.message else []
+    if result.outcome is Outcome.PLANNED or (result.command, result.outcome) == DIFFERING_SYNC:
+        return _planned_lines(result, plan)
     if result.outcome is Outcome.EXPLAINED:
         return explained_lines(plan, result.details, verbose=verbose)
     kept = _kept_sentence(result)
@@ -258,6 +257,14 @@ def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
         )
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
+
+
+def _planned_lines(result: InstallResult, plan: Plan) -> List[str]:
+    if result.command == "sync":
+        return [*render_steps(plan), counted_line(plan, result.environment)]
+    if plan.steps and result.command != "bundle":
+        return [*render_steps(plan), f"Would install {listed_names(plan)}"]
+    return [result.message] if result.message else []
 
 
 def _kept_sentence(result: InstallResult) -> Optional[str]:
