@@ -137,7 +137,7 @@ class _Reader:
         missing = wanted - {canonicalize_name(name) for name in known}
         if missing:
             raise InputError(
-                f"{self._name} has no {kind} {', '.join(sorted(missing))}",
+                f"{kind} {', '.join(sorted(missing))}: {self._name} has none of that name",
                 hint=f"It has {', '.join(sorted(known)) or 'none'}.",
             )
 

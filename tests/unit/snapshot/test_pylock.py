@@ -178,8 +178,8 @@ def test_the_packaging_library_takes_the_same(extras, groups, names):
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        (Wanted(frozenset(["cpu", "gpu"])), "has no extra cpu"),
-        (Wanted(groups=frozenset(["docs"])), "has no dependency group docs"),
+        (Wanted(frozenset(["cpu", "gpu"])), "extra cpu: .* has none"),
+        (Wanted(groups=frozenset(["docs"])), "dependency group docs: .* has none"),
     ],
 )
 def test_what_is_wanted_and_not_in_it_is_said(wanted, said):
