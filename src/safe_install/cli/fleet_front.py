@@ -12,7 +12,7 @@ from safe_install.commands.fleet import Tools, fleet
 from safe_install.errors import SystemFailed
 from safe_install.events import Reporter
 from safe_install.fleet.groups import Group
-from safe_install.fleet.phases import Kind, Phase
+from safe_install.fleet.phases import Phase
 from safe_install.fleet.run import NothingToDo, Planned, Watcher
 from safe_install.fleet.state import FleetState, Standing
 from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
@@ -66,7 +66,7 @@ class ReportingWatcher(Watcher):
     def phase_begun(self, phase: Phase) -> None:
         """The bar counts nodes."""
         self._done, count = 0, max(1, len(phase.nodes))
-        self._reporter.task_started(self._task(phase), count, "nodes")
+        self._reporter.task_started(phase.kind.value, count, "nodes")
         if not self._is_live or count > MOST_LINES:
             return
         for node in phase.nodes:
@@ -77,7 +77,7 @@ class ReportingWatcher(Watcher):
     def node_answered(self, state: FleetState, node: str, phase: Phase) -> None:
         """A node that failed is named at once."""
         self._done += 1
-        self._reporter.task_advanced(self._task(phase), self._done, node)
+        self._reporter.task_advanced(phase.kind.value, self._done, node)
         found = state.find(node)
         if node in self._nodes:
             steps = WAY.index(found.standing) if found.standing in WAY else 0
@@ -87,18 +87,13 @@ class ReportingWatcher(Watcher):
             self._reporter.warn(f"{node}: {found.failure}")
 
     def phase_ended(self, state: FleetState, phase: Phase) -> None:
-        """One line for each phase that asks nodes."""
-        self._reporter.task_ended(self._task(phase))
-        if phase.kind is not Kind.PLAN:
-            self._reporter.note(f"{phase.kind.value}: {_count(phase.nodes)}")
+        """One line for each phase."""
+        self._reporter.task_ended(phase.kind.value, _count(phase.nodes))
 
     def group_planned(self, group: Group, planned: Planned) -> None:
         """What a kind of nodes gets."""
         if isinstance(planned, NothingToDo):
             self._reporter.note(f"{group.description}: nothing to change")
-
-    def _task(self, phase: Phase) -> str:
-        return f"{phase.kind.value} on {len(phase.nodes)} nodes"
 
 
 def _count(nodes: Sequence[str]) -> str:
@@ -142,7 +137,7 @@ def _node_table(rows: Sequence[Mapping[str, Any]]) -> List[str]:
 
 
 def _change(row: Mapping[str, Any]) -> str:
-    if row["outcome"] not in ("changed", "undone"):
+    if row["outcome"] != "changed":
         return ""
     before, after = row["before"], row["after"]
     words = [f"{name} {before[name] or 'none'} -> {after[name] or 'none'}" for name in before]
@@ -151,6 +146,8 @@ def _change(row: Mapping[str, Any]) -> str:
 
 def _alike_lines(rows: Sequence[Mapping[str, Any]]) -> List[str]:
     lines: List[str] = []
+    if len(rows) == 1 and not rows[0]["reason"]:
+        return lines
     for row in rows:
         lines.append(f"{_count(row['nodes'])}: {row['reason'] or _summary(row)}")
         for one in row["differs"]:

@@ -13,7 +13,7 @@ from safe_install.redaction import redact
 
 LONGEST = 400  # letters of a text
 MOST_ROWS = 20_000  # of a list
-MOST_DIGITS = 18
+MOST_DIGITS = 20  # an inode may have so many
 NO_ANSWER = "it did not answer"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,100}[a-z0-9])?")

@@ -77,6 +77,9 @@ class Heard(Reporter):
     def warn(self, text):
         self.said.append(f"warning: {text}")
 
+    def task_ended(self, task, text="", outcome=None):
+        self.said.append(f"{task}: {text}")
+
     def task_advanced(self, task, done, text="", total=None):
         self.said.append(f"{task}: {done} {text}")
 
@@ -92,10 +95,10 @@ def test_each_phase_is_told_and_each_failure_once():
         watcher.node_answered(state, node, phase)
     watcher.phase_ended(state, phase)
     assert heard.said == [
-        "stage on 2 nodes: 1 n0",
-        "stage on 2 nodes: 2 n1",
+        "stage: 1 n0",
+        "stage: 2 n1",
         "warning: n1: no room",
-        "stage on 2 nodes: 3 n1",
+        "stage: 3 n1",
         "stage: 2 nodes (n0, n1)",
     ]
 

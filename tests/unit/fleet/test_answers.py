@@ -67,6 +67,8 @@ def test_an_inventory():
     assert (facts.driver.version, facts.driver.capabilities) == ("535.104.05", ("8.0",))
     assert (facts.place, facts.marker) == ((1, 2), "")
     assert facts.distributions == {"torch": ("2.8.0", "0" * 64)}
+    large = inventory(place={"device": 1, "inode": 2**64 - 1})
+    assert parse_reply(reply(large), "inventory").facts.place == (1, 2**64 - 1)
     marked = inventory(place={"device": 1, "inode": 2, "marker": "cluster-7"})
     assert parse_reply(reply(marked), "inventory").facts.marker == "cluster-7"
 
