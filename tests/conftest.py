@@ -33,6 +33,8 @@ LONGEST = (
     # its time is given, and not what it does in it: once the builds of the first two are over
     "tests/attack/test_attack.py",
     "tests/cuda/test_machine.py",  # 49
+    "tests/functional/test_ansible.py",
+    "tests/functional/test_ansible_engine.py",
     "tests/functional/test_readme.py",  # 44
     "tests/crash/test_program.py",  # 34
     "tests/functional/test_intruders.py",  # 32

@@ -60,7 +60,7 @@ WAYS = {
 }
 # `machines`: with the engine itself, on stand-ins.
 MACHINES = {
-    "--inventory": "tests/functional/test_ansible.py",
+    "--inventory": "tests/functional/test_ansible_engine.py",
     "--dask": "tests/clusters/test_dask.py",
     "--ray": "tests/clusters/test_ray.py",
     "srun": "tests/functional/test_slurm.py",
