@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from safe_install.system import process
 
+# What a submitted job is: another program of it would run in the job's runtime_env.
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # This very program, from where this module lies.
 _START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'safe-install'; "
@@ -22,19 +24,23 @@ _START = (
 
 
 def install(
-    packages: Sequence[str], options: Sequence[str] = (), *, address: str = "auto"
+    packages: Sequence[str], options: Sequence[str] = (), *, address: Optional[str] = None
 ) -> Dict[str, Any]:
     """`safe-install fleet install` in a process of its own, on a cluster that runs; its JSON
     document.
 
     `packages`: requirements, as `pip install` takes them. `options`: those of `safe-install fleet
-    install`, such as "--require-cuda". `address`: "auto" for the cluster of this machine. Errors:
-    RuntimeError where the cluster was not changed, with the reason.
+    install`, such as "--require-cuda". `address`: where it is not given, that of the cluster to
+    which this program is connected, else of the one of this machine. Errors: RuntimeError where the
+    cluster was not changed, with the reason.
     """
     if isinstance(packages, str):
         raise TypeError("packages is a list of requirements, not one text")
-    words = ["fleet", "install", *options, *packages, "--ray", address, "--json"]
-    completed = process.run(command_of(words))
+    there = address or _find_cluster()
+    words = ["fleet", "install", *options, *packages, "--ray", there, "--json"]
+    variables = process.inherited_variables()
+    variables.pop(JOB, None)
+    completed = process.run(command_of(words), env=variables)
     try:
         document: Dict[str, Any] = json.loads(completed.stdout)
     except ValueError as error:
@@ -43,6 +49,13 @@ def install(
     if completed.returncode != 0:
         raise RuntimeError(describe_failure(document))
     return document
+
+
+def _find_cluster() -> str:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return str(ray.get_runtime_context().gcs_address)
+    return "auto"
 
 
 def command_of(words: Sequence[str]) -> List[str]:

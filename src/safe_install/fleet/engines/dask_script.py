@@ -115,7 +115,7 @@ class Late:
     async def make(self, scheduler: Any) -> bool:
         """Was anything changed? Processes of one environment come one after the other, and the first
         does it. Errors: RuntimeError."""
-        path = os.path.join(own_folder(), "late-" + hash_text(sys.prefix))
+        path = os.path.join(own_folder(), NOTES + hash_text(sys.prefix))
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+") as file:
             await in_thread(fcntl.flock, file, fcntl.LOCK_EX)
             if file.read() == self._state():

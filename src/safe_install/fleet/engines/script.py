@@ -26,6 +26,7 @@ DISK = "/var/tmp"  # noqa: S108 - what is made there is made safely
 PIECE = 1024 * 1024
 STDERR_SHOWN = 4000  # bytes of its end
 PATIENCE = 20.0  # seconds from SIGTERM, after which a change is rolled back, to SIGKILL
+NOTES = "late-"  # of dask_script.py: which environment has had which change
 KEPT = 7 * 24 * 3600.0  # seconds for which a delivered file is kept after its last use
 Answer = Tuple[Dict[str, Any], bytes]
 
@@ -153,7 +154,8 @@ def _partial(sha256: str, token: str) -> str:
 
 
 def _remove_old(folder: str) -> None:
-    for name in os.listdir(folder):
+    names = [name for name in os.listdir(folder) if not name.startswith(NOTES)]
+    for name in names:
         path = os.path.join(folder, name)
         try:
             is_old = time.time() - os.lstat(path).st_mtime > KEPT
