@@ -269,7 +269,10 @@ class _RankRun:
         names = [TORCH]
         if not isinstance(answer, int) and answer.plan is not None:
             names += [step.name for step in answer.plan.steps]
-        return dataclasses.replace(record, status=0, seen=_see(_read(self._invocation), names))
+        seen: Mapping[str, Optional[str]] = {}
+        with contextlib.suppress(SafeInstallError):  # the change is made, whatever it says now
+            seen = _see(_read(self._invocation), names)
+        return dataclasses.replace(record, status=0, seen=seen)
 
     def _write_end(self, record: Record) -> None:
         """The environment is as it will stay: a failure here is a warning."""

@@ -331,6 +331,23 @@ def test_ranks_with_user_meet_in_the_user_base(here: Here, tmp_path: Path) -> No
     assert list((base / ".safe-install").glob("step-*.json"))
 
 
+def test_a_change_that_was_made_stays_made_where_nothing_can_be_asked_any_more(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install() -> InstallResult:
+        monkeypatch.setattr(ranks, "_read", fail)
+        return here.install_six()
+
+    def fail(invocation: Any) -> Environment:
+        raise errors.ProbeFailed("the interpreter does not start")
+
+    here.answer = install
+    assert here.rank(0) == 0
+    record, _ = here.meeting().read()
+    assert record is not None
+    assert (record.status, record.seen) == (0, {})
+
+
 def test_a_change_that_was_made_stays_made_where_the_others_cannot_be_told(
     here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
