@@ -22,6 +22,7 @@ from safe_install.errors import (
 )
 from safe_install.models import Environment, InstallResult, Outcome, Severity
 from safe_install.pipeline.session import defaults_to_user_site, user_environment
+from safe_install.redaction import redact
 from safe_install.resolve.own_options import read_duration
 from safe_install.resolve.pip_settings import is_true
 from safe_install.torch_family import TORCH
@@ -256,7 +257,7 @@ class _RankRun:
         except BaseException as error:
             status = getattr(error, "exit_status", 130 if _is_ctrl_c(error) else 1)
             message = getattr(error, "message", "") or str(error) or type(error).__name__
-            self._write_end(dataclasses.replace(record, status=status, message=message))
+            self._write_end(dataclasses.replace(record, status=status, message=redact(message)))
             raise
         self._write_end(self._record_of(record, answer))
         return answer
@@ -268,7 +269,10 @@ class _RankRun:
         names = [TORCH]
         if not isinstance(answer, int) and answer.plan is not None:
             names += [step.name for step in answer.plan.steps]
-        return dataclasses.replace(record, status=0, seen=_see(_read(self._invocation), names))
+        seen: Mapping[str, Optional[str]] = {}
+        with contextlib.suppress(SafeInstallError):  # the change is made, whatever it says now
+            seen = _see(_read(self._invocation), names)
+        return dataclasses.replace(record, status=0, seen=seen)
 
     def _write_end(self, record: Record) -> None:
         """The environment is as it will stay: a failure here is a warning."""

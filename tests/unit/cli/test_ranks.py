@@ -14,9 +14,12 @@ from safe_install import errors
 from safe_install.cli import main as cli
 from safe_install.cli import ranks
 from safe_install.models import Action, Environment, InstallResult, Outcome, Plan, Step
+from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.ranks import Record, name_of_work, parse_rank
 from safe_install.transaction.rendezvous import Rendezvous
 from tests.factories import make_distribution, make_environment, make_interpreter
+from tests.small_environment import SmallEnvironment
+from tests.unit.transaction.test_swap import leave_swapped
 
 WORDS = ["install", "six"]
 STEP = {"SLURM_JOB_ID": "42", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_NODEID": "0"}
@@ -194,6 +197,32 @@ def test_a_leader_that_ended_without_a_word(here: Here, capsys: pytest.CaptureFi
     assert here.rank(0) == 0  # it was started once more
 
 
+def test_what_a_leader_that_was_killed_had_begun_is_undone(here: Here) -> None:
+    env = SmallEnvironment(here.prefix)
+    env.install("other", "1", {"other.py": ""})
+    with lock_environment(env.prefix):
+        leave_swapped(env)
+    assert (env.site / "p" / "a.py").read_text() == "2"
+    here.meeting().write(Record(0, "node0"))
+    assert here.rank(1) == 1
+    assert (env.site / "p" / "a.py").read_text() == "1"
+    assert env.find_unfinished() == []
+
+
+def test_no_password_is_written_down(here: Here) -> None:
+    def fail() -> None:
+        raise ValueError("https://me:secret@index.example/simple does not answer")
+
+    here.answer = fail
+    words = ["install", "-i", "https://me:secret@index.example/simple", "six"]
+    assert here.rank(0, *words) == 1
+    for path in (here.prefix / ".safe-install").iterdir():
+        assert "secret" not in path.read_text()
+    record, _ = here.meeting(*words).read()
+    assert record is not None
+    assert "index.example" in record.message
+
+
 def test_a_leader_that_is_alive_is_waited_for_and_not_longer_than_told(
     here: Here, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -300,6 +329,23 @@ def test_ranks_with_user_meet_in_the_user_base(here: Here, tmp_path: Path) -> No
     here.environment = make_environment(interpreter=interpreter)
     assert here.rank(1, "install", "--user", "six") == 0
     assert list((base / ".safe-install").glob("step-*.json"))
+
+
+def test_a_change_that_was_made_stays_made_where_nothing_can_be_asked_any_more(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install() -> InstallResult:
+        monkeypatch.setattr(ranks, "_read", fail)
+        return here.install_six()
+
+    def fail(invocation: Any) -> Environment:
+        raise errors.ProbeFailed("the interpreter does not start")
+
+    here.answer = install
+    assert here.rank(0) == 0
+    record, _ = here.meeting().read()
+    assert record is not None
+    assert (record.status, record.seen) == (0, {})
 
 
 def test_a_change_that_was_made_stays_made_where_the_others_cannot_be_told(

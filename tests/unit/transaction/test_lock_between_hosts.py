@@ -261,6 +261,20 @@ def test_a_holder_with_flock_is_believed_where_flock_is_not_ours(path: str) -> N
     assert not Lock(path).take()
 
 
+def test_whose_flock_it_is_may_stay_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Lock(str(tmp_path / "lock")), Lock(str(tmp_path / "lock"))
+    assert first.take()
+
+    def refuse(name: str) -> bytes:
+        raise PermissionError(errno.EACCES, "of another user", name)
+
+    monkeypatch.setattr(lock_file, "read_regular_file", refuse)
+    assert not second.take()
+    assert second.describe_holder() == ""
+
+
 # --- the machine that serves the folder to others -------------------------------------------------
 
 

@@ -71,7 +71,7 @@ class Lock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _HELD:
-                _, self.holder = self._read_chain()
+                self.holder = self._find_holder()
                 return False
             if error.errno not in _NO_LOCKS:
                 raise
@@ -85,10 +85,17 @@ class Lock:
         if is_disk(mount):
             answer = take_before_clients(descriptor)
             if answer is False:
-                _, self.holder = self._read_chain()
+                self.holder = self._find_holder()
                 return False
             is_only_one = answer is True
         return not self._is_held(is_only_one)
+
+    def _find_holder(self) -> Optional[Dict[str, Any]]:
+        """For people, where another one has flock; not all leave a file."""
+        try:
+            return self._read_chain()[1]
+        except OSError:
+            return None
 
     def _is_held(self, is_only_one: bool) -> bool:
         """By a file. `is_only_one`: we have the lock that a holder with flock would have."""
