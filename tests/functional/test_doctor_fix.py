@@ -144,6 +144,15 @@ def test_what_no_host_has_comes_back_from_the_history(make_past, by_path):
     assert told.stdout == "1.0\n"
 
 
+def test_a_torch_that_no_host_has_comes_back_from_the_history(make_lab):
+    lab = make_lab()
+    install(lab, "--force-reinstall", "--no-deps", "torch==2.13.0+cpu")
+    healthy = lab.environment.tree()
+    lab.variables["PIP_FIND_LINKS"] = ""
+    (lab.torch / "lib" / "libc10.so").unlink()
+    assert_put_right(lab, run_doctor(lab, "--fix"), healthy)
+
+
 def test_the_history_of_another_content_is_not_what_was_recorded(make_past):
     lab = make_past(by_path=False)
     for kept in lab.environment.prefix.glob(".safe-install/txn-*/**/notes"):
