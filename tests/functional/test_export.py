@@ -256,6 +256,17 @@ def test_what_plain_pip_installed_is_found_on_the_index(environment, hosts):
     assert "pip " in finding["detail"]
 
 
+def test_what_plain_pip_installed_out_of_a_folder(environment, hosts, made):
+    """A folder of pip's find-links; an index that lists it is named before that."""
+    environment.must_pip("install", "--find-links", str(made), "--no-index", "sample==1.0")
+    for variables, source in (({}, "package index"), ({"PIP_NO_INDEX": "1"}, "file")):
+        told = environment.document("export", PIP_FIND_LINKS=str(made), **variables)
+        sources = {one["name"]: one for one in told["details"]["distributions"]}
+        assert sources["sample"]["source"] == source
+    assert sources["sample"]["path"] == str(made / "sample-1.0-py3-none-any.whl")
+    assert sources["pip"]["source"] == "not known"
+
+
 def test_an_index_that_is_silent_is_the_reason(environment, hosts):
     environment.must_pip("install", "sample==1.0")
     hosts.misbehave("/pypi/simple/", "500")

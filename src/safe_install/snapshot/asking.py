@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from packaging.utils import NormalizedName
 
 from safe_install.index.finder import DEFAULT_INDEX
-from safe_install.index.local_pages import is_local, project_page, read_local_page
+from safe_install.index.local_pages import (
+    is_local,
+    local_path,
+    project_page,
+    read_local_page,
+)
 from safe_install.index.pages import parse_page
 from safe_install.redaction import without_secrets
+from safe_install.snapshot.files import read_wheels_of
 from safe_install.snapshot.sources import InstalledFiles, Listed, find_listed, find_same
 from safe_install.system.http import HttpClient, PageAnswer, PageStatus
 from safe_install.system.several import Call, Stop, call_several
@@ -44,9 +51,13 @@ Answer = Union[Listed, Silence, None]  # None: all were asked, and none lists it
 class Indexes:
     """The package indexes that the person uses, in their order."""
 
-    def __init__(self, http: HttpClient, addresses: Sequence[str]) -> None:
+    def __init__(
+        self, http: HttpClient, addresses: Sequence[str], folders: Sequence[Path] = ()
+    ) -> None:
+        """`folders`: in which pip looks for wheels, too (--find-links)."""
         self._http = http
         self._addresses = tuple(addresses)
+        self._wheel_folders = tuple(folders)
         self._folders: Dict[str, PageAnswer] = {}
         self._down: Dict[str, str] = {}  # by host: why it does not answer
 
@@ -82,7 +93,18 @@ class Indexes:
                 return found
             else:
                 by_name = by_name or found
+        if by_name is None and on_disk is None and not question.sha256:
+            on_disk = self._find_on_disk(question)
         return by_name or on_disk or silence
+
+    def _find_on_disk(self, question: Question) -> Optional[Listed]:
+        """A wheel in a folder, which only this machine has."""
+        for folder in self._wheel_folders:
+            links = read_wheels_of(folder, question.name, question.version)
+            found = find_listed(question.name, question.version, question.files, links, "")
+            if found is not None:
+                return found
+        return None
 
     def _read(self, url: str) -> PageAnswer:
         if is_local(url):
@@ -134,3 +156,13 @@ def indexes_of(settings: Mapping[str, str]) -> Tuple[str, ...]:
     main = settings.get("index-url") or DEFAULT_INDEX
     found = [main, *settings.get("extra-index-url", "").split()]
     return tuple(dict.fromkeys(address.rstrip("/") for address in found))
+
+
+def folders_of(settings: Mapping[str, str]) -> Tuple[Path, ...]:
+    """The folders of this machine in which pip's settings have it look for wheels."""
+    found = []
+    for place in settings.get("find-links", "").split():
+        folder = local_path(place)
+        if is_local(place) and folder.is_dir():
+            found.append(folder.absolute())
+    return tuple(found)

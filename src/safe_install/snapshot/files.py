@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional
+from typing import Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional
 
 from packaging.tags import Tag, parse_tag
+from packaging.utils import NormalizedName
 
 from safe_install.environment.record import RecordEntry, parse_record, read_record
-from safe_install.models import Environment, InstalledDistribution
-from safe_install.snapshot.sources import InstalledFiles
+from safe_install.models import Environment, InstalledDistribution, Link
+from safe_install.snapshot.sources import InstalledFiles, is_named_by
 from safe_install.snapshot.values import FileSource
+from safe_install.wheels.archive import hash_file
 from safe_install.wheels.fetch import FirstSeenFile, find_local_path, first_seen_folder
 from safe_install.wheels.store import WheelStore
 
@@ -93,6 +95,25 @@ def _hashes_of(entries: Iterable[RecordEntry]) -> Mapping[str, str]:
         if entry.hash and not is_rewritten and not entry.path.endswith(".pyc"):
             found[entry.path] = entry.hash
     return found
+
+
+def read_wheels_of(folder: Path, name: NormalizedName, version: str) -> Iterator[Link]:
+    """The wheels of this name and version in a folder, with the hashes that a page would have."""
+    for path in sorted(folder.glob("*.whl")):
+        if is_named_by(path.name, name, version):
+            sha256, size = hash_file(path), path.stat().st_size
+            metadata = _hash_of_metadata(path)
+            yield Link(path.as_uri(), path.name, sha256=sha256, size=size, metadata=metadata)
+
+
+def _hash_of_metadata(wheel: Path) -> str:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+            (name,) = [one for one in names if one.endswith(".dist-info/METADATA")]
+            return hashlib.sha256(archive.read(name)).hexdigest()
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError):
+        return ""
 
 
 def find_first_seen(url: str) -> Optional[str]:

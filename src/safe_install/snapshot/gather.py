@@ -24,7 +24,14 @@ from safe_install.models import (
 )
 from safe_install.pipeline.client import make_client, named_hosts
 from safe_install.ports import World
-from safe_install.snapshot.asking import Answer, Indexes, Question, Silence, indexes_of
+from safe_install.snapshot.asking import (
+    Answer,
+    Indexes,
+    Question,
+    Silence,
+    folders_of,
+    indexes_of,
+)
 from safe_install.snapshot.files import find_built, find_first_seen, read_installed_files
 from safe_install.snapshot.notes import make_notes
 from safe_install.snapshot.past import Change, versions_after
@@ -96,7 +103,7 @@ def gather(
         trusted_hosts=named_hosts(indexes),
         credentials=Credentials(index_urls=indexes),
     )
-    asked = _ask(found, Indexes(http, indexes))
+    asked = _ask(found, Indexes(http, indexes, folders_of(settings)))
     snapshot = make_snapshot(environment, [_record(one) for one in asked])
     by_name = [one.distribution.name for one in asked if one.is_by_name]
     twice = find_recorded_twice(environment.interpreter.scheme.purelib) if at is None else ()

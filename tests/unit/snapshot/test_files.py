@@ -9,7 +9,12 @@ import pytest
 from packaging.tags import parse_tag
 
 from safe_install.environment.record import RecordEntry
-from safe_install.snapshot.files import has_wheel_of, is_same_content, read_installed_files
+from safe_install.snapshot.files import (
+    has_wheel_of,
+    is_same_content,
+    read_installed_files,
+    read_wheels_of,
+)
 from safe_install.snapshot.sources import InstalledFiles
 from tests.factories import make_distribution
 from tests.lab.wheels import write_wheel
@@ -67,3 +72,18 @@ def test_a_wheel_is_compared_by_its_record(tmp_path):
     (tmp_path / "broken.whl").write_bytes(b"no archive")
     assert not has_wheel_of(tmp_path / "broken.whl", distribution)
     assert not has_wheel_of(tmp_path / "missing.whl", distribution)
+
+
+def test_the_wheels_of_a_folder(tmp_path):
+    """Of this name and version, with what a page would say of them."""
+    torch = write_wheel(tmp_path, "torch", "2.13.0+cpu", {"torch.py": ""})
+    for name, version in (("torch", "2.13.0"), ("torchvision", "2.13.0+cpu")):
+        write_wheel(tmp_path, name, version, {"x.py": ""})
+    (tmp_path / "torch-2.13.0+cpu-py2-none-any.whl").write_bytes(b"no archive")
+    broken, found = read_wheels_of(tmp_path, "torch", "2.13.0+cpu")
+    assert (found.url, found.size) == (torch.as_uri(), torch.stat().st_size)
+    assert found.sha256 == hashlib.sha256(torch.read_bytes()).hexdigest()
+    with zipfile.ZipFile(torch) as archive:
+        metadata = archive.read("torch-2.13.0+cpu.dist-info/METADATA")
+    assert found.metadata == hashlib.sha256(metadata).hexdigest()
+    assert broken.metadata == ""
