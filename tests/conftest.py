@@ -29,6 +29,17 @@ LONGEST = (
     "tests/clusters/test_ray.py",  # 60
     "tests/images/test_images.py",  # 59
     "tests/functional/test_differential.py",  # 57
+    "tests/functional/test_doctor_real_torch.py",
+    "tests/functional/test_ansible.py",
+    "tests/functional/test_ansible_engine.py",
+    "tests/clusters/test_dask.py",
+    "tests/clusters/test_ray.py",
+    "tests/fleet/test_fleet.py",
+    "tests/functional/test_bundle.py",
+    "tests/functional/test_sync.py",
+    "tests/functional/test_doctor.py",
+    "tests/functional/test_node_verbs.py",
+    "tests/functional/test_doctor_fix.py",
     "tests/functional/test_drop_in.py",  # 50
     # its time is given, and not what it does in it: once the builds of the first two are over
     "tests/attack/test_attack.py",

@@ -274,6 +274,11 @@ def _after_failure(
     if reason_of_torch:
         wishes = wishes_in_conflict(error.output, TORCH)
         return _without_torch(selection, reason_of_torch, wishes)
+    return _refuse(selection, error, wanted)
+
+
+def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:
+    """Our guard is the reason, or pip has another one, and said it."""
     constraints = guard_constraints(selection.here, released=may_move(selection, wanted))
     reason = conflict_reason(error.output, constraints)
     here = selection.here.torch
@@ -288,13 +293,8 @@ def _after_failure(
         wish, _, _ = reason.partition(", but ")
         reason = message = f"{wish}, and the installed {what} stays: {holding}"
         hint = way_on
-    return Refusal(
-        Refused(
-            message,
-            hint=hint,
-            findings=(Finding("torch-moved", Severity.ERROR, "torch", reason),),
-        )
-    )
+    finding = Finding("torch-moved", Severity.ERROR, "torch", reason)
+    return Refusal(Refused(message, hint=hint, findings=(finding,)))
 
 
 def _bring_torch(

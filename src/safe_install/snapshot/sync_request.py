@@ -44,6 +44,14 @@ class SyncRequest:
         return self.check or self.install.own.dry_run
 
 
+def _refuse_all_but_one(files: Sequence[str]) -> None:
+    """Errors: UsageError."""
+    if len(files) == 1:
+        return
+    said = "no file was named" if not files else f"{len(files)} files were named"
+    raise UsageError(f"sync takes one file: {said}", hint="Write: safe-install sync pylock.toml.")
+
+
 def parse_sync(
     words: Words,
     *,
@@ -66,11 +74,7 @@ def parse_sync(
                 hint="Write what is to be there into the file.",
             )
         options.append(word)
-    if len(files) != 1:
-        said = "no file was named" if not files else f"{len(files)} files were named"
-        raise UsageError(
-            f"sync takes one file: {said}", hint="Write: safe-install sync pylock.toml."
-        )
+    _refuse_all_but_one(files)
     location, extras = split_extras(files[0])
     wanted = Wanted(extras, _groups_of(location, groups))
     texts = {location: read(location)}

@@ -164,32 +164,35 @@ from ansible_collections.torch_safe_install.safe_install.plugins.module_utils.pr
 VERBS = ("install", "stage", "commit", "abandon", "undo", "verify", "status", "inventory")
 PAUSE = 2.0  # seconds until the lock is tried again
 
+ARGUMENTS = {
+    "name": {"type": "list", "elements": "str", "default": [], "aliases": ["requirements"]},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "python": {"type": "path", "required": True},
+    # The action plugin puts in how the file's name ends, its hash, and where it arrived.
+    "program": {"type": "str"},
+    "bundle": {"type": "str"},
+    "sha256": {"type": "str"},
+    "source": {"type": "path"},
+    "options": {"type": "list", "elements": "str", "default": []},
+    "verb": {"type": "str", "choices": list(VERBS), "default": "install"},
+    "transaction": {"type": "str"},
+    "lock_timeout": {"type": "int", "default": 60},
+    "timeout": {"type": "int", "default": 0},
+}
+NEEDED = [
+    ("verb", "commit", ("transaction",)),
+    ("verb", "abandon", ("transaction",)),
+    ("verb", "undo", ("transaction",)),
+    ("state", "absent", ("name",)),
+]
+
 
 def main() -> None:
     """Do what the task asks."""
     module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "list", "elements": "str", "default": [], "aliases": ["requirements"]},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "python": {"type": "path", "required": True},
-            # The action plugin puts in how the file's name ends, its hash, and where it arrived.
-            "program": {"type": "str"},
-            "bundle": {"type": "str"},
-            "sha256": {"type": "str"},
-            "source": {"type": "path"},
-            "options": {"type": "list", "elements": "str", "default": []},
-            "verb": {"type": "str", "choices": list(VERBS), "default": "install"},
-            "transaction": {"type": "str"},
-            "lock_timeout": {"type": "int", "default": 60},
-            "timeout": {"type": "int", "default": 0},
-        },
+        argument_spec=ARGUMENTS,
         required_one_of=[("program", "bundle")],
-        required_if=[
-            ("verb", "commit", ("transaction",)),
-            ("verb", "abandon", ("transaction",)),
-            ("verb", "undo", ("transaction",)),
-            ("state", "absent", ("name",)),
-        ],
+        required_if=NEEDED,
         supports_check_mode=True,
     )
     refuse_unclear(module)
