@@ -7,8 +7,8 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Word, Words
-from safe_install.resolve.option_rows import FLEET_VERBS
-from safe_install.resolve.own_options import own_options, read_duration
+from safe_install.resolve.option_rows import FLEET_VERBS, variable_of
+from safe_install.resolve.own_options import OwnOptions, own_options, read_duration
 
 ENGINE_OPTIONS: Mapping[str, str] = {
     "--inventory": "ansible",
@@ -61,7 +61,7 @@ def parse_fleet(words: Words, *, environ: Mapping[str, str]) -> FleetRequest:
     verb = _find_verb(arguments)
     engine, target = _find_engine(words)
     own = own_options(written, environ)
-    check = words.value("--check-timeout")
+    check = _find_check_words(words, environ)
     rest = _without_first_argument(written)
     request = FleetRequest(
         verb,
@@ -69,8 +69,8 @@ def parse_fleet(words: Words, *, environ: Mapping[str, str]) -> FleetRequest:
         target,
         python=words.value("--python") or "",
         plan_words=_texts(word for word in rest if word.name not in OF_FRONT | OF_NODES),
-        node_words=_texts(word for word in rest if word.name in OF_NODES),
-        check_words=("--check-timeout", check) if check is not None else (),
+        node_words=(*_switches(own), *check),
+        check_words=check,
         arguments=tuple(arguments[1:]),
         canary=_number(words, "--canary", 0),
         tolerated=_number(words, "--max-failures", 0),
@@ -110,6 +110,22 @@ def _without_first_argument(written: Sequence[Word]) -> List[Word]:
     verb = next(word for word in rest if word.argument)
     rest.remove(verb)
     return rest
+
+
+def _find_check_words(words: Words, environ: Mapping[str, str]) -> Tuple[str, ...]:
+    option = "--check-timeout"
+    found = words.value(option) or environ.get(variable_of(option))
+    return (option, found) if found else ()
+
+
+def _switches(own: OwnOptions) -> Tuple[str, ...]:
+    """A variable of the controller says nothing to a node: it is told."""
+    found = []
+    if own.require_cuda:
+        found.append("--require-cuda")
+    if own.allow_torch_change:
+        found.append("--allow-torch-change")
+    return tuple(found)
 
 
 def _texts(words: Iterable[Word]) -> Tuple[str, ...]:

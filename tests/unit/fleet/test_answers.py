@@ -160,6 +160,7 @@ def test_what_is_shown_is_short_and_one_line():
     shown = clean("a\x00\x1b[2J\u202e\nb" + "x" * 9999)
     assert shown.isprintable()
     assert len(shown) == LONGEST
+    assert clean(json.loads('"\\ud800"')) == "?"
     assert "secret" not in clean("https://user:secret@host.example/x")
 
 

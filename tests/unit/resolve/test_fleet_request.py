@@ -25,6 +25,14 @@ def test_what_is_planned_here_and_what_a_node_is_told():
     assert (found.canary, found.tolerated, found.node_timeout) == (1, 0, 3600.0)
 
 
+def test_what_a_variable_says_is_told_to_the_nodes():
+    environ = {"SAFE_INSTALL_REQUIRE_CUDA": "1", "SAFE_INSTALL_CHECK_TIMEOUT": "5m"}
+    line = parse_command_line(["fleet", "install", *HOSTS, "alpha"])
+    found = parse_fleet(line.words, environ=environ)
+    assert found.node_words == ("--require-cuda", "--check-timeout", "5m")
+    assert found.check_words == ("--check-timeout", "5m")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
