@@ -18,7 +18,7 @@ from safe_install.fleet.engines.cluster import (
     read_source,
     refuse_python,
 )
-from safe_install.fleet.engines.members import Group, split_answer
+from safe_install.fleet.engines.members import MOST_TEXT, Group, split_answer
 
 SCHEDULER = "scheduler"  # where the address of a worker could stand
 OLDEST = (2024, 1)
@@ -226,7 +226,7 @@ def describe(error: BaseException) -> str:
     """An error on one line; some say nothing but their name."""
     if isinstance(error, (asyncio.TimeoutError, concurrent.futures.TimeoutError)):
         return "no answer came in time"
-    text = " ".join(str(error).split())
+    text = " ".join(str(error)[:MOST_TEXT].split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
