@@ -170,7 +170,10 @@ def test_a_holder_that_dies_while_it_writes_holds_nothing(path: str) -> None:
         finally:
             os._exit(0)
     assert os.WEXITSTATUS(os.waitpid(child, 0)[1]) == 9
-    assert Lock(path).take()
+    ours = Lock(path)
+    assert ours.take()
+    ours.release()
+    assert os.listdir(os.path.dirname(path)) == ["lock"]
 
 
 def test_a_reader_sees_all_of_the_file_or_none(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +231,22 @@ def test_a_link_whose_answer_was_lost_is_ours(path: str, monkeypatch: pytest.Mon
     assert not Lock(path).take()
     first.release()
     assert os.listdir(os.path.dirname(path)) == ["lock"]
+
+
+def test_one_whose_file_is_tidied_away_begins_anew(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, taken = os.link, []
+
+    def link(source: str, *arguments: Any) -> None:
+        if not taken:
+            taken.append(source)
+            os.unlink(source)  # by another host, which gives the lock back
+        real(source, *arguments)
+
+    monkeypatch.setattr(os, "link", link)
+    assert Lock(path).take()
+    assert taken
 
 
 def test_a_folder_that_this_host_sees_as_it_was_is_not_asked_forever(

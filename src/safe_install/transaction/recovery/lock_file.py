@@ -107,11 +107,20 @@ class Lock:
 
     def release(self) -> None:
         """Give it back; without effect when it is not ours."""
+        if self._chain:
+            self._remove_unfinished()
         for name in self._chain:  # the first one first: from then on the others mean nothing
             unlink_if_there(name)
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._chain = None, []
+
+    def _remove_unfinished(self) -> None:
+        """What those left that were killed while they wrote; who is writing now begins anew."""
+        folder, start = os.path.split(self.path + ".held")
+        for name in os.listdir(folder):
+            if name.startswith(start) and ".new-" in name:
+                unlink_if_there(os.path.join(folder, name))
 
     def describe_holder(self) -> str:
         """Who holds it, as far as that is known, and how to go on when that is not true; begins
@@ -197,7 +206,9 @@ def make_whole(name: str, content: bytes, token: str) -> bool:
                 return _make_in_place(name, content)
         except FileExistsError:
             # Asked once more after a lost answer, a server says this of a link that it has made.
-            return os.stat(temporary).st_nlink == 2
+            return _holds(name, content)
+        except FileNotFoundError:
+            return False  # who gave the lock back has removed it
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
@@ -205,6 +216,13 @@ def make_whole(name: str, content: bytes, token: str) -> bool:
         return True
     finally:
         unlink_if_there(temporary)
+
+
+def _holds(name: str, content: bytes) -> bool:
+    try:
+        return read_regular_file(name) == content
+    except (OSError, JournalInvalid):
+        return False
 
 
 def _make_in_place(name: str, content: bytes) -> bool:
