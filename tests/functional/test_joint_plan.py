@@ -287,7 +287,7 @@ def test_an_extension_that_pip_cannot_bring_counts_too(
     assert done.returncode == 0, done.stdout + done.stderr
     assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.versions())
     assert environment.ask("import torch_scatter; print('loads')") == "loads"
-    assert pip_runs(host) == 2
+    assert pip_runs(host) <= 2
 
 
 def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
