@@ -177,9 +177,7 @@ def _plan_and_apply(
     coming = ComingTorch(session, installer, promise, chooser.fetcher)
     check = _PlanCheck(session, before)
     selected = _select(session, check, installer, chooser, coming)
-    selected = _with_origins(selected, session, supply)
-    if mending is not None:
-        selected = _with_mending(selected, mending, environment)
+    selected = _with_mending(_with_origins(selected, session, supply), mending, environment)
     plan = selected.plan
     built = _built_in_this_run(plan, chooser)
     same = same_version_steps(plan, released=selected.released)
@@ -199,12 +197,9 @@ def _plan_and_apply(
     if request.own.dry_run:
         compare_same_versions(selected, delivery, same)
         return _unchanged(session, plan, before, notes)
-    change = carry_out
     if stages:
-        from safe_install.pipeline.staging import set_aside
-
-        change = set_aside
-    result = change(selected, delivery, before, built)
+        from safe_install.pipeline.staging import set_aside as carry_out
+    result = carry_out(selected, delivery, before, built)
     if result.outcome is Outcome.ROLLED_BACK:
         chooser.fetcher.forget_first_seen()
     return dataclasses.replace(result, findings=(*notes, *result.findings))
@@ -234,8 +229,12 @@ def _with_origins(selected: Selected, session: Session, supply: Optional[Supply]
     return dataclasses.replace(selected, plan=plan)
 
 
-def _with_mending(selected: Selected, mending: Mending, environment: Environment) -> Selected:
+def _with_mending(
+    selected: Selected, mending: Optional[Mending], environment: Environment
+) -> Selected:
     """What comes in the same change does not go."""
+    if mending is None:
+        return selected
     steps = [
         dataclasses.replace(step, is_direct=step.is_direct and step.name not in mending.kept)
         for step in selected.plan.steps
