@@ -192,6 +192,8 @@ def test_over_ssh(
 def test_fleet(machines: Machines, fill: Callable[..., None]) -> None:
     """The whole of it, and back: another process finds the same hosts again."""
     fill("a", "b")
+    machines.hosts["gone"] = {"ansible_host": "127.0.0.1", "ansible_port": 9}
+    machines.write()
 
     def fleet(*words: str) -> str:
         command = [sys.executable, "-m", "safe_install", "fleet", *words]
@@ -199,7 +201,9 @@ def test_fleet(machines: Machines, fill: Callable[..., None]) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "Installed on 2 nodes" in fleet("install", "alpha==2", "--inventory", "hosts.yml")
+    assert "Installed on 2 nodes" in fleet(
+        "install", "alpha==2", "--inventory", "hosts.yml", "--limit", "a,b"
+    )
     assert [machines.version_of_alpha(name) for name in "ab"] == ["2", "2"]
     fleet("undo")
     assert machines.is_as_before()

@@ -96,7 +96,7 @@ class _Front:
         """All nodes are changed, or none is."""
         request = self._request
         removes = request.verb == "uninstall"
-        with self._opened(request.engine, request.target) as engine:
+        with self._opened(request.engine, request.target, request.limit) as engine:
             nodes = [NodeState(node.name, node.python) for node in _find_nodes(engine)]
             state = FleetState(
                 make_id(time.time()),
@@ -109,9 +109,8 @@ class _Front:
                 tolerated=request.tolerated,
                 only_plans=request.dry_run,
             )
-            run = KeptRun(
-                state, tuple(self._world.command), request.engine, request.target, removes
-            )
+            command = tuple(self._world.command)
+            run = KeptRun(state, command, request.engine, request.target, removes, request.limit)
             with self._work_folder() as work:
                 plan = None if removes else _Planner(self, work).plan
                 state = self._run(engine, run, plan)
@@ -211,9 +210,10 @@ class _Front:
     def _old_run(self, kept: KeptRun, intent: Intent) -> InstallResult:
         name = self._request.engine or kept.engine
         target = self._request.target or kept.target
+        limit = self._request.limit or kept.limit
         state = revive(kept.state, intent)
         state = replace(state, commit_words=self._request.check_words)
-        with self._opened(name, target) as engine:
+        with self._opened(name, target, limit) as engine:
             there = {node.name for node in engine.nodes()}
             missing = [node.name for node in state.nodes if node.name not in there]
             if missing:
@@ -242,7 +242,7 @@ class _Front:
 
     def _ask_all(self, words: Sequence[str]) -> Dict[str, Answer]:
         request = self._request
-        with self._opened(request.engine, request.target) as engine:
+        with self._opened(request.engine, request.target, request.limit) as engine:
             names = [node.name for node in _find_nodes(engine)]
             program = self._program()
             timeout = request.node_timeout
@@ -251,8 +251,8 @@ class _Front:
     # --- engine, files ---
 
     @contextlib.contextmanager
-    def _opened(self, name: str, target: str) -> Iterator[Engine]:
-        options = EngineOptions(python=self._request.python, environ=self._world.environ)
+    def _opened(self, name: str, target: str, limit: str) -> Iterator[Engine]:
+        options = EngineOptions(self._request.python, self._world.environ, limit)
         engine = self._tools.open_engine(name, target, options)
         try:
             yield engine

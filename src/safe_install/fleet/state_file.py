@@ -41,6 +41,7 @@ class KeptRun:
     engine: str  # "ansible"
     target: str  # its inventory, or its address
     removes: bool  # it was an uninstall
+    limit: str = ""  # which hosts of the inventory
 
 
 class RunFolder:
@@ -136,6 +137,7 @@ def _make_document(run: KeptRun) -> Dict[str, Any]:
         "engine": run.engine,
         "target": run.target,
         "removes": run.removes,
+        "limit": run.limit,
         "is_settled": state.is_settled,
         "nodes": [_make_node(node) for node in state.nodes],
     }
@@ -160,7 +162,7 @@ def _make_node(node: NodeState) -> Dict[str, Any]:
 
 def _parse(document: Any, identifier: str) -> KeptRun:
     """Errors: KeyError, TypeError, ValueError."""
-    keys = "schema run command engine target removes is_settled nodes"
+    keys = "schema run command engine target removes limit is_settled nodes"
     found = _object(document, keys)
     if found["schema"] != SCHEMA or found["run"] != identifier:
         raise ValueError("another schema, or another run")
@@ -172,8 +174,14 @@ def _parse(document: Any, identifier: str) -> KeptRun:
         raise ValueError("a node has a leader that is none")
     state = FleetState(identifier, nodes, is_settled=_flag(found["is_settled"]))
     command = tuple(_text(word) for word in _list(found["command"]))
-    target = _text(found["target"])
-    return KeptRun(state, command, _text(found["engine"]), target, _flag(found["removes"]))
+    return KeptRun(
+        state,
+        command,
+        _text(found["engine"]),
+        _text(found["target"]),
+        _flag(found["removes"]),
+        _text(found["limit"]),
+    )
 
 
 def _parse_node(row: Any) -> NodeState:

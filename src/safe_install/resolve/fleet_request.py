@@ -19,6 +19,7 @@ ENGINE_OPTIONS: Mapping[str, str] = {
 OF_FRONT = frozenset(
     [
         *ENGINE_OPTIONS,
+        "--limit",
         "--python",
         "--json",
         "--dry-run",
@@ -41,6 +42,7 @@ class FleetRequest:
     verb: str  # one of FLEET_VERBS
     engine: str = ""  # "ansible"; "" where none was named
     target: str = ""  # its inventory, or its address
+    limit: str = ""  # of an inventory: which hosts, in Ansible's words
     python: str = ""  # on every node, where nothing else names it
     plan_words: Tuple[str, ...] = ()  # of `bundle`
     node_words: Tuple[str, ...] = ()  # of `stage`
@@ -67,6 +69,7 @@ def parse_fleet(words: Words, *, environ: Mapping[str, str]) -> FleetRequest:
         verb,
         engine,
         target,
+        words.value("--limit") or "",
         python=words.value("--python") or "",
         plan_words=_texts(word for word in rest if word.name not in OF_FRONT | OF_NODES),
         node_words=(*_switches(own), *check),
@@ -160,6 +163,10 @@ def _check(request: FleetRequest) -> None:
         raise UsageError(
             f"fleet {request.verb} needs the nodes",
             hint="Name them: --inventory hosts.yml, --dask tcp://HOST:PORT or --ray ADDRESS.",
+        )
+    if request.limit and request.engine != "ansible":
+        raise UsageError(
+            "--limit needs --inventory", hint="Dask and Ray have no groups: leave it out."
         )
     if request.verb == "uninstall" and not request.arguments:
         raise UsageError(

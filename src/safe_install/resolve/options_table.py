@@ -168,6 +168,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
     ),
     OptionRow("--inventory", "The nodes, as an Ansible inventory: hosts.yml.", Kind.TEXT, "HOSTS"),
     OptionRow(
+        "--limit",
+        "With --inventory: the hosts and groups that are meant, as Ansible's --limit.",
+        Kind.TEXT,
+        "PATTERN",
+    ),
+    OptionRow(
         "--dask", "The nodes are those of a Dask cluster: tcp://HOST:8786.", Kind.TEXT, "ADDRESS"
     ),
     OptionRow(
@@ -406,7 +412,7 @@ undo [RUN], status [RUN], diff.
 The nodes are those of an Ansible inventory, a Dask cluster or a Ray cluster. Wheels are chosen here, once
 for each kind of node, and brought to all; commits begin when every node has staged.""",
         _options(
-            "--inventory --dask --ray --python --canary --max-failures --allow-partial "
+            "--inventory --limit --dask --ray --python --canary --max-failures --allow-partial "
             "--node-timeout --html --dry-run --json --require-cuda --allow-torch-change "
             "--check-timeout --no-build --offline --strict-records --accelerator --third-party"
         ),

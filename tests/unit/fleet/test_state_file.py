@@ -29,6 +29,7 @@ RUN_KEPT = KeptRun(
     "ansible",
     "hosts.yml",
     removes=False,
+    limit="gpus:!gpu3",
 )
 
 

@@ -33,6 +33,12 @@ def test_what_a_variable_says_is_told_to_the_nodes():
     assert found.check_words == ("--check-timeout", "5m")
 
 
+def test_some_of_the_hosts():
+    request = parse("install", *HOSTS, "--limit", "gpus:!gpu3", "alpha")
+    assert request.limit == "gpus:!gpu3"
+    assert request.plan_words == ("alpha",)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -41,6 +47,7 @@ def test_what_a_variable_says_is_told_to_the_nodes():
         (("install", "alpha"), "needs the nodes"),
         (("verify",), "needs the nodes"),
         (("install", *HOSTS, "--ray", "auto", "alpha"), "--inventory and --ray"),
+        (("verify", "--ray", "auto", "--limit", "gpus"), "--limit needs --inventory"),
         (("uninstall", *HOSTS), "needs a name"),
         (("verify", *HOSTS, "alpha"), "takes no names"),
         (("diff", *HOSTS, "alpha"), "takes no names"),

@@ -44,6 +44,7 @@ VALUES = {
     "--output": ("lock.toml", "lock.toml"),
     "--wheels": ("wheels", "wheels"),
     "--bundle": ("FILE.zip", "FILE.zip"),
+    "--limit": ("gpus", "gpus"),
     "--inventory": ("hosts.yml", "hosts.yml"),
     "--dask": ("tcp://h:8786", "tcp://h:8786"),
     "--ray": ("auto", "auto"),
@@ -135,6 +136,7 @@ def test_an_option_of_bundle_is_parsed(option):
 
 OF_FLEET = {
     "--inventory": "target",
+    "--limit": "limit",
     "--dask": "target",
     "--ray": "target",
     "--max-failures": "tolerated",
@@ -149,7 +151,7 @@ OF_FLEET = {
 
 @pytest.mark.parametrize("option", BY_COMMAND["fleet"].options, ids=lambda option: option.name)
 def test_an_option_of_fleet_is_parsed(option):
-    engine = [] if OF_FLEET.get(option.name) == "target" else ["--ray", "auto"]
+    engine = [] if OF_FLEET.get(option.name) == "target" else ["--inventory", "hosts.yml"]
     words = ["fleet", "install", *engine, *written(option), "x"]
     request = parse_fleet(parse_command_line(words).words, environ={})
     assert request.arguments == ("x",)
