@@ -15,7 +15,7 @@ from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tupl
 from safe_install.errors import UsageError
 from safe_install.requirements import parse_requirement
 from safe_install.resolve import options_table
-from safe_install.resolve.option_rows import OptionRow
+from safe_install.resolve.option_rows import FLEET_VERBS, OptionRow
 from safe_install.resolve.options_table import BY_COMMAND
 from safe_install.resolve.pip_options import BY_NAME, COMMANDS, OPTIONS, Option, find_option
 from safe_install.resolve.spelling import RESERVED, nearest_command, nearest_option
@@ -85,7 +85,7 @@ def route(argv: Sequence[str]) -> Route:
         return Route(words[0], (*others, *rest), (*general, *said))
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
-    if words and _is_nearly_a_command(words[0].lower()):
+    if words and _is_nearly_a_command(*words[:2]):
         return Route("unknown", tuple(words))
     if before or _looks_like_requirement(words[0]):
         return Route("install", tuple(argv))
@@ -100,11 +100,14 @@ def _take_output_options(words: Sequence[str]) -> Tuple[List[str], List[str]]:
     return said, [*rest, *words[end:]]
 
 
-def _is_nearly_a_command(word: str) -> bool:
-    """In lower case: reserved, one of ours, or one edit away from a command."""
+def _is_nearly_a_command(written: str, following: str = "") -> bool:
+    """Reserved, one of ours in another case, or one edit away from a command. `flet` is a project
+    with many users, but nobody means it in `flet install`."""
+    word = written.lower()
     if word in RESERVED or word in OUR_COMMANDS:
         return True
-    return nearest_command(word, ALL_COMMANDS) is not None
+    takes_any = following in FLEET_VERBS
+    return nearest_command(word, ALL_COMMANDS, takes_any=takes_any) is not None
 
 
 def _take_options(argv: Sequence[str]) -> Tuple[List[Tuple[str, ...]], List[str]]:
@@ -131,7 +134,8 @@ def unknown_command(words: Sequence[str]) -> UsageError:
         instead = RESERVED[word]
     else:
         message = f"unknown command: {word}"
-        command = word if word in OUR_COMMANDS else nearest_command(word, ALL_COMMANDS) or ""
+        near = nearest_command(word, ALL_COMMANDS, takes_any=True)
+        command = word if word in OUR_COMMANDS else near or ""
         asks_for_help = len(named) < len(words)
         meant_line = (
             f"safe-install {command} --help" if asks_for_help else f"safe-install {command}"

@@ -66,10 +66,12 @@ def _is_replaced(one: str, other: str) -> bool:
     return is_neighbour and one[first] == other[second] and one[second] == other[first]
 
 
-def nearest_command(word: str, commands: Iterable[str]) -> Optional[str]:
+def nearest_command(
+    word: str, commands: Iterable[str], *, takes_any: bool = False
+) -> Optional[str]:
     """The command that was meant by a word that is none, or None where the word is something
-    else."""
-    if len(word) < 4 or word in NEIGHBOURS_OF_COMMANDS:
+    else. `takes_any`: also where it is a project that has many users."""
+    if len(word) < 4 or (word in NEIGHBOURS_OF_COMMANDS and not takes_any):
         return None
     for command in sorted({*commands, *RESERVED}):
         if is_one_edit(word, command):

@@ -226,6 +226,12 @@ def test_a_project_whose_name_only_resembles_a_command_is_installed(word):
     assert route([word]) == Route("install", (word,))
 
 
+def test_a_project_that_resembles_a_command_is_none_before_a_verb_of_it():
+    assert route(["flet", "install", "x"]) == Route("unknown", ("flet", "install", "x"))
+    assert route(["flet", "dash"]) == Route("install", ("flet", "dash"))
+    assert "fleet" in str(unknown_command(["flet", "install", "x"]).hint)
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS - set(OUR_COMMANDS)))
 def test_every_command_of_pip_goes_to_pip_untouched(command):
     assert route([command, "-x", "y"]) == Route("pip", (command, "-x", "y"))
