@@ -83,7 +83,8 @@ def test_a_numpy_that_torch_cannot_use(make_lab):
 def test_what_came_from_a_file_comes_back_from_it(make_lab):
     lab = make_lab()
     wheel = write_wheel(lab.folder, "alpha", "1.0", {"alpha/__init__.py": ""})
-    lab.environment.must_pip("install", str(wheel))
+    # Not by pip: Debian's does not write down what its hash was.
+    assert lab.environment.document("install", str(wheel))["exit_code"] == 0
     healthy = lab.environment.tree()
     (lab.site / "alpha" / "__init__.py").unlink()
     document = run_doctor(lab, "--fix", "records")
