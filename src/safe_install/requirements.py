@@ -17,6 +17,8 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 SHOWN = 200  # letters of a marker
+# Brackets in brackets go deeper than older Pythons can follow.
+NOT_UNDERSTOOD = (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError)
 
 
 def parse_requirement(text: str) -> Optional[Requirement]:
@@ -73,7 +75,7 @@ def is_true(marker: str, values: Mapping[str, Any]) -> bool:
     compares what cannot be compared."""
     try:
         return Marker(marker).evaluate(dict(values))
-    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName) as error:
+    except NOT_UNDERSTOOD as error:
         raise ValueError(f"the marker {marker[:SHOWN]!r} is not understood") from error
 
 

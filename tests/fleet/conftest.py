@@ -19,6 +19,7 @@ from tests.functional.conftest import (  # noqa: F401 - fixtures
     lab_wheels,
     make_environment,
     make_template,
+    place_environment,
     read_document,
     run_process,
     shared,

@@ -202,7 +202,7 @@ def test_the_history_of_lower_layers_is_pruned(layered, must_build):
     )
     assert out.count("\nremoved 2") == 2
     assert "warning" not in out
-    assert "\nlock\nrecover.py\nsources.json\nNo transactions in /app." in out
+    assert "\nlock\nmarker\nrecover.py\nsources.json\nNo transactions in /app." in out
 
 
 # --- users ----------------------------------------------------------------------------------------

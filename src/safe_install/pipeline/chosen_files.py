@@ -20,6 +20,7 @@ from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve import decisions
 from safe_install.resolve.decisions import Pin, Selection, Wanted
 from safe_install.resolve.promises import entries_with_hashes
+from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_choice import hint_to_keep
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
@@ -106,7 +107,7 @@ class ChosenFiles:
                 if candidate.name in selection.carried:
                     error.hint = hint_to_keep(error.hint, [candidate.name])
                 raise
-            self._check_hashes(candidate, artifact)
+            check_hashes(candidate, artifact, self._request, self._session.environment)
         is_here = decisions.stays(
             candidate.name, str(artifact.version), selection, self._wanted, self._catalog
         )
@@ -123,20 +124,6 @@ class ChosenFiles:
             torch_file=torch_file,
         )
         return decisions.add_pin(selection, pin)
-
-    def _check_hashes(self, candidate: Candidate, artifact: Artifact) -> None:
-        """The --hash options of a requirements file hold for the files that we choose, too. Errors:
-        HashMismatch."""
-        if candidate.kind is not CandidateKind.WHEEL:
-            return
-        for entry in entries_with_hashes(candidate.name, self._request, self._session.environment):
-            if f"sha256:{artifact.sha256}" not in entry.hashes:
-                raise HashMismatch(
-                    f"{entry.origin}: {candidate.link.filename} from {candidate.link.url} has "
-                    "sha256 "
-                    f"{artifact.sha256}, which is none of the hashes given there",
-                    hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
-                )
 
     def show_torch(self, selection: Selection) -> Selection:
         """With the files of a torch that pip does not find by itself, as it is shown them."""
@@ -186,7 +173,7 @@ class ChosenFiles:
             candidate, artifact = self._chooser.obtain(
                 candidate, selection.planned, is_promised=is_promised
             )
-            self._check_hashes(candidate, artifact)
+            check_hashes(candidate, artifact, self._request, self._session.environment)
         self.artifacts[candidate.name] = artifact
         link = self._link_to(artifact)
         return Pin(
@@ -211,3 +198,20 @@ class ChosenFiles:
                 link.unlink()
         for name in set(self.artifacts) - set(selection.pins) - set(selection.torch_pins):
             del self.artifacts[name]
+
+
+def check_hashes(
+    candidate: Candidate, artifact: Artifact, request: InstallRequest, environment: Environment
+) -> None:
+    """The --hash options of a requirements file hold for the files that we choose, too. Errors:
+    HashMismatch."""
+    if candidate.kind is not CandidateKind.WHEEL:
+        return
+    for entry in entries_with_hashes(candidate.name, request, environment):
+        if f"sha256:{artifact.sha256}" not in entry.hashes:
+            raise HashMismatch(
+                f"{entry.origin}: {candidate.link.filename} from {candidate.link.url} has "
+                "sha256 "
+                f"{artifact.sha256}, which is none of the hashes given there",
+                hint=f"If that is the file that you want, add --hash=sha256:{artifact.sha256}.",
+            )

@@ -20,9 +20,11 @@ from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import Absent
 from safe_install.models import Candidate, CandidateKind, Origin, Plan, Step, TorchBuild
 from safe_install.pipeline.choice import IndexChooser, describe_pins
+from safe_install.pipeline.chosen_files import check_hashes
 from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.session import Session
 from safe_install.resolve.plan import steps_of_report
+from safe_install.resolve.promises import entries_with_hashes
 from safe_install.resolve.rounds import Failed, nothing_offline
 from safe_install.resolve.target import planned_torch
 from safe_install.snapshot.difference import Deviation, Difference
@@ -217,10 +219,16 @@ class LockPlanner:
 
     def _obtain(self, step: Step, candidate: Candidate) -> Step:
         """With what the file says. A dry run brings none."""
-        if self._session.request.own.dry_run:
+        request, environment = self._session.request, self._environment
+        if request.own.dry_run:
             return step
         with self._session.timings.stage("fetch"):
-            candidate, artifact = self._chooser.obtain(candidate, self._environment)
+            candidate, artifact = self._chooser.obtain(
+                candidate,
+                environment,
+                is_promised=bool(entries_with_hashes(candidate.name, request, environment)),
+            )
+            check_hashes(candidate, artifact, request, environment)
         self._artifacts[step.name] = artifact
         step = _with_candidate(step, candidate)
         return dataclasses.replace(step, version=str(artifact.version), sha256=artifact.sha256)

@@ -41,6 +41,7 @@ from safe_install.snapshot.values import (
 
 COMMIT_OF_GIT = r"[0-9a-f]{40}([0-9a-f]{24})?"
 COMMIT_OF_OTHERS = r"\w[\w.:+-]*"
+IPV6_HOST = re.compile(r"\[[0-9a-fA-F:.]+\](:[0-9]*)?")
 NO_WHEEL_HERE = "none of its wheels is for this Python and this machine"
 
 Table = Mapping[str, Any]
@@ -275,10 +276,11 @@ class _Reader:
         writes the values of variables into the lines that it reads."""
         url = self._text(table, "url")
         try:
-            urlsplit(url)
+            host = urlsplit(url).netloc.rpartition("@")[2]
         except ValueError as error:
             raise self._wrong(f"{url!r} is no address: {error}") from error
-        if re.search(r"[\s\x00-\x1f\x7f]|\$\{", url):
+        is_odd_host = "[" in host and not IPV6_HOST.fullmatch(host)  # Python 3.8 takes it
+        if is_odd_host or re.search(r"[\s\x00-\x1f\x7f]|\$\{", url):
             raise self._wrong(f"{url!r} is no address")
         return url
 
