@@ -9,7 +9,7 @@ import pytest
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from safe_install.errors import NoCandidate, PipFailed, Refused
+from safe_install.errors import HashMismatch, NoCandidate, PipFailed, Refused
 from safe_install.events import Reporter
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.torch_files import Absent, TorchFile
@@ -67,6 +67,7 @@ class FakeChooser:
 
     def __init__(self, kind=CandidateKind.WHEEL, pages=NOT_ASKED):
         self.kind, self.built, self.asked, self.obtained = kind, [], [], []
+        self.promised = []
         self.torch_pages = SimpleNamespace(find_torch=lambda build, interpreter: pages)
 
     def choose(self, requirements, environment, *, upgrade=()):
@@ -87,8 +88,10 @@ class FakeChooser:
     def bring_ahead(self, pins):
         pass
 
-    def obtain(self, pin, environment):
+    def obtain(self, pin, environment, *, is_promised=False):
         self.obtained.append(pin.name)
+        if is_promised:
+            self.promised.append(pin.name)
         return pin, SimpleNamespace(version=pin.version, sha256=SHA)
 
 
@@ -102,8 +105,11 @@ def locked(name, version="1.0", source=None, hashes=(), line=""):
     )
 
 
-def plan(*wanted, installer=None, chooser=None, here=None, extra=(), words=("x",)):
-    request = parse_install(split_words(words), environ={}, configuration={}, read=lambda name: "")
+def plan(*wanted, installer=None, chooser=None, here=None, extra=(), words=("x",), text=""):
+    """`text`: of the requirements file that `words` name."""
+    request = parse_install(
+        split_words(words), environ={}, configuration={}, read=lambda name: text
+    )
     environment = here or make_environment(torch="2.13.0+cpu")
     world = World({}, Reporter(), None)
     session = Session(request, environment, world, Timings(), Path("/work"))
@@ -160,6 +166,17 @@ def test_what_goes_comes_last_and_a_name_from_its_sources_does_not_go():
         (Action.REPLACE, "mine"),
         (Action.REMOVE, "old"),
     ]
+
+
+def test_the_hash_of_an_extension_is_a_promise_that_is_kept():
+    """Where its wheel lies in a folder that the file names, nobody else has one."""
+    wanted = locked("torch-scatter", "2.1.2", hashes=[f"sha256:{SHA}"])
+    line = f"torch-scatter==2.1.2 --hash=sha256:{SHA}"
+    chooser = FakeChooser()
+    plan(wanted, chooser=chooser, words=("-r", "r.txt"), text=line)
+    assert chooser.promised == ["torch-scatter"]
+    with pytest.raises(HashMismatch, match="none of the hashes"):
+        plan(wanted, words=("-r", "r.txt"), text=line.replace(SHA, "0" * 64))
 
 
 def test_extensions_are_chosen_for_the_torch_that_will_be_there():
