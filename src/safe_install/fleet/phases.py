@@ -257,7 +257,8 @@ def _phase(
 
 def _stage_words(state: FleetState, node: NodeState) -> Tuple[str, ...]:
     bundle = ("--bundle", node.bundle) if state.needs_bundle else ()
-    return ("stage", *bundle, *state.stage_words)
+    # of two runs of the same words each has its own change, which the other cannot take back
+    return ("stage", *bundle, "--run", state.run, *state.stage_words)
 
 
 def _commit(state: FleetState, kind: Kind, nodes: Sequence[NodeState]) -> Phase:

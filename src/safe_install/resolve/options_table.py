@@ -109,6 +109,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "TIME",
     ),
     OptionRow(
+        "--run",
+        "For which run on many machines: the same words for another run are another change.",
+        Kind.TEXT,
+        "RUN",
+    ),
+    OptionRow(
         "--bundle",
         "Take all files from this bundle, and none from a network; without REQ what it was made "
         "for.",
@@ -426,7 +432,7 @@ for each kind of node, and brought to all; commits begin when every node has sta
         "all of an install but the change itself; prints its ID",
         "All of an install but the change itself: fetched or built, unpacked, checked, and kept "
         "beside the environment.\n\nTakes every argument of install.",
-        _options(f"{OF_INSTALL} --bundle --remove --ttl"),
+        _options(f"{OF_INSTALL} --bundle --remove --ttl --run"),
         argument="[PIP ARGUMENTS]...",
         argument_field="requirements",
         takes_pip_options=True,

@@ -44,6 +44,9 @@ class OwnOptions:
     accelerator: Optional[str] = None  # of the torch that comes: "cu126"; None: the driver decides
     accelerator_origin: str = ""  # which option or variable says it
     ttl: Optional[float] = DEFAULT_TTL  # seconds that a change stays staged; None: no limit
+    run: str = (
+        ""  # for which it is staged: part of the command that is compared with an earlier one
+    )
     bundle: Optional[str] = None  # what is staged comes from this file
     remove: bool = False  # what is staged is a removal
 
@@ -129,6 +132,7 @@ def own_options(
         accelerator=accelerator,
         accelerator_origin=accelerator_origin,
         ttl=parse_ttl(given.value("--ttl")),
+        run=given.value("--run") or "",
         bundle=given.value("--bundle"),
         remove=given.flag("--remove"),
     )

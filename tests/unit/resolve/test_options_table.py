@@ -45,6 +45,7 @@ VALUES = {
     "--wheels": ("wheels", "wheels"),
     "--bundle": ("FILE.zip", "FILE.zip"),
     "--limit": ("gpus", "gpus"),
+    "--run": ("20261130T010203Z-111111", "20261130T010203Z-111111"),
     "--inventory": ("hosts.yml", "hosts.yml"),
     "--dask": ("tcp://h:8786", "tcp://h:8786"),
     "--ray": ("auto", "auto"),
