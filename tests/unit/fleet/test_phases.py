@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from safe_install.fleet.conclusion import conclude
 from safe_install.fleet.phases import Kind, next_phase, revive
-from safe_install.fleet.state import Ending, Intent, Standing
+from safe_install.fleet.state import Ending, Intent, NodeState, Standing
 from safe_install.models import Outcome
 from tests.unit.fleet.simulated import Machines, new_state
 
@@ -351,3 +352,14 @@ def test_every_verb_is_tried_with_every_deed():
             script = {("n0", verb): [deed], ("n1", other): ["ok", second]}
             there, state, end = finish(script, count=2)
             check(there, state, end)
+
+
+def test_the_same_words_of_another_run_are_another_change():
+    """What one run takes back is then not what the other has put in place."""
+    words = set()
+    for run in ("20261130T010203Z-111111", "20261130T010203Z-222222"):
+        node = NodeState("a", "/env/bin/python", Standing.READY, bundle="/b.zip")
+        state = replace(new_state(0), run=run, nodes=(node,))
+        (ask,) = next_phase(state).asks
+        words.add(ask.words)
+    assert len(words) == 2
