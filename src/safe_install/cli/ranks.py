@@ -18,12 +18,11 @@ from safe_install.errors import (
     LeaderFailed,
     RollBackFailed,
     SafeInstallError,
-    UsageError,
 )
 from safe_install.models import Environment, InstallResult, Outcome, Severity
 from safe_install.pipeline.session import defaults_to_user_site, user_environment
 from safe_install.redaction import redact
-from safe_install.resolve.own_options import read_duration
+from safe_install.resolve.own_options import parse_limit
 from safe_install.resolve.pip_settings import is_true
 from safe_install.torch_family import TORCH
 from safe_install.transaction import unfinished
@@ -113,13 +112,9 @@ def _parse_limit(text: Optional[str]) -> Optional[float]:
     """Seconds; None: no limit. Errors: UsageError."""
     if not text:
         return _LIMIT
-    seconds = read_duration(text)
-    if seconds is None:
-        raise UsageError(
-            f"{LIMIT_VARIABLE}={text}: not a duration",
-            hint="Write seconds, or 90m or 2h (0: no limit).",
-        )
-    return seconds or None
+    return parse_limit(
+        text, written=f"{LIMIT_VARIABLE}={text}", hint="Write seconds, or 90m or 2h (0: no limit)."
+    )
 
 
 class _RankRun:

@@ -135,13 +135,7 @@ def _next_commit(state: FleetState) -> Optional[Phase]:
 
 def _clear_up(state: FleetState) -> Phase:
     """What failed is let go, as far as that is tolerated; then it is over."""
-    sick = [node for node in _leaders(state) if _is_sick(state, node)]
-    if sick:
-        return _undo(state, sick)
-    staged = _standing(state, Standing.STAGED)
-    if staged:
-        return _abandon(staged)
-    return _settle(state)
+    return _let_go(state, [node for node in _leaders(state) if _is_sick(state, node)])
 
 
 def _take_back(state: FleetState) -> Phase:
@@ -149,7 +143,11 @@ def _take_back(state: FleetState) -> Phase:
     lost = _standing(state, Standing.LOST)
     if lost:
         return _ask(lost)
-    in_place = [node for node in _leaders(state) if node.standing in IN_PLACE]
+    return _let_go(state, [node for node in _leaders(state) if node.standing in IN_PLACE])
+
+
+def _let_go(state: FleetState, in_place: Sequence[NodeState]) -> Phase:
+    """These are taken back; then what is staged goes."""
     if in_place:
         return _undo(state, in_place)
     staged = _standing(state, Standing.STAGED)

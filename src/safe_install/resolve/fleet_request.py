@@ -8,7 +8,7 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.option_rows import FLEET_VERBS, variable_of
-from safe_install.resolve.own_options import OwnOptions, own_options, read_duration
+from safe_install.resolve.own_options import OwnOptions, own_options, parse_limit
 
 ENGINE_OPTIONS: Mapping[str, str] = {
     "--inventory": "ansible",
@@ -147,13 +147,9 @@ def _number(words: Words, option: str, default: int) -> int:
 def _parse_timeout(text: Optional[str]) -> Optional[float]:
     if text is None:
         return DEFAULT_NODE_TIMEOUT
-    seconds = read_duration(text)
-    if seconds is None:
-        raise UsageError(
-            f"--node-timeout {text}: not a duration",
-            hint="Write seconds, or 30m or 2h (0: no limit).",
-        )
-    return seconds or None
+    return parse_limit(
+        text, written=f"--node-timeout {text}", hint="Write seconds, or 30m or 2h (0: no limit)."
+    )
 
 
 def _check(request: FleetRequest) -> None:

@@ -210,24 +210,26 @@ def parse_check_timeout(text: Optional[str]) -> Optional[float]:
     """Seconds of `90`, `5m`; None for `0`, which is no limit. Errors: UsageError."""
     if text is None:
         return DEFAULT_CHECK_TIMEOUT
-    seconds = read_duration(text)
-    if seconds is None:
-        raise UsageError(
-            f"--check-timeout {text}: not a duration",
-            hint="Write seconds, or 5m or 1h (0: no limit).",
-        )
-    return seconds or None
+    return parse_limit(
+        text, written=f"--check-timeout {text}", hint="Write seconds, or 5m or 1h (0: no limit)."
+    )
 
 
 def parse_ttl(text: Optional[str]) -> Optional[float]:
     """Seconds of `12h`, `7d`; None for `0`, which is no limit. Errors: UsageError."""
     if text is None:
         return DEFAULT_TTL
+    return parse_limit(
+        text, written=f"--ttl {text}", hint="Write seconds, or 90m, 12h, 7d (0: no limit)."
+    )
+
+
+def parse_limit(text: str, *, written: str, hint: str) -> Optional[float]:
+    """Seconds of a duration; None for `0`, which is no limit. `written`: as the error has it, with
+    the name of the option or variable. Errors: UsageError."""
     seconds = read_duration(text)
     if seconds is None:
-        raise UsageError(
-            f"--ttl {text}: not a duration", hint="Write seconds, or 90m, 12h, 7d (0: no limit)."
-        )
+        raise UsageError(f"{written}: not a duration", hint=hint)
     return seconds or None
 
 
