@@ -176,7 +176,7 @@ def begin_undo(
     directory = state / f"txn-{entry.id}"
     document = read_journal(str(directory / COMMITTED))
     journal = parse_document(document)
-    moment = next_moment(state)
+    moment = next_moment(state, entries[0].created)
     reverse = make_reverse(
         journal, transaction_id=make_id(moment), command=tuple(command), created=moment
     )

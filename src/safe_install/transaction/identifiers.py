@@ -15,11 +15,12 @@ _SECOND = "%Y%m%dT%H%M%SZ"
 _STEP = 0.002  # seconds; an ID has the thousandth
 
 
-def next_moment(state: Path) -> float:
+def next_moment(state: Path, newest: float = 0.0) -> float:
     """Now, in seconds since the epoch; a moment behind the newest change in the state folder, where
-    that is later: another host made it, whose clock is ahead."""
+    that is later: another host made it, whose clock is ahead. `newest`: a moment that no name in
+    that folder tells, as that of a commit, which has the ID of its stage."""
     moments = [_moment_of(name) for name in os.listdir(state)]
-    return max(time.time(), max(moments, default=0.0) + _STEP)
+    return max(time.time(), max(moments, default=0.0) + _STEP, newest + _STEP)
 
 
 def make_id(moment: float) -> str:

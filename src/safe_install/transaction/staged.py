@@ -236,7 +236,8 @@ def begin_commit(prefix: Path, change: StagedChange, *, scheme: Scheme) -> Trans
     check_place(prefix, scheme)
     libc()  # nothing new is loaded while the environment is half changed
     facts = make_facts()
-    moment = next_moment(state)
+    made = [entry.created for entry in read_history(prefix)]
+    moment = next_moment(state, max(made, default=0.0))
     journal = Journal(id=change.id, command=change.command, created=moment, facts=facts)
     return Transaction(state, journal, areas)
 

@@ -48,6 +48,12 @@ def test_many_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert made == sorted(made)
 
 
+def test_a_moment_that_no_name_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, 1_700_000_000)
+    assert next_moment(tmp_path, 1_700_000_100.0) > 1_700_000_100
+    assert next_moment(tmp_path, 1_600_000_000.0) == 1_700_000_000
+
+
 @pytest.mark.parametrize("name", ["txn-99999999T999999Z-ffffff", "trash-txn-2", "lock", "txn-x"])
 def test_names_that_are_no_times(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()

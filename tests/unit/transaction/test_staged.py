@@ -15,7 +15,7 @@ from typing import Iterator, List, Optional
 import pytest
 
 from safe_install import errors
-from safe_install.transaction import history, staged, unfinished
+from safe_install.transaction import history, identifiers, staged, unfinished
 from safe_install.transaction.lock import lock_environment
 from safe_install.transaction.recovery import lock_file
 from safe_install.transaction.recovery_script import write_recovery_script
@@ -145,8 +145,11 @@ def test_committed_undone_brought_back(env: SmallEnvironment) -> None:
     assert state(env, identifier) is State.COMMITTED
 
 
-def test_the_newest_change_is_the_one_that_was_committed_last(env: SmallEnvironment) -> None:
-    """By its ID it would be the oldest."""
+def test_the_newest_change_is_the_one_that_was_committed_last(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its ID it would be the oldest; on this host, whose clock is behind, by its time too."""
+    monkeypatch.setattr(identifiers.time, "time", lambda: 1_700_000_000.0)
     first = stage(env)
     second = stage(env, "q")
     commit(env, second)
