@@ -45,6 +45,7 @@ from bench_ordinary import (
     bench_upgrade,
     measure_big_wheel,
 )
+from bench_reasons import render_reasons
 from bench_source import bench_source
 from bench_table import (
     render_big,
@@ -367,6 +368,7 @@ def measure(work: Path, cache: Path, uv: Optional[str], options: argparse.Namesp
     for name in chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
         lines += PARTS[name](ground)
+    lines += render_reasons(lines)
     if options.evidence:
         install = ["--python", str(ground.python), "-q", str(ground.wheel)]
         remove = functools.partial(remove_scatter, [ground.python, "-m", "pip"], cache)

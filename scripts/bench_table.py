@@ -63,6 +63,7 @@ def render_torch(torch: Dict[str, List[float]]) -> List[str]:
     reinstall = statistics.median(torch["pip"])
     return [
         row("torch: pip reinstalls it", torch["pip"], reinstall),
+        row("torch: its members inflated, CPU seconds", torch["inflate"]),
         row("torch: stage", torch["stage"], reinstall, "0.35"),
         row("torch: stage, with bytecode", torch["stage, with bytecode"], reinstall),
         row("torch: peak memory of pip, MiB", torch["memory of pip"]),

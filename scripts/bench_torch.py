@@ -9,6 +9,8 @@ import functools
 import os
 import shutil
 import sys
+import time
+import zipfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Sequence
 from unittest import mock
@@ -54,6 +56,7 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Times:
             time_stages(transaction, environment, wheel, min(repeat, MOST), times)
             time_plan(transaction, environment, times)
             time_swaps(transaction, repeat, times)
+    times["inflate"].append(inflate(wheel))
     words = ["-q", "--force-reinstall", "--no-deps", "--no-index", wheel]
     for _ in range(min(repeat, MOST)):
         times["pip"].append(timed(lambda: run([python, "-m", "pip", "install", *words])))
@@ -71,6 +74,14 @@ def time_stages(
             shutil.rmtree(transaction.stage)
             transaction.stage.mkdir()
             times[name].append(timed(functools.partial(unpack, transaction.stage, compiled)))
+
+
+def inflate(wheel: Path) -> float:
+    """CPU seconds that its members take, inflated and not written: the least of any unpacking."""
+    begin = time.process_time()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.testzip()
+    return time.process_time() - begin
 
 
 def make_unpack(environment: Environment, wheel: Path) -> Callable[[Path, bool], None]:
