@@ -29,11 +29,10 @@ LONGEST = (
     "tests/clusters/test_ray.py",  # 60
     "tests/images/test_images.py",  # 59
     "tests/functional/test_differential.py",  # 57
+    "tests/functional/test_real_record.py",
     "tests/functional/test_doctor_real_torch.py",
     "tests/functional/test_ansible.py",
     "tests/functional/test_ansible_engine.py",
-    "tests/clusters/test_dask.py",
-    "tests/clusters/test_ray.py",
     "tests/fleet/test_fleet.py",
     "tests/functional/test_bundle.py",
     "tests/functional/test_sync.py",
@@ -44,8 +43,7 @@ LONGEST = (
     # its time is given, and not what it does in it: once the builds of the first two are over
     "tests/attack/test_attack.py",
     "tests/cuda/test_machine.py",  # 49
-    "tests/functional/test_ansible.py",
-    "tests/functional/test_ansible_engine.py",
+    "tests/functional/test_export.py",
     "tests/functional/test_readme.py",  # 44
     "tests/crash/test_program.py",  # 34
     "tests/functional/test_intruders.py",  # 32

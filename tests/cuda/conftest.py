@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -31,6 +31,7 @@ from tests.functional.conftest import (
     CLOSED,
     Environment,
     clean_variables,
+    copied,
     read_document,
     run_process,
 )
@@ -127,17 +128,30 @@ def tmp_path(on_disk: Path) -> Path:
     return on_disk
 
 
+@pytest.fixture(scope="module")
+def shared_environment(template: Path) -> Iterator[Path]:
+    """A copy of the template for all tests of a file."""
+    with copied(template) as folder:
+        yield folder
+
+
 @pytest.fixture
 def make_environment(
-    template: Path, gpu: Dict[str, str], index: Path, tmp_path: Path
+    template: Path, shared_environment: Path, gpu: Dict[str, str], index: Path, tmp_path: Path
 ) -> Callable[..., Environment]:
-    """A copy of a template: `make_environment()` on a machine with a GPU, `driver=False` as in an
-    image build."""
+    """A copy of a template, as it was before the other tests: `make_environment()` on a machine with
+    a GPU, `driver=False` as in an image build."""
 
-    def make(*, driver: bool = True, source: Path = template, **variables: str) -> Environment:
+    def make(
+        *, driver: bool = True, source: Optional[Path] = None, **variables: str
+    ) -> Environment:
         if not driver and has_driver():
             pytest.skip("this machine has an NVIDIA driver: it is no image build")
-        prefix = stacks.copy_environment(source, tmp_path / "env")
+        if source is None:
+            prefix = shared_environment
+            stacks.restore_environment(template, prefix)
+        else:
+            prefix = stacks.copy_environment(source, tmp_path / "env")
         (tmp_path / "home").mkdir(exist_ok=True)
         clean = clean_variables(gpu if driver else {}, index, tmp_path / "home")
         if not driver:
@@ -181,7 +195,7 @@ def spline_wheel(template: Path, gpu: Dict[str, str]) -> Path:
     """torch-spline-conv, built by the tool's own source build for one GPU architecture with a CUDA
     13 toolkit.
 
-    Built again whenever the code that builds it, the template or the architecture changes.
+    Built again whenever the code that builds it, the torch or the architecture changes.
     """
     folder = stacks.cache_folder() / "wheels" / f"torch-spline-conv-{_build_key(template)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -197,9 +211,8 @@ def _build_key(template: Path) -> str:
     package = Path(safe_install.__file__).parent
     sources = [package / "wheels" / name for name in BUILD_SOURCES]
     texts = [source.read_text() for source in sources]
-    return hashlib.sha256("\n".join([template.name, ARCHITECTURE, *texts]).encode()).hexdigest()[
-        :12
-    ]
+    stack = template.name.rpartition("-")[0]  # how it was made changes no wheel
+    return hashlib.sha256("\n".join([stack, ARCHITECTURE, *texts]).encode()).hexdigest()[:12]
 
 
 def _build_spline(template: Path, gpu: Dict[str, str], work: Path, folder: Path) -> None:

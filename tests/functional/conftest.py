@@ -8,12 +8,14 @@ one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import (
     Any,
@@ -431,7 +433,24 @@ def torch_template() -> Path:
         pytest.skip(f"torch 2.13.0+cpu cannot be installed here: {reason}")
 
 
+@contextlib.contextmanager
+def copied(template: Path) -> Iterator[Path]:
+    """A copy for several tests, each of which begins with `restore_environment`: so the files are
+    linked once, and what is compared is read once. Hard links, because nothing may write through
+    one."""
+    with tempfile.TemporaryDirectory(prefix="real-torch-") as folder:
+        yield stacks.copy_environment(template, Path(folder) / "env")
+
+
+@pytest.fixture(scope="module")
+def shared_environment(torch_template: Path) -> Iterator[Path]:
+    """A copy of the template for all tests of a file."""
+    with copied(torch_template) as folder:
+        yield folder
+
+
 @pytest.fixture
-def environment(torch_template: Path, on_disk: Path) -> Path:
-    """A copy of the template; hard links, because nothing may write through one."""
-    return stacks.copy_environment(torch_template, on_disk / "env")
+def environment(shared_environment: Path, torch_template: Path) -> Path:
+    """That copy as it was before the other tests."""
+    stacks.restore_environment(torch_template, shared_environment)
+    return shared_environment

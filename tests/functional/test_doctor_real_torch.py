@@ -4,13 +4,11 @@ report beside torch's own collect_env. One environment of hard links, put back b
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -19,7 +17,6 @@ from tests.functional.doctor_lab import checks_with_errors, run_doctor, start_ow
 from tests.functional.test_doctor import assert_mended, assert_named
 from tests.functional.test_doctor_healthy import assert_healthy
 from tests.functional.test_founding_story import reach
-from tests.lab import stacks
 from tests.lab.breakage import Lab, real_torch
 from tests.lab.breakage.real_torch import RECIPES
 from tests.lab.wheels import write_wheel
@@ -29,22 +26,9 @@ from tests.wheelhost import WheelHost
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 
-@pytest.fixture(scope="module")
-def shared_environment(torch_template: Path) -> Iterator[Path]:
-    """One for all tests, whose torch has its bytecode: the check never writes any."""
-    with tempfile.TemporaryDirectory(prefix="real-torch-") as folder:
-        made = stacks.copy_environment(torch_template, Path(folder) / "env")
-        variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-        done = run_process([str(made / "bin" / "python"), "-c", "import torch"], variables)
-        assert done.returncode == 0, done.stderr
-        yield made
-
-
 @pytest.fixture
-def lab(shared_environment: Path, torch_template: Path, tmp_path: Path) -> Lab:
-    """That environment as it was before the other tests, active in the shell."""
-    environment = shared_environment
-    stacks.restore_environment(torch_template, environment)
+def lab(environment: Path, tmp_path: Path) -> Lab:
+    """The environment, active in the shell."""
     for name in ("home", "index"):
         (tmp_path / name).mkdir()
     variables = clean_variables({}, tmp_path / "index", tmp_path / "home")

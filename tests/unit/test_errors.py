@@ -87,6 +87,7 @@ def hints_in(path):
                 yield str(value.value)
 
 
+@pytest.mark.any_python
 def test_hints_begin_with_a_capital_letter():
     """Unless with a command or a path, which are written as they are typed."""
     package = Path(errors.__file__).parent

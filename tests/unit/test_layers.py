@@ -13,6 +13,8 @@ import pytest
 
 from tests.functional.conftest import find_python
 
+pytestmark = pytest.mark.any_python
+
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "safe_install"
 MODULES = sorted(SOURCE.rglob("*.py"))
 RECOVERY = SOURCE / "transaction" / "recovery"

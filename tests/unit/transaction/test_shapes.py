@@ -266,6 +266,7 @@ def timed(seconds: Dict[str, float], name: str, act: Callable[[], object]) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.any_python
 @pytest.mark.parametrize("by_file", [False, True], ids=["directories", "files"])
 def test_many_files_take_seconds(
     env: SmallEnvironment, by_file: bool, monkeypatch: pytest.MonkeyPatch

@@ -357,6 +357,7 @@ BIG = {
 }
 
 
+@pytest.mark.any_python
 @pytest.mark.parametrize("data", BIG.values(), ids=BIG.keys())
 def test_large_numbers_cost_nothing(data):
     measured(ask_everything, data)

@@ -87,6 +87,7 @@ class Catalogue:
             else:
                 self._whole[message.source.strip()] = message.translation.strip()
         self._templates = sorted(templates, key=lambda one: -one[0].weight)
+        self._by_ends: Dict[Tuple[str, str], List[Tuple[Template, str]]] = {}
 
     def translate(self, text: str) -> str:
         """A text of one or more lines; what is not known stays as it is."""
@@ -112,7 +113,7 @@ class Catalogue:
         """The sentence of the catalogue that a finished one is taken for."""
         if text in self._whole:
             return text
-        for template, _ in self._templates:
+        for template, _ in self._find_possible(text):
             if template.match(text) is not None:
                 return template.text
         return None
@@ -134,11 +135,18 @@ class Catalogue:
         several = self._find_several(text, depth)
         if several is not None:
             return several
-        for template, translation in self._templates:
+        for template, translation in self._find_possible(text):
             values = template.match(text)
             if values is not None:
                 return fill(translation, values, self._translate_values(values, depth))
         return None
+
+    def _find_possible(self, text: str) -> List[Tuple[Template, str]]:
+        """The templates that may match by the first and the last letter: a few of a thousand."""
+        ends = text[:1], text[-1:]
+        if ends not in self._by_ends:
+            self._by_ends[ends] = [one for one in self._templates if one[0].may_have_ends(*ends)]
+        return self._by_ends[ends]
 
     def _find_several(self, text: str, depth: int) -> Optional[str]:
         """`Sentence. Sentence.`, where each is of the catalogue."""

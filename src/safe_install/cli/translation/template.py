@@ -43,6 +43,11 @@ class Template:
         """Has the sentence itself more than one line?"""
         return any("\n" in literal for literal in self.literals)
 
+    def may_have_ends(self, first: str, last: str) -> bool:
+        """Could a text that begins and ends with these letters be this sentence?"""
+        begins = self.literals[0].startswith(first) or not self.literals[0]
+        return begins and (self.literals[-1].endswith(last) or not self.literals[-1])
+
     def match(self, text: str) -> Optional[Dict[str, str]]:
         """The values of the fields; None where the text is another sentence. A value ends where
         what follows it stands first."""

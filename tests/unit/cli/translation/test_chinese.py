@@ -12,6 +12,8 @@ from safe_install.cli.translation.catalogue import parse_catalogue, read_catalog
 from safe_install.cli.translation.template import FIELD
 from tests.scripts import load_script
 
+pytestmark = pytest.mark.any_python
+
 LANGUAGE = "zh_CN"
 CHINESE = re.compile("[\u3000-\u9fff\uff00-\uffef]")
 translations = load_script("translations")

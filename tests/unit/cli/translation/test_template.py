@@ -31,7 +31,24 @@ from safe_install.cli.translation.template import fill, parse_template
     ],
 )
 def test_a_finished_sentence_gives_its_values(template, text, values):
-    assert parse_template(template).match(text) == values
+    sentence = parse_template(template)
+    assert sentence.match(text) == values
+    assert sentence.may_have_ends(text[0], text[-1]) or values is None
+
+
+@pytest.mark.parametrize(
+    ("template", "first", "last", "expected"),
+    [
+        ("no {a} for {b}.", "n", ".", True),
+        ("no {a} for {b}.", "n", "e", False),
+        ("no {a} for {b}.", "t", ".", False),
+        ("{a} is {b}", "t", "x", True),
+        ("{a} is gone", "t", "e", True),
+        ("{a} is gone", "t", "x", False),
+    ],
+)
+def test_most_sentences_are_told_apart_by_their_ends(template, first, last, expected):
+    assert parse_template(template).may_have_ends(first, last) is expected
 
 
 def test_a_translation_puts_the_values_where_it_wants_them():
