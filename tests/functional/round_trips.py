@@ -3,6 +3,7 @@ there is no network."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -41,13 +42,16 @@ def contents(site: Path) -> Contents:
 
 
 def _files_of(folder: Path) -> Dict[str, str]:
-    """As RECORD has them, less bytecode, and scripts, which name their interpreter."""
+    """As RECORD has them, less bytecode, and scripts, which name their interpreter. RECORDs of old
+    torches list another METADATA than they have; `safe-install` writes down what there is."""
     found = {}
     for entry in read_record(folder):
         is_written_anew = entry.path.rpartition("/")[2] in NOT_OF_THE_WHEEL
         is_of_this_place = entry.path.endswith(".pyc") or entry.path.startswith("..")
         if not is_written_anew and not is_of_this_place:
             found[entry.path] = entry.hash
+    metadata = f"{folder.name}/METADATA"
+    found[metadata] = hashlib.sha256((folder / "METADATA").read_bytes()).hexdigest()
     return found
 
 
@@ -66,6 +70,9 @@ def bare_environment(
         pytest.skip(f"no Python {python} here")
     subprocess.run([interpreter, "-m", "venv", "--without-pip", str(prefix)], check=True)
     return Environment(prefix, variables)
+
+
+PIP_NEEDS = (3, 10)  # the Python of the pips that read lock files
 
 
 def our_pip() -> List[str]:
@@ -87,9 +94,14 @@ def uv() -> List[str]:
 
 
 def by_pip(environment: Environment, document: Path, *words: str) -> None:
-    """`pip install -r`."""
-    pip = [*our_pip(), "--python", str(environment.executable), "install"]
-    command = [*pip, "-r", document.name, *words]
+    """`pip install -r`; of an old Python, that which comes with it."""
+    python = str(environment.executable)
+    if environment.ask(f"import sys; print(sys.version_info >= {PIP_NEEDS})") == "True":
+        pip = [*our_pip(), "--python", python]
+    else:
+        must(run_process([python, "-m", "ensurepip"], environment.variables))
+        pip = [python, "-m", "pip"]
+    command = [*pip, "install", "-r", document.name, *words]
     must(run_process(command, environment.variables, cwd=document.parent))
 
 

@@ -515,6 +515,28 @@ def test_a_bundle_without_its_end_says_so(bundled, python, part, tmp_path):
     assert "This bundle is damaged or incomplete: copy it again" in done.stderr
 
 
+@pytest.mark.parametrize("python", ["3.8", "3.11", "3.13"])
+def test_a_bundle_that_breaks_off_behind_a_small_wheel(bundled, unchanged, python, tmp_path):
+    """The end of the wheel, which is an archive, too, passes for none of the bundle."""
+    found = find_python(python)
+    if found is None:
+        pytest.skip(f"no Python {python} here")
+    whole = bundled("numpy<2")
+    with zipfile.ZipFile(whole) as archive:
+        (wheel,) = json.loads(archive.read("safe_install_bundle.json"))["wheels"]
+    cut = tmp_path / "FILE.zip"
+    behind = wheel["offset"] + wheel["size"]
+    cut.write_bytes(whole.read_bytes()[: behind + 5_000])
+    done = run_process([found, str(cut), "install"], dict(os.environ))
+    assert done.returncode == 1
+    assert "This bundle is damaged or incomplete: copy it again" in done.stderr
+    cut.write_bytes(whole.read_bytes()[:behind])
+    for words in (("check-bundle", str(cut)), ("stage", "--bundle", str(cut))):
+        done = unchanged.safe_install(*words)
+        assert done.returncode == 11, done.stdout + done.stderr
+        assert "is damaged, or its end is missing" in " ".join(done.stderr.split())
+
+
 def test_a_damaged_wheel_changes_nothing(bundled, unchanged, here, tmp_path):
     path = tmp_path / "FILE.zip"
     shutil.copy(bundled("numpy<2"), path)

@@ -267,6 +267,40 @@ def test_what_plain_pip_installed_out_of_a_folder(environment, hosts, made):
     assert sources["pip"]["source"] == "not known"
 
 
+def source_of(environment, name):
+    rows = environment.document("export")["details"]["distributions"]
+    (row,) = [row for row in rows if row["name"] == name]
+    return row
+
+
+def test_a_wheel_by_its_path_is_not_the_one_that_an_index_has(environment, hosts, tmp_path):
+    """Of the same name, version and tags, and with the same METADATA."""
+    patched = {"needed/__init__.py": "B = 2\n"}
+    mine = write_wheel(tmp_path / "mine", "needed", "1.5", patched)
+    environment.must_pip("install", str(mine))
+    sha256 = hashlib.sha256(mine.read_bytes()).hexdigest()
+    there = source_of(environment, "needed")
+    assert (there["source"], there["path"], there["sha256"]) == ("file", str(mine), sha256)
+    mine.unlink()
+    gone = source_of(environment, "needed")
+    assert (gone["source"], gone["sha256"]) == ("not known", sha256)
+    assert gone["reason"] == f"the file that it came from is gone: {mine}"
+
+
+def test_a_wheel_by_its_path_that_uv_installed(environment, hosts, made, tmp_path):
+    """uv writes no hash of it down. What an index has, too, is named there."""
+    mine = write_wheel(tmp_path / "mine", "own", "3.0", {"own.py": "D = 1\n"})
+    (sample,) = made.glob("sample-1.0-*.whl")
+    words = ["pip", "install", "--no-deps", "--python", str(environment.executable)]
+    must(run_process([*uv(), *words, str(mine), str(sample)], environment.variables))
+    own = source_of(environment, "own")
+    assert (own["source"], own["path"]) == ("file", str(mine))
+    assert own["sha256"] == hashlib.sha256(mine.read_bytes()).hexdigest()
+    assert source_of(environment, "sample")["source"] == "package index"
+    mine.unlink()
+    assert "no hash of that is known" in source_of(environment, "own")["reason"]
+
+
 def test_an_index_that_is_silent_is_the_reason(environment, hosts):
     environment.must_pip("install", "sample==1.0")
     hosts.misbehave("/pypi/simple/", "500")

@@ -46,6 +46,11 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # that an archive can name
 BEGINNING = b"""#!/usr/bin/env python3
 'This bundle is damaged or incomplete: copy it again, and compare its sha256 with the one shown when it was made
 """
+# Stands behind each wheel. A wheel is an archive, too: where a bundle breaks off behind a small one,
+# the end of that would pass for the end of the bundle. These are the first bytes of an end, and then
+# no numbers that could be true.
+GUARD = b"PK\x05\x06" + b"\xff" * 18
+EXTRA_FIELD = b"SI" + len(GUARD).to_bytes(2, "little") + GUARD  # the same, as a member can have it
 MAIN = """\
 import sys
 
@@ -132,6 +137,7 @@ def _write(
         for wheel in manifest.wheels:
             offsets[wheel.filename] = stream.tell()
             _copy(files[wheel.filename], stream, wheel, told)
+            stream.write(GUARD)
         behind = io.BytesIO()
         with zipfile.ZipFile(behind, "w") as archive:
             _add_members(archive, _other_members(with_offsets(manifest, offsets), program, lock))
@@ -181,6 +187,7 @@ def _member(name: str, compression: int) -> zipfile.ZipInfo:
     member.compress_type = compression
     member.create_system = 3  # Unix, wherever it is written
     member.external_attr = 0o100644 << 16
+    member.extra = EXTRA_FIELD
     return member
 
 
@@ -255,8 +262,11 @@ def hash_program(program: Mapping[str, bytes]) -> str:
 
 def is_bundle(path: Path) -> bool:
     """Does a file begin as a bundle does, or is it named as one is?"""
-    if path.suffix == ".zip":
-        return True
+    return path.suffix == ".zip" or begins_as_bundle(path)
+
+
+def begins_as_bundle(path: Path) -> bool:
+    """Are its first lines those of a bundle, whatever became of the rest?"""
     try:
         with path.open("rb") as stream:
             return stream.read(len(BEGINNING)) == BEGINNING
@@ -357,20 +367,23 @@ class _reading:  # noqa: N801 - used as a function
 
     def __enter__(self) -> zipfile.ZipFile:
         try:
-            self._archive = zipfile.ZipFile(self._path)
+            self._stream = self._path.open("rb")
         except OSError as error:
             raise SystemFailed(
                 f"{self._path} cannot be read: {error.strerror or error}",
                 hint=hint_for_oserror(error),
             ) from error
-        except Exception as error:  # whatever zipfile makes of a damaged one
-            raise BundleInvalid(
-                f"{self._path} is no bundle, or its end is missing: {error}", hint=COPY_AGAIN
-            ) from error
-        return self._archive
+        try:
+            return zipfile.ZipFile(self._stream)
+        except Exception as error:  # whatever zipfile makes of a damaged one, an OSError, too
+            self._stream.close()
+            said = f"{self._path} is no bundle, or its end is missing: {error}"
+            if begins_as_bundle(self._path):
+                said = f"{self._path} is damaged, or its end is missing: {error}"
+            raise BundleInvalid(said, hint=COPY_AGAIN) from error
 
     def __exit__(self, *_: object) -> None:
-        self._archive.close()
+        self._stream.close()
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
@@ -378,6 +391,10 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
         with archive.open(name) as stream:
             found = stream.read(LARGEST_LIST + 1)
     except KeyError as error:
+        if begins_as_bundle(path):
+            raise BundleInvalid(
+                f"{path} is damaged, or its end is missing: {name} is not in it", hint=COPY_AGAIN
+            ) from error
         raise BundleInvalid(
             f"{path} is no bundle: {name} is missing in it",
             hint="A bundle is made with safe-install bundle REQ... -o FILE.zip.",

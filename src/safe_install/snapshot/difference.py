@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -110,9 +111,10 @@ def find_kept(
 
     `own`: the distributions that lie where this environment installs.
     """
-    ours = _closure(OWN_NAME, environment)
+    installed, markers = environment.installed, environment.interpreter.markers
+    ours = find_required([OWN_NAME], installed, markers)
     found: Dict[NormalizedName, str] = {}
-    for name, distribution in environment.installed.items():
+    for name, distribution in installed.items():
         other = OTHER_INSTALLERS.get((distribution.installer or "").lower())
         if name in ours:
             found[name] = "safe-install needs it"
@@ -125,20 +127,32 @@ def find_kept(
     return found
 
 
-def _closure(start: NormalizedName, environment: Environment) -> Collection[NormalizedName]:
-    """A distribution that is installed, and what it requires, itself or through others."""
+def find_required(
+    names: Iterable[NormalizedName],
+    installed: Mapping[NormalizedName, InstalledDistribution],
+    markers: Mapping[str, str],
+) -> Collection[NormalizedName]:
+    """Those of these that are installed, and what they require, themselves or through others."""
     found: Dict[NormalizedName, None] = {}
-    waiting = [start]
+    waiting = list(names)
     while waiting:
-        distribution = environment.installed.get(waiting.pop())
+        distribution = installed.get(waiting.pop())
         if distribution is None or distribution.name in found:
             continue
         found[distribution.name] = None
         for text in distribution.requires:
             requirement = parse_requirement(text)
-            if requirement is not None and applies(requirement, environment.interpreter.markers):
+            if requirement is not None and _is_meant(requirement, markers):
                 waiting.append(canonicalize_name(requirement.name))
     return found
+
+
+def _is_meant(requirement: Requirement, markers: Mapping[str, str]) -> bool:
+    """Does it apply here? One that cannot be compared does not."""
+    try:
+        return applies(requirement, markers)
+    except ValueError:
+        return False
 
 
 # --- one distribution -----------------------------------------------------------------------------

@@ -6,29 +6,59 @@ from __future__ import annotations
 import posixpath
 from typing import List, Optional, Tuple
 
-from safe_install.snapshot.values import FileSource, Snapshot
+from safe_install.snapshot.values import (
+    DirectorySource,
+    FileSource,
+    RepositorySource,
+    Snapshot,
+    is_tree,
+)
 
 # Debian's releases with the C library of each; images of Python are built on them.
 DEBIAN = (("bullseye", (2, 31)), ("bookworm", (2, 36)), ("trixie", (2, 41)))
 NO_TRIXIE_BEFORE = (3, 9)  # no images of older Pythons were built on it
 PYLOCK_SINCE = (3, 10)  # the Python of the pips that read a lock file (26.1)
 LOCK_PIP = "pip>=26.1"
+# Debian's and Alpine's; that of bzr differs, and nobody has it.
+PACKAGES = {"git": "git", "hg": "mercurial", "svn": "subversion"}
 ZIPAPP = "safe-install.pyz"
 
 
 def render_dockerfile(snapshot: Snapshot) -> str:
     """The text of a Dockerfile. Beside it lie the lock file and the zipapp."""
-    lock = "pylock.toml" if _python(snapshot) >= PYLOCK_SINCE else "requirements.txt"
+    lock = _lock_for_pip(snapshot)
     lines = [
         f"# Beside this file: {lock} (safe-install export -o {lock} --wheels wheels) and {ZIPAPP}",
         "# (the zipapp of safe-install).",
         f"FROM {base_image(snapshot)}",
         "WORKDIR /opt/environment",
+        *_programs(snapshot),
         *_copies(snapshot, lock),
         *_installs(lock),
         *_checks(snapshot),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _lock_for_pip(snapshot: Snapshot) -> str:
+    """pip takes no lock file with folders or repositories beside files."""
+    is_old = _python(snapshot) < PYLOCK_SINCE
+    has_tree = any(is_tree(one.source) for one in snapshot.distributions)
+    return "requirements.txt" if is_old or has_tree else "pylock.toml"
+
+
+def _programs(snapshot: Snapshot) -> List[str]:
+    """What fetches repositories; the slim images have none of it."""
+    sources = [one.source for one in snapshot.distributions]
+    used = {one.vcs for one in sources if isinstance(one, RepositorySource)}
+    packages = [PACKAGES[vcs] for vcs in sorted(used) if vcs in PACKAGES]
+    if not packages:
+        return []
+    if snapshot.libc[0] == "musl":
+        return [f"RUN apk add --no-cache {' '.join(packages)}"]
+    install = "apt-get install -y --no-install-recommends"
+    clean = "rm -rf /var/lib/apt/lists/*"
+    return [f"RUN apt-get update && {install} {' '.join(packages)} && {clean}"]
 
 
 def _python(snapshot: Snapshot) -> Tuple[int, int]:
@@ -62,17 +92,20 @@ def _version_pair(text: str) -> Optional[Tuple[int, int]]:
 
 def _copies(snapshot: Snapshot, lock: str) -> List[str]:
     lines = [f"COPY {lock} {ZIPAPP} ./"]
-    for folder in wheel_folders(snapshot):
+    for folder in _folders_beside(snapshot):
         lines.append(f"COPY {folder} {folder}")
     return lines
 
 
-def wheel_folders(snapshot: Snapshot) -> List[str]:
-    """The folders beside the document in which files lie."""
+def _folders_beside(snapshot: Snapshot) -> List[str]:
+    """The folders beside the document: in which files lie, and those of sources."""
     folders = set()
     for one in snapshot.distributions:
-        if isinstance(one.source, FileSource) and not posixpath.isabs(one.source.path):
-            folders.add(posixpath.dirname(one.source.path) or ".")
+        source = one.source
+        if isinstance(source, FileSource) and not posixpath.isabs(source.path):
+            folders.add(posixpath.dirname(source.path) or ".")
+        if isinstance(source, DirectorySource) and not posixpath.isabs(source.path):
+            folders.add(source.path)
     return sorted(folders)
 
 

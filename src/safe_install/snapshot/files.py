@@ -12,7 +12,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.environment.record import RecordEntry, parse_record, read_record
 from safe_install.models import Environment, InstalledDistribution, Link
-from safe_install.snapshot.sources import InstalledFiles, is_named_by
+from safe_install.snapshot.sources import InstalledFiles, is_named_by, path_of_url
 from safe_install.snapshot.values import FileSource
 from safe_install.wheels.archive import hash_file
 from safe_install.wheels.fetch import FirstSeenFile, find_local_path, first_seen_folder
@@ -66,6 +66,17 @@ def find_built(
         link = candidate.link
         return FileSource(str(path), path.name, str(link.sha256), link.size, is_built_here=True)
     return None
+
+
+def find_named(distribution: InstalledDistribution) -> Optional[FileSource]:
+    """The wheel that a direct_url.json names without its hash, as uv writes it, where it is still
+    the installed one."""
+    url = str((distribution.direct_url or {}).get("url", ""))
+    path = Path(path_of_url(url))
+    is_here = url.startswith("file:") and path.suffix == ".whl" and path.is_file()
+    if not is_here or not has_wheel_of(path, distribution):
+        return None
+    return FileSource(str(path), path.name, hash_file(path), path.stat().st_size)
 
 
 def has_wheel_of(wheel: Path, distribution: InstalledDistribution) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -32,7 +32,13 @@ from safe_install.snapshot.asking import (
     folders_of,
     indexes_of,
 )
-from safe_install.snapshot.files import find_built, find_first_seen, read_installed_files
+from safe_install.snapshot.difference import find_required
+from safe_install.snapshot.files import (
+    find_built,
+    find_first_seen,
+    find_named,
+    read_installed_files,
+)
 from safe_install.snapshot.notes import make_notes
 from safe_install.snapshot.past import Change, versions_after
 from safe_install.snapshot.sources import (
@@ -104,8 +110,10 @@ def gather(
         credentials=Credentials(index_urls=indexes),
     )
     asked = _ask(found, Indexes(http, indexes, folders_of(settings)))
-    snapshot = make_snapshot(environment, [_record(one) for one in asked])
-    by_name = [one.distribution.name for one in asked if one.is_by_name]
+    requested = [one.name for one in distributions.values() if one.requested]
+    brought = find_required(requested, distributions, environment.interpreter.markers)
+    snapshot = make_snapshot(environment, [_record(one, brought) for one in asked])
+    by_name = sorted(one.distribution.name for one in asked if one.is_by_name)
     twice = find_recorded_twice(environment.interpreter.scheme.purelib) if at is None else ()
     notes = make_notes(snapshot, by_name=by_name, foreign=foreign, twice=twice)
     return Gathered(snapshot, notes)
@@ -288,6 +296,8 @@ class _Places:
         if isinstance(source, FileSource):
             is_built_here = (self._cache / "built") in Path(source.path).parents
             return self._present(replace(source, is_built_here=is_built_here))
+        if isinstance(source, UnknownSource):
+            return find_named(distribution) or source
         return source
 
     def _editable_without_address(self, distribution: InstalledDistribution) -> Optional[Source]:
@@ -317,7 +327,8 @@ class _Places:
         """A file that is not there any more is no source."""
         path = Path(source.path)
         if not path.is_file():
-            return UnknownSource(f"the file that it came from is gone: {path}")
+            reason = f"the file that it came from is gone: {path}"
+            return UnknownSource(reason, source.sha256)
         return source if source.size else replace(source, size=path.stat().st_size)
 
     def _known_on_a_host(self, distribution: InstalledDistribution) -> Optional[Source]:
@@ -364,13 +375,13 @@ def _question(found: _Found) -> Optional[Question]:
     if not is_file and source is not None and not isinstance(source, UnknownSource):
         return None
     files = read_installed_files(distribution.metadata_path)
-    sha256 = source.sha256 if isinstance(source, FileSource) else ""
+    sha256 = source.sha256 if isinstance(source, (FileSource, UnknownSource)) else ""
     return Question(distribution.name, distribution.version, files, sha256)
 
 
 def _with_answer(found: _Found, answer: Answer) -> _Found:
-    is_remote = isinstance(answer, Listed) and not isinstance(answer.source, FileSource)
-    if found.source is not None and not is_remote:
+    """Of what came from elsewhere, as it says itself, only the same file is its source."""
+    if found.source is not None and not _is_same_file(answer):
         return found
     if isinstance(answer, Listed):
         return replace(found, source=answer.source, is_by_name=not answer.is_compared)
@@ -378,7 +389,15 @@ def _with_answer(found: _Found, answer: Answer) -> _Found:
     return replace(found, source=unknown_because(found.distribution, silence))
 
 
-def _record(found: _Found) -> RecordedDistribution:
+def _is_same_file(answer: Answer) -> bool:
+    """Has an index the file itself, and not only one of that name?"""
+    if not isinstance(answer, Listed) or isinstance(answer.source, FileSource):
+        return False
+    return answer.is_compared
+
+
+def _record(found: _Found, brought: Collection[NormalizedName]) -> RecordedDistribution:
+    """`brought`: what was requested, and what that requires."""
     distribution = found.distribution
     return RecordedDistribution(
         name=distribution.name,
@@ -386,4 +405,5 @@ def _record(found: _Found) -> RecordedDistribution:
         source=found.source or unknown_because(distribution, ""),
         written_name=distribution.written_name,
         is_requested=distribution.requested,
+        is_alone=distribution.name not in brought,
     )

@@ -10,10 +10,10 @@ from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
     RecordedDistribution,
-    RepositorySource,
     Snapshot,
     UnknownSource,
     UrlSource,
+    is_tree,
 )
 
 SHOWN = 6  # names in one sentence
@@ -91,7 +91,7 @@ def note_local(snapshot: Snapshot) -> Tuple[Finding, ...]:
 
 def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
     """On a lock file that pip refuses: with the hash of one file it demands one of everything."""
-    trees = [one.name for one in snapshot.distributions if _is_tree(one)]
+    trees = [one.name for one in snapshot.distributions if is_tree(one.source)]
     if not trees or len(trees) == len(snapshot.distributions):
         return ()
     detail = (
@@ -100,10 +100,6 @@ def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
     )
     hint = "Use uv pip sync, or write requirements: --format requirements."
     return (Finding("lock-not-for-pip", Severity.NOTE, trees[0], detail, hint),)
-
-
-def _is_tree(one: RecordedDistribution) -> bool:
-    return isinstance(one.source, (DirectorySource, RepositorySource))
 
 
 def _is_local_file(one: RecordedDistribution) -> bool:

@@ -23,6 +23,7 @@ from safe_install.snapshot.values import (
     Source,
     UnknownSource,
     UrlSource,
+    is_tree,
 )
 
 LOCK_VERSION = "1.0"
@@ -128,14 +129,9 @@ def _directory(source: DirectorySource) -> Pairs:
     }
 
 
-def _is_tree(source: Source) -> bool:
-    """Sources whose version is known when they are built only."""
-    return isinstance(source, (RepositorySource, DirectorySource))
-
-
 def _locked_version(one: RecordedDistribution) -> Optional[str]:
     """None where the specification forbids to say it, or it is none."""
-    if _is_tree(one.source):
+    if is_tree(one.source):
         return None
     try:
         Version(one.version)
@@ -165,6 +161,7 @@ def _unknown(one: RecordedDistribution) -> Pairs:
     pairs: Dict[str, Any] = {"name": one.name}
     if isinstance(source, UnknownSource):
         pairs["reason"] = source.reason
+        pairs["sha256"] = source.sha256 or None
     elif isinstance(source, UrlSource):
         pairs["reason"] = NO_HASH
         pairs["url"] = source.url

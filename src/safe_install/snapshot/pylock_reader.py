@@ -324,7 +324,7 @@ class _Reader:
     def _unknown(self, table: Table) -> RecordedDistribution:
         """One of those that only our own table names."""
         url = self._address(table)
-        source: Source = UnknownSource(self._text(table, "reason"))
+        source: Source = UnknownSource(self._text(table, "reason"), self._text(table, "sha256"))
         if url:
             subdirectory = self._subdirectory(table)
             source = UrlSource(url, self._filename({"url": url}), None, None, subdirectory)

@@ -7,6 +7,7 @@ means is believed before our history is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -200,7 +201,8 @@ def find_listed(
     """The file among those that an index lists: of that version, with the installed wheel tags, and
     with the installed METADATA where the index says the hash of it.
 
-    Without such a wheel it is the source distribution: a wheel was built of it.
+    Without such a wheel it is the source distribution: a wheel was built of it. Without that, too, it
+    is a wheel that its publisher renamed.
     """
     found: List[Tuple[int, Link]] = []
     for link in links:
@@ -223,14 +225,30 @@ def _source_of_link(link: Link, sha256: str, index: str) -> Union[IndexSource, F
 
 
 def _rank(link: Link, files: InstalledFiles) -> Optional[int]:
-    """0 the same wheel by its METADATA, 1 by its tags alone, 2 the source; None: another file."""
+    """0 the same wheel by its METADATA, 1 by its tags alone, 2 the source, 3 a renamed wheel; None:
+    another file."""
     if not link.filename.endswith(".whl"):
         return 2
-    if not files.tags or parse_wheel_filename(link.filename)[3] != files.tags:
+    tags = parse_wheel_filename(link.filename)[3]
+    is_renamed = tags != files.tags
+    if not files.tags or (is_renamed and _as_built(tags) != files.tags):
         return None
-    if not link.metadata or not files.metadata:
-        return 1
-    return 0 if link.metadata == files.metadata else None
+    is_known = bool(link.metadata and files.metadata)
+    if is_known and link.metadata != files.metadata:
+        return None
+    if is_renamed:
+        return 3
+    return 0 if is_known else 1
+
+
+def _as_built(tags: FrozenSet[Tag]) -> FrozenSet[Tag]:
+    """The tags that a wheel had before its publisher renamed it for a package index, and that its
+    WHEEL may have kept: linux_x86_64 in manylinux1_x86_64, as those of torch 1.8.1."""
+    found = set()
+    for tag in tags:
+        platform = re.sub(r"manylinux(1|2010|2014|_\d+_\d+)_", "linux_", tag.platform)
+        found.add(Tag(tag.interpreter, tag.abi, platform))
+    return frozenset(found)
 
 
 def is_named_by(filename: str, name: str, version: str) -> bool:

@@ -1,8 +1,8 @@
 """A snapshot as a pyproject.toml that `uv lock` and `uv sync` carry out
 (docs.astral.sh/uv/concepts/projects/dependencies). Pure.
 
-What was requested, and what no package index has, is a dependency; the versions of all others are
-constraints. Sources count for dependencies alone.
+What was requested, what nothing else brings, and what no package index has, is a dependency; the
+versions of all others are constraints. Sources count for dependencies alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from safe_install.snapshot.values import (
 def render_uv_project(snapshot: Snapshot) -> str:
     """The text of a pyproject.toml."""
     known = [one for one in snapshot.distributions if is_named(one)]
-    named = [one for one in known if one.is_requested or has_own_source(one)]
+    named = [one for one in known if _is_dependency(one)]
     rest = [one for one in known if one not in named]
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
     lines += unknown_lines(snapshot)
@@ -42,6 +42,10 @@ def render_uv_project(snapshot: Snapshot) -> str:
         lines += ["", "[tool.uv.sources]"]
         lines += [f"{render_key(name)} = {_table(sources[name])}" for name in sources]
     return "\n".join(lines) + "\n"
+
+
+def _is_dependency(one: RecordedDistribution) -> bool:
+    return one.is_requested or one.is_alone or has_own_source(one)
 
 
 def has_own_source(one: RecordedDistribution) -> bool:

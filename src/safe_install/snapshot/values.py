@@ -71,9 +71,16 @@ class UnknownSource:
     """Nobody wrote down where the files came from, and no index has them."""
 
     reason: str  # "its RECORD is missing"
+    sha256: str = ""  # of the file, where that was written down
 
 
 Source = Union[IndexSource, UrlSource, FileSource, DirectorySource, RepositorySource, UnknownSource]
+
+
+def is_tree(source: Source) -> bool:
+    """Is it a folder or a repository, of which there is no hash, and whose version is known when it
+    is built only?"""
+    return isinstance(source, (DirectorySource, RepositorySource))
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ class RecordedDistribution:
     written_name: str = ""  # as its metadata writes it; "" where a document has the normalized one
     is_requested: bool = False
     requires_python: str = ""
+    # does nothing that was requested bring it? (extras are not recorded, and leftovers have nobody)
+    is_alone: bool = False
 
 
 @dataclass(frozen=True)

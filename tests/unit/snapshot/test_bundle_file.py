@@ -14,6 +14,8 @@ from safe_install.events import Reporter
 from safe_install.snapshot import bundle_file
 from safe_install.snapshot.bundle_file import (
     BEGINNING,
+    EXTRA_FIELD,
+    GUARD,
     check_bundle,
     hash_whole,
     is_bundle,
@@ -21,6 +23,7 @@ from safe_install.snapshot.bundle_file import (
     read_lock,
     unpack_wheels,
 )
+from safe_install.snapshot.manifest import COPY_AGAIN
 from tests.unit.snapshot.bundles import CONTENTS, LOCK, PROGRAM, without_offsets, write
 
 REPORTER = Reporter()
@@ -92,7 +95,8 @@ def test_a_large_one_is_an_archive_behind_the_wheels(tmp_path):
             "__main__.py", "pylock.toml", "safe_install_bundle.json", *PROGRAM
         }  # fmt: skip
         start = min(info.header_offset for info in archive.infolist())
-    assert content[:start] == BEGINNING + b"".join(CONTENTS[name] for name in sorted(CONTENTS))
+    wheels = [CONTENTS[name] + GUARD for name in sorted(CONTENTS)]
+    assert content[:start] == BEGINNING + b"".join(wheels)
 
 
 def test_sizes_from_which_python_writes_zip64_are_not_plain():
@@ -117,6 +121,48 @@ def test_a_bundle_without_its_end_is_none(tmp_path, limit, part):
     for read in (open_bundle, read_lock, lambda path: check_bundle(path, REPORTER)):
         with pytest.raises(BundleInvalid, match="its end is missing"):
             read(path)
+
+
+ALONE = "sample-1.0-py3-none-any.whl"
+
+
+def wheel_with_an_end() -> bytes:
+    """An archive, as a wheel is; its end could pass for that of the bundle."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("sample.py", "x = 1\n")
+    return stream.getvalue()
+
+
+def test_wherever_a_bundle_of_a_small_wheel_breaks_off_it_is_damaged(tmp_path, limit):
+    """Also right behind the wheel."""
+    path, _, _ = write(tmp_path, contents={ALONE: wheel_with_an_end()}, largest_plain=limit)
+    content = path.read_bytes()
+    wheel = open_bundle(path).manifest.wheels[0]
+    behind = wheel.offset + wheel.size
+    for length in (*range(len(BEGINNING), behind + 200), *range(behind + 200, len(content), 97)):
+        path.write_bytes(content[:length])
+        with pytest.raises(BundleInvalid, match="is damaged, or its end is missing") as caught:
+            open_bundle(path)
+        assert caught.value.hint == COPY_AGAIN
+
+
+def test_behind_a_small_wheel_no_end_passes_for_that_of_the_bundle(tmp_path, limit):
+    """Python, too, would take it for one, and say that it has no program."""
+    path, _, _ = write(tmp_path, contents={ALONE: wheel_with_an_end()}, largest_plain=limit)
+    content = path.read_bytes()
+    wheel = open_bundle(path).manifest.wheels[0]
+    for length in range(content.index(GUARD, wheel.offset) + 4, len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(zipfile.BadZipFile):
+            zipfile.ZipFile(path).close()
+
+
+def test_an_archive_that_is_no_bundle(tmp_path):
+    path = tmp_path / "other.zip"
+    path.write_bytes(wheel_with_an_end())
+    with pytest.raises(BundleInvalid, match=r"is no bundle: safe_install_bundle\.json is missing"):
+        open_bundle(path)
 
 
 def test_a_byte_of_a_wheel(tmp_path, limit):
@@ -146,8 +192,9 @@ def test_every_byte_that_counts_is_checked(tmp_path, limit):
             passed.append(place)
         except BundleInvalid:
             pass
-    # of each member the names, sizes and dates before it, which nobody reads
-    assert len(passed) < 0.1 * len(content) / 37, (len(passed), len(content))
+    # of each member the names, sizes and dates before it, which nobody reads, and what guards an end
+    guards = content.count(EXTRA_FIELD) * len(EXTRA_FIELD)
+    assert len(passed) < (0.1 * len(content) + guards) / 37, (len(passed), len(content))
 
 
 def test_another_list_in_its_place(tmp_path):

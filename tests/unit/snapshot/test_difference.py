@@ -10,6 +10,7 @@ import pytest
 from safe_install.snapshot.difference import (
     compare_with_lock,
     find_kept,
+    find_required,
     installed_files,
     why_other,
 )
@@ -226,3 +227,16 @@ def test_what_is_kept():
         "numpy": "conda installed it",
         "dnf": "it lies outside of the environment, in /usr/lib/python3/dist-packages",
     }
+
+
+def test_what_some_require_themselves_or_through_others():
+    named = {
+        "a": ["b", "not a requirement!", "e; python_version ~= 'x'"],
+        "b": ["c; extra == 'more'", "d; sys_platform == 'linux'", "a", "missing"],
+        "c": [],
+        "d": [],
+        "e": [],
+    }
+    installed = {name: make_distribution(name, "1", requires=text) for name, text in named.items()}
+    markers = {"sys_platform": "linux", "python_version": "3.11"}
+    assert set(find_required(["a", "z"], installed, markers)) == {"a", "b", "d"}

@@ -10,12 +10,14 @@ from packaging.tags import parse_tag
 
 from safe_install.environment.record import RecordEntry
 from safe_install.snapshot.files import (
+    find_named,
     has_wheel_of,
     is_same_content,
     read_installed_files,
     read_wheels_of,
 )
 from safe_install.snapshot.sources import InstalledFiles
+from safe_install.snapshot.values import FileSource
 from tests.factories import make_distribution
 from tests.lab.wheels import write_wheel
 
@@ -72,6 +74,29 @@ def test_a_wheel_is_compared_by_its_record(tmp_path):
     (tmp_path / "broken.whl").write_bytes(b"no archive")
     assert not has_wheel_of(tmp_path / "broken.whl", distribution)
     assert not has_wheel_of(tmp_path / "missing.whl", distribution)
+
+
+def test_a_wheel_that_is_named_without_its_hash(tmp_path):
+    """As uv names one of this machine."""
+    wheel = write_wheel(tmp_path / "my wheels", "a", "1.0", {"a.py": "x = 1\n"})
+    info = tmp_path / "a-1.0.dist-info"
+    info.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        (info / "RECORD").write_bytes(archive.read("a-1.0.dist-info/RECORD"))
+
+    def named(url):
+        direct_url = {"url": url, "archive_info": {}}
+        return find_named(make_distribution("a", "1.0", metadata_path=info, direct_url=direct_url))
+
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    expected = FileSource(str(wheel), wheel.name, sha256, wheel.stat().st_size)
+    assert named(wheel.as_uri()) == expected
+    assert named(f"https://h.example{wheel}") is None
+    assert named((tmp_path / "my wheels").as_uri()) is None
+    write_wheel(tmp_path / "my wheels", "a", "1.0", {"a.py": "x = 2\n"})
+    assert named(wheel.as_uri()) is None
+    wheel.unlink()
+    assert named(wheel.as_uri()) is None
 
 
 def test_the_wheels_of_a_folder(tmp_path):

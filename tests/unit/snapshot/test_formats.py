@@ -28,6 +28,7 @@ from safe_install.snapshot.values import (
     FileSource,
     IndexSource,
     RepositorySource,
+    TorchFacts,
     UnknownSource,
     UrlSource,
 )
@@ -189,6 +190,14 @@ def test_uv_depends_on_what_was_requested():
     assert "sources" not in document["tool"]["uv"]
 
 
+def test_uv_is_told_what_nothing_else_brings():
+    """What was installed for an extra, or left behind: a constraint would install nothing."""
+    alone = dataclasses.replace(index_wheel("pysocks", "1.7.1"), is_alone=True)
+    document = parse_toml(render_uv_project(snapshot_of(alone, index_wheel("idna", "3.10"))))
+    assert document["project"]["dependencies"] == ["pysocks==1.7.1"]
+    assert document["tool"]["uv"]["constraint-dependencies"] == ["idna==3.10"]
+
+
 # --- docker ---------------------------------------------------------------------------------------
 
 
@@ -210,10 +219,36 @@ def test_the_base_image_has_the_python_and_a_c_library_that_is_new_enough(python
 
 
 def test_a_dockerfile_installs_the_lock_and_asks_for_cuda_at_the_start():
-    text = render_dockerfile(EVERY_SOURCE)
+    torch = TorchFacts("2.1.0+cu121", "cu121", "12.1")
+    text = render_dockerfile(dataclasses.replace(HASHED, torch=torch))
     assert "COPY pylock.toml safe-install.pyz ./\nCOPY wheels wheels\n" in text
     assert "pip install --no-cache-dir -r pylock.toml" in text
     assert text.endswith('"verify", "--require-cuda"]\n')
+
+
+@pytest.mark.parametrize(
+    ("libc", "brings"),
+    [
+        (("glibc", "2.36"), "apt-get install -y --no-install-recommends git "),
+        (("musl", "1.2"), "apk add --no-cache git\n"),
+    ],
+)
+def test_a_dockerfile_brings_git_where_a_commit_is_named(libc, brings):
+    """And requirements: pip takes no lock file that names a repository beside files."""
+    source = RepositorySource("git", "https://h/a.git", COMMIT)
+    tracked = distribution("tracked", "1.0", source)
+    text = render_dockerfile(snapshot_of(index_wheel("numpy", "1.26.4"), tracked, libc=libc))
+    assert brings in text
+    assert "-r requirements.txt" in text and "pylock" not in text
+    assert text.index(brings) < text.index("COPY") < text.index("pip install")
+
+
+def test_a_dockerfile_copies_the_sources_that_lie_beside_it():
+    mine = distribution("mine", "0.1", DirectorySource("src/mine", is_editable=True))
+    text = render_dockerfile(snapshot_of(index_wheel("numpy", "1.26.4"), mine))
+    assert "COPY src/mine src/mine\n" in text and "-r requirements.txt" in text
+    assert "RUN apt-get" not in text
+    assert "COPY /home" not in render_dockerfile(snapshot_of(MINE))
 
 
 def test_a_dockerfile_for_an_old_python_has_requirements_and_one_without_cuda_asks_for_none():

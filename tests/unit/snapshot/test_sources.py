@@ -212,6 +212,25 @@ def test_what_was_built_of_a_source_is_named_by_the_source():
 
 
 @pytest.mark.parametrize(
+    "platform", ["manylinux1", "manylinux_2_17", "manylinux_2_17.manylinux2014"]
+)
+def test_a_wheel_that_was_renamed_for_the_index(platform):
+    """As those of torch 1.8.1: WHEEL has the tag of the build. Where there is a source, the wheel may
+    have been built of that."""
+    tags = ".".join(f"{one}_x86_64" for one in platform.split("."))
+    renamed = link(f"a-1.0-cp311-cp311-{tags}.whl")
+    elsewhere = link(f"a-1.0-cp310-cp310-{tags}.whl")
+    arm = link(f"a-1.0-cp311-cp311-{tags.replace('x86_64', 'aarch64')}.whl")
+    found = listed([arm, elsewhere, renamed])
+    assert (found.source.filename, found.is_compared) == (renamed.filename, False)
+    assert listed([renamed, SDIST]).source.filename == "a-1.0.tar.gz"
+    assert listed([link(renamed.filename, metadata="n" * 64)]) is None
+    assert listed([arm, elsewhere]) is None
+    manylinux = InstalledFiles(parse_tag(f"cp311-cp311-{tags}"), "m" * 64)
+    assert listed([link(WHEEL)], manylinux) is None
+
+
+@pytest.mark.parametrize(
     "links",
     [
         [],
