@@ -3,6 +3,7 @@ afterwards the tree is the one before the break."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from tests.functional.doctor_lab import checks_with_errors, findings_of, run_doc
 from tests.functional.doctor_lab import make_lab as make_lab
 from tests.lab.breakage import RECIPES, Lab
 from tests.lab.breakage.recipe import CPU, CUDA, OLD
+from tests.lab.breakage.torch_parts import extend_torch
 from tests.lab.wheels import TORCHES, _link, write_wheel
 
+INIT = "torch/__init__.py"
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 PUT_RIGHT = (
     "a library of torch is gone",
@@ -96,6 +99,52 @@ def test_what_came_from_a_file_comes_back_from_it(make_lab):
     assert failed.returncode == 1
     assert "alpha==1.0" in failed.stderr
     assert lab.environment.tree() == broken
+
+
+# --- what interrupted pips left --------------------------------------------------------------------
+
+
+def move_aside(lab: Lab, *names: str) -> None:
+    """As a pip does that is killed then."""
+    for name in names:
+        for path in (lab.site / name, lab.info(name)):
+            path.rename(path.with_name(f"~{path.name[1:]}"))
+
+
+def write_packages(lab: Lab, **codes: str) -> None:
+    for name, code in codes.items():
+        lab.must_pip(str(write_wheel(lab.folder, name, "1.0", {f"{name}/__init__.py": code})))
+
+
+def test_what_several_pips_left_is_put_right_in_one_change(make_lab):
+    lab = make_lab()
+    write_packages(lab, alpha="", beta="")
+    healthy = lab.environment.tree()
+    move_aside(lab, "torch", "alpha")
+    shutil.copytree(lab.site / "beta", lab.site / "~eta")
+    broken = lab.environment.tree()
+    document = run_doctor(lab, "--fix", "interrupted-pip")
+    assert_put_right(lab, document, healthy)
+    (change,) = lab.environment.document("history")["details"]["history"]
+    assert document["details"]["undo"] == [f"safe-install undo {change['id']}"]
+    assert lab.environment.document("undo", change["id"])["outcome"] == "undone"
+    assert lab.environment.tree() == broken
+
+
+def test_one_that_breaks_torch_keeps_no_other_from_being_put_back(make_lab):
+    lab = make_lab()
+    extend_torch(lab, INIT, before="try:\n    import alpha\nexcept ImportError:\n    pass\n")
+    write_packages(lab, alpha="raise RuntimeError('not with this torch')\n", beta="")
+    move_aside(lab, "alpha", "beta")
+    document = lab.environment.document("recover")
+    told = {row["distribution"]: row for row in document["details"]["leftovers"]}
+    assert document["exit_code"] == 12
+    assert (told["alpha 1.0"]["what"], told["alpha 1.0"]["transaction"]) == ("rolled-back", None)
+    assert told["beta 1.0"]["what"] == "put-back"
+    (change,) = lab.environment.document("history")["details"]["history"]
+    assert change["id"] == told["beta 1.0"]["transaction"]
+    assert (lab.site / "~lpha").is_dir()
+    assert not (lab.site / "~eta").exists()
 
 
 # --- from the history -----------------------------------------------------------------------------

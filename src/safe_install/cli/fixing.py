@@ -166,8 +166,8 @@ def both(shown: Mends, needed: Mends) -> Mends:
 
 
 def transactions_of(answer: InstallResult) -> List[str]:
-    """The changes that a command has kept, oldest first; `recover` may make several."""
+    """The changes that a command has kept, oldest first, each once; `recover` may make several."""
     if answer.transaction:
         return [answer.transaction]
     rows = answer.details.get("leftovers", ())
-    return [str(row["transaction"]) for row in rows if row["transaction"]]
+    return list(dict.fromkeys(str(row["transaction"]) for row in rows if row["transaction"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -50,6 +50,8 @@ def recover(
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
     lines += [f"{change.id}: removed: {change.detail}" for change in dropped]
     lines += [line for one in repaired for line in one.lines()]
+    changes = dict.fromkeys(one.transaction for one in repaired if one.transaction)
+    lines += [f"To take that back: safe-install undo {change}" for change in changes]
     rolled_back = any(one.rolled_back for one in repaired)
     return InstallResult(
         "recover",
@@ -93,11 +95,7 @@ class _Repaired:
         ]
         if self.decision.hint:
             lines.append(f"  {self.decision.hint}")
-        return (
-            [*lines, f"  To take that back: safe-install undo {self.transaction}"]
-            if self.transaction
-            else lines
-        )
+        return lines
 
     def document(self) -> Dict[str, Any]:
         """For programs."""
@@ -114,67 +112,89 @@ class _Repaired:
 def _repair(
     environment: Environment, world: World, check_timeout: Optional[float]
 ) -> List[_Repaired]:
+    """All that is certain as one change."""
     areas = make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
     with progress_task("look for what an interrupted pip left", world):
         decisions = decide(*read_leftovers(areas))
-    repaired = []
-    for decision in decisions:
-        if decision.action is LeftoverAction.REPORT:
-            repaired.append(_Repaired(decision))
-            continue
-        try:
-            repaired.append(_apply_decision(decision, environment, world, check_timeout))
-        except Refused as error:
-            reason = f"{decision.reason}; but {error.message}"
-            reported = dataclasses.replace(
-                decision, action=LeftoverAction.REPORT, reason=reason, hint=error.hint
-            )
-            repaired.append(_Repaired(reported))
+    certain = [one for one in decisions if one.action is not LeftoverAction.REPORT]
+    repaired = [_Repaired(one) for one in decisions if one.action is LeftoverAction.REPORT]
+    if not certain:
+        return repaired
+    together = _apply_or_report(certain, environment, world, check_timeout)
+    if len(certain) == 1 or all(one.transaction for one in together):
+        return repaired + together
+    # One that does not hold keeps no other one from being put right.
+    for decision in certain:
         environment = read_again(environment)
+        repaired += _apply_or_report([decision], environment, world, check_timeout)
     return repaired
 
 
-def _make_steps(decision: LeftoverDecision, put_back: Mapping[NormalizedName, str]) -> List[Step]:
-    """What the history says of it. `put_back`: versions by name."""
-    if not put_back:  # folders, and no distribution: they have no version
-        folders = NormalizedName(", ".join(Path(path).name for path in decision.paths))
-        return [Step(StepAction.REMOVE, folders, None, because="left over")]
-    return [
-        Step(StepAction.ADD, name, version, because="put back")
-        for name, version in put_back.items()
-    ]
-
-
-def _apply_decision(
-    decision: LeftoverDecision,
+def _apply_or_report(
+    decisions: Sequence[LeftoverDecision],
     environment: Environment,
     world: World,
     check_timeout: Optional[float],
-) -> _Repaired:
-    """One transaction: checked in a fresh process, to be undone like any other."""
+) -> List[_Repaired]:
+    """A refused change is told with its reason."""
+    try:
+        return _apply(decisions, environment, world, check_timeout)
+    except Refused as error:
+        return [_report(decision, error) for decision in decisions]
+
+
+def _report(decision: LeftoverDecision, error: Refused) -> _Repaired:
+    reason = f"{decision.reason}; but {error.message}"
+    told = dataclasses.replace(
+        decision, action=LeftoverAction.REPORT, reason=reason, hint=error.hint
+    )
+    return _Repaired(told)
+
+
+def _make_steps(decision: LeftoverDecision) -> List[Step]:
+    """What the history says of it."""
+    if not decision.recorded:  # folders, and no distribution: they have no version
+        folders = NormalizedName(", ".join(Path(path).name for path in decision.paths))
+        return [Step(StepAction.REMOVE, folders, None, because="left over")]
+    return [
+        Step(StepAction.ADD, canonicalize_name(one.name), one.version, because="put back")
+        for one in decision.recorded
+    ]
+
+
+def _apply(
+    decisions: Sequence[LeftoverDecision],
+    environment: Environment,
+    world: World,
+    check_timeout: Optional[float],
+) -> List[_Repaired]:
+    """One transaction: checked in a fresh process, to be undone like any other. Errors: Refused."""
     interpreter = environment.interpreter
-    put_back = {canonicalize_name(one.name): one.version for one in decision.recorded}
-    kept = [found for name, found in sorted(environment.installed.items()) if name not in put_back]
-    steps = _make_steps(decision, put_back)
+    put_back = [one for decision in decisions for one in decision.recorded]
+    names = {canonicalize_name(one.name) for one in put_back}
+    kept = [found for name, found in sorted(environment.installed.items()) if name not in names]
+    steps = [step for decision in decisions for step in _make_steps(decision)]
     with swap.begin(
         interpreter.prefix, command=world.command, scheme=interpreter.scheme
     ) as transaction:
-        for one in decision.recorded:
+        for one in put_back:
             lay_out(one, transaction.stage)
         areas = make_areas(interpreter.prefix, interpreter.scheme)
-        transaction.plan_paths(find_moved(decision, areas), keep=kept)
+        moved = {path for decision in decisions for path in find_moved(decision, areas)}
+        transaction.plan_paths(moved, keep=kept)
         before = BaselineCheck(environment, check_timeout=check_timeout)
         judged = apply_and_verify(
             transaction,
             before,
             before.subjects,
-            expectation=Expectation(torch_requested=TORCH in put_back),
+            expectation=Expectation(torch_requested=TORCH in names),
             summary=summarize(steps, world.command),
             timings=Timings(),
             world=world,
             outcome=Outcome.RECOVERED,
         )
-    rolled_back = judged.outcome is Outcome.ROLLED_BACK
-    return _Repaired(
-        decision, None if rolled_back else transaction.id, rolled_back, judged.findings
-    )
+    is_rolled_back = judged.outcome is Outcome.ROLLED_BACK
+    change = None if is_rolled_back else transaction.id
+    # What the check found is told once, however many leftovers it was about.
+    first = _Repaired(decisions[0], change, is_rolled_back, judged.findings)
+    return [first, *(_Repaired(one, change, is_rolled_back) for one in decisions[1:])]

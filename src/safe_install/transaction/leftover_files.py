@@ -371,6 +371,9 @@ def _link_tree(source: str, target: str) -> None:
             original, copy = os.path.join(folder, name), os.path.join(here, name)
             try:
                 os.link(original, copy, follow_symlinks=False)
+            except FileExistsError:  # of another folder aside: a copy would be written into it
+                hint = f"Remove the folder that is not needed: {source}"
+                raise Refused(f"{original} was moved aside twice", hint=hint) from None
             except OSError:
                 shutil.copy2(original, copy, follow_symlinks=False)
         shutil.copystat(folder, here)

@@ -11,6 +11,7 @@ from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
+from safe_install.errors import Refused
 from safe_install.transaction import history
 from safe_install.transaction.asides import check_leftovers
 from safe_install.transaction.leftover_files import (
@@ -309,6 +310,18 @@ def test_a_package_in_a_shared_folder(env: SmallEnvironment) -> None:
     )
     apply_and_verify(env, decision)
     assert hash_tree(env.prefix) == before
+
+
+def test_a_folder_that_was_moved_aside_twice_is_not_written_into(env: SmallEnvironment) -> None:
+    """Which of the two is the right one is not known, and both stay as they are."""
+    move_aside(env, "torch")
+    shutil.copytree(env.site / "~orch", env.site / "~~rch")
+    (env.site / "~orch" / "__init__.py").write_text("1")
+    (decision,) = judge(env)
+    interrupted = hash_tree(env.prefix)
+    with pytest.raises(Refused, match="moved aside twice"):
+        apply_and_verify(env, decision)
+    assert hash_tree(env.prefix) == interrupted
 
 
 def test_another_users_file_is_not_taken(

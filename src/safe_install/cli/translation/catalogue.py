@@ -4,6 +4,10 @@ translated by it.
 A finding and an error travel as finished English sentences, which JSON and logs keep. On the way to
 a terminal the catalogue recognises the sentence, takes the values out of it, and puts them into the
 translation; a value that is itself a sentence of the catalogue is translated, too.
+
+A sentence is translated whole, or stays English whole. Where a value is English prose that nobody has
+translated, a wider sentence of the catalogue has swallowed another one (`Write {command}.`), and is
+not taken.
 """
 
 from __future__ import annotations
@@ -14,14 +18,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install.cli.translation.template import WIDE, Template, fill, parse_template
+from safe_install.cli.translation.template import WIDE, Template, fill, is_prose, parse_template
 
 # msgctxt of what a line begins with: "error: ". The rest of the line is a sentence of its own.
 BEGINNING = "beginning"
+# msgctxt of what is a line, or a cell of a table, by itself: `commit`, `unknown`. In a sentence the same
+# word may be a name.
+ALONE = "alone"
 # Sentences in sentences. Who nests deeper is no sentence of ours.
 DEEPEST = 8
-# A field whose name ends so holds what torch, Python or the system said: that stays as it is.
-WORDS_OF_OTHERS = "error"
+# A field whose name ends so holds what torch, Python or the system said, or what is typed: that stays
+# as it is.
+WORDS_OF_OTHERS = ("error", "typed")
+# In one that ends so the words may be those of others, or a sentence of ours.
+QUOTES = ("said",)
 LONGEST = 10_000  # letters; what is longer is a log
 # What parts sentences in Chinese.
 COLON, SEMICOLON, FULL_STOP, LIST_COMMA = "\uff1a", "\uff1b", "\u3002", "\u3001"
@@ -74,12 +84,16 @@ class Catalogue:
     def __init__(self, messages: Sequence[Message]) -> None:
         self._beginnings: List[Tuple[str, str]] = []
         self._whole: Dict[str, str] = {}
+        self._alone: Dict[str, str] = {}
         templates: List[Tuple[Template, str]] = []
         for message in messages:
             if not message.translation:  # nobody has translated it yet
                 continue
             if message.context == BEGINNING:
                 self._beginnings.append((message.source, message.translation))
+                continue
+            if message.context == ALONE:
+                self._alone[message.source] = message.translation
                 continue
             template = parse_template(message.source.strip())
             if template.fields:
@@ -93,6 +107,8 @@ class Catalogue:
         """A text of one or more lines; what is not known stays as it is."""
         if len(text) > LONGEST:
             return text
+        if text in self._alone:
+            return self._alone[text]
         indent, beginning, rest = self.split_beginning(text)
         found = self._find(rest.rstrip(), 0)
         if found is not None:
@@ -137,8 +153,9 @@ class Catalogue:
             return several
         for template, translation in self._find_possible(text):
             values = template.match(text)
-            if values is not None:
-                return fill(translation, values, self._translate_values(values, depth))
+            told = self._translate_values(values, depth) if values is not None else None
+            if values is not None and told is not None:
+                return fill(translation, values, told)
         return None
 
     def _find_possible(self, text: str) -> List[Tuple[Template, str]]:
@@ -168,11 +185,16 @@ class Catalogue:
             told.append(found)
         return told
 
-    def _translate_values(self, values: Mapping[str, str], depth: int) -> Dict[str, str]:
+    def _translate_values(self, values: Mapping[str, str], depth: int) -> Optional[Dict[str, str]]:
+        """None where one of them is a sentence of ours that nobody has translated."""
         told = {}
         for name, value in values.items():
-            is_of_others = name.endswith(WORDS_OF_OTHERS)
-            told[name] = value if is_of_others else self._translate_part(value, depth + 1)
+            if name.endswith(WORDS_OF_OTHERS):
+                told[name] = value
+                continue
+            told[name] = self._translate_part(value, depth + 1)
+            if told[name] == value and is_prose(value) and not name.endswith(QUOTES):
+                return None
         return told
 
     def _translate_part(self, text: str, depth: int) -> str:
@@ -188,7 +210,8 @@ class Catalogue:
             return LIST_COMMA.join(listed)
         parts = whole.split("; ")
         told_parts = [self._translate_clause(part, depth) for part in parts]
-        return text if told_parts == parts else SEMICOLON.join(told_parts)
+        is_mixed = any(one in parts and is_prose(one) for one in told_parts)
+        return text if told_parts == parts or is_mixed else SEMICOLON.join(told_parts)
 
     def _translate_clause(self, text: str, depth: int) -> str:
         """A sentence, or one behind a name: `torch-scatter: SENTENCE`."""
@@ -198,8 +221,11 @@ class Catalogue:
         name, colon, rest = text.partition(": ")
         if not colon or depth > DEEPEST:
             return text
+        told_name = self._find(name, depth + 1)
         told = self._translate_clause(rest, depth + 1)
-        return text if told == rest else f"{name}{COLON}{told}"
+        if told == rest or (told_name is None and is_prose(name)):
+            return text
+        return f"{told_name or name}{COLON}{told}"
 
 
 @lru_cache(maxsize=None)

@@ -17,6 +17,14 @@ TYPED: Mapping[str, str] = {
     "version": r"\d([^\s,;]*[^\s,;:])?",
     "word": r"[^\s,;]*[^\s,;:]",
 }
+# Words that stand in a sentence, and in no name, path, number or line to type.
+PROSE = re.compile(
+    r"(?<![^\s(])(?:(?:an?|the) \w|(?:is|are|was|were|be|has|have|had|does|do|did|can|cannot|not|no"
+    r"|nothing|which|that|this|what|who|from|with|without|here|there|of|for|to|it|its|by|at|on|as|in"
+    r"|or|than|then|when|where|while|until|because)(?=[\s,;:)]|\.(?:\s|$)|$))",
+    re.IGNORECASE,
+)
+QUOTED = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"")
 WIDE = re.compile("[\u2e80-\u9fff\uff00-\uffef]")  # Chinese characters and signs
 
 
@@ -75,6 +83,11 @@ def _are_of_their_types(values: Mapping[str, str]) -> bool:
             if name.endswith(ending) and re.fullmatch(pattern, value) is None:
                 return False
     return True
+
+
+def is_prose(text: str) -> bool:
+    """Is it said in English, and neither a name nor a line to type?"""
+    return " " in text and PROSE.search(QUOTED.sub("", text)) is not None
 
 
 def parse_template(text: str) -> Template:

@@ -35,6 +35,19 @@ msgstr "拿去。"
 msgid "Or leave it to {name}."
 msgstr "或把它留给 {name}"
 
+msgid "Write {command}."
+msgstr "请写 {command}。"
+
+msgid "{name} says: {what_said}"
+msgstr "{name} 说：{what_said}"
+
+msgid "type {what_typed}"
+msgstr "请输入 {what_typed}"
+
+msgctxt "alone"
+msgid "commit"
+msgstr "提交"
+
 msgid "these are gone:\\n  {paths}"
 msgstr "缺少：\\n  {paths}"
 """
@@ -47,7 +60,7 @@ def catalogue():
 
 def test_the_entries_of_a_file():
     entries = parse_catalogue(TEXT)
-    assert len(entries) == 7
+    assert len(entries) == 11
     assert (entries[0].context, entries[0].source) == ("beginning", "error: ")
     assert entries[1].translation == "{word} 需要 {what_word}"
     assert entries[2].source == '"driver"'
@@ -77,6 +90,40 @@ def test_what_is_no_string_is_an_error():
     ],
 )
 def test_lines_are_translated(catalogue, english, chinese):
+    assert catalogue.translate(english) == chinese
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Write seconds, or 30m or 2h (0: no limit).",
+        "Write the number of nodes.",
+        "torch needs a driver that is newer",
+        "the torch that is here: torch needs numpy",
+        "torch needs numpy; it is not there",
+    ],
+)
+def test_a_sentence_is_translated_whole_or_not_at_all(catalogue, sentence):
+    """What a wider sentence matches, and nobody has translated, stays English."""
+    assert catalogue.translate(sentence) == sentence
+    assert catalogue.translate(f"hint: {sentence}") == f"hint: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("Write safe-install undo.", "请写 safe-install undo。"),
+        ("Write `the name of it`.", "请写 `the name of it`。"),
+        ("Write a, an.b or_c.", "请写 a, an.b or_c。"),
+        ("numpy says: the disk is full", "numpy 说：the disk is full"),  # others may have said it
+        ("numpy says: torch needs numpy", "numpy 说：torch 需要 numpy"),
+        ("type commit, and torch needs numpy", "请输入 commit, and torch needs numpy"),
+        ("torch needs numpy: torch needs numpy", "torch 需要 numpy：torch 需要 numpy"),
+        ("commit", "提交"),  # a cell of a table
+        ("Write commit.", "请写 commit。"),  # a name
+    ],
+)
+def test_values(catalogue, english, chinese):
     assert catalogue.translate(english) == chinese
 
 

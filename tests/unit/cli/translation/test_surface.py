@@ -176,3 +176,39 @@ def test_the_columns_of_a_table_are_aligned(capsys, monkeypatch):
     }
     assert ["interpreter", "解释器能启动，启动时运行的代码不会让它退出"] in rows
     assert len(starts) == 1, lines
+
+
+RUN = "20261124T124125Z-f55012"
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        (
+            "Installed on 12 nodes, verified on each; 2 had nothing to change.",
+            "已装到 12 个节点，并逐个验证；另有 2 个无需改动。",
+        ),
+        (
+            f"{RUN}: 2 changed, 1 unknown. It did not come to its end: safe-install fleet undo {RUN} does.",
+            f"{RUN}：2 个已改动、1 个未知。它没有完成：safe-install fleet undo {RUN} 会把它撤回。",
+        ),
+        ("1 node (n2): 1 thing differs", "1 个节点（n2）：1 处不同"),
+        (
+            "  torch: 2.8.0, with other files, on most nodes 2.8.0",
+            "  torch：2.8.0，但文件不同，多数节点上是 2.8.0",
+        ),
+        ("stage: 2 nodes (a, b) (1.2 s)", "stage：2 个节点（a, b；1.2 秒）"),
+        (
+            "warning: a: its answer cannot be used: it is no JSON document (no such file)",
+            "警告：a：它的应答无法使用：不是 JSON 文档（no such file）",
+        ),
+        ("error: fleet verify needs the nodes", "错误：fleet verify 需要指定节点"),
+        (
+            f"error: another safe-install works on {RUN} (process 12 on head)",
+            f"错误：另一个 safe-install 正在处理 {RUN}（head 上的进程 12）",
+        ),
+        ("unknown", "未知"),  # a cell of the table of nodes
+    ],
+)
+def test_a_change_on_many_machines(english, chinese):
+    assert speech.say(english) == chinese

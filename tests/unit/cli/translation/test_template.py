@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safe_install.cli.translation.template import fill, parse_template
+from safe_install.cli.translation.template import fill, is_prose, parse_template
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,24 @@ def test_chinese_in_chinese_stands_without_spaces():
 def test_a_value_keeps_its_own_spaces():
     values = {"path": "/home/我的 文件"}
     assert fill("在 {path} 里", values, values) == "在 /home/我的 文件 里"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("seconds, or 30m or 2h (0: no limit)", True),
+        ("the disk is full", True),
+        ("a file was changed", True),
+        ("(the system)", True),
+        ("torch 2.13.0+cpu", False),
+        ("a, b and c", False),
+        ("a.so, b.so, an.so", False),
+        ("./.venv (Python 3.11.7, torch 2.13.0+cpu)", False),
+        ("pip install --no-deps 'torch'", False),
+        ("'no such file'", False),
+        ("/home/me/in/the/folder x", False),
+        ("here", False),
+    ],
+)
+def test_prose_is_told_from_names_and_lines_to_type(text, is_one):
+    assert is_prose(text) is is_one
