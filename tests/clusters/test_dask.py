@@ -7,6 +7,7 @@ One module, one cluster: each test leaves it as it was.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from typing import Any, Dict, Iterator, List
 
@@ -200,6 +201,18 @@ def test_a_node_that_is_gone_when_it_counts(
     dask.wait_for_workers(3)
     undone = dask.fleet("undo", document["details"]["run"])
     assert undone["exit_code"] == 0, undone
+    assert trees(dask.all) == before
+
+
+def test_ctrl_c_takes_back_what_was_begun(dask: DaskGround, before: List[Any]) -> None:
+    """The nodes end what they do first."""
+    command = ("fleet", "install", "alpha", "--dask", dask.address, "--json")
+    running = dask.ground.start_tool(*command)
+    wait_for(lambda: list(dask.b.prefix.glob(".safe-install/staged-*")))
+    running.send_signal(signal.SIGINT)
+    document = json.loads(running.communicate()[0])
+    assert ends(document) == (130, "rolled-back"), document
+    assert set(outcomes_of(document).values()) <= {"abandoned", "undone"}
     assert trees(dask.all) == before
 
 
