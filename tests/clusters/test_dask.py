@@ -204,6 +204,13 @@ def test_a_node_that_is_gone_when_it_counts(
     assert trees(dask.all) == before
 
 
+def test_an_address_whose_certificates_are_not_known(ground: Ground) -> None:
+    done = ground.run_tool("fleet", "verify", "--dask", "tls://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "distributed.comm.tls" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_ctrl_c_takes_back_what_was_begun(dask: DaskGround, before: List[Any]) -> None:
     """The nodes end what they do first."""
     command = ("fleet", "install", "alpha", "--dask", dask.address, "--json")
