@@ -214,8 +214,9 @@ def test_an_address_whose_certificates_are_not_known(ground: Ground) -> None:
 def test_ctrl_c_takes_back_what_was_begun(dask: DaskGround, before: List[Any]) -> None:
     """The nodes end what they do first."""
     command = ("fleet", "install", "alpha", "--dask", dask.address, "--json")
+    old = set(dask.b.prefix.glob(".safe-install/staged-*"))
     running = dask.ground.start_tool(*command)
-    wait_for(lambda: list(dask.b.prefix.glob(".safe-install/staged-*")))
+    wait_for(lambda: set(dask.b.prefix.glob(".safe-install/staged-*")) - old)
     running.send_signal(signal.SIGINT)
     document = json.loads(running.communicate()[0])
     assert ends(document) == (130, "rolled-back"), document

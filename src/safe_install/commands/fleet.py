@@ -304,9 +304,9 @@ class _Front:
         return self._request.dry_run
 
     @property
-    def needs_cuda(self) -> bool:
-        """Is CUDA asked for?"""
-        return self._request.require_cuda
+    def sends_all(self) -> bool:
+        """Is what all nodes have sent nevertheless?"""
+        return self._request.sends_all
 
     def note_group(self, group: Group, **values: Any) -> None:
         """What a kind of nodes gets, for the document."""
@@ -377,9 +377,8 @@ class _Planner:
         return File(path, str(described.get("sha256", "")))
 
     def _words_for_installed(self, group: Group) -> List[str]:
-        """What all nodes have is not sent. Where CUDA is asked for, each node looks itself, also
-        where nothing is to be changed."""
-        if self._front.needs_cuda:
+        """What all nodes have is not sent."""
+        if self._front.sends_all:
             return []
         rows = []
         for name, (version, sha256) in group.installed.items():
