@@ -7,6 +7,7 @@ One module, one cluster: each test leaves it as it was.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from typing import Any, Dict, Iterator, List
 
@@ -200,6 +201,26 @@ def test_a_node_that_is_gone_when_it_counts(
     dask.wait_for_workers(3)
     undone = dask.fleet("undo", document["details"]["run"])
     assert undone["exit_code"] == 0, undone
+    assert trees(dask.all) == before
+
+
+def test_an_address_whose_certificates_are_not_known(ground: Ground) -> None:
+    done = ground.run_tool("fleet", "verify", "--dask", "tls://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "distributed.comm.tls" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_takes_back_what_was_begun(dask: DaskGround, before: List[Any]) -> None:
+    """The nodes end what they do first."""
+    command = ("fleet", "install", "alpha", "--dask", dask.address, "--json")
+    old = set(dask.b.prefix.glob(".safe-install/staged-*"))
+    running = dask.ground.start_tool(*command)
+    wait_for(lambda: set(dask.b.prefix.glob(".safe-install/staged-*")) - old)
+    running.send_signal(signal.SIGINT)
+    document = json.loads(running.communicate()[0])
+    assert ends(document) == (130, "rolled-back"), document
+    assert set(outcomes_of(document).values()) <= {"abandoned", "undone"}
     assert trees(dask.all) == before
 
 

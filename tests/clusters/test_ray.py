@@ -190,3 +190,23 @@ def test_a_node_that_is_gone_when_it_counts(
     undone = ray.fleet("undo", document["details"]["run"])
     assert undone["exit_code"] == 0, undone
     assert trees(ray.all) == before
+
+
+def test_two_at_once_where_nodes_share_an_environment(ray: RayGround, before: List[Any]) -> None:
+    """One gets it done, or none; never a part of each. What is shared is one node."""
+    ray.environments["d"] = ray.environments["a"]
+    ray.add("d")
+    command = ("fleet", "install", "alpha", "--ray", ray.address, "--json")
+    running = [ray.ground.start_tool(*command) for _ in range(2)]
+    documents = [json.loads(one.communicate()[0]) for one in running]
+    installed = [one for one in documents if one["outcome"] == "installed"]
+    assert len(installed) <= 1, documents
+    for document in documents:
+        assert set(outcomes_of(document)) <= set("abc"), document
+    there = [ray.environments[name] for name in outcomes_of(documents[0])]
+    versions = [alpha_of(one) for one in there]
+    assert versions == [["2"] if installed else []] * len(there), documents
+    for document in installed:
+        undone = ray.fleet("undo", document["details"]["run"])
+        assert ends(undone) == (0, "undone"), undone
+    ray.ask(remove="d")

@@ -3,6 +3,8 @@ controllers that die."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.fleet.conftest import outcomes
@@ -34,7 +36,9 @@ def test_on_all_and_back(fleet):
 
     again = fleet.on("install", "alpha==2", "beta")
     assert (again["exit_code"], again["outcome"]) == (0, "already-satisfied"), again
-    # the same wheels are the same bytes: nothing was sent again
+    # what all of them have is not sent
+    (group,) = again["details"]["groups"]
+    assert group["wheels"] == []
     assert [line for line in fleet.log() if line.endswith("sent .zip")] == sent
     assert fleet.trees() == changed
 
@@ -158,6 +162,22 @@ def test_a_controller_that_is_killed_is_finished_by_the_next(fleet):
         done = fleet.run("undo")
     assert done["exit_code"] == 0, done
     assert fleet.trees() == before
+
+
+@pytest.mark.parametrize(("number", "verb"), [(signal.SIGINT, "stage"), (signal.SIGTERM, "commit")])
+def test_a_person_who_stops_it_in_between(fleet, number, verb):
+    """The nodes end what they do; then all is taken back."""
+    before = fleet.trees()
+    fleet.describe(n2={verb: "slow"})
+    started = fleet.start("install", "alpha==2", "--inventory", str(fleet.target))
+    fleet.wait_for(f"n1 {verb}")
+    started.send_signal(number)
+    done = fleet.end(started)
+    assert (done["exit_code"], done["outcome"]) == (128 + number, "rolled-back"), done
+    expected = {"stage": "abandoned", "commit": "undone"}
+    assert outcomes(done) == dict.fromkeys(ALL, expected[verb])
+    assert fleet.trees() == before
+    assert fleet.run("status")["exit_code"] == 0
 
 
 def test_verify_and_diff(fleet):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import subprocess
 import sys
@@ -44,6 +46,24 @@ def program(tmp_path_factory):
     made.path.unlink()
     assert prepare_program(folder, fetch).path.read_bytes() == content
     return made.path
+
+
+def test_what_old_pythons_need_is_asked_once_and_the_failure_is_told(tmp_path):
+    asked, told = [], []
+
+    def fetch(lines):
+        asked.append(lines)
+        raise PipFailed("there is no index")
+
+    for _ in range(2):
+        prepare_program(tmp_path, fetch, told.append)
+    assert len(asked) == 1
+    assert len(told) == 2
+    assert told[0].endswith("what older ones need cannot be had: there is no index")
+    (failure,) = (tmp_path / "fleet").glob("*.failure")
+    os.utime(failure, (0, 0))  # it is long ago
+    prepare_program(tmp_path, fetch)
+    assert len(asked) == 2
 
 
 @pytest.fixture
@@ -108,6 +128,26 @@ def test_every_verb_of_a_node(environment, node):
     again = node("stage", "--bundle", str(path), "beta")["transaction"]
     assert node("abandon", again)["outcome"] == "abandoned"
     assert environment.tree() == before
+
+
+def test_a_bundle_without_what_is_there(environment, node):
+    """The files of beta are those of its wheel; alpha is there in another version."""
+    environment.document("install", "alpha==1", "beta")
+    there = environment.prefix.parent / "there.json"
+    there.write_text(json.dumps(node("inventory")))
+    path = make_bundle(environment, "alpha==2", "beta", "--installed", str(there))
+    checked = environment.document("check-bundle", str(path))
+    assert [wheel["name"] for wheel in checked["details"]["bundle"]["wheels"]] == ["alpha"]
+    staged = node("stage", "--bundle", str(path))
+    assert node("commit", staged["transaction"])["exit_code"] == 0
+    assert {"alpha==2", "beta==1"} <= set(environment.versions())
+    there.write_text(json.dumps(node("inventory")))
+    full = environment.prefix.parent / "full.zip"
+    words = ("bundle", "alpha==2", "beta", "-o", str(full), "--installed", str(there))
+    assert environment.document(*words)["outcome"] == "already-satisfied"
+    there.write_text("{}")
+    assert environment.document(*words)["exit_code"] == 1
+    assert not full.exists()
 
 
 def test_a_bundle_stages_itself(environment, node):

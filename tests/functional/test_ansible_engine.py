@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence
@@ -207,3 +210,22 @@ def test_fleet(machines: Machines, fill: Callable[..., None]) -> None:
     assert [machines.version_of_alpha(name) for name in "ab"] == ["2", "2"]
     fleet("undo")
     assert machines.is_as_before()
+
+    words = ["install", "alpha==2", "--inventory", "hosts.yml", "--limit", "a,b", "--json"]
+    inside = machines.environments["a"].prefix / ".safe-install"
+    old = set(inside.glob("staged-*"))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "safe_install", "fleet", *words],
+        env=machines.variables,
+        cwd=machines.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    while set(inside.glob("staged-*")) <= old:
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    document = json.loads(running.communicate(timeout=300)[0])
+    assert (document["exit_code"], document["outcome"]) == (130, "rolled-back"), document
+    assert machines.is_as_before()
+    assert {machines.states(name)[0] for name in "ab"} <= {"abandoned", "undone"}

@@ -8,19 +8,21 @@ from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 from safe_install.cli import main as surface
 from safe_install.cli.invocation import Invocation, filling_world
 from safe_install.cli.table import render_table
+from safe_install.cli.terminal import find_height
 from safe_install.commands.fleet import Tools, fleet
 from safe_install.errors import SystemFailed
 from safe_install.events import Reporter
 from safe_install.fleet.groups import Group
-from safe_install.fleet.phases import Phase
+from safe_install.fleet.phases import Kind, Phase
 from safe_install.fleet.run import NothingToDo, Planned, Watcher
-from safe_install.fleet.state import FleetState, Standing
+from safe_install.fleet.state import FleetState, NodeState, Standing
 from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
 from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.fleet_request import parse_fleet
 
 BUNDLE = "bundle"
 MOST_LINES = 16  # nodes that have a line of their own
+BESIDE = 4  # lines of a terminal that such a table leaves to others
 AMONG_MANY = 8  # nodes; of more than that only those are named that failed
 
 
@@ -36,7 +38,9 @@ def run_fleet(invocation: Invocation, reporter: Reporter) -> InstallResult:
             raise SystemFailed("bundle said nothing of what it made", hint="Please report it.")
         return answer
 
-    watcher = ReportingWatcher(reporter, is_live=sys.stderr.isatty())
+    # a table that is higher than the terminal cannot be taken away again
+    room = max(0, find_height(sys.stderr) - BESIDE)
+    watcher = ReportingWatcher(reporter, most_lines=min(MOST_LINES, room))
     return fleet(request, world, Tools(bundle, watcher))
 
 
@@ -56,10 +60,12 @@ class ReportingWatcher(Watcher):
     """Says what happens: on a terminal a table with a line for each node, or of many nodes a bar for
     each phase; lines elsewhere."""
 
-    def __init__(self, reporter: Reporter, *, is_live: bool) -> None:
-        """`is_live`: is it a terminal, whose lines can change?"""
-        self._reporter, self._is_live = reporter, is_live
+    def __init__(self, reporter: Reporter, *, most_lines: int) -> None:
+        """`most_lines`: for how many nodes a terminal has room; 0 for what is no terminal."""
+        self._reporter, self._most_lines = reporter, most_lines
         self._done = 0
+        self._steps: Dict[str, int] = {}  # node -> how far it came
+        self._groups: List[Group] = []
         self._nodes: Set[str] = set()  # that have a line
         self._failed: Dict[str, str] = {}  # node -> why, as far as it was said
 
@@ -67,7 +73,7 @@ class ReportingWatcher(Watcher):
         """The bar counts nodes."""
         self._done, count = 0, max(1, len(phase.nodes))
         self._reporter.task_started(phase.kind.value, count, "nodes")
-        if not self._is_live or count > MOST_LINES:
+        if count > self._most_lines:
             return
         for node in phase.nodes:
             if node not in self._nodes:
@@ -80,8 +86,7 @@ class ReportingWatcher(Watcher):
         self._reporter.task_advanced(phase.kind.value, self._done, node)
         found = state.find(node)
         if node in self._nodes:
-            steps = WAY.index(found.standing) if found.standing in WAY else 0
-            self._reporter.task_advanced(node, steps, found.standing.value)
+            self._show(found)
         if found.has_failed and node not in self._failed:
             self._failed[node] = found.failure
             self._reporter.warn(f"{node}: {found.failure}")
@@ -89,9 +94,23 @@ class ReportingWatcher(Watcher):
     def phase_ended(self, state: FleetState, phase: Phase) -> None:
         """One line for each phase."""
         self._reporter.task_ended(phase.kind.value, _count(phase.nodes))
+        if phase.kind is Kind.PLAN and len(self._groups) > 1:
+            for number, group in enumerate(self._groups, 1):
+                self._reporter.note(f"kind {number}: {group.description}: {_count(group.nodes)}")
+
+    def _show(self, node: NodeState) -> None:
+        """Its line: one on which something went wrong stays where it was."""
+        if node.standing in WAY:
+            self._steps[node.name] = WAY.index(node.standing)
+        kinds = [n for n, group in enumerate(self._groups, 1) if node.name in group.nodes]
+        text = node.standing.value
+        if kinds and len(self._groups) > 1:
+            text = f"{text}, kind {kinds[0]}"
+        self._reporter.task_advanced(node.name, self._steps.get(node.name, 0), text)
 
     def group_planned(self, group: Group, planned: Planned) -> None:
         """What a kind of nodes gets."""
+        self._groups.append(group)
         if isinstance(planned, NothingToDo):
             self._reporter.note(f"{group.description}: nothing to change")
 
@@ -109,7 +128,7 @@ def fleet_lines(result: InstallResult) -> List[str]:
     details = result.details
     lines: List[str] = []
     if details.get("nodes"):
-        lines += _node_table(details["nodes"])
+        lines += _node_table(details["nodes"], details.get("groups", ()))
     if "alike" in details:
         lines += _alike_lines(details["alike"])
     lines += result.message.splitlines()
@@ -123,15 +142,21 @@ def fleet_lines(result: InstallResult) -> List[str]:
     return lines
 
 
-def _node_table(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+def _node_table(
+    rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
+) -> List[str]:
     """The nodes that failed first; the columns that say something."""
     ordered = sorted(rows, key=lambda row: not row["reason"])
-    columns: Tuple[str, ...] = ("node", "outcome", "change", "why")
+    columns: Tuple[str, ...] = ("node", "outcome", "change", "kind", "why")
+    kinds = {}
+    if len(groups) > 1:
+        kinds = {node: group["kind"] for group in groups for node in group["nodes"]}
     cells = []
     for row in ordered:
         beside = f" (as {row['shares']})" if row.get("shares") else ""
-        cells.append([row["name"] + beside, row["outcome"], _change(row), row["reason"]])
-    kept = [0, *(n for n in (1, 2, 3) if any(line[n] for line in cells))]
+        name, kind = row["name"], kinds.get(row["name"], "")
+        cells.append([name + beside, row["outcome"], _change(row), kind, row["reason"]])
+    kept = [0, *(n for n in (1, 2, 3, 4) if any(line[n] for line in cells))]
     columns = tuple(columns[n] for n in kept)
     return render_table("", columns, [[line[n] for n in kept] for line in cells])
 

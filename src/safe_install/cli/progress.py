@@ -29,6 +29,7 @@ from safe_install.models import Finding
 SLOW = 1.0  # seconds after which a task is worth a line on a terminal
 # elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
 SLOW_UNSEEN = 10.0
+BAR_FROM = 60  # columns: on a narrower terminal what is said needs the room of the bar
 AGAIN = 30.0  # seconds between two lines about a task that goes on, where there is no terminal
 
 
@@ -269,10 +270,11 @@ class TextReporter(Reporter):
             # Only the description gives way on a narrow terminal, and it loses its end.
             has_more = can_write("\u2026\u280b", sys.stderr)
             front = Column(ratio=1, no_wrap=True, overflow="ellipsis" if has_more else "crop")
+            has_room = (find_width(sys.stderr) or WIDE) >= BAR_FROM
             self._bars = Progress(
                 SpinnerColumn("dots" if has_more else "line"),
                 TextColumn("{task.description}", markup=False, table_column=front),
-                BarColumn(bar_width=12),
+                *([BarColumn(bar_width=12)] if has_room else []),
                 TextColumn(
                     "{task.fields[amount]}", markup=False, table_column=Column(no_wrap=True)
                 ),

@@ -15,6 +15,7 @@ from safe_install.redaction import redact
 
 WIDE = 1000  # columns of what is no terminal
 USUAL_WIDTH = 80
+USUAL_HEIGHT = 24
 # A line is cut nowhere when it begins with one of these: people copy it as a whole.
 COPIED = ("Undo with: ", "撤销命令：")
 BOLD_RED, BOLD_GREEN, YELLOW, CYAN = "1;31", "1;32", "33", "36"
@@ -107,6 +108,16 @@ def find_width(stream: IO[str]) -> Optional[int]:
         return os.get_terminal_size(stream.fileno()).columns or USUAL_WIDTH
     except (OSError, ValueError):
         return USUAL_WIDTH
+
+
+def find_height(stream: IO[str]) -> int:
+    """The lines of a terminal; 0 for what is no terminal."""
+    if not stream.isatty():
+        return 0
+    try:
+        return os.get_terminal_size(stream.fileno()).lines or USUAL_HEIGHT
+    except (OSError, ValueError):
+        return USUAL_HEIGHT
 
 
 def is_coloured(stream: IO[str], environ: Mapping[str, str]) -> bool:

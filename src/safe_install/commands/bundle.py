@@ -52,6 +52,7 @@ from safe_install.snapshot.manifest import (
 )
 from safe_install.snapshot.program import read_program
 from safe_install.snapshot.pylock import render_pylock
+from safe_install.snapshot.there import is_there, read_there
 from safe_install.snapshot.values import (
     FileSource,
     IndexSource,
@@ -128,18 +129,26 @@ def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
 
 def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> InstallResult:
     session = planned.session
+    there = read_there(Path(request.installed).expanduser()) if request.installed else {}
     artifacts = bring_wheels(planned)
-    wheels = tuple(
+    all_wheels = tuple(
         _wheel_of(step, artifacts[step.name], session.request)
         for step in sorted(planned.steps, key=lambda step: step.name)
     )
+    wheels = tuple(
+        wheel
+        for wheel in all_wheels
+        if not is_there(artifacts[canonicalize_name(wheel.name)], there)
+    )
+    if not wheels:
+        return _nothing(planned, session.timings)
     program = read_program(
         planned.machines.target.interpreter.version, functools.partial(_fetch_needed, planned)
     )
-    lock = render_pylock(_make_snapshot(planned, wheels))
+    lock = render_pylock(_make_snapshot(planned, all_wheels))
     manifest = Manifest(
         list_requirements(request, planned.steps),
-        _made_for(planned, wheels),
+        _made_for(planned, all_wheels),
         wheels,
         hashlib.sha256(lock.encode()).hexdigest(),
         hash_program(program.files),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from safe_install.fleet.run import (
 )
 from safe_install.fleet.state import FleetState, Intent, NodeState
 from safe_install.fleet.state_file import KeptRun, RunFolder
+from safe_install.fleet.stopping import Stop
 from safe_install.folders import find_data_folder
 from safe_install.models import InstallResult, Outcome
 from safe_install.ports import Timings, World
@@ -164,7 +166,7 @@ class _Front:
     def _run(
         self, engine: Engine, run: KeptRun, plan: Optional[Callable[[Group], Planned]]
     ) -> FleetState:
-        program = self._program()
+        program, stop = self._program(), Stop(self._tell_stop)
 
         def keep(state: FleetState) -> None:
             if not state.only_plans and state.intent is not Intent.LOOK:
@@ -178,6 +180,7 @@ class _Front:
             plan=plan,
             watcher=self._tools.watcher,
             timeout=self._request.node_timeout,
+            stop=stop if run.state.intent is Intent.CHANGE else None,
         )
         if run.state.intent is Intent.LOOK:
             return fleet_run.run(run.state)
@@ -187,23 +190,32 @@ class _Front:
                 return fleet_run.run(run.state)
             except (Exception, KeyboardInterrupt) as error:
                 raise self._told(error) from error
+            finally:
+                stop.release()
+
+    def _tell_stop(self) -> None:
+        self._world.reporter.warn(
+            "interrupted: waiting until the nodes have ended what they do; once more ends it now"
+        )
 
     def _told(self, error: BaseException) -> BaseException:
-        """Where nodes may be changed, that is said, and what to type."""
+        """Where something of the run may be on nodes, that is said, and what to type."""
         state = self._last
         if state is None or not any(node.transaction for node in state.nodes):
             return error
+        left = f"nodes may be changed by {state.run}"
         hint = f"safe-install fleet status {state.run}, then safe-install fleet undo {state.run}"
+        if not any(node.was_touched for node in state.nodes):
+            left = f"no node is changed; what {state.run} has staged expires by itself"
+            hint = f"safe-install fleet undo {state.run} lets it go now"
         if isinstance(error, (Interrupted, KeyboardInterrupt)):
             number = error.exit_status - 128 if isinstance(error, Interrupted) else 2
             told: SafeInstallError = Interrupted(
-                f"interrupted: nodes may be changed by {state.run}",
-                signal_number=number,
-                hint=hint,
+                f"interrupted: {left}", signal_number=number, hint=hint
             )
         else:
             why = str(error) or type(error).__name__
-            told = EngineFailed(f"{why}: nodes may be changed by {state.run}", hint=hint)
+            told = EngineFailed(f"{why}: {left}", hint=hint)
         told.details = {"run": state.run}
         return told
 
@@ -265,7 +277,8 @@ class _Front:
     def _program(self) -> File:
         try:
             with self._timings.stage("program"):
-                return prepare_program(self._world.cache_dir, fetch_with_pip(self._world))
+                note = self._world.reporter.note
+                return prepare_program(self._world.cache_dir, fetch_with_pip(self._world), note)
         except OSError as error:
             raise _unwritable(self._world.cache_dir, error) from error
 
@@ -289,6 +302,11 @@ class _Front:
     def is_dry_run(self) -> bool:
         """Is nothing to be changed?"""
         return self._request.dry_run
+
+    @property
+    def sends_all(self) -> bool:
+        """Is what all nodes have sent nevertheless?"""
+        return self._request.sends_all
 
     def note_group(self, group: Group, **values: Any) -> None:
         """What a kind of nodes gets, for the document."""
@@ -343,6 +361,7 @@ class _Planner:
         path = self._work / f"bundle-{self._count}.zip"
         words = [*group.words, "--output", str(path)]
         words += ["--dry-run"] if self._front.is_dry_run else []
+        words += self._words_for_installed(group)
         try:
             result = self._front.bundle(words)
         except (NoCandidate, Refused, PipFailed) as error:
@@ -356,6 +375,17 @@ class _Planner:
         wheels = [f"{wheel['name']} {wheel['version']}" for wheel in described["wheels"]]
         self._front.note_group(group, wheels=wheels, sha256=described.get("sha256"))
         return File(path, str(described.get("sha256", "")))
+
+    def _words_for_installed(self, group: Group) -> List[str]:
+        """What all nodes have is not sent."""
+        if self._front.sends_all:
+            return []
+        rows = []
+        for name, (version, sha256) in group.installed.items():
+            rows.append({"name": name, "version": version, "sha256": sha256})
+        path = self._work / f"installed-{self._count}.json"
+        path.write_text(json.dumps({"details": {"distributions": rows}}), encoding="utf-8")
+        return ["--installed", str(path)]
 
 
 def _stage_words(request: FleetRequest) -> Tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any, Callable, FrozenSet, List, Mapping, Optional, Tuple, TypeVar
 
@@ -251,7 +252,8 @@ def _read_distributions(value: Any) -> Mapping[str, Tuple[str, str]]:
         name = _matching(_NAME, row.get("name"), "name")
         sha256 = _optional(row.get("sha256"), lambda one: _matching(_SHA256, one, "sha256"))
         version = clean(_text(row.get("version"), "version"))  # whatever a METADATA says
-        found[name] = (version, sha256 or "")
+        # thousands of nodes say the same
+        found[sys.intern(name)] = (sys.intern(version), sys.intern(sha256 or ""))
     return found
 
 

@@ -28,6 +28,8 @@ def conclude(state: FleetState, *, removes: bool = False) -> Conclusion:
         return _conclude_look(state)
     if state.intent is Intent.UNDO:
         return _conclude_undo(state)
+    if state.stopped_by:
+        return _conclude_stopped(state)
     if state.failed:
         return _conclude_failed(state)
     if state.only_plans:
@@ -70,6 +72,21 @@ def _conclude_failed(state: FleetState) -> Conclusion:
         sentence = f"{count} failed: the change was taken back, and no node is changed."
         return Conclusion(Outcome.ROLLED_BACK, 12, sentence)
     return _conclude_unchanged(state, count)
+
+
+def _conclude_stopped(state: FleetState) -> Conclusion:
+    """A person ended it."""
+    holding = [node for node in state.nodes if node.standing in HOLDING]
+    if holding:
+        sentence = (
+            f"Interrupted, and {count_nodes(holding)} may be changed: "
+            f"safe-install fleet undo {state.run} finishes it when they answer."
+        )
+        return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
+    sentence = "Interrupted before anything was changed: no node is changed."
+    if any(node.standing in TAKEN_BACK for node in state.nodes):
+        sentence = "Interrupted: the change was taken back, and no node is changed."
+    return Conclusion(Outcome.ROLLED_BACK, 128 + state.stopped_by, sentence)
 
 
 def _conclude_unchanged(state: FleetState, count: str) -> Conclusion:

@@ -6,8 +6,8 @@ the driver) is taken from the oldest node of the kind, so that all get the same 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Dict, List, Optional, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -22,6 +22,8 @@ class Group:
     nodes: Tuple[str, ...]
     words: Tuple[str, ...]  # of `bundle`: for which machine
     description: str  # "Python 3.11, linux_x86_64, torch 2.8.0+cu126"
+    # what all of them have, in the same files: name -> version, the hash of its files
+    installed: Mapping[str, Tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,17 @@ def _make_group(kind: _Kind, members: Sequence[NodeState]) -> Group:
     words += _driver_words(facts)
     torch = f", torch {kind.torch}" if kind.torch else ""
     description = f"Python {kind.python}, {kind.platform}{torch}"
-    return Group(tuple(node.name for node in members), tuple(words), description)
+    names = tuple(node.name for node in members)
+    return Group(names, tuple(words), description, _installed_on_all(facts))
+
+
+def _installed_on_all(facts: Sequence[NodeFacts]) -> Mapping[str, Tuple[str, str]]:
+    common = dict(facts[0].distributions)
+    for one in facts[1:]:
+        for name in list(common):
+            if one.distributions.get(name) != common[name]:
+                del common[name]
+    return common
 
 
 def _platform(kind: _Kind, facts: Sequence[NodeFacts]) -> str:

@@ -4,6 +4,8 @@ Pure. A phase is asked of its nodes at the same time; the next one is chosen whe
 
     inventory, examine, plan, deliver, stage, confirm | commit (canary), verify | commit, verify | settle
                                                       | too much failed: ask, undo, abandon     | settle
+
+A person who stops it in between is one failure too much.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def next_phase(state: FleetState) -> Phase:
     early = _next_before_plan(state)
     if early is not None:
         return early
-    if state.has_too_many_failures:
+    if state.goes_back:
         return _take_back(state)
     return _next_forward(state)
 
@@ -83,6 +85,14 @@ def begin(state: FleetState, phase: Phase) -> FleetState:
         for ask in phase.asks:
             state = state.with_node(replace(state.find(ask.node), was_touched=True))
     return state
+
+
+def stop(state: FleetState, signal_number: int) -> FleetState:
+    """The state once a person wants no more of it. Where all is done but the telling, that comes too
+    late."""
+    if state.is_settled:
+        return state
+    return replace(state, stopped_by=signal_number)
 
 
 def _next_before_plan(state: FleetState) -> Optional[Phase]:
@@ -291,7 +301,7 @@ def fold(state: FleetState, kind: Kind, answer: Answer) -> FleetState:
     """The state with one node's answer in it."""
     node = state.find(answer.node)
     changed = _MEANINGS[kind](node, answer)
-    is_forward = state.intent is Intent.CHANGE and not state.has_too_many_failures
+    is_forward = state.intent is Intent.CHANGE and not state.goes_back
     if is_forward and kind is Kind.ASK and changed.standing in GONE:
         changed = _fail(changed, changed.standing, f"its change is {answer.state}", 12)
     if changed.standing is not node.standing:

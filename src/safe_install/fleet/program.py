@@ -6,8 +6,9 @@ import hashlib
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from safe_install.environment.interpreter import read_environment
 from safe_install.errors import PipFailed, ProbeFailed, Refused
@@ -18,16 +19,21 @@ from safe_install.snapshot.program import OLDEST_PYTHON, Fetch, ProgramFiles, re
 from safe_install.system.atomic_write import write_atomically
 from safe_install.system.pip import PipRunner
 
+FAILURE_KEPT = 3600.0  # seconds for which what could not be fetched is not asked for again
 
-def prepare_program(cache: Path, fetch: Fetch) -> File:
+
+def prepare_program(
+    cache: Path, fetch: Fetch, tell: Callable[[str], None] = lambda sentence: None
+) -> File:
     """The program, written into the cache once. `fetch`: brings what it needs on old Pythons, where
     what is installed beside it does not run there; asked once, too.
 
-    Where that cannot be had, it needs a Python as new as the one that runs us. Errors: OSError.
+    Where that cannot be had, it needs a Python as new as the one that runs us: `tell` is told.
+    Errors: OSError.
     """
     folder = cache / "fleet"
     folder.mkdir(parents=True, exist_ok=True)
-    program = _read(folder, fetch)
+    program = _read(folder, fetch, tell)
     content = render_program(program.files, program.python)
     sha256 = hashlib.sha256(content).hexdigest()
     path = folder / f"safe-install-{sha256[:16]}.pyz"
@@ -58,22 +64,44 @@ def fetch_with_pip(world: World) -> Fetch:
     return fetch
 
 
-def _read(folder: Path, fetch: Fetch) -> ProgramFiles:
+def _read(folder: Path, fetch: Fetch, tell: Callable[[str], None]) -> ProgramFiles:
     try:
         return read_program(OLDEST_PYTHON, _once(folder, fetch))
-    except Refused:
-        return read_program("{}.{}".format(*sys.version_info[:2]), fetch)
+    except Refused as error:
+        version = "{}.{}".format(*sys.version_info[:2])
+        why = str(error.__cause__ or error)
+        tell(f"nodes need Python {version} or newer: what older ones need cannot be had: {why}")
+        return read_program(version, fetch)
 
 
 def _once(folder: Path, fetch: Fetch) -> Fetch:
-    """What was fetched is kept, by the lines that name it with their hashes."""
+    """What was fetched is kept, by the lines that name it with their hashes; for a while, why it
+    could not be fetched."""
 
     def fetch_once(lines: Sequence[str]) -> Path:
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
         kept = folder / f"needed-{digest[:16]}"
-        if not kept.is_dir():
+        failure = folder / f"needed-{digest[:16]}.failure"
+        if kept.is_dir():
+            return kept
+        _raise_kept(failure)
+        try:
             fresh = fetch(lines)
-            shutil.move(str(fresh), str(kept))
+        except PipFailed as error:
+            write_atomically(failure, error.message.encode("utf-8"))
+            raise
+        shutil.move(str(fresh), str(kept))
         return kept
 
     return fetch_once
+
+
+def _raise_kept(failure: Path) -> None:
+    """Errors: PipFailed, where the same failed a short while ago."""
+    try:
+        is_fresh = abs(time.time() - failure.stat().st_mtime) < FAILURE_KEPT
+        why = failure.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    if is_fresh:
+        raise PipFailed(why)

@@ -10,10 +10,22 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Uni
 from safe_install.fleet.answers import Answer, parse_reply
 from safe_install.fleet.engine import Call, Delivery, Engine, File, Reply
 from safe_install.fleet.groups import Group, make_groups
-from safe_install.fleet.phases import Kind, Phase, begin, end, fold, fold_delivery, next_phase
+from safe_install.fleet.phases import (
+    Kind,
+    Phase,
+    begin,
+    end,
+    fold,
+    fold_delivery,
+    next_phase,
+    stop,
+)
 from safe_install.fleet.state import FleetState, NodeState, Standing
+from safe_install.fleet.stopping import Stop
 
 KEPT_EVERY = 1.0  # seconds, while nodes stage
+# Before these nothing lies on a node that would have to be taken back.
+HARMLESS = frozenset({Kind.INVENTORY, Kind.EXAMINE, Kind.PLAN, Kind.DELIVER})
 
 
 @dataclass(frozen=True)
@@ -63,12 +75,14 @@ class FleetRun:
         watcher: Optional[Watcher] = None,
         timeout: Optional[float] = None,
         sleep: Callable[[float], None] = time.sleep,
+        stop: Optional[Stop] = None,
     ) -> None:
         """`keep`: writes the state down, durably. `plan`: None where nothing is installed.
-        `timeout`: seconds for each call."""
+        `timeout`: seconds for each call. `stop`: a signal that comes once something is staged takes
+        all back."""
         self._engine, self._program, self._keep = engine, program, keep
         self._plan, self._watcher = plan, watcher or Watcher()
-        self._timeout, self._sleep = timeout, sleep
+        self._timeout, self._sleep, self._stop = timeout, sleep, stop
         self._kept_at = 0.0
         self._programs: Dict[str, str] = {}  # node -> where the program lies there
         self._problems: Dict[str, str] = {}  # node -> why it does not
@@ -77,7 +91,10 @@ class FleetRun:
     def run(self, state: FleetState) -> FleetState:
         """The state at the end. Errors: EngineFailed, and those of `plan` and `keep`."""
         while True:
+            state = self._heed_signal(state)
             phase = next_phase(state)
+            if self._stop is not None and phase.kind not in HARMLESS:
+                self._stop.hold()
             if phase.kind is Kind.DONE:
                 self._write(state)
                 return state
@@ -86,6 +103,10 @@ class FleetRun:
             self._watcher.phase_begun(phase)
             state = end(self._carry_out(state, phase), phase)
             self._watcher.phase_ended(state, phase)
+
+    def _heed_signal(self, state: FleetState) -> FleetState:
+        number = self._stop.number if self._stop is not None else 0
+        return stop(state, number) if number else state
 
     def _carry_out(self, state: FleetState, phase: Phase) -> FleetState:
         if phase.pause:

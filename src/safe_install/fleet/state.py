@@ -113,6 +113,7 @@ class FleetState:
     only_plans: bool = False  # --dry-run
     is_settled: bool = False  # the engine has done what it has to do after a change
     notes: Tuple[str, ...] = ()  # what the engine could not do
+    stopped_by: int = 0  # the signal after which all is taken back; 0: none came
 
     @property
     def failed(self) -> Tuple[NodeState, ...]:
@@ -123,6 +124,11 @@ class FleetState:
     def has_too_many_failures(self) -> bool:
         """Has more gone wrong than is tolerated?"""
         return self.tolerated is not None and len(self.failed) > self.tolerated
+
+    @property
+    def goes_back(self) -> bool:
+        """Is all taken back?"""
+        return self.has_too_many_failures or bool(self.stopped_by)
 
     @property
     def has_open_nodes(self) -> bool:

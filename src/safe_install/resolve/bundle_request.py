@@ -22,6 +22,7 @@ class BundleRequest:
     python_version: Optional[str] = None
     platform: Optional[str] = None
     cxx11_abi: Optional[bool] = None
+    installed: Optional[str] = None  # a file: what is there already
 
     @property
     def is_elsewhere(self) -> bool:
@@ -52,6 +53,7 @@ def parse_bundle(
         words.value("--python-version"),
         words.value("--platform"),
         None if abi is None else abi.lower() == "true",
+        words.value("--installed"),
     )
     if request.is_elsewhere:
         # what is built here is for the machine here

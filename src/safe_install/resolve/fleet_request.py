@@ -55,6 +55,12 @@ class FleetRequest:
     dry_run: bool = False
     require_cuda: bool = False
 
+    @property
+    def sends_all(self) -> bool:
+        """Is what all nodes have sent nevertheless? Where CUDA is asked for, each node looks itself,
+        also where nothing is to be changed; workers of Dask that join later get the same bundle."""
+        return self.require_cuda or self.engine == "dask"
+
 
 def parse_fleet(words: Words, *, environ: Mapping[str, str]) -> FleetRequest:
     """Errors: UsageError."""

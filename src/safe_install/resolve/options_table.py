@@ -132,6 +132,12 @@ OPTIONS: Tuple[OptionRow, ...] = (
         "true|false",
         choices=("false", "true"),
     ),
+    OptionRow(
+        "--installed",
+        "What the machine has already, its `inventory --json`: wheels of that are left out.",
+        Kind.TEXT,
+        "FILE",
+    ),
     OptionRow("--torch-dir", "A torch that is unpacked there, not installed.", Kind.TEXT, "DIR"),
     OptionRow("--check", "Ask the hosts whether they answer and still list what is known."),
     OptionRow("--keep-extra", "Leave what the file does not name; else it is removed."),
@@ -319,7 +325,8 @@ COMMANDS: Tuple[CommandRow, ...] = (
 There: python FILE.zip --python ENV install. For an environment such as the one here, or for the one that
 --torch, --python-version and --platform describe.""",
         _options(
-            "--output --python --torch --python-version --platform --cxx11-abi --dry-run --json "
+            "--output --python --torch --python-version --platform --cxx11-abi --installed --dry-run "
+            "--json "
             "--no-build --no-toolkit --build-timeout --offline --strict-records --target-gpu "
             "--target-driver --accelerator --third-party"
         ),

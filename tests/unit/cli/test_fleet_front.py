@@ -7,7 +7,9 @@ from dataclasses import replace
 from safe_install.cli.completion.words import complete
 from safe_install.cli.fleet_front import ReportingWatcher, fleet_lines
 from safe_install.events import Reporter
+from safe_install.fleet.groups import Group
 from safe_install.fleet.phases import Kind, Phase
+from safe_install.fleet.run import NoPlan
 from safe_install.fleet.state import Standing
 from safe_install.models import InstallResult, Outcome
 from tests.unit.fleet.simulated import RUN, new_state
@@ -43,6 +45,13 @@ def test_what_failed_comes_first_and_undo_is_named():
     assert "\x1b" not in shown
     assert f"Undo with: safe-install fleet undo {RUN}" in shown
     assert "Undo with" not in lines(Outcome.ROLLED_BACK, 12, {**ROW, "outcome": "undone"})
+
+
+def test_the_kind_of_each_stands_there_where_there_are_several():
+    groups = [{"nodes": ["n1"], "kind": "Python 3.11"}, {"nodes": ["n2"], "kind": "Python 3.12"}]
+    shown = lines(Outcome.INSTALLED, 0, ROW, {**ROW, "name": "n2"}, groups=groups)
+    assert "Python 3.12" in shown
+    assert "Python 3.11" not in lines(Outcome.INSTALLED, 0, ROW, groups=groups[:1])
 
 
 def test_nodes_that_differ():
@@ -86,7 +95,7 @@ class Heard(Reporter):
 
 def test_each_phase_is_told_and_each_failure_once():
     heard = Heard()
-    watcher = ReportingWatcher(heard, is_live=False)
+    watcher = ReportingWatcher(heard, most_lines=0)
     state = new_state(2)
     state = state.with_node(replace(state.find("n1"), failure="no room"))
     phase = Phase(Kind.STAGE, nodes=("n0", "n1"))
@@ -105,13 +114,43 @@ def test_each_phase_is_told_and_each_failure_once():
 
 def test_on_a_terminal_each_node_has_a_line():
     heard = Heard()
-    watcher = ReportingWatcher(heard, is_live=True)
-    state = new_state(1)
-    state = state.with_node(replace(state.find("n0"), standing=Standing.STAGED))
-    phase = Phase(Kind.STAGE, nodes=("n0",))
+    watcher = ReportingWatcher(heard, most_lines=1)
+    for standing in (Standing.STAGED, Standing.REFUSED):
+        state = new_state(1)
+        state = state.with_node(replace(state.find("n0"), standing=standing))
+        phase = Phase(Kind.STAGE, nodes=("n0",))
+        watcher.phase_begun(phase)
+        watcher.node_answered(state, "n0", phase)
+    assert [line for line in heard.said if line.startswith("n0")] == [
+        "n0: 5 staged",
+        "n0: 5 refused",
+    ]
+
+
+def test_more_nodes_than_lines_have_one_bar():
+    heard = Heard()
+    watcher = ReportingWatcher(heard, most_lines=1)
+    phase = Phase(Kind.STAGE, nodes=("n0", "n1"))
     watcher.phase_begun(phase)
-    watcher.node_answered(state, "n0", phase)
-    assert "n0: 5 staged" in heard.said
+    watcher.node_answered(new_state(2), "n0", phase)
+    assert heard.said == ["stage: 1 n0"]
+
+
+def test_kinds_are_told_where_there_are_several():
+    heard = Heard()
+    watcher = ReportingWatcher(heard, most_lines=8)
+    phase = Phase(Kind.PLAN, nodes=("n0", "n1"))
+    watcher.phase_begun(phase)
+    for number in (0, 1):
+        group = Group((f"n{number}",), (), f"Python 3.1{number}")
+        watcher.group_planned(group, NoPlan("no", 10))
+    watcher.phase_ended(new_state(2), phase)
+    assert heard.said[-2:] == [
+        "kind 1: Python 3.10: 1 node (n0)",
+        "kind 2: Python 3.11: 1 node (n1)",
+    ]
+    watcher.node_answered(new_state(2), "n1", phase)
+    assert heard.said[-1] == "n1: 0 new, kind 2"
 
 
 def test_the_verbs_are_completed():

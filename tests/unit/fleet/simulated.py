@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from safe_install.fleet.answers import Answer, NodeFacts, StepFacts
 from safe_install.fleet.engine import Delivery
-from safe_install.fleet.phases import Kind, begin, end, fold, fold_delivery, next_phase
+from safe_install.fleet.phases import Kind, begin, end, fold, fold_delivery, next_phase, stop
 from safe_install.fleet.state import FleetState, NodeState, Standing
 
 RUN = "20261130T010203Z-abcdef"
@@ -55,8 +55,9 @@ class Machines:
     def environment(self, node):
         return self.environments.setdefault(self.places[node], Environment())
 
-    def run(self, state, *, stop_after=None):
-        """The state at the end. `stop_after`: the controller is killed after so many calls."""
+    def run(self, state, *, stop_after=None, stopped_after=None):
+        """The state at the end. `stop_after`: the controller is killed after so many calls.
+        `stopped_after`: Ctrl-C comes during this phase."""
         for _ in range(MOST_PHASES):
             phase = next_phase(state)
             if phase.kind is Kind.DONE:
@@ -68,6 +69,8 @@ class Machines:
             if state is None:
                 return None
             state = end(state, phase)
+            if phase.kind is stopped_after:
+                state = stop(state, 2)
         raise AssertionError("it does not end")
 
     def carry_out(self, state, phase, stop_after):

@@ -24,6 +24,7 @@ def wanted(verb="install", **more):
         "name": [],
         "options": [],
         "transaction": None,
+        "run": None,
         **more,
     }
 
@@ -43,6 +44,8 @@ def document(outcome, *, status=0, steps=(), **more):
         (wanted(name=["a"], state="absent"), True, ["inventory"]),
         (wanted("stage", name=["a"]), False, ["stage", "a"]),
         (wanted("stage", name=["a"]), True, ["stage", "--dry-run", "a"]),
+        (wanted("stage", name=["a"], run="r1"), False, ["stage", "--run", "r1", "a"]),
+        (wanted("install", name=["a"], run="r1"), False, ["install", "a"]),
         (
             wanted("stage", name=["a"], state="absent"),
             False,

@@ -73,6 +73,14 @@ def test_an_inventory():
     assert parse_reply(reply(marked), "inventory").facts.marker == "cluster-7"
 
 
+def test_what_thousands_of_nodes_say_lies_in_memory_once():
+    one, other = (
+        parse_reply(reply(inventory()), "inventory").facts.distributions["torch"] for _ in range(2)
+    )
+    assert one[0] is other[0]
+    assert one[1] is other[1]
+
+
 def test_a_change():
     steps = [{"name": "alpha", "version": "2", "from_version": None}]
     staged = document("stage", outcome="staged", transaction=ID, plan={"steps": steps})

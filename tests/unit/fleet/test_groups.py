@@ -57,6 +57,13 @@ def test_what_has_to_be_old_enough_is_the_oldest():
     )
 
 
+def test_what_all_of_a_kind_have_is_what_is_the_same_everywhere():
+    one = {"numpy": ("2.1", "a" * 64), "scipy": ("1.0", "b" * 64), "only": ("1", "c" * 64)}
+    other = {"numpy": ("2.1", "a" * 64), "scipy": ("1.0", "d" * 64)}
+    (group,) = make_groups(nodes(a=gpu(distributions=one), b=gpu(distributions=other)))
+    assert group.installed == {"numpy": ("2.1", "a" * 64)}
+
+
 def test_without_torch_the_driver_decides_which_one_comes():
     bare = facts_of((1, 1))
     groups = make_groups(nodes(a=bare, b=replace(bare, driver=OLD_DRIVER)))

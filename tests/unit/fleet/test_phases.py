@@ -173,6 +173,29 @@ def test_tolerated_failures_are_told(options, script, expected, status):
     assert [node.name for node in state.nodes if node.failure]
 
 
+@pytest.mark.parametrize(
+    ("after", "script", "expected", "status"),
+    [
+        (Kind.STAGE, {}, ["abandoned"] * 3, 130),
+        (Kind.STAGE, {("n1", "stage"): ["lost"]}, ["abandoned", "unchanged", "abandoned"], 130),
+        (Kind.COMMIT, {}, ["undone"] * 3, 130),
+        (Kind.COMMIT, {("n1", "commit"): ["lost"]}, ["undone"] * 3, 130),
+        (Kind.COMMIT, {("n1", "commit"): ["broken"]}, ["undone"] * 3, 130),
+        (Kind.COMMIT, {("n1", "undo"): ["refused"]}, ["undone", "changed", "undone"], 13),
+        (Kind.VERIFY, {}, ["undone"] * 3, 130),
+        (Kind.SETTLE, {}, ["changed"] * 3, 0),
+    ],
+)
+def test_a_person_stops_it(after, script, expected, status):
+    there = machines(3, script)
+    state = there.run(new_state(3), stopped_after=after)
+    end = conclude(state)
+    assert (endings(state), end.status) == (expected, status)
+    assert next_phase(state).kind is Kind.DONE
+    # what was staged by a call whose answer was lost expires by itself
+    assert ("committed" in real(there, state)) == ("changed" in expected)
+
+
 def test_a_canary_goes_first():
     there, _, end = finish(canary=1)
     verbs = [call for call in there.calls if call[1] in ("commit", "verify")]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply
 from safe_install.fleet.opening import open_engine
 from safe_install.fleet.run import FleetRun, NoPlan, ask_all
 from safe_install.fleet.state import Standing
+from safe_install.fleet.stopping import Stop
 from tests.unit.fleet.simulated import RUN, new_state
 from tests.unit.fleet.test_answers import document, inventory
 
@@ -132,3 +136,68 @@ def test_a_missing_extra_says_what_to_install(name, monkeypatch):
     with pytest.raises(EngineFailed) as caught:
         open_engine(name, "x", EngineOptions())
     assert f"pip install 'torch-safe-install[{name}]'" in caught.value.hint
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+def staging(at, does):
+    """Answers of a node that stages; at that verb something happens first."""
+
+    def answer(call):
+        verb = call.words[0]
+        if verb == at:
+            does()
+        if verb in ("stage", "commit", "undo", "abandon"):
+            ends = {"stage": "staged", "commit": "installed", "undo": "undone"}
+            found = document(verb, outcome=ends.get(verb, "abandoned"), transaction=RUN)
+            return [said(call.node, found)]
+        return healthy(call)
+
+    return answer
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def stop():
+    told = threading.Event()
+    made = Stop(told.set)
+    made.told = told
+    yield made
+    made.release()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def run_stoppable(engine, stop):
+    bundle = File(Path("/bundle.zip"), "b" * 64)
+    found = FleetRun(engine, PROGRAM, keep=lambda state: None, plan=lambda group: bundle, stop=stop)
+    return found.run(new_state(1))
+
+
+@pytest.mark.parametrize(
+    ("at", "last", "standing"),
+    [("stage", "abandon", Standing.ABANDONED), ("commit", "undo", Standing.UNDONE)],
+)
+def test_what_was_begun_is_ended_and_taken_back(stop, at, last, standing):
+    engine = Engine(staging(at, interrupt))
+    state = run_stoppable(engine, stop)
+    assert [verb for _, verb in engine.asked][-2:] == [at, last]
+    assert (state.stopped_by, state.find("n0").standing) == (signal.SIGINT, standing)
+    assert stop.told.wait(10)
+
+
+def test_before_anything_is_staged_it_ends_at_once(stop):
+    with pytest.raises(KeyboardInterrupt):
+        run_stoppable(Engine(staging("verify", interrupt)), stop)
+
+
+def test_the_second_one_ends_at_once(stop):
+    def twice():
+        interrupt()
+        interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stoppable(Engine(staging("stage", twice)), stop)

@@ -67,3 +67,10 @@ def test_what_cannot_be_understood(words, told):
 def test_an_old_run_needs_no_nodes():
     assert parse("status").arguments == ()
     assert parse("undo", "20261130T010203Z-abcdef").arguments == ("20261130T010203Z-abcdef",)
+
+
+def test_what_all_nodes_have_is_left_out_where_nobody_else_needs_it():
+    assert not parse("install", *HOSTS, "alpha").sends_all
+    assert parse("install", *HOSTS, "--require-cuda", "alpha").sends_all
+    # workers that join later get the same bundle
+    assert parse("install", "--dask", "tcp://h:8786", "alpha").sends_all

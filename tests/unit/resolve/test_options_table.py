@@ -36,6 +36,7 @@ VALUES = {
     "--python-version": ("3.8", "3.8"),
     "--platform": ("linux_x86_64", "linux_x86_64"),
     "--cxx11-abi": ("true", True),
+    "--installed": ("there.json", "there.json"),
     "--torch-dir": ("/torch", "/torch"),
     "--update": ("https://h/index#sha256=0", "https://h/index#sha256=0"),
     "--keep": ("3", 3),

@@ -61,11 +61,11 @@ def connect(target: str) -> Any:
     _refuse_old(distributed.__version__)
     try:
         return distributed.Client(target, timeout=CONNECT, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise EngineFailed(
-            f"no Dask scheduler answers at {target}: {error}",
-            hint="Name it as `dask scheduler` says when it starts: tcp://HOST:8786.",
-        ) from error
+    except Exception as error:  # a TypeError where it has no certificates for tls://
+        hint = "Name it as `dask scheduler` says when it starts: tcp://HOST:8786."
+        if target.startswith("tls:"):
+            hint = "Its certificates have to stand in Dask's configuration: distributed.comm.tls."
+        raise EngineFailed(f"no Dask scheduler answers at {target}: {error}", hint=hint) from error
 
 
 def _refuse_old(version: str) -> None:

@@ -20,7 +20,9 @@ class NoAnswer(Exception):
 
 def words_for(wanted: Mapping[str, Any], *, only_plan: bool) -> List[str]:
     """The words of the program for what a task asks; `only_plan`: in check mode."""
-    verb, options, names = wanted["verb"], wanted["options"], wanted["name"]
+    verb, options, names = wanted["verb"], list(wanted["options"]), wanted["name"]
+    if verb == "stage" and wanted["run"]:
+        options += ["--run", wanted["run"]]
     if verb in PLACING and wanted["state"] == "absent":
         return ["inventory"] if only_plan else [*REMOVAL[verb], *options, *names]
     if verb in PLACING:

@@ -64,6 +64,11 @@ options:
   transaction:
     description: Which change V(commit), V(abandon), V(undo) and V(status) are about, as V(stage) returned it.
     type: str
+  run:
+    description:
+      - For V(stage), which run of many machines stages it. Of two runs that stage the same at the same time each has
+        its own change then, which the other one does not take back. The role makes one for each play.
+    type: str
   lock_timeout:
     description: Seconds to wait for another safe-install that works on the same environment.
     type: int
@@ -176,6 +181,7 @@ ARGUMENTS = {
     "options": {"type": "list", "elements": "str", "default": []},
     "verb": {"type": "str", "choices": list(VERBS), "default": "install"},
     "transaction": {"type": "str"},
+    "run": {"type": "str"},
     "lock_timeout": {"type": "int", "default": 60},
     "timeout": {"type": "int", "default": 0},
 }
