@@ -261,6 +261,8 @@ class Candidate:
     built_for: BuiltFor = BuiltFor()
     requires_python: Optional[str] = None
     requires: Tuple[str, ...] = ()
+    # of a source: a wheel of it was built here before, for a torch that may be the one that comes
+    may_be_kept: bool = False
 
 
 class Rule(enum.Enum):

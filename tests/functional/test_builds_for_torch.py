@@ -285,3 +285,30 @@ def test_a_library_that_would_be_looked_for_in_the_unpacked_torch_is_refused(mak
     assert document["exit_code"] == 1, document
     assert "_scatter_cpu.so" in document["error"]["message"]
     assert environment.tree() == tree
+
+
+def test_what_was_built_beside_an_installed_torch_is_taken_for_the_same_one(make):
+    """And it is said before; which build of torch comes, only its files tell."""
+    environment = make("torch==2.13.0")
+    assert environment.document("torch-scatter")["exit_code"] == 0
+    assert environment.safe_install("uninstall", "-y", "torch-scatter", "torch").returncode == 0
+    dry = environment.safe_install("--dry-run", "torch==2.13.0", "torch-scatter")
+    assert dry.returncode == 0, dry.stderr
+    unless = "torch-scatter 2.1.3: from source, unless the wheel that was built here before is for"
+    assert unless in dry.stderr
+    assert "[sdist, or built here before]" in dry.stdout
+    again = environment.safe_install("torch==2.13.0", "torch-scatter")
+    assert again.returncode == 0, again.stderr
+    assert "torch-scatter 2.1.3: built here before" in again.stderr
+    assert "building" not in again.stderr
+    assert len(logs(environment)) == 1
+    assert environment.ask(WORKS) == "2.13.0+cpu [3.0, 3.0]"
+
+
+def test_what_was_built_before_needs_no_compiler(make):
+    environment = make("torch==2.13.0")
+    assert environment.document("torch-scatter")["exit_code"] == 0
+    assert environment.safe_install("uninstall", "-y", "torch-scatter", "torch").returncode == 0
+    without = {"PATH": str(environment.prefix / "bin"), "CXX": "no-compiler", "CC": "no-compiler"}
+    document = environment.document("torch==2.13.0", "torch-scatter", **without)
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document

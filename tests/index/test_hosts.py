@@ -17,7 +17,7 @@ from safe_install.errors import NoCandidate
 from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.index.finder import Finder
 from safe_install.models import CandidateKind, Device, Driver, HostAnswerKind
-from safe_install.pipeline.choice import cpu_fallback_notes
+from safe_install.pipeline.choice_text import cpu_fallback_notes
 from safe_install.pipeline.client import named_mirrors
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.provider import resolve

@@ -63,6 +63,8 @@ def _extension_lines(step: Step, plan: Plan) -> List[str]:
     from_source = (
         "from source: no wheel that fits is known here" if is_open else "from source: no wheel fits"
     )
+    if step.candidate is not None and step.candidate.may_be_kept:
+        from_source = f"{from_source}; or what was built here before, for this very torch"
     origin = {
         Origin.SDIST: from_source,
         Origin.REPOSITORY: from_source,

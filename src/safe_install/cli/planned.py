@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from safe_install.cli.terminal import one_line, printable
-from safe_install.models import Action, Environment, Plan
+from safe_install.models import Action, Environment, Plan, Step
 
 
 def render_steps(plan: Plan) -> List[str]:
@@ -19,10 +19,16 @@ def render_steps(plan: Plan) -> List[str]:
             change = f"~ {step.name} {step.from_version} -> {step.version or '?'}"
         else:
             change = f"+ {step.name} {step.version or ''}".rstrip()
-        origin = f"  [{step.origin.value}] {step.url}" if step.url else ""
+        origin = f"  [{_origin(step)}] {step.url}" if step.url else ""
         why = f"  ({step.because})" if step.because else ""
         lines.append(one_line(f"  {change}{why}{origin}"))
     return lines
+
+
+def _origin(step: Step) -> str:
+    """`sdist, or built here before`: which build of torch comes, its files tell."""
+    may_be_kept = step.candidate is not None and step.candidate.may_be_kept
+    return f"{step.origin.value}, or built here before" if may_be_kept else step.origin.value
 
 
 def listed_names(plan: Plan) -> str:

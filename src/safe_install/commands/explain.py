@@ -27,7 +27,8 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.pipeline.choice import IndexChooser, Wishes, cpu_fallback_notes
+from safe_install.pipeline.choice import IndexChooser, Wishes
+from safe_install.pipeline.choice_text import cpu_fallback_notes
 from safe_install.pipeline.joint_answer import (
     Question,
     answer_jointly,

@@ -34,7 +34,7 @@ from safe_install.models import (
     Plan,
     Severity,
 )
-from safe_install.pipeline.choice import describe_torch
+from safe_install.pipeline.choice_text import describe_torch
 from safe_install.pipeline.client import make_client
 from safe_install.pipeline.session import environment_asked_for
 from safe_install.ports import Timings, World

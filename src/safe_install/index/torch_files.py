@@ -66,6 +66,7 @@ class Listing:
     # by version, "2.13.0+cu126": the best wheel of each
     links: Mapping[str, Link] = field(default_factory=dict)
     problem: Optional[Absent] = None  # there is no such list
+    own: Tuple[str, ...] = ()  # the versions that a place of the person's own has, oldest first
 
     def releases(self, accelerator: str) -> Tuple[str, ...]:
         """The newest releases of which it has a build for this accelerator: "2.13.0"."""

@@ -1,13 +1,14 @@
 """Reads the pages of torch's hosts: one page for each accelerator lists the builds of every
-release.
+release. The person's own places may have builds, too.
 
 What torch generates code with (triton for ROCm and XPU) lies beside it, and on no package index.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from typing import Collection, Dict, Optional, Sequence, Tuple, Union
+from typing import Collection, Dict, List, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from packaging.utils import NormalizedName
@@ -15,6 +16,7 @@ from packaging.version import Version
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import HostEntry, Layout, TorchTable, is_named
+from safe_install.index.local_pages import is_local, project_page, read_local_page
 from safe_install.index.location import expand_template
 from safe_install.index.pages import parse_page
 from safe_install.index.torch_files import (
@@ -30,6 +32,8 @@ from safe_install.models import Candidate, Interpreter, Link, TorchBuild
 from safe_install.system.http import PageAnswer, PageSource, PageStatus
 from safe_install.torch_family import TORCH
 
+OFFLINE = "--offline"  # asks no host at all; with --no-index places of the person's own are asked
+
 
 class TorchPages:
     """Reads the pages of the hosts of torch; each is asked once."""
@@ -41,10 +45,15 @@ class TorchPages:
         *,
         offline: str = "",
         third_party: Collection[str] = (),
+        find_links: Sequence[str] = (),
+        indexes: Sequence[str] = (),
     ) -> None:
         """`offline`: the option for which no host is asked. `third_party`: the optional hosts that
-        the person names."""
+        the person names. `find_links`, `indexes`: places of their own, pages of links and package
+        indexes."""
         self._http = http
+        self._find_links, self._indexes = tuple(find_links), tuple(indexes)
+        self._own: Dict[str, Dict[str, Link]] = {}  # by project: what the person's places have
         self._offline = offline
         self._hosts = [
             host
@@ -68,11 +77,28 @@ class TorchPages:
     def list_files(
         self, project: str, accelerator: str, interpreter: Interpreter, *, release: str = ""
     ) -> Listing:
-        """The wheels of a project for an accelerator. Of several hosts the first that has the page
-        counts.
+        """The wheels of a project for an accelerator: of the hosts on the first that has the page,
+        and all of the person's places, which come first.
 
         `release`: of torch; a host that has only certain releases is asked for those alone.
         """
+        listing = self._ask_hosts(project, accelerator, interpreter, release=release)
+        if project not in self._own:
+            self._own[project] = self._read_own(project, interpreter)
+        links = {
+            version: link
+            for version, link in self._own[project].items()
+            if Version(version).local == accelerator
+        }
+        if not links:
+            return listing
+        return dataclasses.replace(
+            listing, links={**listing.links, **links}, own=tuple(sorted(links, key=Version))
+        )
+
+    def _ask_hosts(
+        self, project: str, accelerator: str, interpreter: Interpreter, *, release: str
+    ) -> Listing:
         listing = Listing(
             "", problem=Absent(f"no host is known that has {project} for {accelerator}")
         )
@@ -100,9 +126,9 @@ class TorchPages:
         """The wheel of exactly this version for this interpreter, with its METADATA where that lies
         beside it."""
         listing = self.list_files(project, accelerator, interpreter, release=release)
-        if listing.problem is not None:
-            return listing.problem
         link = listing.links.get(str(version))
+        if link is None and listing.problem is not None:
+            return listing.problem
         if link is None:
             python = ".".join(interpreter.version.split(".")[:2])
             return Absent(
@@ -152,6 +178,23 @@ class TorchPages:
         named = {*host.redirects, *map(_host_of, (url, page.asked, host.wheel or ""))}
         own = [link for link in links if _host_of(link.url) in named]
         return Listing(url, best_wheels(own, project, interpreter))
+
+    def _read_own(self, project: str, interpreter: Interpreter) -> Dict[str, Link]:
+        """What the person's places have of a project, whichever accelerator it is for. As pip has
+        it, one that does not answer says nothing."""
+        urls = [*self._find_links, *(project_page(index, project) for index in self._indexes)]
+        links: List[Link] = []
+        for url in urls:
+            if is_local(url):
+                page = read_local_page(url)
+            elif self._offline == OFFLINE:
+                continue
+            else:
+                page = self._http.get_page(url, allowed_hosts=())
+            links += parse_page(
+                page.text, url, base=page.base, content_type=page.content_type, project=project
+            )
+        return best_wheels(links, project, interpreter)
 
     def _read_metadata(
         self, link: Link, project: NormalizedName, version: Version

@@ -15,7 +15,6 @@ from typing import (
     Any,
     Callable,
     Collection,
-    Dict,
     Iterator,
     List,
     Optional,
@@ -42,17 +41,13 @@ from safe_install.models import (
     Candidate,
     CandidateKind,
     Environment,
-    Finding,
-    HostAnswer,
-    HostAnswerKind,
     Interpreter,
-    Severity,
     TorchBuild,
 )
+from safe_install.pipeline.choice_text import BUILT_BEFORE, describe_torch
 from safe_install.pipeline.client import make_client, named_hosts
 from safe_install.pipeline.fetching import Fetcher
 from safe_install.ports import World
-from safe_install.resolve.compatibility import is_cpu_fallback
 from safe_install.resolve.pip_settings import Formats
 from safe_install.resolve.provider import Resolution, is_known, resolve
 from safe_install.resolve.request import InstallRequest
@@ -78,6 +73,7 @@ class Wishes:
     require_hashes: bool = False
     index_url: Optional[str] = None
     find_links: Tuple[str, ...] = ()
+    own_indexes: Tuple[str, ...] = ()  # all that are searched but pypi.org
     no_index: bool = False
     third_party: Tuple[str, ...] = ()  # optional hosts that may be asked
     no_toolkit: bool = False
@@ -99,6 +95,7 @@ def make_wishes(request: InstallRequest) -> Wishes:
         require_hashes=request.require_hashes,
         index_url=request.index_url,
         find_links=request.find_links,
+        own_indexes=tuple(url for url in request.searched_indexes if not _is_default_index(url)),
         no_index=request.no_index,
         third_party=own.third_party,
         no_toolkit=own.no_toolkit,
@@ -108,6 +105,10 @@ def make_wishes(request: InstallRequest) -> Wishes:
         dry_run=own.dry_run,
         pip_cache=str(NOWHERE) if request.no_cache else request.pip_cache,
     )
+
+
+def _is_default_index(url: str) -> bool:
+    return url.rstrip("/") == DEFAULT_INDEX.rstrip("/")
 
 
 class Chooser(Protocol):
@@ -207,7 +208,12 @@ class IndexChooser:
         )
         offline = "--offline" if wishes.offline else "--no-index" if wishes.no_index else ""
         self.torch_pages = TorchPages(
-            self._http, bundled_catalog().torch, offline=offline, third_party=wishes.third_party
+            self._http,
+            bundled_catalog().torch,
+            offline=offline,
+            third_party=wishes.third_party,
+            find_links=wishes.find_links,
+            indexes=wishes.own_indexes,
         )
 
     def _make_finder(self, *, offline: bool, only_near: bool = False) -> Finder:
@@ -235,7 +241,7 @@ class IndexChooser:
         allow_build: bool = True,
     ) -> Resolution:
         """As Chooser says."""
-        return resolve(
+        resolution = resolve(
             requirements,
             environment,
             find=self._finder.find,
@@ -247,6 +253,18 @@ class IndexChooser:
             upgrade=frozenset(upgrade),
             keep_version=frozenset(keep_version),
         )
+        pins = tuple(self._asking_store(pin, environment) for pin in resolution.pins)
+        return dataclasses.replace(resolution, pins=pins)
+
+    def _asking_store(self, pin: Candidate, environment: Environment) -> Candidate:
+        """A source, with whether its build may be spared. Of the installed torch all is known: what
+        the store has for it was among the candidates."""
+        torch = environment.torch
+        is_coming = torch is not None and torch.folder is None
+        if pin.kind is not CandidateKind.SDIST or not is_coming:
+            return pin
+        may_be_kept = self._store.may_have(pin.name, pin.version, environment)
+        return dataclasses.replace(pin, may_be_kept=may_be_kept)
 
     def is_known(
         self,
@@ -270,7 +288,7 @@ class IndexChooser:
     def _has_own_places(self) -> bool:
         """Did the person name an index or a page of their own? What that has, no facts know."""
         index = self._wishes.index_url or DEFAULT_INDEX
-        return index.rstrip("/") != DEFAULT_INDEX.rstrip("/") or bool(self._wishes.find_links)
+        return not _is_default_index(index) or bool(self._wishes.find_links)
 
     def bring_ahead(self, pins: Sequence[Candidate]) -> None:
         """As Chooser says."""
@@ -290,8 +308,7 @@ class IndexChooser:
         from safe_install.wheels.fetch import find_local_path
 
         if pin.kind is CandidateKind.SDIST:
-            self.built.append(pin.name)
-            pin = self._build(pin, environment)
+            pin = self._find_kept(pin, environment) or self._build(pin, environment)
         path = self.fetcher.fetch(self.fetcher.want(pin, is_promised=is_promised))
         # A link to a file of this machine stands only in a folder or on a page that the person
         # named.
@@ -333,7 +350,9 @@ class IndexChooser:
         return self._finder.redirects_of(pin)
 
     def check_build(self, pin: Candidate, environment: Environment) -> None:
-        """As Chooser says. Nothing is kept."""
+        """As Chooser says. Nothing is kept. What may be in the store may need no compiler."""
+        if pin.may_be_kept:
+            return
         from safe_install.wheels.build import check_build
 
         check_build(
@@ -358,9 +377,18 @@ class IndexChooser:
             return "--no-toolkit"
         return "--offline" if self._wishes.offline else ""
 
+    def _find_kept(self, pin: Candidate, environment: Environment) -> Optional[Candidate]:
+        """The wheel of a source that was built before for this very torch."""
+        for built in self._find_built(pin.name, environment):
+            if built.version == pin.version:
+                self._world.reporter.note(f"{pin.name} {pin.version}: {BUILT_BEFORE}")
+                return built
+        return None
+
     def _build(self, pin: Candidate, environment: Environment) -> Candidate:
         from safe_install.wheels.build import build_wheel, plan_here
 
+        self.built.append(pin.name)
         self._world.reporter.note(
             f"No wheel of {pin.name} for {describe_torch(environment)} was found: building "
             f"{pin.version} from "
@@ -410,70 +438,3 @@ def _recipe(project: Project, pin: Candidate) -> BuildRecipe:
         cuda_variables={"FORCE_CUDA": "1"} if known.force_cuda else {},
         is_extension=known.extension,
     )
-
-
-def describe_torch(environment: Environment) -> str:
-    """`torch 1.8.1+cu111, cp38, linux_x86_64`."""
-    torch, interpreter = environment.torch, environment.interpreter
-    version = torch.runtime_version if torch else "not installed"
-    return f"torch {version}, {interpreter.python_tag}, {interpreter.platform}"
-
-
-def cpu_fallback_notes(
-    pins: Sequence[Candidate], answers: Sequence[HostAnswer], environment: Environment
-) -> Tuple[Finding, ...]:
-    """A note on each pin that is a CPU build beside a torch for a GPU, and where a better one may
-    be."""
-    torch = environment.torch
-    notes = []
-    for pin in pins:
-        is_new = pin.kind in (CandidateKind.WHEEL, CandidateKind.BUILT)
-        if (
-            torch is None
-            or not is_new
-            or not is_cpu_fallback(pin.built_for.accelerator, torch, load_project(pin.name))
-        ):
-            continue
-        silent = [
-            a.host for a in answers if a.project == pin.name and a.kind is HostAnswerKind.DOWN
-        ]
-        hint = (
-            f"Run `safe-install -U {pin.name}` when {silent[0]} answers: it may have one."
-            if silent
-            else ""
-        )
-        detail = (
-            f"{pin.name} {pin.version} is a CPU build beside torch {torch.runtime_version}: it "
-            "works, but not on the "
-            f"GPU; no build for {torch.accelerator} was found"
-        )
-        notes.append(Finding("cpu-build", Severity.NOTE, pin.name, detail, hint))
-    return tuple(notes)
-
-
-def describe_silent_hosts(pins: Sequence[Candidate], answers: Sequence[HostAnswer]) -> List[str]:
-    """A source build that a host's silence is the reason for should not look like the normal
-    case: a sentence on each such host."""
-    built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
-    told = []
-    for answer in answers:
-        if answer.project not in built:
-            continue
-        if answer.kind is HostAnswerKind.DOWN:
-            told.append(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
-        elif answer.gap:
-            told.append(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
-    return told
-
-
-def describe_pins(resolution: Resolution) -> List[str]:
-    """What was chosen, a sentence each."""
-    told: Dict[str, str] = {}
-    for pin in resolution.pins:
-        if pin.kind is CandidateKind.INSTALLED:
-            continue
-        origin = {"built": "built here before", "sdist": "from source"}.get(
-            pin.kind.value, pin.link.url
-        )
-        told[pin.name] = f"{pin.name} {pin.version}: {origin}"
-    return list(told.values())

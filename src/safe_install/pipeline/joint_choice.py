@@ -144,7 +144,7 @@ class JointChoice:
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
                 if passed_over.is_silent and self._would_be_taken(tried, option):
-                    refuse_for_silence(passed_over, options, selection, self._wanted)
+                    refuse_for_silence(passed_over, options, selection, self._wanted, self._listing)
                 selection = with_passed_over(selection, passed_over)
                 continue
             tried = self._with_file(tried, option)

@@ -36,9 +36,8 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.pipeline.choice import (
-    Chooser,
-    TorchSource,
+from safe_install.pipeline.choice import Chooser, TorchSource
+from safe_install.pipeline.choice_text import (
     cpu_fallback_notes,
     describe_pins,
     describe_silent_hosts,
@@ -52,6 +51,7 @@ from safe_install.requirements import parse_requirement
 from safe_install.resolve import decisions, permission, rounds, torch_rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.companions import pip_may_choose
+from safe_install.resolve.contradiction import refuse_contradiction
 from safe_install.resolve.decisions import Selection
 from safe_install.resolve.opening import (
     ask_for_another_torch,
@@ -107,7 +107,7 @@ def select(
     """
     loop = _Loop(session, catalog, chooser, torch_source, installer, read_health, unpack_torch)
     request, here = session.request, session.environment
-    _refuse_misspelled(request, here, catalog)
+    _refuse_words(request, here, catalog)
     if TORCH not in loop.wanted.released:
         loop.torch_check.check(here.torch)
     selection, steps = loop.run()
@@ -155,7 +155,8 @@ def _review(
     return Selected(plan, selection, {}, torch_after, frozenset(released), may_be_broken)
 
 
-def _refuse_misspelled(request: InstallRequest, here: Environment, catalog: Catalog) -> None:
+def _refuse_words(request: InstallRequest, here: Environment, catalog: Catalog) -> None:
+    refuse_contradiction((*request.entries, *request.constraints), here, catalog.torch)
     parsed = [parse_requirement(entry.text) for entry in request.entries]
     meant = [one for one in parsed if one is not None and applies(one, here)]
     refuse_misspelled(meant, known=catalog.projects, installed=here.installed)
@@ -242,8 +243,7 @@ class _Loop:
         error: Union[NoCandidate, Refused],
     ) -> Selection:
         """Nothing fits the installed torch, and another one may come: the newest that has all, or
-        pip decides.
-        Errors: NoCandidate; Refused."""
+        pip decides. Errors: NoCandidate; Refused."""
         projects = [self._catalog.project(requirement.name) for requirement in extensions]
         if isinstance(error, NoCandidate) and not all(map(pip_may_choose, projects)):
             wanted = decisions.add_extensions(selection, extensions)
@@ -359,8 +359,7 @@ class _Loop:
         return () if self._request.require_hashes else decisions.brought_requirements(selection)
 
     def _without_source(self, selection: Selection) -> List[str]:
-        """pip runs the code of a source distribution to learn what it requires, whoever put it
-        under an extension's name; what only we can choose has no need of that."""
+        """pip runs the code of a source to learn what it requires: not of what only we can choose."""
         if not selection.has_torch or self.wanted.allow_torch_change:
             return []
         return sorted(

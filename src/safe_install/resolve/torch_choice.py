@@ -241,7 +241,7 @@ def _describe_taken(
     if choice.keeps_installed:
         return f"{taken.version} stays"
     if choice.built:
-        return f"{', '.join(choice.built)} will be built for {taken.version}"
+        return f"{taken.version} comes with {', '.join(choice.built)} built here"
     return (
         f"{taken.version} has {join_all(extensions)}" if extensions else f"{taken.version} is taken"
     )

@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from safe_install.errors import NoCandidate, Refused
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
+from safe_install.index.torch_files import Listing
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.resolve import decisions
 from safe_install.resolve.carried import has_own_source
@@ -235,6 +236,11 @@ def describe_carried(candidate: Candidate, selection: Selection) -> str:
     line = f"{name} {version}, {selection.bound[name]}, goes along with torch"
     if candidate.kind is not CandidateKind.SDIST:
         return line
+    if candidate.may_be_kept:
+        return (
+            f"{line}: the wheel that was built here before is taken if it is for this very torch, "
+            "else it is built from source"
+        )
     return f"{line}: it will be built from source, as there is no wheel of it for torch {version_of(selection)}"
 
 
@@ -308,14 +314,19 @@ def with_reason_of_planned(
 
 
 def refuse_for_silence(
-    passed: PassedOver, options: Sequence[TorchOption], selection: Selection, wanted: Wanted
+    passed: PassedOver,
+    options: Sequence[TorchOption],
+    selection: Selection,
+    wanted: Wanted,
+    listing: Optional[Listing] = None,
 ) -> None:
     """A host that does not answer today decides on no other torch. Errors: Refused, with what the
-    person can write to have one that lies elsewhere."""
+    person can write to have one that lies elsewhere. `listing`: of that accelerator, where it was
+    read."""
     ways, planned = [passed.remedy], selection.torch_choice.planned
     if wanted.has_own_places:
-        name = f"torch==VERSION+{passed.build.accelerator}"
-        ways.append(f"Or name the build that a place of your own has: {name}.")
+        version = _newest_own(options, listing) or f"VERSION+{passed.build.accelerator}"
+        ways.append(f"Or name the build that a place of your own has: torch=={version}.")
     on_index = [one for one in options if one.excluded is None and one.is_on_index]
     runs = [one for one in on_index if not one.warning]
     if runs:
@@ -326,6 +337,13 @@ def refuse_for_silence(
             f"--accelerator {planned.accelerator} torch=={planned.version.public}."
         )
     raise Refused(f"torch {passed.version} would come, and {passed.reason}", hint=" ".join(ways))
+
+
+def _newest_own(options: Sequence[TorchOption], listing: Optional[Listing]) -> str:
+    """The newest build in a place of the person's own that may come; "" where none is known."""
+    possible = {option.version for option in options if option.excluded is None}
+    own = listing.own if listing is not None else ()
+    return next((version for version in reversed(own) if version in possible), "")
 
 
 def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:

@@ -19,7 +19,8 @@ from safe_install.errors import PipFailed, Refused
 from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import Absent
 from safe_install.models import Candidate, CandidateKind, Origin, Plan, Step, TorchBuild
-from safe_install.pipeline.choice import IndexChooser, describe_pins
+from safe_install.pipeline.choice import IndexChooser
+from safe_install.pipeline.choice_text import describe_pins
 from safe_install.pipeline.chosen_files import check_hashes
 from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.session import Session

@@ -126,6 +126,20 @@ class WheelStore:
         for _, _, record, path in sorted(found, key=lambda item: item[:2], reverse=True):
             yield _make_candidate(name, record, path)
 
+    def may_have(self, name: NormalizedName, version: Version, environment: Environment) -> bool:
+        """Was a wheel of this version built for a torch that may be the one that comes? Which build
+        that is, its files tell."""
+        torch = environment.torch
+        if torch is None:
+            return False
+        for folder in (self.folder / name).glob("*/"):
+            for _, record in self._read_records(folder):
+                is_for_torch = record.torch == torch.runtime_version
+                is_same = is_for_torch and Version(record.version) == version
+                if is_same and _runs_on(record, environment) and _suits(record, environment):
+                    return True
+        return False
+
     def _read_candidates(
         self, name: NormalizedName, environment: Environment
     ) -> Iterator[Tuple[Path, BuildRecord]]:
@@ -266,6 +280,12 @@ def make_record(
         log=str(log),
         torch_file=(torch.file or "") if torch else "",
     )
+
+
+def _runs_on(record: BuildRecord, environment: Environment) -> bool:
+    """Is the wheel one for this Python on this platform?"""
+    tags = parse_wheel_filename(record.filename)[3]
+    return not tags.isdisjoint(environment.interpreter.tags)
 
 
 def _suits(record: BuildRecord, environment: Environment) -> bool:

@@ -239,3 +239,40 @@ def test_metadata_is_read_up_to_its_body():
         "a>=1",
         'b; extra == "x"',
     )
+
+
+def test_the_places_of_the_person_have_builds_too(tmp_path):
+    """Whether the host of torch answers or not; what they have comes first."""
+    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+    (tmp_path / "torch-2.12.0-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+    (tmp_path / "torch-2.14.0+cpu-cp312-cp312-manylinux_2_28_x86_64.whl").touch()
+    link = '<a href="/f/torch-2.13.1%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl">x</a>'
+    index = {"https://mine.example/simple/torch/": link}
+    for host in ({f"{WHL}/cpu/torch/": PageStatus.DOWN}, {f"{WHL}/cpu/torch/": anchor("/x.whl")}):
+        answers = Answers(**index, **host)
+        reader = TorchPages(
+            answers,
+            torch_table(),
+            find_links=[str(tmp_path), "https://mine.example/missing"],
+            indexes=["https://mine.example/simple"],
+        )
+        listing = reader.list_torch("cpu", HERE)
+        assert listing.own == ("2.13.0+cpu", "2.13.1+cpu")
+        assert listing.releases("cpu") == ("2.13.1", "2.13.0")
+        found = reader.find_file(TORCH, Version("2.13.0+cpu"), "cpu", HERE, release="2.13.0")
+        assert isinstance(found, TorchFile)
+        assert found.candidate.link.url.startswith(tmp_path.as_uri())
+        other = reader.find_file(TORCH, Version("2.12.0+cpu"), "cpu", HERE, release="2.12.0")
+        assert isinstance(other, Absent)
+        assert other.is_open is (PageStatus.DOWN in host.values())
+        assert [url for url, _ in answers.asked].count("https://mine.example/simple/torch/") == 1
+
+
+@pytest.mark.parametrize(("offline", "is_asked"), [("--offline", False), ("--no-index", True)])
+def test_which_places_may_be_asked(tmp_path, offline, is_asked):
+    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+    answers = Answers()
+    places = [str(tmp_path), "https://mine.example/page"]
+    reader = TorchPages(answers, torch_table(), offline=offline, find_links=places)
+    assert reader.list_torch("cpu", HERE).own == ("2.13.0+cpu",)
+    assert bool(answers.asked) is is_asked

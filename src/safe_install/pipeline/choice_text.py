@@ -1,0 +1,89 @@
+"""What is said of a choice of extensions."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence, Tuple
+
+from safe_install.index.catalog import load_project
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    HostAnswer,
+    HostAnswerKind,
+    Severity,
+)
+from safe_install.resolve.compatibility import is_cpu_fallback
+from safe_install.resolve.provider import Resolution
+
+BUILT_BEFORE = "built here before"
+
+
+def describe_torch(environment: Environment) -> str:
+    """`torch 1.8.1+cu111, cp38, linux_x86_64`."""
+    torch, interpreter = environment.torch, environment.interpreter
+    version = torch.runtime_version if torch else "not installed"
+    return f"torch {version}, {interpreter.python_tag}, {interpreter.platform}"
+
+
+def cpu_fallback_notes(
+    pins: Sequence[Candidate], answers: Sequence[HostAnswer], environment: Environment
+) -> Tuple[Finding, ...]:
+    """A note on each pin that is a CPU build beside a torch for a GPU, and where a better one may
+    be."""
+    torch = environment.torch
+    notes = []
+    for pin in pins:
+        is_new = pin.kind in (CandidateKind.WHEEL, CandidateKind.BUILT)
+        if (
+            torch is None
+            or not is_new
+            or not is_cpu_fallback(pin.built_for.accelerator, torch, load_project(pin.name))
+        ):
+            continue
+        silent = [
+            a.host for a in answers if a.project == pin.name and a.kind is HostAnswerKind.DOWN
+        ]
+        hint = (
+            f"Run `safe-install -U {pin.name}` when {silent[0]} answers: it may have one."
+            if silent
+            else ""
+        )
+        detail = (
+            f"{pin.name} {pin.version} is a CPU build beside torch {torch.runtime_version}: it "
+            "works, but not on the "
+            f"GPU; no build for {torch.accelerator} was found"
+        )
+        notes.append(Finding("cpu-build", Severity.NOTE, pin.name, detail, hint))
+    return tuple(notes)
+
+
+def describe_silent_hosts(pins: Sequence[Candidate], answers: Sequence[HostAnswer]) -> List[str]:
+    """A source build that a host's silence is the reason for should not look like the normal
+    case: a sentence on each such host."""
+    built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
+    told = []
+    for answer in answers:
+        if answer.project not in built:
+            continue
+        if answer.kind is HostAnswerKind.DOWN:
+            told.append(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
+        elif answer.gap:
+            told.append(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
+    return told
+
+
+def describe_pins(resolution: Resolution) -> List[str]:
+    """What was chosen, a sentence each."""
+    told: Dict[str, str] = {}
+    for pin in resolution.pins:
+        if pin.kind is CandidateKind.INSTALLED:
+            continue
+        origin = {"built": BUILT_BEFORE, "sdist": "from source"}.get(pin.kind.value, pin.link.url)
+        if pin.may_be_kept:
+            origin = (
+                "from source, unless the wheel that was built here before is for this very torch"
+            )
+        told[pin.name] = f"{pin.name} {pin.version}: {origin}"
+    return list(told.values())

@@ -1,0 +1,89 @@
+"""Requirements on torch that exclude each other, whatever an index has. Pure."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Iterable, List, Optional, Sequence, Tuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from safe_install.errors import NoCandidate
+from safe_install.index.facts import TorchTable
+from safe_install.models import Environment
+from safe_install.requirements import parse_requirement
+from safe_install.resolve.plan import applies
+from safe_install.resolve.requirements_file import Entry
+from safe_install.torch_family import TORCH
+
+Wish = Tuple[Requirement, str]  # and where it stands
+
+
+def refuse_contradiction(entries: Iterable[Entry], here: Environment, table: TorchTable) -> None:
+    """Errors: NoCandidate, with the requirements that no torch can meet together, and where each
+    stands. pip would say it after it has read its indexes."""
+    wishes = _wishes_about_torch(entries, here)
+    found = find_contradiction(wishes, table)
+    if found is None:
+        return
+    told = [f"{requirement} ({origin})" for requirement, origin in found]
+    verb = "contradicts itself" if len(told) == 1 else "contradict each other"
+    raise NoCandidate(
+        f"{' and '.join(told)} {verb}: no torch can meet {_all_of(found)}",
+        hint="Leave one of them out, or change it." if len(told) > 1 else "Change it.",
+    )
+
+
+def find_contradiction(wishes: Sequence[Wish], table: TorchTable) -> Optional[Sequence[Wish]]:
+    """The fewest wishes that exclude each other: one, two, or all; None where a torch could meet
+    them all."""
+    versions = _telling_versions(wishes, table)
+    is_fine = any(one.is_prerelease for one in versions)  # of these only an index knows
+    if is_fine or _can_be_met(wishes, versions):
+        return None
+    small = [*combinations(wishes, 1), *combinations(wishes, 2)]
+    return next((one for one in small if not _can_be_met(one, versions)), wishes)
+
+
+def _wishes_about_torch(entries: Iterable[Entry], here: Environment) -> List[Wish]:
+    """Those that count here, each once. An address names a file, of which pip knows the version."""
+    found: List[Wish] = []
+    for entry in entries:
+        requirement = parse_requirement(entry.text)
+        if requirement is None or requirement.url or canonicalize_name(requirement.name) != TORCH:
+            continue
+        is_known = any(str(requirement) == str(other) for other, _ in found)
+        if not is_known and applies(requirement, here):
+            found.append((requirement, entry.origin or "on the command line"))
+    return found
+
+
+def _telling_versions(wishes: Sequence[Wish], table: TorchTable) -> List[Version]:
+    """If any version at all meets the wishes, one of these does: the releases that are known, each
+    version that is named, and one right above it."""
+    texts = [text for text in table.releases if not Version(text).is_prerelease]
+    for requirement, _ in wishes:
+        for specifier in requirement.specifier:
+            named = specifier.version.replace(".*", "")
+            texts += [named, f"{named.partition('+')[0]}.0.0.1"]
+    return [version for version in map(_parse, texts) if version is not None]
+
+
+def _parse(text: str) -> Optional[Version]:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None  # `===` takes any text, and a version of torch has none of these
+
+
+def _can_be_met(wishes: Sequence[Wish], versions: Sequence[Version]) -> bool:
+    wanted = SpecifierSet()
+    for requirement, _ in wishes:
+        wanted &= requirement.specifier
+    return any(wanted.contains(version, prereleases=True) for version in versions)
+
+
+def _all_of(wishes: Sequence[Wish]) -> str:
+    return {1: "it", 2: "both"}.get(len(wishes), "all of them")

@@ -1,0 +1,84 @@
+"""Requirements on torch that exclude each other are named with their places before pip is asked."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.requirements import Requirement
+
+from safe_install.errors import NoCandidate
+from safe_install.index.catalog import bundled_catalog
+from safe_install.resolve.contradiction import find_contradiction, refuse_contradiction
+from safe_install.resolve.requirements_file import Entry
+from tests.factories import environment_for
+
+TABLE = bundled_catalog().torch
+HERE = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="linux_x86_64")
+
+
+def excluding(*texts):
+    """The texts among these that exclude each other."""
+    found = find_contradiction([(Requirement(text), "") for text in texts], TABLE)
+    return None if found is None else [str(requirement) for requirement, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["torch==2.12.0", "torch==2.13.0"], ["torch==2.12.0", "torch==2.13.0"]),
+        (["torch", "torch==2.12.0", "torch>=2.13"], ["torch==2.12.0", "torch>=2.13"]),
+        (["torch<2.12", "torch>=2.12"], ["torch<2.12", "torch>=2.12"]),
+        (["torch==2.12.*", "torch==2.13.*"], ["torch==2.12.*", "torch==2.13.*"]),
+        (["torch~=2.12.0", "torch==2.13.0"], ["torch~=2.12.0", "torch==2.13.0"]),
+        (
+            ["torch==2.13.0+cpu", "torch==2.13.0+cu126"],
+            ["torch==2.13.0+cpu", "torch==2.13.0+cu126"],
+        ),
+        (["torch<2.12,>2.13"], ["torch<2.12,>2.13"]),
+        (
+            ["torch>=2.12,<2.14", "torch!=2.12.*", "torch!=2.13.*"],
+            ["torch<2.14,>=2.12", "torch!=2.12.*", "torch!=2.13.*"],
+        ),
+    ],
+)
+def test_which_exclude_each_other(texts, expected):
+    assert excluding(*texts) == expected
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["torch"],
+        ["torch==2.13.0", "torch==2.13.0+cpu"],
+        ["torch==2.13.0", "torch>=2.12", "torch<2.14"],
+        ["torch==2.13", "torch==2.13.0"],
+        ["torch>2.13.0", "torch<2.14"],
+        # newer than what is known here: only an index can tell
+        ["torch==99.1"],
+        ["torch>98", "torch<99"],
+        ["torch>98.1", "torch<98.2"],
+        ["torch>=98,!=98.0", "torch<99"],
+        # pre-releases are not known here
+        ["torch>=2.16.0a0", "torch<2.16.0"],
+        [],
+    ],
+)
+def test_what_a_torch_could_meet(texts):
+    assert excluding(*texts) is None
+
+
+def test_both_are_named_with_where_they_stand():
+    entries = [
+        Entry("numpy==1"),
+        Entry("torch==2.12.0"),
+        Entry("torch==2.14.0; python_version < '3.9'"),
+        Entry("torch==2.13.0", origin="requirements.txt, line 3"),
+        Entry("Torch==2.13.0", constraint=True, origin="constraints.txt, line 1"),
+        Entry("torch @ https://h/torch-2.11.0-cp311-cp311-linux_x86_64.whl"),
+    ]
+    with pytest.raises(NoCandidate) as caught:
+        refuse_contradiction(entries, HERE, TABLE)
+    assert caught.value.message == (
+        "torch==2.12.0 (on the command line) and torch==2.13.0 (requirements.txt, line 3) "
+        "contradict each other: no torch can meet both"
+    )
+    refuse_contradiction(entries[:1] + entries[3:], HERE, TABLE)
