@@ -261,8 +261,7 @@ class Candidate:
     built_for: BuiltFor = BuiltFor()
     requires_python: Optional[str] = None
     requires: Tuple[str, ...] = ()
-    # of a source: a wheel of it was built here before, for a torch that may be the one that comes
-    may_be_kept: bool = False
+    may_be_kept: bool = False  # of a source: a wheel built here before may be for this torch
 
 
 class Rule(enum.Enum):
