@@ -111,3 +111,24 @@ def test_nodes_that_are_the_same_stand_behind_those_that_said_nothing():
 def test_ten_runs_are_named():
     identifiers = [str(number) for number in range(12)]
     assert describe_runs(identifiers) == identifiers[:10]
+
+
+def test_a_state_knows_its_nodes():
+    lost = NodeState("b", "/env/bin/python", standing=Standing.LOST)
+    state = replace(new_state(0), nodes=(CHANGED, lost))
+    assert state.find("b") is lost
+    assert state.has_open_nodes
+    with pytest.raises(KeyError, match="c"):
+        state.find("c")
+    settled = state.with_node(replace(lost, standing=Standing.SILENT))
+    assert settled.nodes[0] is CHANGED
+    assert not settled.has_open_nodes
+
+
+@pytest.mark.parametrize("standing", [Standing.NEW, Standing.UNCHANGED, Standing.SILENT])
+def test_a_node_beside_a_change_may_have_its_environment(standing):
+    beside = NodeState("b", "/env/bin/python", standing=standing, leader="a")
+    assert describe(CHANGED, beside)[1]["outcome"] == "unknown"
+    leader = replace(CHANGED, standing=Standing.UNCHANGED)
+    outcome = "unknown" if standing is Standing.SILENT else "unchanged"
+    assert describe(leader, beside)[1]["outcome"] == outcome
