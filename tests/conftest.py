@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -87,6 +88,21 @@ def pytest_unconfigure(config):
     folder = config.stash.get(SILENT_PROGRAMS, None)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol():
+    """Python drops a trace function in which an exception is raised, as by a signal of a test or at
+    the limit of recursion: coverage would measure nothing more in this process."""
+    tracing = sys.gettrace()
+    yield
+    restore_tracing(tracing)
+
+
+def restore_tracing(tracing):
+    """Put back what traced before, if nothing does now."""
+    if tracing is not None and sys.gettrace() is None:
+        sys.settrace(tracing)
 
 
 def put_silent_programs_first():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from tests.conftest import restore_tracing
 from tests.coverage_report import ROOT, describe, read_coverage, read_pure_modules
 
 TEXT = """
@@ -73,3 +76,19 @@ def test_gaps_are_named():
         "health/script.py, "
         "system/script.py, wheels/script.py",
     ]
+
+
+def test_a_test_that_ends_the_tracing_ends_it_for_itself_alone():
+    def trace(*arguments):
+        return None
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(None)
+        restore_tracing(trace)
+        assert sys.gettrace() is trace
+        sys.settrace(None)
+        restore_tracing(None)
+        assert sys.gettrace() is None
+    finally:
+        sys.settrace(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -203,3 +204,12 @@ def test_who_failed(said, active, reason):
 def test_reasons_are_one_line():
     assert machines.reasons({"a": "x", "b\n": "y"}) == "a: x; b : y"
     assert machines.reasons({}) == ""
+
+
+def test_the_filters_are_those_that_the_role_names(tmp_path):
+    filters = machines.FilterModule().filters()
+    assert filters["failures"] is machines.failures
+    assert filters["reasons"] is machines.reasons
+    (tmp_path / "file").write_bytes(b"abc" * machines.CHUNK)
+    expected = hashlib.sha256(b"abc" * machines.CHUNK).hexdigest()
+    assert filters["file_sha256"](str(tmp_path / "file")) == expected

@@ -105,3 +105,35 @@ def test_the_odd_ones_come_first():
     assert groups[0].deviations == (Deviation("Python", "3.10.1", "3.11.7"),)
     assert groups[2].deviations == ()
     assert compare_nodes({}) == ()
+
+
+def test_a_torch_comes_or_goes():
+    usual = facts_of((1, 1), torch=TORCH, distributions={"torch": ("2.8.0", "1" * 64)})
+    without = facts_of((1, 1), distributions={})
+    groups = compare_nodes({"a": usual, "b": without, "c": usual})
+    assert groups[0].nodes == ("b",)
+    assert groups[0].deviations == (Deviation("torch", "none", "2.8.0+cu126"),)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"platform": "macosx_14_0_arm64", "libc": ("", "")}, ("--platform", "macosx_14_0_arm64")),
+        ({"libc": ("musl", "1.2.4")}, ("--platform", "musllinux_1_2_x86_64")),
+        ({"libc": ("uclibc", "1.0")}, ("--platform", "linux_x86_64")),
+    ],
+)
+def test_the_platform_of_a_kind(facts, words):
+    (group,) = make_groups([*nodes(a=facts_of((1, 1), **facts)), NodeState("silent", "python")])
+    assert group.nodes == ("a",)
+    assert group.words[2:4] == words
+
+
+@pytest.mark.parametrize(
+    ("cxx11_abi", "words"),
+    [(True, ("--cxx11-abi", "true")), (False, ("--cxx11-abi", "false")), (None, ())],
+)
+def test_the_abi_is_named_where_it_is_known(cxx11_abi, words):
+    torch = replace(TORCH, cxx11_abi=cxx11_abi)
+    (group,) = make_groups(nodes(a=facts_of((1, 1), torch=torch)))
+    assert group.words[4:] == ("--torch", "2.8.0+cu126", *words)

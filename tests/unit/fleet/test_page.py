@@ -54,3 +54,10 @@ def test_it_needs_nothing_else():
     page = render_page("Done.", "installed", {"verb": "install", "nodes": []})
     assert "http" not in page.replace("http-equiv", "")
     assert "default-src 'none'" in page
+
+
+def test_a_run_is_named_where_there_is_one():
+    details = {"verb": "install", "run": "20261130T010203Z-abcdef"}
+    page = render_page("Done.", "installed", details)
+    assert "<p>Run <code>20261130T010203Z-abcdef</code>, installed.</p>" in page
+    assert "<p>Run " not in render_page("Done.", "healthy", {"verb": "verify"})

@@ -46,3 +46,18 @@ def test_what_only_this_machine_has_is_told_with_the_way_out():
 def test_a_lock_file_that_pip_refuses_is_told():
     assert told(note_pip(EVERY_SOURCE))["lock-not-for-pip"].endswith(": from-git, mine, tree")
     assert note_pip(snapshot_of(index_wheel("numpy", "1.0"))) == ()
+
+
+def test_what_is_recorded_twice_is_told_with_the_way_out():
+    (found,) = make_notes(snapshot_of(index_wheel("numpy", "1.0")), twice=["numpy", "six"])
+    assert (found.check, found.severity, found.subject) == (
+        "recorded-twice",
+        Severity.WARNING,
+        "numpy",
+    )
+    assert found.detail == "recorded twice, and named as one of the two: numpy, six"
+    assert "safe-install doctor" in found.hint
+
+
+def test_where_others_have_everything_nothing_is_told():
+    assert note_local(snapshot_of(index_wheel("numpy", "1.0"))) == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from packaging.tags import Tag
 
@@ -10,6 +12,7 @@ from safe_install.snapshot.difference import Deviation, Difference
 from safe_install.snapshot.locked import NO_NAME, LockedDistribution
 from safe_install.snapshot.steps import (
     describe_steps,
+    find_folders,
     find_unfit_wheels,
     make_step,
     needs_pip,
@@ -131,3 +134,27 @@ def test_torch_is_not_removed_without_a_word():
     (finding,) = refuse_lost_torch([*others, make_distribution("torch", "2.1.0")], "r.txt")
     assert finding.check == "torch-removed"
     assert finding.detail == "r.txt does not name torch, and torch 2.1.0 is installed"
+
+
+def test_the_folders_of_sources_are_named():
+    deviations = [
+        Deviation(locked(source), None, "not installed")
+        for source in (DirectorySource("/src/one"), None, DirectorySource("/src/two", True))
+    ]
+    assert find_folders(Difference(tuple(deviations), ())) == (Path("/src/one"), Path("/src/two"))
+
+
+@pytest.mark.parametrize(
+    ("filename", "is_refused"),
+    [
+        (FILENAME, False),
+        (f"six-1.0-{'x' * 300}-none-any.whl", True),
+        ("six.whl", False),  # what is wrong with it is said when it is opened
+        ("six-1.0.tar.gz", False),
+    ],
+)
+def test_a_name_of_a_file_that_says_nothing(filename, is_refused):
+    source = UrlSource(f"https://h/{filename}", filename, SHA)
+    environment = make_environment(interpreter=make_interpreter(tags=(Tag("py3", "none", "any"),)))
+    found = find_unfit_wheels([Deviation(locked(source), None, "not installed")], environment)
+    assert bool(found) is is_refused
