@@ -21,6 +21,7 @@ from urllib.parse import quote
 import pytest
 
 from safe_install.environment.record import read_record
+from safe_install.snapshot.sources import PYPI
 from safe_install.snapshot.toml_text import parse_toml
 from tests.differential.__main__ import PIPS
 from tests.functional.conftest import Environment, answering, need_python, run_process
@@ -299,6 +300,18 @@ def test_a_wheel_by_its_path_that_uv_installed(environment, hosts, made, tmp_pat
     assert source_of(environment, "sample")["source"] == "package index"
     mine.unlink()
     assert "no hash of that is known" in source_of(environment, "own")["reason"]
+
+
+def test_a_project_for_uv_names_what_nobody_requires_any_more(environment, hosts):
+    def dependencies():
+        words = ("export", "--format", "uv")
+        text = must(environment.safe_install(*words, PIP_INDEX_URL=PYPI)).stdout
+        return [line for line in parse_toml(text)["project"]["dependencies"] if "needed" in line]
+
+    environment.must_pip("install", "sample==1.0")
+    assert dependencies() == []
+    environment.must_pip("uninstall", "-y", "sample")
+    assert dependencies() == ["needed==1.5"]
 
 
 def test_an_index_that_is_silent_is_the_reason(environment, hosts):

@@ -21,7 +21,7 @@ from safe_install.snapshot.formats import (
     render_snapshot,
 )
 from safe_install.snapshot.gather import gather
-from safe_install.snapshot.notes import note_local, note_pip
+from safe_install.snapshot.notes import note_filename, note_local, note_pip
 from safe_install.snapshot.values import Snapshot, UnknownSource
 from safe_install.system.atomic_write import write_atomically
 
@@ -70,6 +70,7 @@ def export(
     findings = (*gathered.findings, *note_local(snapshot))
     if wanted is Format.PYLOCK:
         findings += note_pip(snapshot)
+        findings += () if target is None else note_filename(target.name)
     return InstallResult(
         "export",
         Outcome.EXPORTED,

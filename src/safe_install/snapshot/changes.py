@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Collection, List, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Collection, Dict, List, Optional, Tuple
 
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
@@ -49,6 +49,7 @@ def compare_snapshots(
     old: Snapshot, new: Snapshot, extensions: Collection[str]
 ) -> Tuple[Discrepancy, ...]:
     """The changes from one to the other. `extensions`: projects that are built against torch."""
+    old, new = _with_names(old, new), _with_names(new, old)
     changes = _compare_facts(old, new)
     names = {one.name for one in (*old.distributions, *new.distributions)}
     for name in names:
@@ -57,6 +58,21 @@ def compare_snapshots(
             changes.append(change)
     order = list(Topic)
     return tuple(sorted(changes, key=lambda one: (order.index(one.topic), one.name)))
+
+
+def _with_names(one: Snapshot, other: Snapshot) -> Snapshot:
+    """A line such as `-e /src` names no project: it has the name of what the other side has from
+    that folder."""
+    names: Dict[Source, NormalizedName] = {
+        distribution.source: distribution.name
+        for distribution in other.distributions
+        if isinstance(distribution.source, DirectorySource)
+    }
+    found: List[RecordedDistribution] = []
+    for distribution in one.distributions:
+        name = names.get(distribution.source) if not distribution.version else None
+        found.append(replace(distribution, name=name) if name else distribution)
+    return replace(one, distributions=tuple(found))
 
 
 def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:

@@ -10,7 +10,7 @@ from typing import FrozenSet, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote, urljoin
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError
 from safe_install.models import Finding, Interpreter, Severity
@@ -25,6 +25,7 @@ from safe_install.snapshot.pylock_reader import (
     Wanted,
     parse_pylock,
 )
+from safe_install.snapshot.requirements_text import read_unknown_names
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -77,16 +78,14 @@ def parse_lock(
     form = form_of(location)
     if form is Form.PYLOCK:
         return _parse_pylock(location, read(location), interpreter, folder, wanted)
-    conda = None
-    if form is Form.CONDA:
-        conda = parse_conda_file(read(location), location)
-        text = "\n".join(conda.pip)
-        parsed = parse_file(
-            location, read=lambda named: text if named == location else read(named), environ=environ
-        )
-    else:
-        parsed = parse_file(location, read=read, environ=environ)
+    text = read(location)
+    conda = parse_conda_file(text, location) if form is Form.CONDA else None
+    lines = text if conda is None else "\n".join(conda.pip)
+    parsed = parse_file(
+        location, read=lambda named: lines if named == location else read(named), environ=environ
+    )
     lock = lock_of_entries(parsed.entries, interpreter.markers, folder=folder)
+    lock = _with_unknown(lock, read_unknown_names(text))
     return lock if conda is None else _with_conda(lock, conda, location, interpreter)
 
 
@@ -189,6 +188,21 @@ def _at_absolute_path(source: Source, folder: str) -> Source:
     return source
 
 
+# --- what export could not name -------------------------------------------------------------------
+
+
+def _with_unknown(lock: LockedEnvironment, names: FrozenSet[NormalizedName]) -> LockedEnvironment:
+    """With what was there where the file was made, and no line of it can bring: it may stay."""
+    unknown = names - set(TOOLS)
+    if not unknown:
+        return lock
+    listed = sorted(unknown)
+    shown = ", ".join(listed[:SHOWN]) + (" ..." if len(listed) > SHOWN else "")
+    detail = f"the file does not say where these are from, and they are left as they are: {shown}"
+    note = Finding("source-unknown", Severity.NOTE, listed[0], detail)
+    return dataclasses.replace(lock, others=unknown, notes=(*lock.notes, note))
+
+
 # --- environment.yml ------------------------------------------------------------------------------
 
 
@@ -206,7 +220,7 @@ def _with_conda(
     if others:
         notes.append(_note_conda(location, others))
     return dataclasses.replace(
-        lock, others=frozenset(others), problems=tuple(problems), notes=tuple(notes)
+        lock, others=lock.others.union(others), problems=tuple(problems), notes=tuple(notes)
     )
 
 

@@ -67,7 +67,7 @@ class LockedEnvironment:
     """All that a file says."""
 
     distributions: Tuple[LockedDistribution, ...] = ()
-    # what another installer keeps (conda): it may stay, and is not looked at
+    # what another installer keeps (conda), or no line can bring: it may stay, and is not looked at
     others: FrozenSet[NormalizedName] = frozenset()
     problems: Tuple[Finding, ...] = ()  # why it cannot be followed
     notes: Tuple[Finding, ...] = ()

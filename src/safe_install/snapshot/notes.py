@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Dict, List, Sequence, Tuple
 
 from safe_install.models import Finding, Severity
@@ -100,6 +101,15 @@ def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
     )
     hint = "Use uv pip sync, or write requirements: --format requirements."
     return (Finding("lock-not-for-pip", Severity.NOTE, trees[0], detail, hint),)
+
+
+def note_filename(filename: str) -> Tuple[Finding, ...]:
+    """On a lock file with a name by which others take it for none (PEP 751)."""
+    if re.fullmatch(r"pylock(\.[^.]+)?\.toml", filename):
+        return ()
+    detail = f"pip and uv take no lock file of this name: {filename}"
+    hint = "Name it pylock.toml, or pylock.NAME.toml."
+    return (Finding("lock-name", Severity.NOTE, filename, detail, hint),)
 
 
 def _is_local_file(one: RecordedDistribution) -> bool:

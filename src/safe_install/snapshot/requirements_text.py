@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Dict, List, Sequence
+from typing import Dict, FrozenSet, List, Sequence
 from urllib.parse import quote
 
+from packaging.utils import NormalizedName, canonicalize_name
+
+from safe_install.requirements import is_project_name
 from safe_install.snapshot.sources import PYPI
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -28,6 +31,7 @@ from safe_install.snapshot.values import (
 # What reads the requirements is not what they replace.
 LEFT_OUT = ("pip",)
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # what is read as it is written
+NOT_KNOWN = "# not known where from:"
 HEAD = "# made by safe-install export for Python {python} on {platform}"
 
 
@@ -51,8 +55,18 @@ def unknown_lines(snapshot: Snapshot) -> List[str]:
     for one in snapshot.distributions:
         if isinstance(one.source, UnknownSource):
             said = f"{one.name} {one.version} ({one.source.reason})"
-            lines.append(f"# not known where from: {_in_one_line(said)}")
+            lines.append(f"{NOT_KNOWN} {_in_one_line(said)}")
     return lines
+
+
+def read_unknown_names(text: str) -> FrozenSet[NormalizedName]:
+    """The distributions that such comments name."""
+    found = set()
+    for line in text.splitlines():
+        words = line[len(NOT_KNOWN) :].split() if line.startswith(NOT_KNOWN) else []
+        if words and is_project_name(words[0]):
+            found.add(canonicalize_name(words[0]))
+    return frozenset(found)
 
 
 def _in_one_line(text: str) -> str:

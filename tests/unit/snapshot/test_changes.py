@@ -131,6 +131,16 @@ def test_one_version_of_two_sources(old, new, detail):
     assert [one.detail for one in changes] == ([detail] if detail else [])
 
 
+def test_a_folder_without_a_name_is_what_was_installed_from_it():
+    """`-e /src` of a requirements file."""
+    line = LockedDistribution("", "", DirectorySource("/src", True), line="-e /src")
+    file = describe_lock(LockedEnvironment((line,)))
+    mine = snapshot(mine=("1.0", DirectorySource("/src", True)))
+    assert compare_snapshots(file, mine, ()) == compare_snapshots(mine, file, ()) == ()
+    other = snapshot(mine=("1.0", DirectorySource("/other", True)))
+    assert {one.name for one in compare_snapshots(file, other, ())} == {"-e /src", "mine"}
+
+
 def test_an_environment():
     environment = make_environment(
         make_distribution("six", "1.0", direct_url={"url": "file:///src", "dir_info": {}}),

@@ -132,6 +132,27 @@ def test_an_environment_of_conda():
     assert lock.problems == ()
 
 
+@pytest.mark.parametrize(
+    ("location", "lines"),
+    [
+        ("requirements.txt", ["six==1.0"]),
+        ("environment.yml", ["dependencies:", "  - numpy=2", "  - pip:", "    - six==1.0"]),
+    ],
+)
+def test_what_export_could_not_name_may_stay(location, lines):
+    head = [
+        "# not known where from: My.Own 2.0+x (the file that it came from is gone: /w/x.whl)",
+        "# not known where from: pip 26.3 (no package index was asked)",
+        "# not known where from:",
+    ]
+    lock = parse(location, "\n".join([*head, *lines]) + "\n")
+    assert [one.name for one in lock.distributions] == ["six"]
+    assert lock.others - {"numpy"} == {"my-own"}
+    assert [one.detail for one in lock.notes if one.check == "source-unknown"] == [
+        "the file does not say where these are from, and they are left as they are: my-own"
+    ]
+
+
 def test_another_python_of_conda():
     lock = parse("environment.yml", CONDA.format(python="3.10"))
     assert [one.detail for one in lock.problems] == [

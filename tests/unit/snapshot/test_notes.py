@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from safe_install.models import Severity
-from safe_install.snapshot.notes import make_notes, note_local, note_pip
+from safe_install.snapshot.notes import make_notes, note_filename, note_local, note_pip
 from safe_install.snapshot.values import UnknownSource, UrlSource
 from tests.unit.snapshot.snapshots import EVERY_SOURCE, HASH, distribution, index_wheel, snapshot_of
 
@@ -61,3 +65,15 @@ def test_what_is_recorded_twice_is_told_with_the_way_out():
 
 def test_where_others_have_everything_nothing_is_told():
     assert note_local(snapshot_of(index_wheel("numpy", "1.0"))) == ()
+
+
+def test_a_lock_file_that_others_take_for_none_is_told():
+    """By the rule of packaging's own reader."""
+    is_valid_pylock_path = pytest.importorskip("packaging.pylock").is_valid_pylock_path
+    for name in ("pylock.toml", "pylock.gpu.toml"):
+        assert is_valid_pylock_path(Path(name))
+        assert note_filename(name) == ()
+    for name in ("lock.toml", "pylock.a.b.toml", "pylock..toml", "pylock.txt"):
+        assert not is_valid_pylock_path(Path(name))
+        (finding,) = note_filename(name)
+        assert finding.detail.endswith(f": {name}")
