@@ -53,6 +53,16 @@ def test_the_cause_is_named_and_nothing_else(recipe, lab):
         assert_mended(lab, recipe, finding["hint"])
 
 
+def test_what_torch_requires_is_brought_back_in_its_version(lab, tmp_path):
+    version = lab.info("typing_extensions").name.split("-")[1].replace(".dist", "")
+    contents = {"typing_extensions.py": (lab.site / "typing_extensions.py").read_bytes()}
+    write_wheel(tmp_path / "index", "typing_extensions", version, contents)
+    real_torch.typing_extensions_of_long_ago(lab)
+    document = run_doctor(lab, "--fix")
+    assert checks_with_errors(document) == [], document["findings"]
+    assert len(document["details"]["undo"]) == 1
+
+
 # --- an extension that is built again ------------------------------------------------------------
 
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'

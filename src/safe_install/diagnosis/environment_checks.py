@@ -21,7 +21,7 @@ from safe_install.diagnosis.facts import (
 from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.health.running import note_running
-from safe_install.models import Environment, Finding, Severity
+from safe_install.models import Environment, Finding, HealthReport, Severity
 from safe_install.requirements import requirement_name
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 
@@ -320,10 +320,14 @@ def _files_changed(state: RecordState, facts: Facts) -> Finding:
             f"safe-install uninstall -y {' '.join(others)} && {_again(state, facts)}",
         )
     # A file that somebody edited or stripped may do; what does not import tells that it does not.
+    # The first line of a script is no reason.
     is_broken = _matters(state.name, facts) and facts.health is not None
+    is_cause = is_broken and not imports_torch(facts)
+    is_missed = is_cause or _is_missed_by_torch(state.name, facts)
+    has_code = any(_is_code(path) for path in paths)
     return Finding(
         "files-changed",
-        Severity.ERROR if is_broken and not imports_torch(facts) else Severity.WARNING,
+        Severity.ERROR if is_missed and has_code else Severity.WARNING,
         state.name,
         f"{count} of {state.name} {state.version} "
         f"{'is' if len(paths) == 1 else 'are'} not as installed: {_some(paths)}",
@@ -352,9 +356,15 @@ def _is_missed_by_torch(name: NormalizedName, facts: Facts) -> bool:
         return False
     if name == "numpy":
         arrays = facts.health.operations.get("torch.from_numpy")
-        return arrays is not None and not arrays.ok
+        return (arrays is not None and not arrays.ok) or _is_killed(facts.health)
     required = [requirement_name(text) for text in torch.requires]
     return name in required and not imports_torch(facts)
+
+
+def _is_killed(health: HealthReport) -> bool:
+    """Does a signal end `import torch`? A numpy that raises an error is gone around."""
+    answer = health.imports.get(TORCH)
+    return answer is not None and not answer.ok and (answer.error or "").startswith("signal ")
 
 
 def _is_code(path: str) -> bool:

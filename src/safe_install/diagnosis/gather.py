@@ -62,6 +62,7 @@ from safe_install.models import (
 )
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import Timings, World
+from safe_install.requirements import requirement_name
 from safe_install.system.pip_configuration import read_configuration
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.asides import check_leftovers
@@ -234,16 +235,24 @@ def _with_health(
 
 
 def _unmet_findings(unmet: Sequence[UnmetRequirement], health: HealthReport) -> Tuple[Finding, ...]:
-    """An error where torch does not import without it; else nobody knows whether it matters."""
+    """An error where torch does not import because of it; else nobody knows whether it matters."""
     answer = health.imports.get(TORCH)
-    misses_module = answer is not None and NO_MODULE in (answer.error or "")
+    error = (answer.error or "") if answer is not None else ""
     findings = []
     for one in unmet:
-        is_cause = misses_module and one.name == TORCH and not one.present
+        is_cause = one.name == TORCH and _is_why(one, error)
         severity = Severity.ERROR if is_cause else Severity.WARNING
         hint = f"safe-install install '{one.requirement}'"
         findings.append(make_finding(one, severity, hint=hint))
     return tuple(findings)
+
+
+def _is_why(unmet: UnmetRequirement, error: str) -> bool:
+    """Is it why torch fails? One that is there and too old is named where it lacks something."""
+    if not unmet.present:
+        return NO_MODULE in error
+    module = (requirement_name(unmet.requirement) or "").replace("-", "_")
+    return f"'{module}'" in error or f"/{module}.py" in error or f"/{module}/" in error
 
 
 def _judge_files(
@@ -353,7 +362,9 @@ def _host_compiler(toolkit: Toolkit, variables: Mapping[str, str]) -> List[Findi
 def _with_hashes(facts: Facts, environment: Environment) -> Facts:
     """torch fails, nothing says why, and its files have their sizes: a power cut leaves zeros."""
     health = facts.health
-    is_explained = bool(facts.shadowing or facts.without)
+    unmet = facts.found.get("requirements", ())
+    is_unmet = any(one.severity is Severity.ERROR for one in unmet)
+    is_explained = bool(facts.shadowing or facts.without or is_unmet)
     if health is None or is_explained or any(is_guarded(state.name) for state in facts.records):
         return facts
     answer = health.imports.get(TORCH)

@@ -23,6 +23,8 @@ from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
 
 # The first torch that was built against numpy 2 (release notes of torch 2.3).
 FIRST_WITH_NUMPY_2 = Version("2.3")
+# As Python says it of a folder without modules, too.
+EMPTY_MODULE = re.compile(r"module '(\w+)' has no attribute")
 NUMPY = "numpy"
 REQUIRES_TORCH = re.compile(r" requires torch\b[^-_.]")
 LIBRARY_PREFIXES = ("nvidia-", "cuda-")
@@ -234,15 +236,38 @@ def check_imports(facts: Facts) -> Answer:
             Severity.ERROR,
             TORCH,
             f"torch fails: {first_line(answer.error)}",
-            hint_for(TORCH, health.torch_version, answer.error) or _way_to_import(facts),
+            hint_for(TORCH, health.torch_version, answer.error)
+            or _way_without_leftover(facts, answer.error or "")
+            or _way_to_import(facts),
         ),
     )
 
 
+def _way_without_leftover(facts: Facts, error: str) -> str:
+    """A folder without modules is imported where its distribution is gone: an empty module."""
+    found = EMPTY_MODULE.search(error)
+    if found is None:
+        return ""
+    environment, name = environment_of(facts), found.group(1)
+    torch = environment.installed.get(TORCH)
+    used = {requirement_name(text) for text in (torch.requires if torch is not None else ())}
+    is_used = name == NUMPY or canonicalize_name(name) in used
+    if not is_used or canonicalize_name(name) in environment.installed:
+        return ""
+    folder = environment.interpreter.scheme.purelib / name
+    return (
+        f"{name} is not installed, and what is left of it is imported: remove {folder}, or install "
+        f"{name}."
+    )
+
+
 def _way_to_import(facts: Facts) -> str:
-    """Without the variables that are to blame, else with its files once more."""
+    """Without the variables that are to blame, with what it lacks, else with its files once more."""
     if facts.without:
         return f"unset {' '.join(trial.subject for trial in facts.without)}"
+    for unmet in facts.found.get("requirements", ()):
+        if unmet.severity is Severity.ERROR:
+            return unmet.hint
     return _again(facts)
 
 

@@ -73,6 +73,14 @@ def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
                 f"Install it again: safe-install install --force-reinstall torch=={place.version}.",
             )
     for place in places:
+        if place.version is not None and place.files == "package":
+            return _error(
+                "torch-files-missing",
+                f"torch {place.version} is recorded in {place.location}, and {place.torch} does not "
+                "say what it is: its version.py is not there, or cannot be read",
+                f"Install it again: safe-install install --force-reinstall torch=={place.version}.",
+            )
+    for place in places:
         if place.files == "namespace":
             return _error(
                 "torch-leftover",

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.lab.breakage import files, paths
-from tests.lab.breakage.recipe import Lab, Recipe, prepend, replace, rows, truncate
+from tests.lab.breakage.recipe import Lab, Recipe, copy_info, prepend, replace, rows, truncate
 from tests.lab.wheels import _link, write_wheel
 
 MEBIBYTE = 1 << 20
@@ -74,6 +74,80 @@ def a_backend_that_does_not_load(lab: Lab) -> None:
     lab.must_pip(str(wheel))
     entry_points = "[torch.backends]\nother = other_backend:start\n"
     (lab.info("other_backend") / "entry_points.txt").write_text(entry_points)
+
+
+def typing_extensions_of_long_ago(lab: Lab) -> None:
+    """As a package brings it that pins an old one."""
+    contents = {"typing_extensions.py": "from typing import *\n"}
+    wheel = write_wheel(lab.folder, "typing_extensions", "4.0.0", contents)
+    lab.must_pip("--force-reinstall", str(wheel))
+
+
+def a_library_of_numpy_is_cut(lab: Lab) -> None:
+    (library,) = (lab.site / "numpy" / "_core").glob("_multiarray_umath*.so")
+    truncate(library)
+
+
+def a_pth_file_puts_another_torch_first(lab: Lab) -> None:
+    other = lab.folder / "other"
+    (other / "torch").mkdir(parents=True)
+    (other / "torch" / "__init__.py").write_text("__version__ = '2.4.1'\n")
+    code = f"import sys; sys.path.insert(0, {str(other)!r})\n"
+    (lab.site / "first.pth").write_text(code)
+
+
+def the_METADATA_of_torch_has_no_version(lab: Lab) -> None:
+    path = lab.info("torch") / "METADATA"
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("Version: ")]
+    replace(path, "".join(kept).encode())
+
+
+def the_version_of_torch_is_gone(lab: Lab) -> None:
+    (lab.torch / "version.py").unlink()
+
+
+def numpy_is_recorded_twice(lab: Lab) -> None:
+    copy_info(lab.info("numpy"), lab.site, "1.26.4")
+
+
+def an_empty_folder_is_left_of_numpy(lab: Lab) -> None:
+    lab.environment.must_pip("uninstall", "-y", "numpy")
+    (lab.site / "numpy" / "_core" / "__pycache__").mkdir(parents=True)
+
+
+def a_sitecustomize_fails(lab: Lab) -> None:
+    (lab.site / "sitecustomize.py").write_text("raise RuntimeError('no such proxy')\n")
+
+
+def sympy_was_uninstalled(lab: Lab) -> None:
+    lab.environment.must_pip("uninstall", "-y", "sympy")
+
+
+def jinja2_was_uninstalled(lab: Lab) -> None:
+    lab.environment.must_pip("uninstall", "-y", "jinja2")
+
+
+# As torchvision does it, without its native part.
+VISION = """\
+import torch
+
+@torch.library.register_fake("torchvision::nms")
+def nms(boxes, scores, threshold):
+    pass
+"""
+
+
+def a_torchvision_without_its_operators(lab: Lab) -> None:
+    contents = {"torchvision/__init__.py": VISION}
+    lab.must_pip(str(write_wheel(lab.folder, "torchvision", "0.28.0", contents)))
+
+
+def typing_extensions_of_ROS_on_PYTHONPATH(lab: Lab) -> None:
+    packages = lab.folder / "ros"
+    packages.mkdir()
+    (packages / "typing_extensions.py").write_text("from typing import *\n")
+    lab.variables["PYTHONPATH"] = str(packages)
 
 
 def little_memory(lab: Lab) -> None:
@@ -169,6 +243,60 @@ RECIPES = rows(
         a_backend_that_does_not_load,
         "torch-import",
         ("Failed to load the backend extension", "TORCH_DEVICE_BACKEND_AUTOLOAD=0"),
+    ),
+    Recipe(
+        typing_extensions_of_long_ago,
+        "requirements",
+        ("requires typing-extensions>=4.10", "typing-extensions 4.0.0", "install 'typing-ext"),
+        follows=("torch-import",),
+    ),
+    Recipe(
+        a_library_of_numpy_is_cut,
+        "records",
+        ("numpy/_core/_multiarray_umath", "--no-deps numpy=="),
+        follows=("torch-import",),
+    ),
+    Recipe(
+        a_pth_file_puts_another_torch_first,
+        "torch-origin",
+        ("2.4.1", "look for the .pth file"),
+        follows=("torch-computes",),
+    ),
+    Recipe(
+        the_METADATA_of_torch_has_no_version,
+        "metadata",
+        ("torch-2.13.0+cpu.dist-info", "--force-reinstall"),
+        severity="warning",
+        follows=("torch-installed",),
+    ),
+    Recipe(
+        the_version_of_torch_is_gone,
+        "records",
+        ("torch/version.py",),
+        follows=("torch-installed",),
+    ),
+    Recipe(numpy_is_recorded_twice, "metadata", ("1.26.4 and 2.",), severity="warning"),
+    Recipe(
+        an_empty_folder_is_left_of_numpy,
+        "torch-import",
+        ("numpy is not installed, and what is left of it is imported", "site-packages/numpy"),
+    ),
+    Recipe(
+        a_sitecustomize_fails, "startup-files", ("RuntimeError: no such proxy",), severity="warning"
+    ),
+    Recipe(sympy_was_uninstalled, "requirements", ("requires sympy",), severity="warning"),
+    Recipe(jinja2_was_uninstalled, "requirements", ("requires jinja2",), severity="warning"),
+    Recipe(
+        a_torchvision_without_its_operators,
+        "extension-imports",
+        ("operator torchvision::nms does not exist", "--no-deps torchvision"),
+    ),
+    Recipe(
+        typing_extensions_of_ROS_on_PYTHONPATH,
+        "variables",
+        ("PYTHONPATH", "unset PYTHONPATH"),
+        follows=("torch-import",),
+        mends=True,
     ),
     Recipe(little_memory, "torch-import", ("ulimit -v",)),
     Recipe(

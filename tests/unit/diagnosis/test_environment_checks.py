@@ -279,6 +279,12 @@ def test_files_that_are_not_as_installed(name, health, severity):
     assert "are not as installed: a/b.so, a/c.so" in one.detail
 
 
+def test_a_changed_script_is_no_reason_that_torch_fails():
+    state = RecordState("torch", "1.0", changed=(ChangedFile("../../../bin/torchrun"),))
+    (one,) = records(state, health=make_health(imports={"torch": "OSError: file too short"}))
+    assert told([one]) == [("files-changed", Severity.WARNING, "torch")]
+
+
 @pytest.mark.parametrize(
     ("environment", "severity"),
     [(REQUIRES_NCCL, Severity.ERROR), (REQUIRES_NOTHING, Severity.WARNING)],
@@ -428,14 +434,19 @@ def test_a_file_that_fails_at_every_start(problem, words):
         ("numpy", make_health(operations={"torch.from_numpy": "no ones"}), Severity.ERROR),
         ("numpy", make_health(operations={"torch.from_numpy": None}), Severity.WARNING),
         ("numpy", make_health(imports={"torch": "no sympy"}), Severity.WARNING),
+        ("numpy", make_health(imports={"torch": "signal SIGBUS"}), Severity.ERROR),
     ],
 )
 def test_files_that_torch_misses_are_an_error(name, health, severity):
     torch = make_distribution("torch", "2.13.0+cpu", requires=["sympy>=1.13"])
-    lost = RecordState(name, "1.0", missing=(f"{name}/__init__.py",))
+    path = f"{name}/__init__.py"
+    lost = RecordState(name, "1.0", missing=(path,))
+    cut = RecordState(name, "1.0", changed=(ChangedFile(path),))
     environment = make_environment(torch, torch="2.13.0+cpu")
-    (one,) = environment_checks.check_records(facts(environment, records=(lost,), health=health))
-    assert one.severity is severity
+    for state in (lost, cut):
+        asked = facts(environment, records=(state,), health=health)
+        (one,) = environment_checks.check_records(asked)
+        assert one.severity is severity, state
 
 
 def test_files_of_what_came_from_an_address_come_back_from_there():

@@ -47,6 +47,7 @@ def test_a_torch_that_is_whole():
         (CUDA, (dataclasses.replace(PLACE, files=""),), "torch-files-missing"),
         (CUDA, (dataclasses.replace(PLACE, version=None),), "torch-without-metadata"),
         (None, (dataclasses.replace(PLACE, files="namespace", version=None),), "torch-leftover"),
+        (None, (PLACE,), "torch-files-missing"),  # what would say its version is gone
     ],
 )
 def test_a_torch_that_is_not_whole(torch, places, check):
@@ -365,3 +366,19 @@ def test_a_companion_that_requires_another_torch(line, count):
     assert told(found) == [("companion-of-another-torch", Severity.ERROR, "torchvision")] * count
     others = torch_checks.check_companions(unmet(("torchmetrics", line)))
     assert others == []
+
+
+@pytest.mark.parametrize(
+    ("module", "installed", "words"),
+    [
+        ("numpy", (), f"remove {SITE / 'numpy'}, or install numpy."),
+        ("numpy", (make_distribution("numpy", "2.4.6"),), "--force-reinstall --no-deps torch=="),
+        ("random", (), "--force-reinstall --no-deps torch=="),  # the working folder's
+    ],
+)
+def test_an_empty_folder_that_an_uninstall_left(module, installed, words):
+    error = f"AttributeError: module '{module}' has no attribute 'ndarray'"
+    torch = make_distribution("torch", "2.13.0+cpu")
+    asked = facts(torch, *installed, health=make_health(imports={"torch": error}))
+    (one,) = torch_checks.check_imports(asked)
+    assert words in one.hint
