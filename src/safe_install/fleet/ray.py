@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
+from safe_install.fleet.stopping import Stop
 from safe_install.system import process
 
 # What a submitted job is: another program of it would run in the job's runtime_env.
@@ -32,7 +33,8 @@ def install(
     `packages`: requirements, as `pip install` takes them. `options`: those of `safe-install fleet
     install`, such as "--require-cuda". `address`: where it is not given, that of the cluster to
     which this program is connected, else of the one of this machine. Errors: RuntimeError where the
-    cluster was not changed, with the reason.
+    cluster was not changed, with the reason; KeyboardInterrupt with what became of it: at Ctrl-C
+    all is taken back first.
     """
     if isinstance(packages, str):
         raise TypeError("packages is a list of requirements, not one text")
@@ -40,14 +42,21 @@ def install(
     words = ["fleet", "install", *options, *packages, "--ray", there, "--json"]
     variables = process.inherited_variables()
     variables.pop(JOB, None)
-    completed = process.run(command_of(words), env=variables)
+    running = process.start(command_of(words), env=variables)
+    stop = Stop(running.interrupt)
+    stop.hold()
+    try:
+        completed = running.wait()
+    finally:
+        stop.release()
     try:
         document: Dict[str, Any] = json.loads(completed.stdout)
     except ValueError as error:
         said = completed.stderr.strip()[-1000:] or "it said nothing"
         raise RuntimeError(f"safe-install ended with {completed.returncode}: {said}") from error
     if completed.returncode != 0:
-        raise RuntimeError(describe_failure(document))
+        kind = KeyboardInterrupt if stop.number else RuntimeError
+        raise kind(describe_failure(document))
     return document
 
 

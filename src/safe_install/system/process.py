@@ -225,6 +225,10 @@ class Running:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
+    def interrupt(self) -> None:
+        """Ctrl-C, for the child: it puts back what it has begun."""
+        self._process.send_signal(signal.SIGINT)
+
     def kill(self) -> None:
         """End the whole session of the child now."""
         try:
