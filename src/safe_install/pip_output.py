@@ -60,6 +60,13 @@ def is_summary_of_dry_run(line: str) -> bool:
     return line.startswith("Would install ")
 
 
+def is_about_same_version(line: str, names: Container[NormalizedName]) -> bool:
+    """Does it say of one of these that a wheel which pip was shown is not installed, because that
+    version is there? Of our files that is wrong: they replace it."""
+    name, said, _ = line.partition(" is already installed with the same version as the provided")
+    return bool(said) and canonicalize_name(name) in names
+
+
 def is_of_getpass(line: str) -> bool:
     """Does it warn of a password that is read from us?"""
     return any(words in line for words in _OF_GETPASS)

@@ -199,6 +199,38 @@ def test_a_folder_does_not_hide_the_torch_for_the_gpu(environment, host, folder_
         assert tree is None or environment.tree() == tree
 
 
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_place_of_the_person_has_the_torch_for_another_accelerator(
+    environment, host, folder_beside, tmp_path, is_down
+):
+    """Its release is not the newest of the package index, so that pip takes it by its name alone."""
+    assert environment.safe_install("torch==2.13.0").returncode == 0
+    before = environment.tree()
+    build_torch(tmp_path / "mine", "3.11", Torch("2.14.0+cpu", "2.14.0+cpu", None))
+    if is_down:
+        host.misbehave("/pytorch/", "500")
+    words = ("--accelerator", "cpu", "-U", "torch")
+    variables = {"PIP_FIND_LINKS": str(tmp_path / "mine")}
+    document = environment.document(*words, **variables)
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    assert environment.cuda() == "2.14.0+cpu False"
+    assert environment.document("undo")["outcome"] == "undone"
+    assert environment.tree() == before
+    assert environment.document(*words)["exit_code"] in (10, 11), "without that place there is none"
+
+
+def test_the_refusal_for_a_silent_host_names_the_build_of_ones_own(environment, host, tmp_path):
+    put_index(host, tmp_path / "index")
+    build_torch(tmp_path / "mine", "3.11", Torch("2.14.0+cpu", "2.14.0+cpu", None))
+    host.misbehave("/pytorch/", "500")
+    places = ("--find-links", str(tmp_path / "mine"))
+    refused = environment.document("--dry-run", "--accelerator", "cpu", *places, "torch")
+    assert refused["exit_code"] == 11, refused
+    assert "a place of your own has: torch==2.14.0+cpu." in refused["error"]["hint"]
+    named = environment.document("--dry-run", *places, "torch==2.14.0+cpu")
+    assert named["exit_code"] == 0, named
+
+
 def test_a_torch_for_the_cpu_comes_with_a_warning_where_there_is_a_gpu(environment, folder_beside):
     places = ("--no-index", "--find-links", folder_beside)
     document = environment.document("--dry-run", *places, "torch")
@@ -269,6 +301,9 @@ BAD = [
     ),
     (["--target-driver", "new", "torch"], 2, ["--target-driver new"]),
     (["--accelerator", "cu126", "torch==2.12.1"], 10, ["cu126", "2.12.1"]),
+    (["torch==2.12.1", "torch==2.14.1"], 10, ["torch==2.12.1 (on the command line)", "2.14.1"]),
+    (["-r", "asked.txt", "-c", "held.txt"], 10, ["asked.txt, line 2)", "(held.txt, line 1)"]),
+    (["--dry-run", "torch>=2.13", "-c", "held.txt"], 10, ["torch>=2.13", "(held.txt, line 1)"]),
 ]
 
 
@@ -279,6 +314,8 @@ def test_bad_input_names_what_is_wrong_and_touches_nothing(
     put_index(host, tmp_path / "index")
     put(host, write_wheel(tmp_path, "torch", "2.12.1", {"torch/version.py": ""}, tag=TAG))
     put_pages(host, tmp_path / "pages")
+    (environment.prefix.parent / "asked.txt").write_text("filelock\ntorch>2.12.1\n")
+    (environment.prefix.parent / "held.txt").write_text("torch==2.12.1\n")
     before = environment.tree()
     document = environment.document(*words)
     assert document["exit_code"] == status, document

@@ -185,6 +185,9 @@ def test_an_installed_extension_is_built_again_for_a_newer_torch(make):
     kinds = {step["name"]: step["kind"] for step in dry["plan"]["steps"]}
     assert kinds == {"torch": "wheel", "torch-scatter": "sdist"}
     assert environment.tree() == before
+    said = environment.safe_install("--dry-run", "-U", "torch")
+    assert "~ torch-scatter 2.1.3 -> 2.1.3" in said.stdout
+    assert "already installed with the same version" not in said.stdout + said.stderr, "pip's words"
     document = environment.document("-U", "torch")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
     (step,) = [step for step in document["plan"]["steps"] if step["name"] == "torch-scatter"]

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from safe_install.pip_output import (
     PASSWORD_QUESTION,
@@ -14,6 +15,7 @@ from safe_install.pip_output import (
     conflict_reason,
     failure_line,
     has_no_match,
+    is_about_same_version,
     is_disk_full,
     is_of_build,
     is_of_getpass,
@@ -264,3 +266,20 @@ def test_a_build_that_needs_a_module():
     assert not lacks_module(
         "      ModuleNotFoundError: No module named 'torch_geometric'\n", "torch"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "is_said"),
+    [
+        (
+            "torch-scatter is already installed with the same version as the provided wheel. Use "
+            "--force-reinstall to force an installation of the wheel.",
+            True,
+        ),
+        ("torch_scatter is already installed with the same version as the provided wheel.", True),
+        ("demo is already installed with the same version as the provided wheel.", False),
+        ("Requirement already satisfied: torch-scatter in /env (2.1.2)", False),
+    ],
+)
+def test_what_pip_says_of_a_wheel_that_replaces_the_same_version(line, is_said):
+    assert is_about_same_version(line, {canonicalize_name("torch-scatter")}) is is_said

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import (
     Any,
     Dict,
+    FrozenSet,
     List,
     Mapping,
     Optional,
@@ -25,13 +26,18 @@ from typing import (
 )
 from urllib.parse import unquote, urlsplit
 
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.environment.stamp import watched_folders
 from safe_install.errors import Interrupted, PipFailed, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Environment
-from safe_install.pip_output import is_of_build, is_of_search, is_summary_of_dry_run
+from safe_install.pip_output import (
+    is_about_same_version,
+    is_of_build,
+    is_of_search,
+    is_summary_of_dry_run,
+)
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import Selection
 from safe_install.resolve.known_plan import LocalWheel, may_be_known, plan_known, show_path
@@ -193,7 +199,10 @@ class PipInstaller:
         without: Optional[Pattern[str]] = None,
     ) -> Union[Planned, Failed]:
         """`without`: what pip says of a file that is ours and no news to anybody."""
-        output = self._output = _Output(self._world.reporter, without)
+        ours = [path.name.partition("-")[0] for folder in find_links for path in folder.iterdir()]
+        output = self._output = _Output(
+            self._world.reporter, without, ours=frozenset(map(canonicalize_name, ours))
+        )
         try:
             report = self.pip.dry_run(
                 arguments,
@@ -289,8 +298,15 @@ def read_local_wheels(request: InstallRequest, folder: str) -> Optional[Dict[str
 class _Output:
     """What pip says in one round."""
 
-    def __init__(self, reporter: Reporter, without: Optional[Pattern[str]] = None) -> None:
-        self._reporter, self._without = reporter, without
+    def __init__(
+        self,
+        reporter: Reporter,
+        without: Optional[Pattern[str]] = None,
+        *,
+        ours: FrozenSet[NormalizedName] = frozenset(),
+    ) -> None:
+        """`ours`: the projects of which pip is shown a wheel that we chose."""
+        self._reporter, self._without, self._ours = reporter, without, ours
         self._lines: List[Tuple[bool, str]] = []  # is it stdout's, and the line
         reporter.task_started(TASK)
 
@@ -317,6 +333,8 @@ class _Output:
         """Each line once. pip's "Would install" is ours to say."""
         lines, self._lines = self._lines, []
         for is_stdout, line in lines:
+            if is_about_same_version(line, self._ours):
+                continue
             if not is_stdout:
                 self._reporter.error_output(line)
             elif not is_summary_of_dry_run(line):

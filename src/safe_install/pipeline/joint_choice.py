@@ -144,7 +144,7 @@ class JointChoice:
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
                 if passed_over.is_silent and self._would_be_taken(tried, option):
-                    refuse_for_silence(passed_over, options, selection, self._wanted, self._listing)
+                    refuse_for_silence(passed_over, options, selection, self._list(option, tried))
                 selection = with_passed_over(selection, passed_over)
                 continue
             tried = self._with_file(tried, option)
@@ -182,11 +182,7 @@ class JointChoice:
 
     def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
         """The options, with the builds that pip named in place of those that were supposed of their
-        releases.
-
-        Of every release that it named: what turned out not to fit would otherwise be supposed, and
-        tried, for ever.
-        """
+        releases: what turned out not to fit would otherwise be supposed, and tried, for ever."""
         choice, coming, terms = selection.torch_choice, selection.coming_torch, self._wanted.torch
         catalog = self._with_listing(selection)
         options = rank_torches(
@@ -241,6 +237,10 @@ class JointChoice:
         is_silent = any(one.is_uncertain for one in tried.torch_choice.passed_over)
         is_wanted = tried.here.torch is None and not option.warning and not is_silent
         return is_wanted and all(self._find_known(tried, option).values())
+
+    def _list(self, option: TorchOption, selection: Selection) -> Listing:
+        interpreter = selection.here.interpreter
+        return self._torch_source.list_torch(option.build.accelerator, interpreter)
 
     def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
         if option.version not in self._files:

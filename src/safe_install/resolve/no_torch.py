@@ -35,6 +35,9 @@ def no_torch(
     meant = _meant(options, terms)
     passed = [(one.version, one.reason) for one in selection.torch_choice.passed_over]
     reasons = _group(passed)
+    published = [one for one in meant if one.excluded not in _NOT_PUBLISHED]
+    if published and all(one.excluded is Exclusion.DRIVER for one in published):
+        problem = None  # whatever that host has, it would not run
     if problem is not None:
         reasons = [problem.reason]
     else:

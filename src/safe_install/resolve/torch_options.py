@@ -317,15 +317,13 @@ def refuse_for_silence(
     passed: PassedOver,
     options: Sequence[TorchOption],
     selection: Selection,
-    wanted: Wanted,
-    listing: Optional[Listing] = None,
+    listing: Listing,
 ) -> None:
     """A host that does not answer today decides on no other torch. Errors: Refused, with what the
-    person can write to have one that lies elsewhere. `listing`: of that accelerator, where it was
-    read."""
+    person can write to have one that lies elsewhere. `listing`: of that accelerator."""
     ways, planned = [passed.remedy], selection.torch_choice.planned
-    if wanted.has_own_places:
-        version = _newest_own(options, listing) or f"VERSION+{passed.build.accelerator}"
+    version = _newest_own(options, listing)
+    if version:
         ways.append(f"Or name the build that a place of your own has: torch=={version}.")
     on_index = [one for one in options if one.excluded is None and one.is_on_index]
     runs = [one for one in on_index if not one.warning]
@@ -339,11 +337,10 @@ def refuse_for_silence(
     raise Refused(f"torch {passed.version} would come, and {passed.reason}", hint=" ".join(ways))
 
 
-def _newest_own(options: Sequence[TorchOption], listing: Optional[Listing]) -> str:
+def _newest_own(options: Sequence[TorchOption], listing: Listing) -> str:
     """The newest build in a place of the person's own that may come; "" where none is known."""
     possible = {option.version for option in options if option.excluded is None}
-    own = listing.own if listing is not None else ()
-    return next((version for version in reversed(own) if version in possible), "")
+    return next((version for version in reversed(listing.own) if version in possible), "")
 
 
 def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:

@@ -358,13 +358,20 @@ def test_where_no_host_answers_the_torch_of_pips_index_comes_and_the_rest_is_bui
     assert torch_of(selected) == "2.15.0"
 
 
-def test_the_hint_names_the_places_of_the_person(tmp_path):
+@pytest.mark.parametrize(
+    ("version", "is_named"), [("2.13.0+cpu", True), ("2.13.0", False), ("2.12.1+cpu", False)]
+)
+def test_the_hint_names_the_build_in_a_place_of_the_person(tmp_path, version, is_named):
+    """Not one that the words of the person exclude."""
     chooser = PageChooser(Pages(down=["download.pytorch.org"]))
-    words = ["-f", "/wheels", "--accelerator", "cpu", "torch"]
+    (tmp_path / FILE.format(project="torch", version=version)).touch()
+    table = bundled_catalog().torch
+    chooser.torch_pages = TorchPages(chooser.pages, table, find_links=[str(tmp_path)])
+    words = ["-f", str(tmp_path), "--accelerator", "cpu", "torch>=2.13"]
     with pytest.raises(Refused) as caught:
         choose(tmp_path, *words, chooser=chooser)
-    way = "Or name the build that a place of your own has: torch==VERSION+cpu."
-    assert way in caught.value.hint
+    way = f"Or name the build that a place of your own has: torch=={version}."
+    assert (way in caught.value.hint) is is_named
 
 
 def test_a_torch_of_which_less_is_known_does_not_refuse_an_older_one(tmp_path):

@@ -70,6 +70,11 @@ CASES = {
         f"no torch for cu130 can come: torch 2.14.1+cu130 and 3 older releases need {NEEDS}",
         "Use a newer driver, or take a build that runs there: safe-install torch==2.13.1+cu126",
     ),
+    "a declared driver, whatever a host that does not answer has": (
+        ON_OLD_DRIVER, "torch", "cu130", OPTION, DOWN,
+        f"no torch for cu130 can come: torch 2.14.1+cu130 and 3 older releases need {NEEDS}",
+        "Use a newer driver, or take a build that runs there: safe-install torch==2.13.1+cu126",
+    ),
     "a declared driver, and a build by name: the package index does not help": (
         ON_OLD_DRIVER, "torch==2.14.1+cu130", "cu130", "", None,
         f"no torch for cu130 can come: torch 2.14.1+cu130 needs {NEEDS}",

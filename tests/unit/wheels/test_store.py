@@ -17,6 +17,7 @@ from safe_install.errors import HashMismatch
 from safe_install.events import Reporter
 from safe_install.folders import NOWHERE
 from safe_install.models import BuiltFor, CandidateKind, Device, Driver, TorchBuild
+from safe_install.tags import supported_tags
 from safe_install.wheels import store as store_module
 from safe_install.wheels.archive import open_wheel
 from safe_install.wheels.fetch import fetch
@@ -272,3 +273,27 @@ def assert_emptied(cache):
     remove_all_but_logs(cache)
     assert not cache.exists()
     atexit.unregister(remove_all_but_logs)
+
+
+@pytest.mark.parametrize(
+    ("torch", "version", "interpreter", "may_have"),
+    [
+        ("2.13.0+cpu", "1.0", {}, True),
+        ("2.13.0+cpu", "1.1", {}, False),
+        ("2.13.1+cpu", "1.0", {}, False),
+        ("2.13.0+cu130", "1.0", {}, False),
+        ("2.13.0+cpu", "1.0", {"version": "3.12.1"}, False),
+        ("2.13.0+cpu", "1.0", {"libc": ("glibc", "2.31")}, False),
+    ],
+)
+def test_what_may_be_for_a_torch_that_is_only_planned(
+    store, tmp_path, torch, version, interpreter, may_have
+):
+    """It was built beside an installed one; which build comes, its files tell."""
+    keep(store, tmp_path / "w", make_env())
+    minor = interpreter.get("version", "3.11")[:4]
+    tags = supported_tags(minor, "cpython", "linux_x86_64", ("glibc", "2.36"))
+    planned = TorchBuild(Version(torch), torch, torch.partition("+")[2])
+    environment = make_env(planned, tags=tags, **interpreter)
+    assert store.may_have("demo", Version(version), environment) is may_have
+    assert list(store.find("demo", environment)) == []
