@@ -183,6 +183,55 @@ class Ground:
             end_session(process)
 
 
+class Cluster:
+    """A cluster of one engine, as `safe-install fleet` is pointed at it."""
+
+    def __init__(self, ground: Ground, option: str) -> None:
+        self.ground, self.option = ground, option
+        self.all: List[Environment] = []
+        self.address = ""
+
+    def fleet(self, verb: str, *words: str) -> Dict[str, Any]:
+        """`safe-install fleet` on it."""
+        return self.ground.fleet(verb, *words, self.option, self.address)
+
+    def drive(self, *words: str, **sabotage: Any) -> Dict[str, Any]:
+        """The same, sabotaged."""
+        return self.ground.drive("fleet", *words, self.option, self.address, **sabotage)
+
+    def refuse_on(self, environment: Environment) -> None:
+        """One of its environments has another torch, and refuses: none is changed."""
+        put_torch(environment, version="2.12.0+cpu")
+        other = trees(self.all)
+        try:
+            document = self.fleet("install", "beta")
+            assert ends(document) in ((10, "refused"), (11, "refused")), document
+            assert "torch" in rows_of(document)[environment.prefix.name]["reason"]
+            assert trees(self.all) == other
+        finally:
+            put_torch(environment)
+
+    def take_back_all(self, lost: Dict[str, Any], before: List[Any]) -> None:
+        """By `fleet undo`, once the node that was gone is there again."""
+        undone = self.fleet("undo", lost["details"]["run"])
+        assert undone["exit_code"] == 0, undone
+        assert trees(self.all) == before
+
+
+# A node goes behind the first verb and before the second; the versions of alpha that it has then.
+GONE_WHEN_IT_COUNTS = pytest.mark.parametrize(
+    ("after", "verb", "versions"), [("stage", "commit", []), ("commit", "verify", ["2"])]
+)
+
+
+@pytest.fixture
+def before(cluster: Cluster) -> Iterator[List[Any]]:
+    """How the environments of the module's cluster are; they have to be that again in the end."""
+    found = trees(cluster.all)
+    yield found
+    assert trees(cluster.all) == found
+
+
 def end_session(process: subprocess.Popen[bytes]) -> None:
     """A process that leads a session, and all that it started there."""
     try:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
 from tests.clusters.conftest import (
     FRAIL,
+    GONE_WHEN_IT_COUNTS,
+    Cluster,
     Ground,
     alpha_of,
     ends,
     outcomes_of,
     put_torch,
-    rows_of,
     trees,
     wait_for,
 )
@@ -40,11 +41,11 @@ print(json.dumps(dict(client.submit(ask, workers=[one], pure=False).result(timeo
 """
 
 
-class DaskGround:
+class DaskCluster(Cluster):
     """`a` has the scheduler and a worker without a nanny, `b` has two workers."""
 
     def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+        super().__init__(ground, "--dask")
         self.a, self.b = (ground.make_environment(name) for name in "ab")
         self.all = [self.a, self.b]
         self.file = ground.folder / "scheduler.json"
@@ -97,142 +98,116 @@ class DaskGround:
         """Until so many are there."""
         self.ask(f"client.wait_for_workers({count}, timeout=60)")
 
-    def fleet(self, verb: str, *words: str) -> Dict[str, Any]:
-        """`safe-install fleet` on this cluster."""
-        return self.ground.fleet(verb, *words, "--dask", self.address)
-
-    def drive(self, *words: str, **sabotage: Any) -> Dict[str, Any]:
-        """The same, sabotaged."""
-        return self.ground.drive("fleet", *words, "--dask", self.address, **sabotage)
-
 
 @pytest.fixture(scope="module")
-def dask(ground: Ground) -> DaskGround:
-    """The cluster."""
-    return DaskGround(ground)
-
-
-@pytest.fixture
-def before(dask: DaskGround) -> Iterator[List[Any]]:
-    """How the environments are; they have to be that again in the end."""
-    found = trees(dask.all)
-    yield found
-    assert trees(dask.all) == found
+def cluster(ground: Ground) -> DaskCluster:
+    """It."""
+    return DaskCluster(ground)
 
 
 def test_a_program_installs_on_all_and_on_workers_that_join(
-    dask: DaskGround, before: List[Any]
+    cluster: DaskCluster, before: List[Any]
 ) -> None:
-    old = dask.pids()
-    dask.ask(INSTALL)
-    assert [alpha_of(one) for one in dask.all] == [["2"], ["2"]]
-    dask.wait_for_workers(3)
-    new = dask.pids()
+    old = cluster.pids()
+    cluster.ask(INSTALL)
+    assert [alpha_of(one) for one in cluster.all] == [["2"], ["2"]]
+    cluster.wait_for_workers(3)
+    new = cluster.pids()
     assert new["a"] == old["a"]  # it has no nanny that would start it again
     assert not set(new["b"]) & set(old["b"])
-    assert json.loads(dask.ask(VERSIONS)) == {"a": 2, "b": 2}
-    assert dask.pids() == new
+    assert json.loads(cluster.ask(VERSIONS)) == {"a": 2, "b": 2}
+    assert cluster.pids() == new
 
-    late = dask.ground.make_environment("late")
-    started = dask.start_worker(late)
-    dask.wait_for_workers(4)
-    assert json.loads(dask.ask(VERSIONS)) == {"a": 2, "b": 2, "late": 2}
-    dask.ground.stop(started)
+    late = cluster.ground.make_environment("late")
+    started = cluster.start_worker(late)
+    cluster.wait_for_workers(4)
+    assert json.loads(cluster.ask(VERSIONS)) == {"a": 2, "b": 2, "late": 2}
+    cluster.ground.stop(started)
 
-    frail = dask.ground.make_environment("frail")
+    frail = cluster.ground.make_environment("frail")
     put_torch(frail, FRAIL)
     untouched = frail.tree()
-    leaving = dask.start_worker(frail)
+    leaving = cluster.start_worker(frail)
     leaving.wait(120)
     assert frail.tree() == untouched
-    assert "leaves the cluster" in dask.ground.log_of(leaving)
-    assert "torch needs an older alpha" in dask.ground.log_of(leaving)
-    assert "torch needs an older alpha" in dask.ask("print(client.get_events('safe-install'))")
+    assert "leaves the cluster" in cluster.ground.log_of(leaving)
+    assert "torch needs an older alpha" in cluster.ground.log_of(leaving)
+    assert "torch needs an older alpha" in cluster.ask("print(client.get_events('safe-install'))")
 
-    undone = dask.fleet("undo")
+    undone = cluster.fleet("undo")
     assert ends(undone) == (0, "undone"), undone
-    dask.wait_for_workers(3)
-    assert trees(dask.all) == before  # workers that start again do not bring it back
+    cluster.wait_for_workers(3)
+    assert trees(cluster.all) == before  # workers that start again do not bring it back
 
 
-def test_a_program_is_told_why_nothing_was_installed(dask: DaskGround, before: List[Any]) -> None:
+def test_a_program_is_told_why_nothing_was_installed(
+    cluster: DaskCluster, before: List[Any]
+) -> None:
     """One node is not well after the commit: all is taken back."""
-    put_torch(dask.b, FRAIL)
-    frail = trees(dask.all)
+    put_torch(cluster.b, FRAIL)
+    frail = trees(cluster.all)
     try:
-        done = dask.run_client(INSTALL)
+        done = cluster.run_client(INSTALL)
         assert done.returncode == 1
         assert "RuntimeError" in done.stderr
         assert "torch needs an older alpha" in done.stderr
-        assert trees(dask.all) == frail
+        assert trees(cluster.all) == frail
     finally:
-        put_torch(dask.b)
+        put_torch(cluster.b)
 
 
-def test_one_refuses_and_none_is_changed(dask: DaskGround, before: List[Any]) -> None:
-    pids = dask.pids()
-    put_torch(dask.b, version="2.12.0+cpu")
-    other = trees(dask.all)
-    try:
-        document = dask.fleet("install", "beta")
-        assert ends(document) in ((10, "refused"), (11, "refused")), document
-        assert "torch" in rows_of(document)["b"]["reason"]
-        assert trees(dask.all) == other
-        assert dask.pids() == pids
-    finally:
-        put_torch(dask.b)
+def test_one_refuses_and_none_is_changed(cluster: DaskCluster, before: List[Any]) -> None:
+    pids = cluster.pids()
+    cluster.refuse_on(cluster.b)
+    assert cluster.pids() == pids
 
 
-@pytest.mark.parametrize(
-    ("after", "verb", "versions"), [("stage", "commit", []), ("commit", "verify", ["2"])]
-)
+@GONE_WHEN_IT_COUNTS
 def test_a_node_that_is_gone_when_it_counts(
-    dask: DaskGround, before: List[Any], after: str, verb: str, versions: List[str]
+    cluster: DaskCluster, before: List[Any], after: str, verb: str, versions: List[str]
 ) -> None:
     """All others are as before; it, too, as soon as it is back and `fleet undo` was called."""
-    session = dask.process_of_b.pid
-    document = dask.drive("install", "alpha", after=after, before=verb, sessions=[session])
-    dask.process_of_b.wait()
+    session = cluster.process_of_b.pid
+    document = cluster.drive("install", "alpha", after=after, before=verb, sessions=[session])
+    cluster.process_of_b.wait()
     assert ends(document) == (13, "rollback-failed"), document
     assert outcomes_of(document) == {"a": "undone", "b": "unknown"}
-    assert trees([dask.a]) == before[:1]
-    assert alpha_of(dask.b) == versions
-    dask.process_of_b = dask.start_worker(dask.b, "--nworkers", "2")
-    dask.wait_for_workers(3)
-    undone = dask.fleet("undo", document["details"]["run"])
-    assert undone["exit_code"] == 0, undone
-    assert trees(dask.all) == before
+    assert trees([cluster.a]) == before[:1]
+    assert alpha_of(cluster.b) == versions
+    cluster.process_of_b = cluster.start_worker(cluster.b, "--nworkers", "2")
+    cluster.wait_for_workers(3)
+    cluster.take_back_all(document, before)
 
 
-def test_an_address_whose_certificates_are_not_known(ground: Ground) -> None:
-    done = ground.run_tool("fleet", "verify", "--dask", "tls://127.0.0.1:9")
+def test_an_address_whose_certificates_are_not_known(cluster: DaskCluster) -> None:
+    done = cluster.ground.run_tool("fleet", "verify", "--dask", "tls://127.0.0.1:9")
     assert done.returncode == 1
     assert "distributed.comm.tls" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_takes_back_what_was_begun(dask: DaskGround, before: List[Any]) -> None:
+def test_ctrl_c_takes_back_what_was_begun(cluster: DaskCluster, before: List[Any]) -> None:
     """The nodes end what they do first."""
-    command = ("fleet", "install", "alpha", "--dask", dask.address, "--json")
-    old = set(dask.b.prefix.glob(".safe-install/staged-*"))
-    running = dask.ground.start_tool(*command)
-    wait_for(lambda: set(dask.b.prefix.glob(".safe-install/staged-*")) - old)
+    command = ("fleet", "install", "alpha", "--dask", cluster.address, "--json")
+    old = set(cluster.b.prefix.glob(".safe-install/staged-*"))
+    running = cluster.ground.start_tool(*command)
+    wait_for(lambda: set(cluster.b.prefix.glob(".safe-install/staged-*")) - old)
     running.send_signal(signal.SIGINT)
     document = json.loads(running.communicate()[0])
     assert ends(document) == (130, "rolled-back"), document
     assert set(outcomes_of(document).values()) <= {"abandoned", "undone"}
-    assert trees(dask.all) == before
+    assert trees(cluster.all) == before
 
 
-def test_two_at_once(dask: DaskGround, before: List[Any]) -> None:
+def test_two_at_once(cluster: DaskCluster, before: List[Any]) -> None:
     """One gets it done, or none; never a part of each."""
-    command = ("fleet", "install", "alpha", "--dask", dask.address, "--json")
-    running = [dask.ground.start_tool(*command) for _ in range(2)]
+    command = ("fleet", "install", "alpha", "--dask", cluster.address, "--json")
+    running = [cluster.ground.start_tool(*command) for _ in range(2)]
     documents = [json.loads(one.communicate()[0]) for one in running]
     installed = [one for one in documents if one["outcome"] == "installed"]
-    versions = [alpha_of(one) for one in dask.all]
+    versions = [alpha_of(one) for one in cluster.all]
     assert len(installed) <= 1, documents
     assert versions == [["2"] if installed else []] * 2, documents
     for document in installed:
-        undone = dask.fleet("undo", document["details"]["run"])
+        undone = cluster.fleet("undo", document["details"]["run"])
         assert ends(undone) == (0, "undone"), undone

@@ -19,6 +19,7 @@ from tests.functional.conftest import (  # noqa: F401 - fixtures
     lab_wheels,
     make_environment,
     make_template,
+    node_cache,
     place_environment,
     read_document,
     run_process,
@@ -36,6 +37,11 @@ from safe_install.fleet import opening
 row = opening.ENGINES["ansible"]
 row = replace(row, module="tests.fleet.local_engine")
 opening.ENGINES = {"ansible": row}
+from safe_install.commands import fleet
+from safe_install.errors import PipFailed
+def fetch(lines):
+    raise PipFailed("there is no index")
+fleet.fetch_with_pip = lambda world: fetch  # pip says the same, at each start
 from safe_install.cli.main import main
 sys.exit(main())
 """
@@ -142,7 +148,7 @@ def projects(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory, make_template, lab_wheels, driver, projects) -> Fleet:  # noqa: F811
+def fleet(tmp_path_factory, make_template, lab_wheels, driver, projects, node_cache):  # noqa: F811
     """Two nodes. Each test leaves them as they were."""
     folder = tmp_path_factory.mktemp("fleet")
     template = make_template("3.11", (TORCH,))
@@ -161,6 +167,7 @@ def fleet(tmp_path_factory, make_template, lab_wheels, driver, projects) -> Flee
         for name, value in variables.items()
         if not name.startswith(("PIP_", "SAFE_INSTALL_"))
     }
+    of_nodes["SAFE_INSTALL_CACHE_DIR"] = str(node_cache)
     links = f"{variables['PIP_FIND_LINKS']} {projects}"
     controller = {**variables, "PIP_FIND_LINKS": links, "PYTHONPATH": str(ROOT)}
     return Fleet(folder, prefixes, of_nodes, controller)

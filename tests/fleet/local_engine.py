@@ -85,8 +85,7 @@ class LocalEngine:
             self._die(call.node)
             return Reply(call.node, problem="no route to host")
         python = str(Path(node["prefix"]) / "bin" / "python")
-        program = self._compile(call.program, python)
-        command = [python, "-I", program, "--python", python, *call.words, "--json"]
+        command = [python, "-I", call.program, "--python", python, *call.words, "--json"]
         if fault == "hangs":
             command = [python, "-c", "import time; time.sleep(600)"]
         if fault == "slow":
@@ -111,24 +110,6 @@ class LocalEngine:
             (self._folder / f"sick-{call.node}").touch()
         output = GARBAGE if fault == "garbage" else done.stdout
         return Reply(call.node, done.returncode, output, done.stderr.decode()[-2000:])
-
-    def _compile(self, program, python):
-        """The same program with its bytecode: Python compiles what it finds in an archive at each
-        start, which takes longer than most verbs."""
-        place = self._folder.parent / f"compiled-{Path(program).name}"
-        with self._lock:
-            if not place.exists():
-                folder = place.with_suffix(".folder")
-                shutil.unpack_archive(program, folder, "zip")
-                words = ["compileall", "-q", "-b", "--invalidation-mode", "unchecked-hash", "."]
-                subprocess.run([python, "-m", *words], cwd=folder, check=True)
-                made = place.with_suffix(".new")
-                subprocess.run(
-                    [python, "-m", "zipfile", "-c", str(made), "."], cwd=folder, check=True
-                )
-                made.replace(place)
-                shutil.rmtree(folder)
-        return str(place)
 
     def settle(self, changed):
         self._note("engine", f"settle {' '.join(changed)}")

@@ -74,13 +74,14 @@ def environment(make_environment, projects) -> Environment:
 
 
 @pytest.fixture
-def node(environment, program, network):
+def node(environment, program, network, node_cache):
     """Runs a verb as an engine does, where nothing of pip's configuration is there."""
     variables = {
         name: value
         for name, value in environment.variables.items()
         if not name.startswith(("PIP_", "SAFE_INSTALL_"))
     }
+    variables["SAFE_INSTALL_CACHE_DIR"] = str(node_cache)
 
     def run(*words, by=(sys.executable, "-I", str(program))):
         command = [*network, *by, "--python", str(environment.executable), *words, "--json"]

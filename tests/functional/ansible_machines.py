@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping
 
@@ -29,7 +28,6 @@ from tests.functional.conftest import (
     clean_variables,
     find_python,
     make_once,
-    serving,
 )
 from tests.lab.wheels import write_wheel
 from tests.treehash import hash_tree
@@ -66,26 +64,6 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version in ("1", "2"):
         write_wheel(folder, "alpha", version, {"alpha.py": f"version = {version}\n"})
     return folder
-
-
-@pytest.fixture(scope="module")
-def program(shared: Path, zipapp: Path) -> Path:
-    """The zipapp, compiled: it is started for each step on each host."""
-    interpreter = str(find_python(serving("3.11")))
-
-    def make(folder: Path) -> None:
-        app = folder / "app"
-        with zipfile.ZipFile(zipapp) as archive:
-            archive.extractall(app)
-        options = ["-q", "-b", "--invalidation-mode", "unchecked-hash"]
-        for words in (
-            ["compileall", *options, "."],
-            ["zipfile", "-c", str(folder / "safe-install.pyz"), "."],
-        ):
-            subprocess.run([interpreter, "-m", *words], check=True, cwd=app)
-        shutil.rmtree(app)
-
-    return make_once(shared / "compiled", make) / "safe-install.pyz"
 
 
 class Machines:
@@ -126,6 +104,7 @@ class Machines:
         """A Python for Ansible's modules, in variables of its own."""
         path = self.folder / f"python-of-{name}"
         ours = {**variables, "HOME": str(self.folder / "home")}
+        ours["SAFE_INSTALL_CACHE_DIR"] = self.variables["SAFE_INSTALL_CACHE_DIR"]
         names = [one for one in ours if ours[one] != os.environ.get(one)]
         lines = [f"export {one}={shlex.quote(ours[one])}" for one in names]
         path.write_text(
@@ -195,11 +174,17 @@ class Played:
 
 @pytest.fixture
 def machines(
-    tmp_path: Path, controller: Path, projects: Path, driver: Dict[str, str], lab_wheels: Any
+    tmp_path: Path,
+    controller: Path,
+    projects: Path,
+    driver: Dict[str, str],
+    lab_wheels: Any,
+    node_cache: Path,
 ) -> Machines:
     index = lab_wheels("3.11").index
     variables = clean_variables(driver, index, tmp_path / "home")
     variables["PIP_FIND_LINKS"] = f"{index} {projects}"
+    variables["SAFE_INSTALL_CACHE_DIR"] = str(node_cache)
     return Machines(tmp_path, controller, variables)
 
 

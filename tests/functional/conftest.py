@@ -408,6 +408,15 @@ def python(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
+def node_cache(shared: Path) -> Path:
+    """The cache of all machines that start the program as one file: there it unpacks itself once,
+    and Python compiles it once."""
+    folder = shared / "node-cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def zipapp(shared: Path) -> Path:
     """safe-install as one file."""
     return make_once(shared / "zipapp", make_zipapp) / "safe-install.pyz"

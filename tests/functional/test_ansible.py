@@ -15,7 +15,6 @@ from tests.functional.ansible_machines import Machines, Sshd
 from tests.functional.ansible_machines import controller as controller
 from tests.functional.ansible_machines import fill as fill
 from tests.functional.ansible_machines import machines as machines
-from tests.functional.ansible_machines import program as program
 from tests.functional.ansible_machines import projects as projects
 from tests.functional.ansible_machines import start_sshd as start_sshd
 from tests.functional.conftest import run_process
@@ -32,14 +31,14 @@ ROLE = """\
 
 
 def test_a_plan_then_all_then_nothing_to_do(
-    machines: Machines, fill: Callable[..., None], program: Path
+    machines: Machines, fill: Callable[..., None], zipapp: Path
 ) -> None:
     names = ["a", "b", "c", "d", "e"]
     fill("a", "b", "c", "d")
     machines.add("e", machines.environments["d"])  # one environment, on two hosts
     asked = {
         "safe_install_name": ["alpha==2"],
-        "safe_install_program": str(program),
+        "safe_install_program": str(zipapp),
         "safe_install_verify": False,
     }
 
@@ -76,13 +75,13 @@ print(json.dumps(document))
 
 
 def test_not_all_can_stage_it(
-    machines: Machines, fill: Callable[..., None], program: Path, lab_wheels: Any
+    machines: Machines, fill: Callable[..., None], zipapp: Path, lab_wheels: Any
 ) -> None:
     """The wheel is linked against the torch of all but one; and others answer as they like: nothing
     of that is run here."""
     mark = machines.folder / "mark"
-    fill("good", safe_install_program=str(program))
-    fill("other", torch="torch==2.4.1", driver="12.1", safe_install_program=str(program))
+    fill("good", safe_install_program=str(zipapp))
+    fill("other", torch="torch==2.4.1", driver="12.1", safe_install_program=str(zipapp))
     codes = {
         "evil": EVIL.replace("MARK", str(mark)),
         "deep": "print('[' * 100000)\n",
@@ -112,7 +111,7 @@ def test_not_all_can_stage_it(
 
 
 def test_a_check_fails_after_the_change(
-    machines: Machines, fill: Callable[..., None], program: Path
+    machines: Machines, fill: Callable[..., None], zipapp: Path
 ) -> None:
     """c's driver is too old for the torch that works on the others."""
     fill("a", "b", driver="12.1")
@@ -120,7 +119,7 @@ def test_a_check_fails_after_the_change(
     done = machines.play(
         ROLE,
         safe_install_name=["torch==2.4.1"],
-        safe_install_program=str(program),
+        safe_install_program=str(zipapp),
         safe_install_verify=False,
     )
     assert done.status == 2, done.text
@@ -156,11 +155,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.parametrize(("verb", "stays_dead"), [("commit", True), ("verify", False)])
 def test_a_machine_dies(
-    machines: Machines, fill: Callable[..., None], program: Path, verb: str, stays_dead: bool
+    machines: Machines, fill: Callable[..., None], zipapp: Path, verb: str, stays_dead: bool
 ) -> None:
     """Between stage and commit, for good; between commit and verify, and it answers again."""
-    fill("a", safe_install_program=str(program))
-    dying = make_dying(program, machines.folder / "dying.pyz", verb, stays_dead=stays_dead)
+    fill("a", safe_install_program=str(zipapp))
+    dying = make_dying(zipapp, machines.folder / "dying.pyz", verb, stays_dead=stays_dead)
     fill("b", safe_install_program=str(dying))
     done = machines.play(ROLE, safe_install_name=["alpha==1"], safe_install_verify=verb == "verify")
     assert done.status == 2, done.text
@@ -197,11 +196,11 @@ sys.exit(done.returncode)
 
 
 def test_two_plays_of_the_same_words_at_once(
-    machines: Machines, fill: Callable[..., None], program: Path
+    machines: Machines, fill: Callable[..., None], zipapp: Path
 ) -> None:
     """Each has its own change: what one of them takes back is not what the other one has done."""
     fill("a", "b")
-    meeting = make_meeting(program, machines.folder / "meeting.pyz")
+    meeting = make_meeting(zipapp, machines.folder / "meeting.pyz")
     asked = {"safe_install_program": str(meeting), "safe_install_verify": False}
     running = [machines.start(ROLE, safe_install_name=["alpha==2"], **asked) for _ in range(2)]
     texts = [process.communicate(timeout=300)[0] for process in running]
@@ -244,9 +243,9 @@ TASKS = """\
 """
 
 
-def test_the_module_alone(machines: Machines, fill: Callable[..., None], program: Path) -> None:
+def test_the_module_alone(machines: Machines, fill: Callable[..., None], zipapp: Path) -> None:
     fill("a")
-    done = machines.play(TASKS, "-vvv", program=str(program))
+    done = machines.play(TASKS, "-vvv", program=str(zipapp))
     assert done.status == 0, done.text
     said = {
         match[1]: match[2]
@@ -289,7 +288,7 @@ def test_the_wheel_has_the_collection(zipapp: Path) -> None:
 
 
 def test_the_role_over_ssh(
-    machines: Machines, fill: Callable[..., None], program: Path, start_sshd: Callable[[str], Sshd]
+    machines: Machines, fill: Callable[..., None], zipapp: Path, start_sshd: Callable[[str], Sshd]
 ) -> None:
     """Whoever cannot be reached has not staged it."""
     fill("a", **start_sshd("a").host)
@@ -298,7 +297,7 @@ def test_the_role_over_ssh(
     gone.stop()
     asked = {
         "safe_install_name": ["alpha==1"],
-        "safe_install_program": str(program),
+        "safe_install_program": str(zipapp),
         "safe_install_verify": False,
     }
     refused = machines.play(ROLE, **asked)

@@ -22,7 +22,6 @@ from tests.functional.ansible_machines import Machines, Sshd
 from tests.functional.ansible_machines import controller as controller
 from tests.functional.ansible_machines import fill as fill
 from tests.functional.ansible_machines import machines as machines
-from tests.functional.ansible_machines import program as program
 from tests.functional.ansible_machines import projects as projects
 from tests.functional.ansible_machines import start_sshd as start_sshd
 from tests.functional.conftest import run_process
@@ -85,7 +84,7 @@ def set_trap(folder: Path) -> Path:
 def test_the_engine(
     machines: Machines,
     fill: Callable[..., None],
-    program: Path,
+    zipapp: Path,
     opened: Callable[..., Engine],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -106,12 +105,12 @@ def test_the_engine(
     assert names == ["a", "b", "gone"]
     assert engine.nodes()[0].python == str(machines.environments["a"].executable)
 
-    file = file_of(program)
+    file = file_of(zipapp)
     arrived = {one.node: one for one in engine.deliver(file, names)}
     assert arrived["gone"].path == ""
     assert "onnect" in arrived["gone"].problem
     there = arrived["a"].path
-    assert Path(there).read_bytes() == program.read_bytes()
+    assert Path(there).read_bytes() == zipapp.read_bytes()
     again = {one.node: one for one in engine.deliver(file, ["a"])}
     assert again["a"].path == there
 
@@ -165,7 +164,7 @@ def test_what_the_engine_refuses(
 def test_over_ssh(
     machines: Machines,
     fill: Callable[..., None],
-    program: Path,
+    zipapp: Path,
     opened: Callable[..., Engine],
     start_sshd: Callable[[str], Sshd],
 ) -> None:
@@ -175,7 +174,7 @@ def test_over_ssh(
     fill("b", **goes.host)
     engine = opened()
     nodes = [node.name for node in engine.nodes()]
-    arrived = engine.deliver(file_of(program), nodes)
+    arrived = engine.deliver(file_of(zipapp), nodes)
     assert [one.problem for one in arrived] == ["", ""]
     there = arrived[0].path
     staged = ask(engine, there, "stage", "alpha==1", nodes=nodes)
@@ -192,23 +191,29 @@ def test_over_ssh(
 
 
 @pytest.mark.slow
-def test_fleet(machines: Machines, fill: Callable[..., None]) -> None:
-    """The whole of it, and back: another process finds the same hosts again."""
+def test_fleet(machines: Machines, fill: Callable[..., None], zipapp: Path) -> None:
+    """The whole of it by the zipapp, which sends itself; and back by an installed safe-install,
+    which finds the same hosts again."""
     fill("a", "b")
     machines.hosts["gone"] = {"ansible_host": "127.0.0.1", "ansible_port": 9}
     machines.write()
 
-    def fleet(*words: str) -> str:
-        command = [sys.executable, "-m", "safe_install", "fleet", *words]
+    def fleet(program: Sequence[str], *words: str) -> str:
+        command = [sys.executable, *program, "fleet", *words]
         done = run_process(command, machines.variables, cwd=machines.folder)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "Installed on 2 nodes" in fleet(
-        "install", "alpha==2", "--inventory", "hosts.yml", "--limit", "a,b"
+    said = fleet(
+        ["-I", str(zipapp)], "install", "alpha==2", "--inventory", "hosts.yml", "--limit", "a,b"
     )
+    assert "Installed on 2 nodes" in said
+    assert f"{zipapp} fleet undo" in said
     assert [machines.version_of_alpha(name) for name in "ab"] == ["2", "2"]
-    fleet("undo")
+    delivered = machines.folder / "home/.cache/torch-safe-install/delivered"
+    (program,) = delivered.glob("*.pyz")
+    assert program.read_bytes() == zipapp.read_bytes()
+    fleet(["-m", "safe_install"], "undo")
     assert machines.is_as_before()
 
     words = ["install", "alpha==2", "--inventory", "hosts.yml", "--limit", "a,b", "--json"]

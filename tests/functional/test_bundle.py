@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -48,25 +49,26 @@ def _need_namespaces():
         pytest.skip("no network namespaces here")
 
 
-def without_hosts(made: Environment) -> Environment:
+def without_hosts(made: Environment, cache: Path) -> Environment:
     """On the machine without network no host is known."""
     for name in list(made.variables):
         if name.startswith(("PIP_", "SAFE_INSTALL_")):
             del made.variables[name]
+    made.variables["SAFE_INSTALL_CACHE_DIR"] = str(cache)
     return made
 
 
 @pytest.fixture
-def there(make_environment):
+def there(make_environment, node_cache):
     """The environment on the machine without network: it has torch."""
-    return without_hosts(make_environment("3.11", TORCH, name="there"))
+    return without_hosts(make_environment("3.11", TORCH, name="there"), node_cache)
 
 
 @pytest.fixture(scope="module")
-def unchanged(place_environment, tmp_path_factory):
+def unchanged(place_environment, tmp_path_factory, node_cache):
     """One such as `there`, which nobody changes."""
     folder = tmp_path_factory.mktemp("unchanged")
-    found = without_hosts(place_environment(folder, "3.11", TORCH, name="there"))
+    found = without_hosts(place_environment(folder, "3.11", TORCH, name="there"), node_cache)
     before = found.tree()
     yield found
     assert found.tree() == before

@@ -25,6 +25,11 @@ def python(request):
     return found
 
 
+@pytest.fixture(autouse=True)
+def _cache(node_cache, monkeypatch):
+    monkeypatch.setenv("SAFE_INSTALL_CACHE_DIR", str(node_cache))
+
+
 def run(python, zipapp, *arguments, **variables):
     environment = {
         name: value
@@ -93,6 +98,7 @@ def test_installs_and_leaves_nothing_of_its_own(zipapp, python, tmp_path):
     digest = hashlib.sha256(zipapp.read_bytes()).hexdigest()
     out = run(python, zipapp, "--python", inside, "install", "--no-index", make_wheel(tmp_path))
     assert "Successfully installed tiny-thing-1.0" in out
+    assert f"{zipapp} --python {inside} undo" in out
     assert names_of(environment) - before == {
         "tiny_thing.py",
         "tiny_thing-1.0.dist-info",

@@ -88,6 +88,7 @@ READERS_OF_VARIABLES = {
     "cli/bundled.py",  # what is configured for pip says nothing of a bundle
     "cli/main.py",
     "cli/terminal.py",  # NO_COLOR, COLUMNS, TERM: how this terminal shows a line
+    "packed.py",  # where the cache is, before the surface is unpacked
     "system/process.py",  # what a child inherits
 }
 

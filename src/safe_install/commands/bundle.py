@@ -30,6 +30,7 @@ from safe_install.pipeline.bundling import (
 )
 from safe_install.pipeline.session import Session, error_context, make_folder
 from safe_install.ports import Timings, World
+from safe_install.program_archive import WHEELS, hash_program
 from safe_install.redaction import redact
 from safe_install.requirements import requirement_name
 from safe_install.resolve.accelerator import with_known_accelerator
@@ -38,10 +39,9 @@ from safe_install.resolve.own_options import OwnOptions
 from safe_install.resolve.recorded_address import is_hosted
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.target import notes_for
-from safe_install.snapshot.bundle_file import hash_program, write_bundle
+from safe_install.snapshot.bundle_file import write_bundle
 from safe_install.snapshot.gather import marker_of
 from safe_install.snapshot.manifest import (
-    WHEELS,
     BundledWheel,
     MadeFor,
     Manifest,

@@ -20,11 +20,9 @@ from typing import IO, BinaryIO, Dict, Iterator, Mapping, Optional, Sequence
 
 from safe_install.errors import BundleInvalid, HashMismatch, Refused, SystemFailed, hint_for_oserror
 from safe_install.events import Reporter
+from safe_install.program_archive import LOCK, MAIN, MANIFEST, WHEELS, hash_program, is_of_program
 from safe_install.snapshot.manifest import (
     COPY_AGAIN,
-    LOCK,
-    MANIFEST,
-    WHEELS,
     BundledWheel,
     Manifest,
     check_filename,
@@ -51,24 +49,24 @@ BEGINNING = b"""#!/usr/bin/env python3
 # no numbers that could be true.
 GUARD = b"PK\x05\x06" + b"\xff" * 18
 EXTRA_FIELD = b"SI" + len(GUARD).to_bytes(2, "little") + GUARD  # the same, as a member can have it
-MAIN = """\
+# Any Python can read these, also one that is too old for the program.
+START_OF_BUNDLE = """\
 import sys
 
 if sys.version_info < ({major}, {minor}):
     sys.exit("The program in this bundle needs Python {major}.{minor} or newer: start it with the Python of ENV")
-from safe_install.cli.bundled import run
+from safe_install.packed import start
 
-run()
+start("safe_install.cli.bundled", "{sha256}")
 """
-# Of the program without wheels.
-MAIN_ALONE = """\
+START_ALONE = """\
 import sys
 
 if sys.version_info < ({major}, {minor}):
     sys.exit("safe-install needs Python {major}.{minor} or newer")
-from safe_install.__main__ import run
+from safe_install.packed import start
 
-run()
+start("safe_install.__main__", "{sha256}")
 """
 
 
@@ -157,17 +155,17 @@ def _other_members(
     manifest: Manifest, program: Mapping[str, bytes], lock: str
 ) -> Mapping[str, bytes]:
     return {
-        "__main__.py": _render_main(manifest.program_python),
+        MAIN: _render_main(START_OF_BUNDLE, manifest.program_python, manifest.program_sha256),
         **program,
         LOCK: lock.encode(),
         MANIFEST: render_manifest(manifest).encode(),
     }
 
 
-def _render_main(python: str, template: str = MAIN) -> bytes:
-    """Where the program starts; `python`: the oldest that runs it."""
+def _render_main(template: str, python: str, sha256: str) -> bytes:
+    """Where the program with this hash starts; `python`: the oldest that runs it."""
     major, minor = python.split(".")
-    return template.format(major=major, minor=minor).encode()
+    return template.format(major=major, minor=minor, sha256=sha256).encode()
 
 
 def render_program(program: Mapping[str, bytes], python: str) -> bytes:
@@ -176,8 +174,8 @@ def render_program(program: Mapping[str, bytes], python: str) -> bytes:
     stream = io.BytesIO()
     stream.write(BEGINNING)
     with zipfile.ZipFile(stream, "w") as archive:
-        main = {"__main__.py": _render_main(python, MAIN_ALONE)}
-        _add_members(archive, {**program, **main})
+        main = _render_main(START_ALONE, python, hash_program(program))
+        _add_members(archive, {**program, MAIN: main})
     return stream.getvalue()
 
 
@@ -249,14 +247,6 @@ def hash_whole(path: Path, reporter: Reporter) -> str:
     return digest.hexdigest()
 
 
-def hash_program(program: Mapping[str, bytes]) -> str:
-    """One hash of all of its files."""
-    digest = hashlib.sha256()
-    for name in sorted(program):
-        digest.update(f"{hashlib.sha256(program[name]).hexdigest()}  {name}\n".encode())
-    return digest.hexdigest()
-
-
 # --- read -----------------------------------------------------------------------------------------
 
 
@@ -319,19 +309,13 @@ def check_bundle(path: Path, reporter: Reporter) -> Bundle:
     with _reading(path) as archive:
         names = [name for name in archive.namelist() if is_of_program(name)]
         program = {name: _read_member(path, archive, name) for name in names}
-        main = _read_member(path, archive, "__main__.py")
-    if (
-        main != _render_main(bundle.manifest.program_python)
-        or hash_program(program) != bundle.manifest.program_sha256
-    ):
+        main = _read_member(path, archive, MAIN)
+    sha256 = bundle.manifest.program_sha256
+    started = _render_main(START_OF_BUNDLE, bundle.manifest.program_python, sha256)
+    if main != started or hash_program(program) != sha256:
         raise _damaged(path, "the program")
     _read_wheels(path, bundle.manifest.wheels, None, reporter, f"read {path.name}")
     return bundle
-
-
-def is_of_program(name: str) -> bool:
-    """Is a member of the archive one of the program's files?"""
-    return name not in (MANIFEST, LOCK, "__main__.py") and not name.startswith(WHEELS)
 
 
 def _read_wheels(

@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import canonicalize_name
 
 from safe_install.models import Environment, InstalledDistribution
+from safe_install.program_archive import WHEELS
 from safe_install.snapshot.difference import recorded_hashes
 from safe_install.snapshot.locked import LockedEnvironment, only_sha256, path_of
-from safe_install.snapshot.manifest import WHEELS, BundledWheel, Manifest
+from safe_install.snapshot.manifest import BundledWheel, Manifest
 from safe_install.snapshot.past import Change, versions_after
 from safe_install.snapshot.values import (
     DirectorySource,

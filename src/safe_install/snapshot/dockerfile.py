@@ -119,13 +119,14 @@ def _installs(lock: str) -> List[str]:
 
 
 def _checks(snapshot: Snapshot) -> List[str]:
-    """While an image is built there is no GPU: CUDA is asked for at the start."""
+    """While an image is built there is no GPU: CUDA is asked for at the start. With -B the zipapp
+    unpacks itself into no layer."""
     if snapshot.torch is None:
         return []
-    lines = [f"RUN python {ZIPAPP} verify"]
+    lines = [f"RUN python -B {ZIPAPP} verify"]
     if snapshot.torch.cuda:
         lines += [
             "# CUDA is there only when the image runs on its GPU.",
-            f'CMD ["python", "/opt/environment/{ZIPAPP}", "verify", "--require-cuda"]',
+            f'CMD ["python", "-B", "/opt/environment/{ZIPAPP}", "verify", "--require-cuda"]',
         ]
     return lines

@@ -19,9 +19,6 @@ from safe_install.errors import BundleInvalid
 from safe_install.models import Environment, Finding, Severity
 from safe_install.torch_family import TORCH
 
-MANIFEST = "safe_install_bundle.json"
-LOCK = "pylock.toml"
-WHEELS = "wheels/"  # the folder of the wheels in the archive
 FORMAT = 1
 COPY_AGAIN = "Copy it again, and compare its sha256 with the one that was shown when it was made."
 

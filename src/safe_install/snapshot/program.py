@@ -20,9 +20,9 @@ from packaging.version import Version
 import safe_install
 from safe_install.errors import PipFailed, Refused
 from safe_install.index import catalog
+from safe_install.program_archive import MANIFEST, is_of_program
 from safe_install.requirements import applies
-from safe_install.snapshot.bundle_file import is_of_program, open_bundle
-from safe_install.snapshot.manifest import MANIFEST
+from safe_install.snapshot.bundle_file import open_bundle
 
 DISTRIBUTION = "torch-safe-install"
 OWN = "safe_install"
@@ -79,7 +79,7 @@ def _read_archive(path: Path) -> Tuple[Dict[str, bytes], str]:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         for name in names:
-            if is_of_program(name) and not name.endswith("/"):
+            if is_of_program(name):
                 files[name] = archive.read(name)
     is_bundle = MANIFEST in names
     return files, open_bundle(path).manifest.program_python if is_bundle else OLDEST_PYTHON

@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import replace
 
 from safe_install.events import Reporter
-from safe_install.snapshot.bundle_file import hash_program, write_bundle
+from safe_install.program_archive import hash_program
+from safe_install.snapshot.bundle_file import write_bundle
 from safe_install.snapshot.manifest import BundledWheel, MadeFor, Manifest
 
 HASH = "0123456789abcdef" * 4

@@ -223,6 +223,7 @@ def test_a_dockerfile_installs_the_lock_and_asks_for_cuda_at_the_start():
     text = render_dockerfile(dataclasses.replace(HASHED, torch=torch))
     assert "COPY pylock.toml safe-install.pyz ./\nCOPY wheels wheels\n" in text
     assert "pip install --no-cache-dir -r pylock.toml" in text
+    assert "RUN python -B safe-install.pyz verify\n" in text
     assert text.endswith('"verify", "--require-cuda"]\n')
 
 
