@@ -162,7 +162,9 @@ def test_a_node_that_is_gone_when_it_counts(
     cluster.take_back_all(document, before)
 
 
-def test_two_at_once_where_nodes_share_an_environment(cluster: RayCluster, before: List[Any]) -> None:
+def test_two_at_once_where_nodes_share_an_environment(
+    cluster: RayCluster, before: List[Any]
+) -> None:
     """One gets it done, or none; never a part of each. What is shared is one node."""
     cluster.environments["d"] = cluster.environments["a"]
     cluster.add("d")
