@@ -223,7 +223,7 @@ CHECKS: Tuple[Check, ...] = (
         machine_checks.check_lock_file,
         (STARTS,),
     ),
-    Check("disk", "there is room for an install", environment_checks.check_room),
+    Check("disk", "there is room for an install", machine_checks.check_room),
     Check(
         "running",
         "no running program has replaced files in memory",

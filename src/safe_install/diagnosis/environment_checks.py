@@ -25,11 +25,6 @@ from safe_install.models import Environment, Finding, HealthReport, Severity
 from safe_install.requirements import requirement_name
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 
-GIBIBYTE = 1 << 30
-# Below that a CUDA build of torch (2 to 3 GB unpacked, beside the old one) cannot be installed.
-LITTLE_ROOM = 5 * GIBIBYTE
-# Below that not even its parts can be put back.
-NO_ROOM = GIBIBYTE // 4
 SHOWN = 3  # files that a finding names
 
 
@@ -429,27 +424,6 @@ def check_interrupted_change(facts: Facts) -> Answer:
         )
         for identifier in facts.interrupted_changes
     ]
-
-
-def check_room(facts: Facts) -> Answer:
-    """Is there room on the disks that an install needs?"""
-    findings: List[Finding] = []
-    for room in facts.rooms:
-        if room.free >= LITTLE_ROOM:
-            continue
-        is_full = room.free < NO_ROOM
-        findings.append(
-            Finding(
-                "disk-full" if is_full else "disk-space",
-                Severity.ERROR if is_full else Severity.NOTE,
-                str(room.path),
-                f"{room.path} has {room.free / GIBIBYTE:.1f} GiB left"
-                + ("" if is_full else "; a CUDA build of torch needs about 5"),
-                "Make room: pip cache purge, safe-install history --prune; or set TMPDIR and "
-                "SAFE_INSTALL_CACHE_DIR to another disk.",
-            )
-        )
-    return findings
 
 
 def check_managed(facts: Facts) -> Answer:

@@ -1,5 +1,5 @@
-"""Checks of what lies around an environment: extensions' builds, toolkits, pip's settings and
-cache, conda."""
+"""Checks of what lies around an environment: room on its disks, extensions' builds, toolkits, pip's
+settings and cache, conda."""
 
 from __future__ import annotations
 
@@ -19,6 +19,33 @@ from safe_install.torch_family import TORCH
 MKL_WITHOUT_SYMBOL = Version("2024.1")
 FIRST_TORCH_WITHOUT_IT = Version("2.4")
 ACCELERATOR_IN_ADDRESS = re.compile(r"/whl/(?:nightly/)?(cpu|cu\d+|rocm[\d.]+|xpu)(?:/|$)")
+
+GIBIBYTE = 1 << 30
+# Below that a CUDA build of torch (2 to 3 GB unpacked, beside the old one) cannot be installed.
+LITTLE_ROOM = 5 * GIBIBYTE
+# Below that not even its parts can be put back.
+NO_ROOM = GIBIBYTE // 4
+
+
+def check_room(facts: Facts) -> Answer:
+    """Is there room on the disks that an install needs?"""
+    findings: List[Finding] = []
+    for room in facts.rooms:
+        if room.free >= LITTLE_ROOM:
+            continue
+        is_full = room.free < NO_ROOM
+        findings.append(
+            Finding(
+                "disk-full" if is_full else "disk-space",
+                Severity.ERROR if is_full else Severity.NOTE,
+                str(room.path),
+                f"{room.path} has {room.free / GIBIBYTE:.1f} GiB left"
+                + ("" if is_full else "; a CUDA build of torch needs about 5"),
+                "Make room: pip cache purge, safe-install history --prune; or set TMPDIR and "
+                "SAFE_INSTALL_CACHE_DIR to another disk.",
+            )
+        )
+    return findings
 
 
 def check_toolkit(facts: Facts) -> Answer:
