@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.diagnosis import environment_checks
+from safe_install.diagnosis import environment_checks, machine_checks
 from safe_install.diagnosis.facts import (
     ChangedFile,
     Facts,
@@ -322,7 +322,7 @@ def test_a_change_that_was_killed():
 )
 def test_room(free, expected):
     assert (
-        told(environment_checks.check_room(facts(rooms=(FreeSpace(Path("/env"), free),))))
+        told(machine_checks.check_room(facts(rooms=(FreeSpace(Path("/env"), free),))))
         == expected
     )
 
