@@ -322,8 +322,7 @@ def test_a_change_that_was_killed():
 )
 def test_room(free, expected):
     assert (
-        told(machine_checks.check_room(facts(rooms=(FreeSpace(Path("/env"), free),))))
-        == expected
+        told(machine_checks.check_room(facts(rooms=(FreeSpace(Path("/env"), free),)))) == expected
     )
 
 
