@@ -1,7 +1,7 @@
 """Environments with a real torch, written down and made again: the same distributions, versions and
 file contents, by pip, by uv, by `sync`, and by a bundle where there is no network.
 
-The CUDA torches are gigabytes of the package index, which pip's cache keeps for the next way:
+The torch for CUDA 13 is gigabytes of the package index, which pip's cache keeps for the next way:
 pytest --run-cuda-lab.
 """
 
@@ -80,24 +80,41 @@ def test_a_torch_for_the_cpu_and_what_was_built_for_it(of_the_cpu, on_disk, way)
 # --- torches for CUDA -----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["2.12.1+cu130", "1.8.1+cu102"])
-def of_cuda(request, tmp_path_factory):
-    """Of the package index; the second is of Python 3.8."""
-    stack = stacks.STACKS[request.param]
+def write_down_stack(version: str, folder: Path):
+    """(environment, its documents, its Python) of a torch of the package index."""
+    stack = stacks.STACKS[version]
     try:
-        version, _ = stacks.find_python(stack.pythons)
+        python, _ = stacks.find_python(stack.pythons)
         prefix = stacks.find_template(stack)
     except stacks.NotPossible as reason:
         pytest.skip(f"torch {stack.torch} cannot be installed here: {reason}")
-    folder = tmp_path_factory.mktemp("cuda") / "documents"
-    return write_down(prefix, folder), folder, version, stack.torch
+    return write_down(prefix, folder / "documents"), folder / "documents", python
+
+
+@pytest.fixture(scope="module")
+def of_cuda(tmp_path_factory):
+    return write_down_stack("2.12.1+cu130", tmp_path_factory.mktemp("cuda"))
+
+
+@pytest.fixture(scope="module")
+def of_old_python(tmp_path_factory):
+    return write_down_stack("1.8.1+cu102", tmp_path_factory.mktemp("old"))
 
 
 @pytest.mark.cuda_lab
 @pytest.mark.parametrize("way", WAYS)
 def test_a_torch_for_cuda(of_cuda, on_disk, way):
-    environment, folder, version, torch = of_cuda
-    if way == "pylock-pip" and version == "3.8":
-        pytest.skip("no pip of Python 3.8 reads lock files")
-    again = make_again(environment, way, folder, on_disk / "again", version)
-    assert again.ask("import torch; print(torch.__version__)") == torch
+    environment, folder, python = of_cuda
+    again = make_again(environment, way, folder, on_disk / "again", python)
+    assert again.ask("import torch; print(torch.__version__)") == "2.12.1+cu130"
+
+
+# No pip of Python 3.8 reads lock files.
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "way", ["requirements-pip", "pylock-uv", "pylock-sync", "requirements-bundle"]
+)
+def test_an_old_torch_for_cuda_on_an_old_python(of_old_python, on_disk, way):
+    environment, folder, python = of_old_python
+    again = make_again(environment, way, folder, on_disk / "again", python)
+    assert again.ask("import torch; print(torch.__version__)") == "1.8.1+cu102"

@@ -53,7 +53,7 @@ from safe_install.resolve.provider import Resolution, is_known, resolve
 from safe_install.resolve.request import InstallRequest
 from safe_install.system.credentials import Credentials
 from safe_install.torch_family import is_library_of_torch
-from safe_install.wheels.store import WheelStore
+from safe_install.wheels.store import WheelStore, read_switches
 
 if TYPE_CHECKING:
     # What only brings files is imported when a file is brought: `explain` would pay 0.06 s for it.
@@ -190,7 +190,7 @@ class IndexChooser:
         self._world = world
         self._pip = pip
         self.built: List[NormalizedName] = []  # what was built from source, or tried
-        self._store = WheelStore(world.cache_dir)
+        self._store = WheelStore(world.cache_dir, read_switches(world.environ))
         self._http = make_client(
             world,
             offline=wishes.offline,

@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from safe_install.wheels.archive import Artifact
 
 FORMAT = 1  # of the record beside each wheel
+# FORCE_ONLY_CPU, MMCV_WITH_OPS, FLASH_ATTENTION_SKIP_CUDA_BUILD: setup.py files read them
+_SWITCH = re.compile(r"(^|_)(FORCE|WITH|WITHOUT|USE|NO|SKIP|DISABLE|ENABLE|BUILD)_[A-Z]")
+# of programs, not of builds; FORCE_CUDA is the recipe's to set
+_OTHER_SWITCHES = ("PIP_", "UV_", "SAFE_INSTALL_", "HF_", "NO_COLOR", "FORCE_COLOR", "FORCE_CUDA")
+_SWITCH_VALUES = frozenset(["0", "1", "on", "off", "true", "false", "yes", "no"])
 LOGS = "logs"  # of builds, below the cache
 
 
@@ -101,13 +106,17 @@ class BuildRecord:
     log: str
     format: int = FORMAT
     torch_file: str = ""  # sha256 of the wheel of a torch that was not installed yet
+    switches: Tuple[str, ...] = ()  # "FORCE_ONLY_CPU=1": what the person had set for the build
 
 
 class WheelStore:
     """Wheels built here, below the cache folder. A wheel without a record does not exist."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, switches: Optional[Tuple[str, ...]] = None) -> None:
+        """`switches`: those that are set now, from `read_switches`. A wheel that was built with
+        others is another wheel. None: any will do."""
         self.cache = cache
+        self._switches = switches
         self.folder = cache / "built"
 
     def find(self, name: NormalizedName, environment: Environment) -> Iterator[Candidate]:
@@ -121,7 +130,7 @@ class WheelStore:
         found = [
             (Version(record.version), record.built, record, path)
             for path, record in self._read_candidates(name, environment)
-            if _suits(record, environment) and _is_whole(path, record)
+            if self._suits(record, environment) and _is_whole(path, record)
         ]
         for _, _, record, path in sorted(found, key=lambda item: item[:2], reverse=True):
             yield _make_candidate(name, record, path)
@@ -136,7 +145,7 @@ class WheelStore:
             for _, record in self._read_records(folder):
                 is_for_torch = record.torch == torch.runtime_version
                 is_same = is_for_torch and Version(record.version) == version
-                if is_same and _runs_on(record, environment) and _suits(record, environment):
+                if is_same and _runs_on(record, environment) and self._suits(record, environment):
                     return True
         return False
 
@@ -165,7 +174,7 @@ class WheelStore:
         """The wheel of exactly this version and these GPU architectures, None if there is none."""
         for path, record in self._read_records(self._folder(name, environment)):
             same = Version(record.version) == version and record.gpu_architectures == architectures
-            if same and _suits(record, environment) and _is_whole(path, record):
+            if same and self._suits(record, environment) and _is_whole(path, record):
                 return path
         return None
 
@@ -173,10 +182,10 @@ class WheelStore:
         """Keep a built wheel; the path in the store. A wheel of that name is replaced
         atomically."""
         gpu = "-".join(a.replace("+", "").lower() for a in record.gpu_architectures)
-        leaf = (
-            "-".join(part for part in ("".join(record.libc), f"sm{gpu}" if gpu else "") if part)
-            or "any"
-        )
+        switches = self._switches or ()
+        record = replace(record, switches=switches)
+        parts = ("".join(record.libc), f"sm{gpu}" if gpu else "", *switches)
+        leaf = "-".join(part for part in parts if part) or "any"
         folder = self._folder(artifact.name, environment) / _safe(leaf)
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / artifact.path.name
@@ -188,6 +197,10 @@ class WheelStore:
             shutil.copyfileobj(built, copy)
         write_atomically(note, json.dumps(asdict(record), indent=1).encode("utf-8"))
         return target
+
+    def _suits(self, record: BuildRecord, environment: Environment) -> bool:
+        is_same_build = self._switches is None or record.switches == self._switches
+        return is_same_build and _suits(record, environment)
 
     def lock_path(self, name: NormalizedName, environment: Environment) -> Path:
         """The lock to hold while a project is built for one torch: a second build waits and then
@@ -226,6 +239,19 @@ def _is_whole(wheel: Path, record: BuildRecord) -> bool:
     except OSError:
         pass  # it cannot be read, or not be removed: either way it is no candidate
     return False
+
+
+def read_switches(variables: Mapping[str, str]) -> Tuple[str, ...]:
+    """The variables of the person's shell that turn parts of a build on or off, sorted.
+
+    Only those that say yes or no: BUILD_ID of a build server is another one each time.
+    """
+    switches = []
+    for name, value in sorted(variables.items()):
+        is_switch = _SWITCH.search(name) and not name.startswith(_OTHER_SWITCHES)
+        if is_switch and value.lower() in _SWITCH_VALUES:
+            switches.append(f"{name}={value}")
+    return tuple(switches)
 
 
 def make_key(environment: Environment) -> str:
@@ -329,6 +355,7 @@ def _make_candidate(name: NormalizedName, record: BuildRecord, path: Path) -> Ca
 def _decode(raw: Dict[str, Any]) -> BuildRecord:
     for key in ("gpu_architectures", "libc", "tools"):
         raw[key] = tuple(raw[key])
+    raw["switches"] = tuple(raw.get("switches", ()))
     return BuildRecord(**raw)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.tags import Tag
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import HashMismatch
@@ -27,6 +28,7 @@ from safe_install.wheels.store import (
     find_cache,
     make_key,
     make_record,
+    read_switches,
     remove_all_but_logs,
 )
 from tests.factories import make_environment, make_interpreter
@@ -69,6 +71,42 @@ def keep(store, folder, environment, *, architectures=(), version="1.0"):
 @pytest.fixture
 def store(tmp_path):
     return WheelStore(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("variables", "switches"),
+    [
+        ({}, ()),
+        ({"MMCV_WITH_OPS": "0", "FORCE_ONLY_CPU": "1"}, ("FORCE_ONLY_CPU=1", "MMCV_WITH_OPS=0")),
+        ({"FLASH_ATTENTION_SKIP_CUDA_BUILD": "TRUE"}, ("FLASH_ATTENTION_SKIP_CUDA_BUILD=TRUE",)),
+        (
+            {"DS_BUILD_FUSED_ADAM": "1", "USE_CUDA": "off"},
+            ("DS_BUILD_FUSED_ADAM=1", "USE_CUDA=off"),
+        ),
+        ({"BUILD_ID": "4711", "BUILD_URL": "https://ci"}, ()),
+        ({"NO_COLOR": "1", "PIP_NO_INPUT": "1", "UV_NO_CACHE": "1", "FORCE_CUDA": "1"}, ()),
+        ({"MAX_JOBS": "1", "PATH": "/bin", "HOME": "1"}, ()),
+    ],
+)
+def test_what_a_person_turns_on_or_off(variables, switches):
+    assert read_switches(variables) == switches
+
+
+def test_a_wheel_that_was_built_with_other_switches_is_another_one(tmp_path):
+    cache, env = tmp_path / "cache", make_env(CUDA, gpus=["9.0"])
+    only_cpu = WheelStore(cache, ("FORCE_ONLY_CPU=1",))
+    path = keep(only_cpu, tmp_path / "w", env, architectures=("9.0",))
+    whole = WheelStore(cache, ())
+    name, version = canonicalize_name("demo"), Version("1.0")
+    assert list(whole.find(name, env)) == []
+    assert whole.select(name, version, env, architectures=("9.0",)) is None
+    assert not whole.may_have(name, version, env)
+    other = keep(whole, tmp_path / "w2", env, architectures=("9.0",))
+    assert other != path
+    assert only_cpu.select(name, version, env, architectures=("9.0",)) == path
+    assert whole.select(name, version, env, architectures=("9.0",)) == other
+    of_any = [one.link.url for one in WheelStore(cache).find(name, env)]
+    assert sorted(of_any) == sorted([path.as_uri(), other.as_uri()])
 
 
 def test_a_built_wheel_comes_back_as_a_candidate(store, tmp_path):
