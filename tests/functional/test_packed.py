@@ -6,10 +6,12 @@ import json
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -275,8 +277,11 @@ def test_a_user_without_a_home_and_one_who_may_not_write():
 
 def test_a_damaged_file_is_an_error_and_leaves_no_folder(program):
     content = bytearray(program.file.read_bytes())
-    place = content.index(b"safe_install/part/thing.py") + len(b"safe_install/part/thing.py")
-    content[place + 3] ^= 0xFF
+    with zipfile.ZipFile(program.file) as archive:
+        header = archive.getinfo("safe_install/part/thing.py").header_offset
+    # behind the header, which ends with a name and a field of these lengths
+    lengths = struct.unpack_from("<HH", content, header + 26)
+    content[header + 30 + sum(lengths) + 3] ^= 0xFF
     program.file.write_bytes(content)
     assert "rror" in program.fail()
     assert not list(program.programs.iterdir())

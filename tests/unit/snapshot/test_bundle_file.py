@@ -154,7 +154,8 @@ def test_behind_a_small_wheel_no_end_passes_for_that_of_the_bundle(tmp_path, lim
     wheel = open_bundle(path).manifest.wheels[0]
     for length in range(content.index(GUARD, wheel.offset) + 4, len(content)):
         path.write_bytes(content[:length])
-        with pytest.raises(zipfile.BadZipFile):
+        # OSError: of Python 3.8, which looks for the rest before the beginning of the file
+        with pytest.raises((zipfile.BadZipFile, OSError)):
             zipfile.ZipFile(path).close()
 
 
