@@ -20,9 +20,8 @@ from tests.functional.conftest import (
     read_document,
     run_process,
 )
+from tests.functional.round_trips import WITHOUT_NETWORK
 
-# In a chroot no user may have another user namespace; root needs none.
-WITHOUT_NETWORK = ("unshare", "--net", *(("--map-root-user",) if os.geteuid() else ()))
 MACHINE = ("--python-version", any_python(), "--platform", f"manylinux_2_17_{platform.machine()}")
 
 

@@ -55,7 +55,7 @@ def install(
         said = completed.stderr.strip()[-1000:] or "it said nothing"
         raise RuntimeError(f"safe-install ended with {completed.returncode}: {said}") from error
     if completed.returncode != 0:
-        kind = KeyboardInterrupt if stop.number else RuntimeError
+        kind = KeyboardInterrupt if stop.pending else RuntimeError
         raise kind(describe_failure(document))
     return document
 

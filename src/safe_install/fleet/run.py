@@ -105,8 +105,8 @@ class FleetRun:
             self._watcher.phase_ended(state, phase)
 
     def _heed_signal(self, state: FleetState) -> FleetState:
-        number = self._stop.number if self._stop is not None else 0
-        return stop(state, number) if number else state
+        number = self._stop.pending if self._stop is not None else None
+        return state if number is None else stop(state, number)
 
     def _carry_out(self, state: FleetState, phase: Phase) -> FleetState:
         if phase.pause:

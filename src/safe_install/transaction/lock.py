@@ -1,16 +1,14 @@
-"""One changing command at a time in one environment, and no signal in the middle of a swap."""
+"""One changing command at a time in one environment."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import signal
 import stat
-import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Iterator
 
 from safe_install.errors import EnvironmentLocked, Refused, hint_for_oserror
 from safe_install.transaction.marker import place_marker
@@ -23,7 +21,6 @@ except ImportError:  # not a POSIX system: locking says so when it is asked for
     fcntl = None  # type: ignore[assignment]
 
 _UV_WAIT = 5.0  # seconds; uv holds its lock for a whole install
-_HELD = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def open_state_directory(prefix: Path) -> Path:
@@ -135,38 +132,3 @@ def _try_lock(descriptor: int, *, wait: float) -> bool:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)
-
-
-class HeldSignals:
-    """SIGINT, SIGTERM and SIGHUP are remembered instead of acted upon, from `hold` to `release`.
-
-    A handler rather than a mask: a mask holds for one thread only, and a progress display has its
-    own.
-    What the parent process had told us to ignore (nohup) stays ignored.
-    """
-
-    def __init__(self) -> None:
-        self.pending: Optional[int] = None  # the first that came
-        self._before: Dict[int, Any] = {}
-
-    def hold(self) -> None:
-        """Begin to remember; without effect outside of the main thread, where Python delivers no
-        signals."""
-        if self._before or threading.current_thread() is not threading.main_thread():
-            return
-        for name in _HELD:
-            number = getattr(signal, name, None)
-            if number is None or signal.getsignal(number) in (signal.SIG_IGN, None):
-                continue
-            self._before[number] = signal.signal(number, self._remember)
-
-    def release(self) -> None:
-        """Give every signal back to whom it belonged; what came meanwhile is in `pending`."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def _remember(self, number: int, frame: object) -> None:
-        del frame
-        if self.pending is None:
-            self.pending = number

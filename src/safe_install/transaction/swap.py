@@ -41,6 +41,7 @@ from typing import (
 
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import InstalledDistribution, Scheme
+from safe_install.system.held_signals import HeldSignals
 from safe_install.transaction.eggs import find_path_edits
 from safe_install.transaction.identifiers import make_id, next_moment
 from safe_install.transaction.journal import Journal, encode, make_document
@@ -50,7 +51,7 @@ from safe_install.transaction.journal_rows import (
     find_parents,
     find_touched,
 )
-from safe_install.transaction.lock import HeldSignals, open_state_directory
+from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.moves import (
     Areas,
     Level,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Iterator, Tuple
 
 from safe_install.errors import RollBackFailed
-from safe_install.transaction.lock import HeldSignals, open_state_directory
+from safe_install.system.held_signals import HeldSignals
+from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.recovery import transactions
 from safe_install.transaction.recovery.rows import STATE_DIRECTORY, Drift, JournalInvalid
 
