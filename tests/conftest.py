@@ -23,7 +23,7 @@ NO_SKIPS = "SAFE_INSTALL_NO_SKIPS"
 # worker is left alone with one at the end. The second file with the CUDA torch waits until the
 # first has downloaded it.
 LONGEST = (
-    "tests/cuda/test_extension.py",  # 243, of which 170 are a build that is kept for the next run
+    "tests/cuda/test_extension.py",  # in CI 243, of which 170 are a build
     "tests/functional/test_real_torch.py",  # 155
     "tests/functional/test_founding_story.py",  # 92
     "tests/clusters/test_dask.py",  # 80, of which most is waited for

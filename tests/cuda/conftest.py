@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,7 @@ import pytest
 from filelock import FileLock
 
 import safe_install
+from tests import lab
 from tests.functional.conftest import (
     CLOSED,
     Environment,
@@ -177,7 +179,7 @@ def environment(make_environment: Callable[..., Environment]) -> Environment:
     return make_environment()
 
 
-# --- the extension --------------------------------------------------------------------------------
+# --- the extensions -------------------------------------------------------------------------------
 
 BUILD_SOURCES = (
     "build.py",
@@ -190,32 +192,95 @@ BUILD_SOURCES = (
 )
 
 
+@dataclass(frozen=True)
+class Extension:
+    """A project whose CUDA code our source build compiles, and what shows that it works."""
+
+    name: str
+    requirement: str
+    module: str
+    libraries: int  # files _x_cuda.so
+    twins: str  # the pattern of one of them and its twin
+    use: str  # a program, and what it prints
+    printed: str
+    source: Optional[Path] = None  # without one the package index has it
+    takes_minutes: bool = False
+
+
+# A stand-in of ours (tests/lab/small_gsplat): nvcc is done with it in seconds. Each test has it.
+SMALL_GSPLAT = Extension(
+    "gsplat",
+    "gsplat==0.0.1+small",
+    "gsplat",
+    libraries=1,
+    twins="csrc_*.so",
+    use="import torch, gsplat\n"
+    "numbers = torch.tensor([1.0, 2.5])\n"
+    "print(torch.ops.gsplat.cuda_version(), gsplat.doubled(numbers).tolist())",
+    printed="13000 [2.0, 5.0]",
+    source=Path(lab.__file__).with_name("small_gsplat"),
+)
+# The one that people install. A linear spline over 5 knots: 0.3125 lies a quarter of the way from
+# knot 1 to knot 2 (0.3125 * 4 = 1.25).
+SPLINE = Extension(
+    "torch-spline-conv",
+    "torch-spline-conv",
+    "torch_spline_conv",
+    libraries=3,
+    twins="_basis_*.so",
+    use="import torch, torch_spline_conv\n"
+    "pseudo, size = torch.tensor([[0.3125]]), torch.tensor([5])\n"
+    "is_open = torch.tensor([1], dtype=torch.uint8)\n"
+    "basis, index = torch.ops.torch_spline_conv.spline_basis(pseudo, size, is_open, 1)\n"
+    "print(torch.ops.torch_spline_conv.cuda_version(), basis.tolist(), index.tolist())",
+    printed="13000 [[0.75, 0.25]] [[1, 2]]",
+    takes_minutes=True,
+)
+
+
+@pytest.fixture(
+    scope="session", params=[SMALL_GSPLAT, SPLINE], ids=lambda extension: extension.name
+)
+def extension(request: pytest.FixtureRequest) -> Extension:
+    """Each of them."""
+    chosen: Extension = request.param
+    return chosen
+
+
 @pytest.fixture(scope="session")
-def spline_wheel(template: Path, gpu: Dict[str, str]) -> Path:
-    """torch-spline-conv, built by the tool's own source build for one GPU architecture with a CUDA
-    13 toolkit.
+def built_wheel(template: Path, gpu: Dict[str, str], extension: Extension) -> Path:
+    """The extension, built by the tool's own source build for one GPU architecture with a CUDA 13
+    toolkit.
 
     Built again whenever the code that builds it, the torch or the architecture changes.
     """
-    folder = stacks.cache_folder() / "wheels" / f"torch-spline-conv-{_build_key(template)}"
+    folder = (
+        stacks.cache_folder() / "wheels" / f"{extension.name}-{_build_key(template, extension)}"
+    )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "built.json").exists():
+            if extension.takes_minutes and not os.environ.get(REQUIRED):
+                pytest.skip(f"nvcc takes minutes for {extension.name}: run with {REQUIRED}=1")
             shutil.rmtree(folder, ignore_errors=True)
-            _build_spline(template, gpu, Path(tempfile.mkdtemp(prefix="build-")), folder)
+            _build(extension, template, gpu, Path(tempfile.mkdtemp(prefix="build-")), folder)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def _build_key(template: Path) -> str:
+def _build_key(template: Path, extension: Extension) -> str:
     package = Path(safe_install.__file__).parent
     sources = [package / "wheels" / name for name in BUILD_SOURCES]
+    if extension.source is not None:
+        sources += sorted(extension.source.rglob("*.*"))
     texts = [source.read_text() for source in sources]
     stack = template.name.rpartition("-")[0]  # how it was made changes no wheel
     return hashlib.sha256("\n".join([stack, ARCHITECTURE, *texts]).encode()).hexdigest()[:12]
 
 
-def _build_spline(template: Path, gpu: Dict[str, str], work: Path, folder: Path) -> None:
+def _build(
+    extension: Extension, template: Path, gpu: Dict[str, str], work: Path, folder: Path
+) -> None:
     """With the package index and the pip configuration of whoever runs the tests: the toolkit comes
     from there."""
     prefix = stacks.copy_environment(template, work / "env")
@@ -242,7 +307,10 @@ def _build_spline(template: Path, gpu: Dict[str, str], work: Path, folder: Path)
         # Half of the work: _x_cuda.so alone, without _x_cpu.so.
         "FORCE_ONLY_CUDA": "1",
     }
-    words = ["--python", str(prefix / "bin" / "python"), "install", "torch-spline-conv", "--json"]
+    words = ["--python", str(prefix / "bin" / "python"), "install", extension.requirement]
+    if extension.source is not None:
+        words += ["--find-links", str(_make_sdist(extension, work / "sdists"))]
+    words += ["--json"]
     started = time.monotonic()
     done = run_process([sys.executable, "-m", "safe_install", *words], variables)
     answer = read_document(done)
@@ -260,6 +328,14 @@ def _build_spline(template: Path, gpu: Dict[str, str], work: Path, folder: Path)
         "torch": TORCH,
     }
     (folder / "built.json").write_text(json.dumps(report))
+
+
+def _make_sdist(extension: Extension, folder: Path) -> Path:
+    """The extension's source as the archive that an index has; the folder with it."""
+    named = extension.requirement.replace("==", "-")
+    shutil.copytree(extension.source, folder / "unpacked" / named)
+    shutil.make_archive(str(folder / named), "gztar", folder / "unpacked", named)
+    return folder
 
 
 # --- what a document says -------------------------------------------------------------------------

@@ -8,44 +8,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.cuda.conftest import ARCHITECTURE, TORCH, errors_of, other_than_computing
+from tests.cuda.conftest import ARCHITECTURE, TORCH, Extension, errors_of, other_than_computing
 from tests.lab.wheels import write_wheel
 
 pytestmark = [pytest.mark.cuda, pytest.mark.slow]
 
-# A linear spline over 5 knots: 0.3125 lies a quarter of the way from knot 1 to knot 2 (0.3125 * 4 =
-# 1.25).
-USES_SPLINE = """
-import torch, torch_spline_conv
-pseudo, size, is_open = torch.tensor([[0.3125]]), torch.tensor([5]), torch.tensor([1], dtype=torch.uint8)
-basis, index = torch.ops.torch_spline_conv.spline_basis(pseudo, size, is_open, 1)
-print(torch.ops.torch_spline_conv.cuda_version(), basis.tolist(), index.tolist())
-"""
-WORKS = "13000 [[0.75, 0.25]] [[1, 2]]"
-
 
 def test_the_wheel_runs_on_the_gpu_that_it_was_built_for_and_on_no_other(
-    make_environment, spline_wheel
+    make_environment, extension, built_wheel
 ):
     image = make_environment(driver=False)
-    names = zipfile.ZipFile(spline_wheel).namelist()
-    assert [name for name in names if name.endswith("_basis_cuda.so")]
-    fits = image.safe_install("check-wheel", str(spline_wheel), "--target-gpu", ARCHITECTURE)
+    names = zipfile.ZipFile(built_wheel).namelist()
+    assert len([name for name in names if name.endswith("_cuda.so")]) == extension.libraries
+    fits = image.safe_install("check-wheel", str(built_wheel), "--target-gpu", ARCHITECTURE)
     assert fits.returncode == 0, fits.stdout
-    other = image.safe_install("check-wheel", str(spline_wheel), "--target-gpu", "9.0")
+    other = image.safe_install("check-wheel", str(built_wheel), "--target-gpu", "9.0")
     assert other.returncode == 1, other.stdout
 
 
-def test_installed_verified_and_taken_back_on_a_machine_with_a_gpu(environment, spline_wheel):
+def test_installed_verified_and_taken_back_on_a_machine_with_a_gpu(
+    environment, extension, built_wheel
+):
     before = environment.tree()
-    document = environment.document("install", str(spline_wheel))
+    document = environment.document("install", str(built_wheel))
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
     assert document["after"]["cuda_available"] is True
-    assert document["after"]["imports"]["torch_spline_conv"]["ok"]
-    assert document["after"]["operations"]["torch-spline-conv on cpu"]["ok"]
-    assert environment.ask(USES_SPLINE) == WORKS
+    assert document["after"]["imports"][extension.module]["ok"]
+    if extension.name == "torch-spline-conv":  # what it computes is known to us
+        assert document["after"]["operations"]["torch-spline-conv on cpu"]["ok"]
+    assert environment.ask(extension.use) == extension.printed
     verified = environment.document("verify")
-    assert verified["after"]["imports"]["torch_spline_conv"]["ok"]
+    assert verified["after"]["imports"][extension.module]["ok"]
     assert not list(other_than_computing(verified)), verified["findings"]
     undone = environment.document("undo")
     assert (undone["exit_code"], undone["outcome"]) == (0, "undone"), undone["findings"]
@@ -57,24 +50,22 @@ def test_installed_verified_and_taken_back_on_a_machine_with_a_gpu(environment, 
 
 
 @pytest.fixture
-def twin_wheel(spline_wheel: Path, tmp_path: Path) -> Path:
+def twin_wheel(extension: Extension, built_wheel: Path, tmp_path: Path) -> Path:
     """The wheel with _x_cpu.so beside each _x_cuda.so. Both register the same operators, as in the
     published wheels."""
-    with zipfile.ZipFile(spline_wheel) as archive:
+    with zipfile.ZipFile(built_wheel) as archive:
         files = {
             name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name
         }
-    version = spline_wheel.name.split("-")[1]
+    version = built_wheel.name.split("-")[1]
     twins = {
         name.replace("_cuda.so", "_cpu.so"): data
         for name, data in files.items()
         if name.endswith("_cuda.so")
     }
-    assert len(twins) == 3
-    tag = "-".join(spline_wheel.stem.split("-")[2:])
-    return write_wheel(
-        tmp_path / "twins", "torch-spline-conv", version, {**files, **twins}, tag=tag
-    )
+    assert len(twins) == extension.libraries
+    tag = "-".join(built_wheel.stem.split("-")[2:])
+    return write_wheel(tmp_path / "twins", extension.name, version, {**files, **twins}, tag=tag)
 
 
 @pytest.fixture(params=[True, False], ids=["with a GPU", "image build"])
@@ -82,19 +73,20 @@ def machine(request, make_environment):
     return make_environment(driver=request.param)
 
 
-def test_both_twins_in_one_process_end_it(make_environment, twin_wheel):
+def test_both_twins_in_one_process_end_it(make_environment, extension, twin_wheel):
     """What makes the next test worth something."""
     image = make_environment(driver=False)
     image.must_pip("install", "--no-deps", str(twin_wheel))
-    loads = "import torch, glob, sys; print([torch.ops.load_library(p) for p in glob.glob(sys.prefix + '/lib/*/*/"
-    assert image.ask(loads + "torch_spline_conv/_basis_*.so')])") != "[None, None]"
-    assert image.ask(USES_SPLINE) == WORKS
+    twins = f"glob.glob(sys.prefix + '/lib/*/*/{extension.module}/{extension.twins}')"
+    loads = f"import torch, glob, sys; print([torch.ops.load_library(p) for p in {twins}])"
+    assert image.ask(loads) != "[None, None]"
+    assert image.ask(extension.use) == extension.printed
 
 
-def test_twins_are_no_reason_to_call_a_wheel_broken(machine, twin_wheel):
+def test_twins_are_no_reason_to_call_a_wheel_broken(machine, extension, twin_wheel):
     document = machine.document("install", str(twin_wheel))
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
-    assert machine.ask(USES_SPLINE) == WORKS
+    assert machine.ask(extension.use) == extension.printed
     verified = machine.document("verify")
     assert not list(other_than_computing(verified)), verified["findings"]
     if verified["after"]["cuda_available"] is None:
@@ -105,16 +97,16 @@ def test_twins_are_no_reason_to_call_a_wheel_broken(machine, twin_wheel):
 
 
 def test_an_image_for_a_declared_machine_is_built_and_says_what_was_not_checked(
-    make_environment, spline_wheel
+    make_environment, extension, built_wheel
 ):
     image = make_environment(driver=False)
     target = ("--target-driver", "580.65.06", "--target-gpu", ARCHITECTURE)
-    document = image.document("install", *target, str(spline_wheel))
+    document = image.document("install", *target, str(built_wheel))
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
     assert document["after"]["cuda_available"] is None
     assert not errors_of(document)
     assert any("driver" in finding["detail"] for finding in document["findings"])
-    assert image.ask(USES_SPLINE) == WORKS
+    assert image.ask(extension.use) == extension.printed
 
 
 @pytest.mark.parametrize(
@@ -124,10 +116,10 @@ def test_an_image_for_a_declared_machine_is_built_and_says_what_was_not_checked(
         pytest.param(("--target-gpu", "9.0"), id="no code for the GPU"),
     ],
 )
-def test_an_image_that_could_not_run_there_is_refused(make_environment, spline_wheel, target):
+def test_an_image_that_could_not_run_there_is_refused(make_environment, built_wheel, target):
     image = make_environment(driver=False)
     before = image.tree()
-    document = image.document("install", *target, str(spline_wheel))
+    document = image.document("install", *target, str(built_wheel))
     assert (document["exit_code"], document["outcome"]) == (11, "refused"), document["findings"]
     assert target[1].rpartition(".")[0] in str(document["findings"]) + str(document["error"])
     assert image.tree() == before

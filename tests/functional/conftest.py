@@ -203,15 +203,13 @@ class Environment:
         assert completed.returncode == 0, completed.stdout + completed.stderr
 
     def ask(self, code: str) -> str:
-        """What a fresh process of this interpreter prints; its last line of stderr when it
-        fails."""
+        """What a fresh process of this interpreter prints; when it fails its last line of stderr,
+        or its status where it said nothing."""
         completed = run_process([str(self.executable), "-B", "-c", code], self.variables)
-        told = (
-            completed.stdout
-            if completed.returncode == 0
-            else completed.stderr.strip().splitlines()[-1]
-        )
-        return told.strip()
+        if completed.returncode == 0:
+            return completed.stdout.strip()
+        lines = completed.stderr.strip().splitlines()
+        return lines[-1].strip() if lines else f"exit status {completed.returncode}"
 
     def cuda(self) -> str:
         """torch's version and whether it has CUDA: "1.8.1+cu111 True"; or why it does not
