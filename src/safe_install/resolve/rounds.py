@@ -21,6 +21,7 @@ from safe_install.models import (
     Plan,
     Severity,
     Step,
+    TorchBuild,
 )
 from safe_install.pip_output import (
     conflict_reason,
@@ -283,7 +284,7 @@ def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:
     reason = conflict_reason(error.output, constraints)
     here = selection.here.torch
     if reason is None:
-        return Refusal(error, is_relayed=True)
+        return Refusal(_with_hint(error, here), is_relayed=True)
     what = f"torch {here.runtime_version}" if here is not None else "torch not installed"
     message = f"this would change {what}: {reason}"
     hint = "Ask for a version that works with the installed torch, or permit the change with --allow-torch-change."
@@ -295,6 +296,18 @@ def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:
         hint = way_on
     finding = Finding("torch-moved", Severity.ERROR, "torch", reason)
     return Refusal(Refused(message, hint=hint, findings=(finding,)))
+
+
+def _with_hint(error: PipFailed, torch: Optional[TorchBuild]) -> PipFailed:
+    """pip's failure; where a build imports torch, with what lets it see the installed one."""
+    if torch is None or not lacks_module(error.output, TORCH):
+        return error
+    hint = (
+        "Its build imports torch, and pip builds in an environment of its own without one. With"
+        f" --no-build-isolation it is built against the installed torch {torch.runtime_version}"
+        " (setuptools and what else the build needs must be installed)."
+    )
+    return PipFailed(error.message, hint=hint, output=error.output, exit_status=error.exit_status)
 
 
 def _bring_torch(

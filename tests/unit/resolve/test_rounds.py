@@ -410,6 +410,22 @@ def test_the_rest_is_pips_own_failure(selection, output):
     assert result == Refusal(answer.error, is_relayed=True)
 
 
+LACKS_TORCH = "ModuleNotFoundError: No module named 'torch'\nERROR: Failed to build 'my-kernels'\n"
+
+
+def test_a_build_that_imports_torch_is_told_how_it_sees_the_installed_one():
+    result = next_round(selection_of(), failed(LACKS_TORCH), wanted_of("./kernels"), CATALOG)
+    assert isinstance(result, Refusal) and result.is_relayed
+    assert "--no-build-isolation" in result.error.hint
+    assert result.error.output == LACKS_TORCH
+
+
+def test_without_an_installed_torch_a_build_that_imports_it_is_pips_own_failure():
+    answer = failed(LACKS_TORCH)
+    result = next_round(selection_of(here=EMPTY), answer, wanted_of("./kernels"), CATALOG)
+    assert result == Refusal(answer.error, is_relayed=True)
+
+
 def test_our_guard_is_named_where_it_is_the_reason():
     output = (
         "ERROR: Cannot install base==1 because these package versions have conflicting "
