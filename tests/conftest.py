@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 ASKED = {
+    "long": ("--all", "takes minutes"),
     "cuda_lab": ("--run-cuda-lab", "downloads a CUDA torch of several gigabytes"),
     "gpu": ("--run-gpu", "needs a real NVIDIA GPU"),
 }
-# Set where each test must run (.ci/run): a skip is a failure then, less those that are asked for
-# and the browser's.
+# Set where each test must run (.ci/run): a skip is a failure then, less those that need gigabytes or
+# a GPU, and the browser's.
 NO_SKIPS = "SAFE_INSTALL_NO_SKIPS"
 # The files that take longest, by their seconds on one core. They begin in this order, so that no
 # worker is left alone with one at the end. The second file with the CUDA torch waits until the
@@ -200,9 +201,10 @@ def find_forbidden_skips(stats):
 
 
 def may_be_skipped(reason):
-    """What runs only when asked for, and the wheel page's browser (.ci/run says itself that it is
+    """What needs gigabytes or a GPU, and the wheel page's browser (.ci/run says itself that it is
     not there)."""
-    return any(option in reason for option, _ in ASKED.values()) or "chromium" in reason
+    options = [option for marker, (option, _) in ASKED.items() if marker != "long"]
+    return any(option in reason for option in options) or "chromium" in reason
 
 
 def describe_cuda_suite(stats):

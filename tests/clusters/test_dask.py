@@ -105,6 +105,7 @@ def cluster(ground: Ground) -> DaskCluster:
     return DaskCluster(ground)
 
 
+@pytest.mark.long
 def test_a_program_installs_on_all_and_on_workers_that_join(
     cluster: DaskCluster, before: List[Any]
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_program_installs_on_all_and_on_workers_that_join(
     assert trees(cluster.all) == before  # workers that start again do not bring it back
 
 
+@pytest.mark.long
 def test_a_program_is_told_why_nothing_was_installed(
     cluster: DaskCluster, before: List[Any]
 ) -> None:
@@ -162,6 +164,7 @@ def test_one_refuses_and_none_is_changed(cluster: DaskCluster, before: List[Any]
     assert cluster.pids() == pids
 
 
+@pytest.mark.long
 @GONE_WHEN_IT_COUNTS
 def test_a_node_that_is_gone_when_it_counts(
     cluster: DaskCluster, before: List[Any], after: str, verb: str, versions: List[str]
@@ -199,6 +202,7 @@ def test_ctrl_c_takes_back_what_was_begun(cluster: DaskCluster, before: List[Any
     assert trees(cluster.all) == before
 
 
+@pytest.mark.long
 def test_two_at_once(cluster: DaskCluster, before: List[Any]) -> None:
     """One gets it done, or none; never a part of each."""
     command = ("fleet", "install", "alpha", "--dask", cluster.address, "--json")

@@ -98,6 +98,7 @@ def cluster(ground: Ground) -> Iterator[RayCluster]:
     found.end()
 
 
+@pytest.mark.long
 def test_a_program_installs_on_all_and_a_node_joins(cluster: RayCluster) -> None:
     """What has old files in memory is named. A node that joins has not got it, and is named."""
     b = cluster.environments["b"]
@@ -130,6 +131,7 @@ def test_one_refuses_and_none_is_changed(cluster: RayCluster, before: List[Any])
     cluster.refuse_on(cluster.environments["b"])
 
 
+@pytest.mark.long
 def test_one_is_not_well_after_the_commit_and_all_is_taken_back(
     cluster: RayCluster, before: List[Any]
 ) -> None:
@@ -145,6 +147,7 @@ def test_one_is_not_well_after_the_commit_and_all_is_taken_back(
         put_torch(c)
 
 
+@pytest.mark.long
 @GONE_WHEN_IT_COUNTS
 def test_a_node_that_is_gone_when_it_counts(
     cluster: RayCluster, before: List[Any], after: str, verb: str, versions: List[str]
@@ -162,6 +165,7 @@ def test_a_node_that_is_gone_when_it_counts(
     cluster.take_back_all(document, before)
 
 
+@pytest.mark.long
 def test_two_at_once_where_nodes_share_an_environment(
     cluster: RayCluster, before: List[Any]
 ) -> None:

@@ -204,10 +204,9 @@ class Extension:
     use: str  # a program, and what it prints
     printed: str
     source: Optional[Path] = None  # without one the package index has it
-    takes_minutes: bool = False
 
 
-# A stand-in of ours (tests/lab/small_gsplat): nvcc is done with it in seconds. Each test has it.
+# A stand-in of ours (tests/lab/small_gsplat): nvcc is done with it in seconds.
 SMALL_GSPLAT = Extension(
     "gsplat",
     "gsplat==0.0.1+small",
@@ -220,7 +219,7 @@ SMALL_GSPLAT = Extension(
     printed="13000 [2.0, 5.0]",
     source=Path(lab.__file__).with_name("small_gsplat"),
 )
-# The one that people install. A linear spline over 5 knots: 0.3125 lies a quarter of the way from
+# The one that people install, which takes minutes. A linear spline over 5 knots: 0.3125 lies a quarter of the way from
 # knot 1 to knot 2 (0.3125 * 4 = 1.25).
 SPLINE = Extension(
     "torch-spline-conv",
@@ -234,13 +233,16 @@ SPLINE = Extension(
     "basis, index = torch.ops.torch_spline_conv.spline_basis(pseudo, size, is_open, 1)\n"
     "print(torch.ops.torch_spline_conv.cuda_version(), basis.tolist(), index.tolist())",
     printed="13000 [[0.75, 0.25]] [[1, 2]]",
-    takes_minutes=True,
 )
 
 
-@pytest.fixture(
-    scope="session", params=[SMALL_GSPLAT, SPLINE], ids=lambda extension: extension.name
-)
+EXTENSIONS = [
+    pytest.param(SMALL_GSPLAT, id="gsplat"),
+    pytest.param(SPLINE, id="torch-spline-conv", marks=pytest.mark.long),
+]
+
+
+@pytest.fixture(scope="session", params=EXTENSIONS)
 def extension(request: pytest.FixtureRequest) -> Extension:
     """Each of them."""
     chosen: Extension = request.param
@@ -260,8 +262,6 @@ def built_wheel(template: Path, gpu: Dict[str, str], extension: Extension) -> Pa
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not (folder / "built.json").exists():
-            if extension.takes_minutes and not os.environ.get(REQUIRED):
-                pytest.skip(f"nvcc takes minutes for {extension.name}: run with {REQUIRED}=1")
             shutil.rmtree(folder, ignore_errors=True)
             _build(extension, template, gpu, Path(tempfile.mkdtemp(prefix="build-")), folder)
     (wheel,) = folder.glob("*.whl")

@@ -80,6 +80,7 @@ def test_a_check_that_fails_afterwards_takes_all_back(fleet):
     assert fleet.log()[-2:] == ["engine settle n1 n2", "engine close"]
 
 
+@pytest.mark.long
 def test_a_node_that_dies_before_its_commit(fleet):
     fleet.describe(n2={"commit": "dies-before"})
     done = fleet.on("install", "alpha==2")
@@ -91,6 +92,7 @@ def test_a_node_that_dies_before_its_commit(fleet):
     assert outcomes(finished)["n2"] == "abandoned"
 
 
+@pytest.mark.long
 def test_a_node_that_dies_behind_its_commit_is_told_later(fleet):
     before = fleet.trees()
     fleet.describe(n2={"commit": "dies-after"})
@@ -127,6 +129,7 @@ def test_an_environment_that_two_nodes_share(fleet):
     assert fleet.run("undo")["exit_code"] == 0
 
 
+@pytest.mark.long
 def test_two_fleets_at_once(fleet):
     """Each of them changes all nodes or none; of two that stage, the second commit is refused."""
     before = fleet.trees()
@@ -148,6 +151,7 @@ def test_two_fleets_at_once(fleet):
     assert fleet.trees() == before
 
 
+@pytest.mark.long
 def test_a_controller_that_is_killed_is_finished_by_the_next(fleet):
     before = fleet.trees()
     fleet.describe(n2={"commit": "slow"})
@@ -164,6 +168,7 @@ def test_a_controller_that_is_killed_is_finished_by_the_next(fleet):
     assert fleet.trees() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "verb"), [(signal.SIGINT, "stage"), (signal.SIGTERM, "commit")])
 def test_a_person_who_stops_it_in_between(fleet, number, verb):
     """The nodes end what they do; then all is taken back."""

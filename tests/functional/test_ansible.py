@@ -153,6 +153,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     return path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("verb", "stays_dead"), [("commit", True), ("verify", False)])
 def test_a_machine_dies(
     machines: Machines, fill: Callable[..., None], zipapp: Path, verb: str, stays_dead: bool
@@ -195,6 +196,7 @@ sys.exit(done.returncode)
     return path
 
 
+@pytest.mark.long
 def test_two_plays_of_the_same_words_at_once(
     machines: Machines, fill: Callable[..., None], zipapp: Path
 ) -> None:
@@ -287,6 +289,7 @@ def test_the_wheel_has_the_collection(zipapp: Path) -> None:
         assert f"safe_install/fleet/{ansible.COLLECTION}/{name}" in names
 
 
+@pytest.mark.long
 def test_the_role_over_ssh(
     machines: Machines, fill: Callable[..., None], zipapp: Path, start_sshd: Callable[[str], Sshd]
 ) -> None:

@@ -170,6 +170,7 @@ def test_what_the_engine_refuses(
     assert "missing.cfg" in refused.value.message
 
 
+@pytest.mark.long
 def test_over_ssh(
     machines: Machines,
     fill: Callable[..., None],
@@ -199,6 +200,7 @@ def test_over_ssh(
     assert machines.is_as_before()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_fleet(machines: Machines, fill: Callable[..., None], zipapp: Path) -> None:
     """The whole of it by the zipapp, which sends itself; and back by an installed safe-install,

@@ -628,6 +628,7 @@ def test_diff_with_bundles(bundled, of_zipapp, unchanged, tmp_path):
     assert (done.returncode, "its end is missing" in " ".join(done.stderr.split())) == (2, True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.torch
 def test_beside_the_real_torch(environment, host, tmp_path):

@@ -19,7 +19,7 @@ from tests.functional.test_real_torch import build_scatter, built_wheel
 from tests.lab import stacks
 
 __all__ = ["built_wheel"]
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 USES_SCATTER = (
     "import torch, torch_scatter; "

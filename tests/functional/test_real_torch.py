@@ -76,7 +76,7 @@ def safe_install(
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=1800,  # torch-scatter, where two other workers compile, too
     )
 
 
@@ -146,6 +146,7 @@ def build_scatter(folder: Path) -> Path:
     return Path(unquote(urlsplit(step["url"]).path))
 
 
+@pytest.mark.long
 def test_an_sdist_is_built_against_the_installed_torch_and_then_kept(built_wheel, environment):
     before = os.times()
     done = safe_install(environment, "torch-scatter")
@@ -158,6 +159,7 @@ def test_an_sdist_is_built_against_the_installed_torch_and_then_kept(built_wheel
     assert python(environment, QUESTION).split("\n") == ANSWERS
 
 
+@pytest.mark.long
 def test_torch_comes_into_an_empty_environment_with_an_extension_that_no_host_has(
     built_wheel, tmp_path
 ):
@@ -181,6 +183,7 @@ def test_torch_comes_into_an_empty_environment_with_an_extension_that_no_host_ha
     assert read_tree(folder) == before
 
 
+@pytest.mark.long
 def test_the_built_wheel_holds_what_it_should_for_a_cpu(built_wheel):
     assert sorted(open_wheel(built_wheel).native_objects) == [
         f"torch_scatter/_{name}_cpu.so"
@@ -196,6 +199,7 @@ def install_scatter(environment: Path, host: WheelHost, cache: Path) -> Dict[str
     return answer
 
 
+@pytest.mark.long
 def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(
     built_wheel, environment, tmp_path
 ):
@@ -211,6 +215,7 @@ def test_a_wheel_on_a_host_with_the_layout_of_data_pyg_org_is_chosen(
     assert python(environment, "import torch; print(torch.__version__)") == "2.13.0+cpu"
 
 
+@pytest.mark.long
 def test_a_real_wheel_whose_name_says_more_than_its_metadata(built_wheel, environment, tmp_path):
     """As flash-attn and others are published: renamed after the build. pip itself refuses it from
     such a page."""
@@ -387,6 +392,7 @@ def test_what_links_the_driver_is_not_broken_where_there_is_none(environment, tm
 BREAK = ("--dry-run", "--no-rollback")
 
 
+@pytest.mark.long
 def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, environment, tmp_path):
     assert safe_install(environment, built_wheel, "--no-deps").returncode == 0
     before = read_tree(environment)
@@ -575,6 +581,7 @@ def link_object(path: Path, source: str, *options: str) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.long
 def test_twins_that_register_the_same_operators_are_healthy(built_wheel, environment, tmp_path):
     wheel = with_cuda_twins(built_wheel, tmp_path / "twins")
     done = safe_install(environment, wheel, "--no-deps", "--json")
@@ -586,6 +593,7 @@ def test_twins_that_register_the_same_operators_are_healthy(built_wheel, environ
     assert safe_install(environment, "check-wheel", wheel).returncode == 0
 
 
+@pytest.mark.long
 def test_a_twin_that_is_taken_and_broken_is_taken_back(built_wheel, environment, tmp_path):
     aborts = (
         "#include <stdexcept>\n__attribute__((constructor)) static void f() { throw "
@@ -614,6 +622,7 @@ def test_a_twin_that_is_taken_and_broken_is_taken_back(built_wheel, environment,
     assert safe_install(environment, "verify").returncode == 1
 
 
+@pytest.mark.long
 def test_a_twin_that_lacks_a_symbol_is_refused(built_wheel, environment, tmp_path):
     instead = link_object(
         tmp_path / "lacks.so", 'extern "C" void nobody_has_it();\nvoid (*needed)() = nobody_has_it;'

@@ -18,7 +18,7 @@ from tests.images.buildah import Buildah, Container
 from tests.images.conftest import GPU, for_the_lab, lab_arguments, read_dockerfile, serve_torch
 from tests.lab.wheels import write_wheel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 TORCH = "torch==2.4.1"  # the stand-in: for CUDA 12.1
 CUDA = "import torch; print('torch', torch.__version__, torch.cuda.is_available())"
