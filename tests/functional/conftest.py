@@ -34,6 +34,7 @@ import pytest
 from filelock import FileLock
 
 from tests.lab import LabWheels, build_driver, build_wheels, stacks
+from tests.lab.warm import SERVERS
 from tests.treehash import Row, read_tree
 from tests.wheelhost import HOSTS, WheelHost
 
@@ -131,8 +132,9 @@ def _version_of(executable: str) -> str:
 def run_safe_install(
     argv: Sequence[str], env: Mapping[str, str], **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """The tool as a child process. A JSON document that it writes is held against the schema."""
-    completed = run_process([sys.executable, "-m", "safe_install", *argv], env, **options)
+    """The tool as a process of its own. A JSON document that it writes is held against the
+    schema."""
+    completed = SERVERS.run(argv, env, **options)
     if "--json" in argv:
         read_document(completed)
     return completed

@@ -14,7 +14,12 @@ from typing import Callable, Dict, List, Mapping, Sequence, Tuple
 import pytest
 
 from safe_install.environment.record import read_record
-from tests.functional.conftest import Environment, find_python, run_process
+from tests.functional.conftest import (
+    Environment,
+    find_python,
+    run_process,
+    run_safe_install,
+)
 
 # In a chroot no user may have another user namespace; root needs none.
 WITHOUT_NETWORK = ("unshare", "--net", *(("--map-root-user",) if os.geteuid() else ()))
@@ -135,8 +140,8 @@ def by_bundle(environment: Environment, document: Path) -> None:
 def _safe_install(
     environment: Environment, words: Sequence[str], folder: Path
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "safe_install", "--python", str(environment.executable)]
-    return run_process([*command, *words], environment.variables, cwd=folder)
+    argv = ["--python", str(environment.executable), *words]
+    return run_safe_install(argv, environment.variables, cwd=folder)
 
 
 LOCK, REQUIREMENTS = "pylock.toml", "requirements.txt"

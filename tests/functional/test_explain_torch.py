@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from tests.functional.conftest import CLOSED, read_document, run_safe_install
+from tests.lab.warm import run_cold
 from tests.variables import keep_variables, without_measuring
 from tests.wheelhost import HOSTS, WheelHost
 
@@ -68,7 +69,7 @@ def test_offline_it_takes_less_than_six_tenths_of_a_second(variables, words):
     variables = without_measuring(variables)
     for _ in range(3):
         before = os.times()
-        completed = explain(variables, *words, *MACHINE, "--offline")
+        completed = run_cold(["explain", *words, *MACHINE, "--offline"], variables)
         after = os.times()
         took.append(
             after.children_user
@@ -77,7 +78,7 @@ def test_offline_it_takes_less_than_six_tenths_of_a_second(variables, words):
             - before.children_system
         )
         assert completed.returncode in (0, 10), completed.stderr
-    assert statistics.median(took) < 0.9, took
+    assert 0 < statistics.median(took) < 0.9, took
 
 
 def test_names_that_exclude_each_other(variables):

@@ -13,6 +13,7 @@ from tests.lab.wheels import write_wheel
 from tests.unit.wheels.crafted import make_wheel
 
 TORCH = "torch==2.13.0+cpu"
+any_python = pytest.mark.any_python
 
 
 @pytest.fixture(params=["pth", "PYTHONPATH", "finder"])
@@ -78,7 +79,9 @@ def with_companions(make_environment, tmp_path):
     ("option", "project", "file"),
     [
         ("-I", "image-tools", "torchvision/__init__.py"),
-        ("--force-reinstall", "gpu-tools", "nvidia/demo/lib/libdemo.so.1"),
+        pytest.param(
+            "--force-reinstall", "gpu-tools", "nvidia/demo/lib/libdemo.so.1", marks=any_python
+        ),
     ],
 )
 def test_a_companion_of_the_same_version_is_guarded_by_its_files(
@@ -95,6 +98,7 @@ def test_a_companion_of_the_same_version_is_guarded_by_its_files(
     assert with_companions.tree() == before
 
 
+@any_python
 def test_the_same_files_again_are_harmless(with_companions, tmp_path):
     words = ("install", "--force-reinstall", "gpu-tools")
     harmless = with_companions.document(*words, PIP_FIND_LINKS=str(tmp_path / "same"))
@@ -104,6 +108,7 @@ def test_the_same_files_again_are_harmless(with_companions, tmp_path):
     assert named["exit_code"] == 0, named
 
 
+@any_python
 def test_a_companion_that_would_be_built_anew_is_refused(with_companions, tmp_path):
     """pip installs the same version again where a requirement names a folder of sources."""
     project = make_project(tmp_path, "pass", "wheel")
@@ -131,7 +136,7 @@ def test_a_companion_that_would_be_built_anew_is_refused(with_companions, tmp_pa
 
 
 def test_what_torch_needs_is_not_uninstalled_under_it(make_environment):
-    environment = make_environment("3.8", "torch==1.8.1+cu111")
+    environment = make_environment("3.11", "torch==1.8.1+cu111")
     before = environment.tree()
     document = environment.document("uninstall", "-y", "typing-extensions")
     assert (document["exit_code"], document["outcome"]) == (11, "refused")
@@ -149,23 +154,26 @@ def test_what_torch_needs_is_not_uninstalled_under_it(make_environment):
     assert environment.cuda().startswith("ModuleNotFoundError")
 
 
+@any_python
 def test_what_torch_needs_goes_with_torch(make_environment):
-    environment = make_environment("3.8", "torch==1.8.1+cu111")
+    environment = make_environment("3.11", "torch==1.8.1+cu111")
     removed = environment.safe_install("uninstall", "-y", "typing-extensions", "torch")
     assert removed.returncode == 0, removed.stderr
 
 
+@any_python
 def test_what_others_need_is_a_warning_as_with_pip(make_environment):
-    environment = make_environment("3.8", "torch==1.8.1+cu111", "middle-tools --no-deps")
+    environment = make_environment("3.11", "torch==1.8.1+cu111", "middle-tools --no-deps")
     environment.must_pip("install", "--no-deps", "deep-tools")
     removed = environment.safe_install("uninstall", "-y", "middle-tools")
     assert removed.returncode == 0
     assert "deep-tools 1.0 requires middle-tools" in removed.stderr
 
 
+@any_python
 @pytest.mark.parametrize("is_listed", [True, False])
 def test_functorch_is_closed_where_torch_brings_it(make_environment, tmp_path, is_listed):
-    environment = make_environment("3.8", "torch==1.8.1+cu111")
+    environment = make_environment("3.11", "torch==1.8.1+cu111")
     if is_listed:
         (environment.site / "functorch").mkdir()
         (environment.site / "functorch" / "__init__.py").touch()

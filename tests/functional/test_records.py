@@ -108,6 +108,7 @@ def test_metadata_that_record_does_not_know_is_a_note_where_the_index_promised_t
     assert not list(environment.site.glob("alpha*"))
 
 
+@pytest.mark.any_python
 @pytest.mark.parametrize(
     ("recorded", "serve", "reason"),
     [(CHANGED, serve_without_hash, ROW), (OTHER_FILE, serve_with_hash, "alpha/__init__.py")],
@@ -121,6 +122,7 @@ def test_anything_else_is_refused(environment, host, tmp_path, recorded, serve, 
     assert not list(environment.site.glob("alpha*"))
 
 
+@pytest.mark.any_python
 def test_a_wheel_that_its_publisher_renamed_needs_no_promise(environment, host, tmp_path):
     serve_without_hash(host, craft(tmp_path, RENAMED))
     completed = environment.safe_install("install", "alpha")
@@ -132,6 +134,7 @@ def test_a_wheel_that_its_publisher_renamed_needs_no_promise(environment, host, 
     assert untrue_rows(environment.site) == []
 
 
+@pytest.mark.any_python
 def test_a_file_named_by_its_path_is_what_the_person_means(environment, tmp_path):
     craft(tmp_path, CHANGED)
     document = environment.document("install", str(tmp_path / FILE))
@@ -140,6 +143,7 @@ def test_a_file_named_by_its_path_is_what_the_person_means(environment, tmp_path
     assert untrue_rows(environment.site) == []
 
 
+@pytest.mark.any_python
 def test_a_file_of_this_machine_that_a_wheel_names_was_named_by_nobody(environment, tmp_path):
     craft(tmp_path, CHANGED)
     needed = f"alpha @ {(tmp_path / FILE).as_uri()}"
@@ -191,6 +195,7 @@ def test_a_wheel_in_a_folder_that_the_person_named(environment, tmp_path):
     assert environment.tree() == before
 
 
+@pytest.mark.any_python
 def test_the_same_wheel_from_a_page_that_promises_nothing(environment, host, tmp_path):
     serve_without_hash(host, bare(tmp_path).read_bytes())
     document = environment.document("install", "alpha")

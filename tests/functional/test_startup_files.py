@@ -58,7 +58,7 @@ def test_a_start_file_that_ends_the_interpreter_is_named(make_environment, pytho
     ids=["prints", "prints at the end", "raises", "changes modules"],
 )
 def test_a_start_file_that_only_talks_does_no_harm(make_environment, text):
-    environment = make_environment("3.8")
+    environment = make_environment("3.11")
     (environment.site / "hook.pth").write_text(text)
     done = environment.safe_install("history")
     # what it broke is broken for everybody; it has to be said, and no more
@@ -70,7 +70,7 @@ def test_a_start_file_that_only_talks_does_no_harm(make_environment, text):
 @pytest.mark.parametrize("name", ["hook.pth", "sitecustomize.py"])
 def test_a_start_file_that_hangs_is_named(make_environment, monkeypatch, name):
     monkeypatch.setattr(startup, "LIMIT", 2.0)
-    environment = make_environment("3.8")
+    environment = make_environment("3.11")
     path = environment.site / name
     assert startup.find_culprit(environment.executable, child_environment()) is None
     path.write_text(HANGS)
@@ -93,7 +93,7 @@ def test_a_start_file_that_hangs_is_named(make_environment, monkeypatch, name):
 def test_a_start_file_of_the_change_that_breaks_the_interpreter_is_rolled_back(
     make_environment, tmp_path, text, words, said
 ):
-    environment = make_environment("3.8", TORCH)
+    environment = make_environment("3.11", TORCH)
     before = environment.tree()
     files = {"hook.pth": text, "demo/__init__.py": ""}
     wheel = make_wheel(
@@ -111,7 +111,7 @@ def test_a_start_file_of_the_change_that_breaks_the_interpreter_is_rolled_back(
 
 
 def test_the_check_names_the_import_that_hangs(make_environment, tmp_path):
-    environment = make_environment("3.8", TORCH)
+    environment = make_environment("3.11", TORCH)
     before = environment.tree()
     metadata = "Metadata-Version: 2.1\nName: torchdata\nVersion: 0.3.0\n"
     files = {"torchdata/__init__.py": HANGS}
@@ -125,7 +125,7 @@ def test_the_check_names_the_import_that_hangs(make_environment, tmp_path):
 
 def test_what_could_not_be_asked_is_not_kept(make_environment, tmp_path):
     """However it was before: a limit that is too short is no reason to believe that all is well."""
-    environment = make_environment("3.8", TORCH)
+    environment = make_environment("3.11", TORCH)
     (environment.site / "torch" / "__init__.py").write_text("import time; time.sleep(60)\n")
     before = environment.tree()
     wheel = make_wheel(

@@ -16,6 +16,7 @@ import pytest
 
 from safe_install.index.catalog import known_projects
 from tests.functional.conftest import CLOSED, read_document, run_process, run_safe_install
+from tests.lab.warm import run_cold
 from tests.variables import keep_variables, without_measuring
 from tests.wheelhost import HOSTS, WheelHost
 
@@ -278,7 +279,7 @@ def test_a_project_is_explained_offline_in_less_than_half_a_second(variables):
     variables = without_measuring(variables)
     for name in sorted(known_projects())[::8]:
         before = os.times()
-        completed = run_safe_install(["explain", name, *NEWER], variables)
+        completed = run_cold(["explain", name, *NEWER], variables)
         after = os.times()
         took[name] = (
             after.children_user
@@ -289,4 +290,4 @@ def test_a_project_is_explained_offline_in_less_than_half_a_second(variables):
         assert completed.returncode in (0, 10, 11), (name, completed.stderr)
         assert "Traceback" not in completed.stderr
     assert len(took) >= 5
-    assert statistics.median(took.values()) < 0.6, took
+    assert 0 < statistics.median(took.values()) < 0.6, took
