@@ -15,6 +15,7 @@ from safe_install.snapshot.requirements_text import HEAD, requirement_lines, unk
 from safe_install.snapshot.values import Snapshot
 
 DEFAULT_CHANNEL = "conda-forge"
+NAME = "environment"  # without one conda creates nothing, unless it is told one: -n NAME
 BY_CONDA = "(conda installed it)"  # as `sources.unknown_because` says it
 
 
@@ -32,6 +33,7 @@ def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ())
     """The text of an environment.yml. `packages`: of the environment, where conda made it."""
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
     lines += [line for line in unknown_lines(snapshot) if BY_CONDA not in line]
+    lines.append(f"name: {_scalar(NAME)}")
     lines.append("channels:")
     lines += [f"  - {_scalar(channel)}" for channel in _channels(packages)]
     lines.append("dependencies:")

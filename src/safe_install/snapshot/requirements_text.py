@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from typing import Dict, FrozenSet, List, Sequence
 from urllib.parse import quote
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.requirements import is_project_name
-from safe_install.snapshot.sources import PYPI
+from safe_install.snapshot.sources import PYPI, is_named_by
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -45,7 +46,8 @@ def requirement_lines(snapshot: Snapshot) -> List[str]:
     """The lines that install it, those of options first."""
     known = [one for one in snapshot.distributions if is_named(one)]
     has_hashes = all(_has_hash(one) for one in known)
-    lines = [f"--find-links {folder}" for folder in _folders(known)]
+    # What stands behind an option pip and uv read as a shell does.
+    lines = [f"--find-links {shlex.quote(folder)}" for folder in _folders(known)]
     return lines + [_line(one, has_hashes=has_hashes) for one in known]
 
 
@@ -86,7 +88,7 @@ def _folders(known: Sequence[RecordedDistribution]) -> List[str]:
     """Where files lie beside the document."""
     found: Dict[str, None] = {}
     for one in known:
-        if isinstance(one.source, FileSource) and not posixpath.isabs(one.source.path):
+        if isinstance(one.source, FileSource) and _is_found_by_name(one, one.source):
             found.setdefault(posixpath.dirname(one.source.path) or ".")
     return list(found)
 
@@ -114,9 +116,15 @@ def _line(one: RecordedDistribution, *, has_hashes: bool) -> str:
 def _line_of_file(one: RecordedDistribution, source: FileSource, *, has_hashes: bool) -> str:
     if posixpath.isabs(source.path):
         return f"{one.name} @ {file_address(source.path)}#sha256={source.sha256}"
-    if has_hashes:
-        return f"{one.name}=={one.version} --hash=sha256:{source.sha256}"
-    return f"{one.name}=={one.version}"
+    is_found = _is_found_by_name(one, source)
+    named = f"{one.name}=={one.version}" if is_found else _written_path(source.path)
+    return f"{named} --hash=sha256:{source.sha256}" if has_hashes else named
+
+
+def _is_found_by_name(one: RecordedDistribution, source: FileSource) -> bool:
+    """Do pip and uv find it in its folder? An archive of sources may be called master.zip."""
+    is_beside = not posixpath.isabs(source.path)
+    return is_beside and is_named_by(source.filename, one.name, one.version)
 
 
 def _line_of_directory(one: RecordedDistribution, source: DirectorySource) -> str:
@@ -129,10 +137,12 @@ def _line_of_directory(one: RecordedDistribution, source: DirectorySource) -> st
 
 
 def _written_path(path: str) -> str:
-    """A path that begins as one: what begins with a letter would be a name."""
+    """A path that begins as one: what begins with a letter would be a name. pip ends one at its
+    first blank, and uv takes no quotation marks here: the address of the path has no blanks."""
     if posixpath.isabs(path):
         return path if _PLAIN_PATH.fullmatch(path) else file_address(path)
-    return path if path.startswith(".") else f"./{path}"
+    begun = path if path.startswith(".") else f"./{path}"
+    return begun if _PLAIN_PATH.fullmatch(begun) else f"file:{quote(begun)}"
 
 
 def file_address(path: str) -> str:
