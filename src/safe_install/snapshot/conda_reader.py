@@ -154,5 +154,11 @@ def _accepts_part(part: str, version: str) -> bool:
     return present > wanted if operator == ">" else present < wanted
 
 
+def exact_python(specification: str) -> str:
+    """The version that is meant, "3.11.7" of `=3.11.7=h123_0`; "" where several are."""
+    match = re.match(r"=*\s*([0-9]+(?:\.[0-9]+)*)(?:=.*)?$", specification)
+    return "" if match is None else match.group(1)
+
+
 def _numbers(text: str) -> List[int]:
     return [int(part) for part in re.findall(r"[0-9]+", text)]

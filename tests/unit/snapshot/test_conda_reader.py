@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safe_install.errors import InputError
-from safe_install.snapshot.conda_reader import accepts_python, parse_conda_file
+from safe_install.snapshot.conda_reader import accepts_python, exact_python, parse_conda_file
 
 EXPORTED = """\
 name: lab
@@ -103,3 +103,18 @@ def test_what_is_not_understood_is_an_error(text, said):
 )
 def test_python(specification, is_accepted):
     assert accepts_python(specification, "3.11.7") == is_accepted
+
+
+@pytest.mark.parametrize(
+    ("specification", "version"),
+    [
+        ("=3.11.7=h955ad1f_0_cpython", "3.11.7"),
+        ("==3.8", "3.8"),
+        ("3.11", "3.11"),
+        (">=3.10,<3.12", ""),
+        ("3.11.*", ""),
+        ("", ""),
+    ],
+)
+def test_the_one_python(specification, version):
+    assert exact_python(specification) == version

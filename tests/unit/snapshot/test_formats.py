@@ -123,7 +123,17 @@ def test_requirements_name_addresses_where_something_has_no_hash():
             FileSource("/my files/a-1.0-py3-none-any.whl", "a.whl", HASH),
             f"a @ file:///my%20files/a-1.0-py3-none-any.whl#sha256={HASH}",
         ),
+        (
+            FileSource("/files/a.zip", "a.zip", HASH, subdirectory="s"),
+            f"a @ file:///files/a.zip#sha256={HASH}&subdirectory=s",
+        ),
+        (
+            FileSource("files/a.zip", "a.zip", HASH, subdirectory="s"),
+            f"file:./files/a.zip#subdirectory=s --hash=sha256:{HASH}",
+        ),
         (DirectorySource("/src/a"), "a @ file:///src/a"),
+        (DirectorySource("/src/a", subdirectory="s"), "a @ file:///src/a#subdirectory=s"),
+        (DirectorySource("a", subdirectory="s"), "file:./a#subdirectory=s"),
         (DirectorySource("a b"), "file:./a%20b"),
         (DirectorySource("a b", is_editable=True), "-e file:./a%20b"),
         (DirectorySource(".", is_editable=True), "-e ."),
@@ -180,6 +190,17 @@ def test_conda_s_own_packages_are_named_by_their_builds():
     assert '  - "mkl=2024.0=h2"\n  - "python=3.11.7=h1_0_cpython"\n  - pip:' in text
     assert '  - "conda-forge"\n  - "https://own.example/channel"\n  - "nodefaults"' in text
     assert "pip:" not in render_conda_file(snapshot_of(), packages)
+
+
+def test_a_name_of_conda_is_no_secret_and_what_is_one_is_hidden():
+    packages = [CondaPackage("tiktoken", "0.7.0", "py311_0", "https://h/channel?token=hush")]
+    source = UrlSource("https://h/a-1.0.zip?token=hush", "a-1.0.zip", HASH)
+    unknown = distribution("b", "1.0", UnknownSource("https://me:hush@h does not answer"))
+    text = render_snapshot(
+        snapshot_of(distribution("a", "1.0", source), unknown), Format.CONDA, packages
+    )
+    assert '"tiktoken=0.7.0=py311_0"' in text
+    assert "hush" not in text
 
 
 # --- uv -------------------------------------------------------------------------------------------
