@@ -366,6 +366,20 @@ def test_all_wheels_that_do_not_fit_are_named(unchanged):
         assert name in done.stderr
 
 
+def test_files_that_were_not_copied_along(unchanged, wheels, served):
+    """All of them are named, by a dry run, too."""
+    text = lock_text(wheels, served, whl("alpha", "2.0"))
+    folder = '\n[[packages]]\nname = "mine"\ndirectory = { path = "src/mine" }\n'
+    path = f"wheels/{whl('beta')}"
+    beta = f'wheels = [{{ path = "{path}", hashes = {{ sha256 = "{"0" * 64}" }} }}]\n'
+    text += f'{folder}\n[[packages]]\nname = "beta"\nversion = "1.0"\n{beta}'
+    write(unchanged, "pylock.toml", text)
+    for words in ([], ["--dry-run"]):
+        done = assert_refused(unchanged, 11, "pylock.toml", *words, said="--wheels")
+        for name in (path, "src/mine"):
+            assert f"{unchanged.prefix.parent / name}, which is not there" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "text", "status", "said"),
     [
@@ -694,6 +708,37 @@ def test_diff_with_what_is_not_there(unchanged, side):
     done = unchanged.safe_install("diff", side)
     assert done.returncode == 2, done.stdout + done.stderr
     assert run_safe_install(["diff", side, "--json"], unchanged.variables).returncode == 2
+
+
+def test_diff_of_records_of_other_machines(unchanged):
+    """What differs between two machines is what a person asks it for."""
+    named = 'lock-version = "1.0"\ncreated-by = "x"\nrequires-python = "==3.{minor}.*"\n'
+    package = '[[packages]]\nname = "torch"\nversion = "{version}"\n'
+    wheel = '[[packages.wheels]]\nurl = "https://h/{file}"\nhashes = {{ sha256 = "{sha256}" }}\n'
+    ours = (
+        '[tool.safe-install]\npython = "3.{minor}.1"\n[tool.safe-install.torch]\ncuda = "{cuda}"\n'
+    )
+    texts = named + package + wheel + ours
+    for name, minor, version, cuda in (("a", 6, "1.8.1", "10.2"), ("b", 99, "2.8.0", "12.8")):
+        tag = f"cp3{minor}-cp3{minor}-linux_x86_64"
+        file = f"torch-{version}-{tag}.whl"
+        text = texts.format(minor=minor, version=version, cuda=cuda, file=file, sha256="0" * 64)
+        write(unchanged, f"pylock.{name}.toml", text)
+    write(unchanged, "environment.yml", "dependencies:\n- python=3.7\n- pip:\n  - torch==1.8.1\n")
+    changes = differences(unchanged, "pylock.a.toml", "pylock.b.toml")
+    assert changes == [
+        ("torch", "torch", "1.8.1", "2.8.0"),
+        ("cuda", "torch's CUDA", "10.2", "12.8"),
+        ("python", "Python", "3.6.1", "3.99.1"),
+    ]
+    assert differences(unchanged, "pylock.a.toml", "environment.yml") == [
+        ("python", "Python", "3.6.1", "3.7")
+    ]
+
+
+def differences(environment, *sides):
+    changes = environment.document("diff", *sides)["details"]["changes"]
+    return [(row["subject"], row["name"], row["old"], row["new"]) for row in changes]
 
 
 def test_diff_of_one_file_with_itself(unchanged):

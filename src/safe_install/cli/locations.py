@@ -37,8 +37,9 @@ def read_location(location: str, *, world: World) -> str:
     try:
         return _decode(path.read_bytes())
     except (OSError, UnicodeDecodeError, LookupError) as error:
+        hint = "Correct the path." if isinstance(error, OSError) else "Save it as UTF-8."
         raise InputError(
-            f"Could not open requirements file: {location}: {error}", hint="Correct the path."
+            f"Could not open requirements file: {location}: {error}", hint=hint
         ) from error
 
 

@@ -25,7 +25,14 @@ from safe_install.snapshot.described import (
     is_transaction,
 )
 from safe_install.snapshot.difference import TOOLS
-from safe_install.snapshot.forms import parse_lock, split_extras
+from safe_install.snapshot.forms import (
+    OTHER_PYTHON,
+    Form,
+    form_of,
+    parse_lock,
+    read_record,
+    split_extras,
+)
 from safe_install.snapshot.pylock_reader import Wanted
 from safe_install.snapshot.values import Snapshot
 from safe_install.transaction.history import read_history
@@ -98,20 +105,33 @@ class _Comparison:
             return describe_manifest(open_bundle(path).manifest)
         if path.is_dir() or (path.is_file() and os.access(path, os.X_OK)):
             return describe_environment(_environment_at(path))
+        found = self._describe_file(side)
+        self._files.append(side)
+        return found
+
+    def _describe_file(self, side: str) -> Snapshot:
+        """It may be of another machine. Errors: SafeInstallError."""
         location, extras = split_extras(side)
+        interpreter = self._environment().interpreter
+        folder = os.getcwd()  # noqa: PTH109 - as pip has it
+        if form_of(location) is Form.PYLOCK:
+            return read_record(
+                location,
+                interpreter=interpreter,
+                read=self._read,
+                folder=folder,
+                wanted=Wanted(extras),
+            )
         lock = parse_lock(
             location,
-            interpreter=self._environment().interpreter,
+            interpreter=interpreter,
             read=self._read,
             environ=self._world.environ,
-            folder=os.getcwd(),  # noqa: PTH109 - as pip has it
-            wanted=Wanted(extras),
+            folder=folder,
         )
-        if lock.problems:
-            raise UsageError(
-                lock.problems[0].detail, hint=lock.problems[0].hint, findings=lock.problems
-            )
-        self._files.append(side)
+        problems = tuple(one for one in lock.problems if one.check != OTHER_PYTHON)
+        if problems:
+            raise UsageError(problems[0].detail, hint=problems[0].hint, findings=problems)
         return describe_lock(lock)
 
     def _environment(self) -> Environment:

@@ -63,7 +63,8 @@ def export(
         document = (target.parent if target is not None else Path()).absolute()
         snapshot = name_folders_below(gathered.snapshot, document)
         if wheels is not None:
-            snapshot = _with_wheels(snapshot, Path(wheels), document)
+            with progress_task("copy files", world):  # a torch has gigabytes
+                snapshot = _with_wheels(snapshot, Path(wheels), document)
         text = render_snapshot(snapshot, wanted, read_conda_packages(environment.interpreter))
         if target is not None:
             _write(target, text)

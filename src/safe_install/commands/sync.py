@@ -52,6 +52,7 @@ from safe_install.snapshot.steps import (
     refuse_lost_torch,
 )
 from safe_install.snapshot.sync_request import SyncRequest
+from safe_install.snapshot.values import DirectorySource, FileSource
 
 SHOWN = 5  # names in one sentence
 
@@ -237,10 +238,30 @@ def _nothing_to_do(
 def _refuse_before(request: SyncRequest, difference: Difference, environment: Environment) -> None:
     """What needs no question to anybody. Errors: NoCandidate, Refused."""
     _refuse(find_unfit_wheels(difference.deviations, environment))
+    _refuse(_find_missing(difference.deviations, request.location))
     if not request.install.own.allow_torch_change:
         _refuse(refuse_lost_torch(difference.extra, request.location))
     if request.install.own.no_build:
         _refuse_builds(difference.deviations)
+
+
+def _find_missing(deviations: Sequence[Deviation], location: str) -> Tuple[Finding, ...]:
+    """The files and folders of this machine that the file names, and that are not there."""
+    found = []
+    for deviation in deviations:
+        source = deviation.locked.source
+        if not isinstance(source, (FileSource, DirectorySource)) or os.path.lexists(source.path):
+            continue
+        found.append(
+            Finding(
+                "file-missing",
+                Severity.ERROR,
+                deviation.locked.name or deviation.locked.line,
+                f"{deviation.locked}: {location} names {source.path}, which is not there",
+                "Copy it along with the file: for wheels, export --wheels makes a folder.",
+            )
+        )
+    return tuple(found)
 
 
 def _refuse_builds(deviations: Sequence[Deviation]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Dict, List
 
 from safe_install.errors import Refused
 from safe_install.snapshot.values import (
@@ -16,47 +16,58 @@ from safe_install.snapshot.values import (
     Snapshot,
 )
 from safe_install.system.atomic_write import replacing_file
+from safe_install.wheels.archive import hash_file
 
 BLOCK = 1 << 20  # bytes
 
 
 def put_files_beside(snapshot: Snapshot, wheels: Path, document: Path) -> Snapshot:
     """Copy the files that only this machine has into `wheels`, and name them relative to the folder
-    `document`. Errors: Refused, where one is not the file that was installed."""
+    `document`. Errors: Refused, where one is not the file that was installed; what was in `wheels`
+    under its name is then as it was."""
     wheels.mkdir(parents=True, exist_ok=True)
-    found = tuple(_copied(one, wheels, document) for one in snapshot.distributions)
-    return replace(snapshot, distributions=found)
+    targets: Dict[Path, str] = {}  # the sha256 of what lies there
+    found: List[RecordedDistribution] = []
+    for one in snapshot.distributions:
+        if isinstance(one.source, FileSource):
+            target = _free_place(wheels, one.source, targets)
+            targets[target] = one.source.sha256
+            one = _copied(one, one.source, target, document)
+        found.append(one)
+    return replace(snapshot, distributions=tuple(found))
 
 
-def _copied(one: RecordedDistribution, wheels: Path, document: Path) -> RecordedDistribution:
-    source = one.source
-    if not isinstance(source, FileSource):
-        return one
+def _free_place(wheels: Path, source: FileSource, targets: Dict[Path, str]) -> Path:
+    """Archives of sources may have one name, as master.zip: the second lies in a folder of its
+    own."""
     target = wheels / source.filename
+    if targets.get(target, source.sha256) == source.sha256:
+        return target
+    return wheels / source.sha256[:12] / source.filename
+
+
+def _copied(
+    one: RecordedDistribution, source: FileSource, target: Path, document: Path
+) -> RecordedDistribution:
+    target.parent.mkdir(exist_ok=True)
     _copy(Path(source.path), target, source.sha256)
     size = target.stat().st_size
     return replace(one, source=replace(source, path=_relative(target, document), size=size))
 
 
 def _copy(path: Path, target: Path, sha256: str) -> None:
-    if target.is_file() and _hash_of(target) == sha256:
+    if target.is_file() and hash_file(target) == sha256:
         return
-    with path.open("rb") as stream, replacing_file(target) as copy:
-        shutil.copyfileobj(stream, copy, BLOCK)
-    if _hash_of(target) != sha256:
-        target.unlink()
-        raise Refused(
-            f"{path} is not the file that was installed any more: its sha256 is another",
-            hint="Leave --wheels out, or install that distribution again.",
-        )
-
-
-def _hash_of(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with path.open("rb") as stream, replacing_file(target) as copy:
         for block in iter(lambda: stream.read(BLOCK), b""):
             digest.update(block)
-    return digest.hexdigest()
+            copy.write(block)
+        if digest.hexdigest() != sha256:
+            raise Refused(
+                f"{path} is not the file that was installed any more: its sha256 is another",
+                hint="Leave --wheels out, or install that distribution again.",
+            )
 
 
 def name_folders_below(snapshot: Snapshot, document: Path) -> Snapshot:

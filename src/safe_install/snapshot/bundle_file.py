@@ -37,6 +37,7 @@ CHUNK = 2**20  # bytes that are in memory at the same time
 # From here on zipfile writes the extensions of zip64.
 LARGEST_PLAIN = zipfile.ZIP64_LIMIT
 LARGEST_LIST = 64 * 2**20  # bytes
+LARGEST_PROGRAM = 64 * 2**20
 PER_MEMBER = 1024  # bytes, at most, of the headers and the name of a member
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # that an archive can name
 # Python takes a file without its end for a program, reads as far as a quotation mark that is not
@@ -307,8 +308,7 @@ def check_bundle(path: Path, reporter: Reporter) -> Bundle:
     bundle = open_bundle(path)
     read_lock(path)
     with _reading(path) as archive:
-        names = [name for name in archive.namelist() if is_of_program(name)]
-        program = {name: _read_member(path, archive, name) for name in names}
+        program = _read_program(path, archive)
         main = _read_member(path, archive, MAIN)
     sha256 = bundle.manifest.program_sha256
     started = _render_main(START_OF_BUNDLE, bundle.manifest.program_python, sha256)
@@ -316,6 +316,19 @@ def check_bundle(path: Path, reporter: Reporter) -> Bundle:
         raise _damaged(path, "the program")
     _read_wheels(path, bundle.manifest.wheels, None, reporter, f"read {path.name}")
     return bundle
+
+
+def _read_program(path: Path, archive: zipfile.ZipFile) -> Dict[str, bytes]:
+    """Its files, which are some megabytes: a stranger's may unpack to terabytes. Errors:
+    BundleInvalid."""
+    program: Dict[str, bytes] = {}
+    size = 0
+    for name in filter(is_of_program, archive.namelist()):
+        program[name] = _read_member(path, archive, name)
+        size += len(program[name])
+        if size > LARGEST_PROGRAM:
+            raise _damaged(path, "the program")
+    return program
 
 
 def _read_wheels(

@@ -11,10 +11,12 @@ import json
 from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
+from safe_install.redaction import redact
 from safe_install.snapshot.requirements_text import HEAD, requirement_lines, unknown_lines
 from safe_install.snapshot.values import Snapshot
 
 DEFAULT_CHANNEL = "conda-forge"
+NAME = "environment"  # without one conda creates nothing, unless it is told one: -n NAME
 BY_CONDA = "(conda installed it)"  # as `sources.unknown_because` says it
 
 
@@ -29,17 +31,19 @@ class CondaPackage:
 
 
 def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ()) -> str:
-    """The text of an environment.yml. `packages`: of the environment, where conda made it."""
+    """The text of an environment.yml, without secrets. `packages`: of the environment, where conda
+    made it. What they are called is none: `tiktoken=0.7.0=py311_0`."""
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
-    lines += [line for line in unknown_lines(snapshot) if BY_CONDA not in line]
+    lines += [redact(line) for line in unknown_lines(snapshot) if BY_CONDA not in line]
+    lines.append(f"name: {_scalar(NAME)}")
     lines.append("channels:")
-    lines += [f"  - {_scalar(channel)}" for channel in _channels(packages)]
+    lines += [f"  - {_scalar(redact(channel))}" for channel in _channels(packages)]
     lines.append("dependencies:")
     lines += [f"  - {_scalar(text)}" for text in _dependencies(snapshot, packages)]
     by_pip = requirement_lines(snapshot)
     if by_pip:
         lines.append("  - pip:")
-        lines += [f"      - {_scalar(line)}" for line in by_pip]
+        lines += [f"      - {_scalar(redact(line))}" for line in by_pip]
     return "\n".join(lines) + "\n"
 
 

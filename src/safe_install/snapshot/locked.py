@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple, Union
-from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import (
@@ -41,6 +41,7 @@ NO_NAME = canonicalize_name("")
 ARCHIVES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
 LONGEST_FILENAME = 255  # letters
 VCS = ("git", "hg", "svn", "bzr")
+COMMIT = r"\w[\w.:+-]*"  # of whichever of them
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class LockedEnvironment:
     """All that a file says."""
 
     distributions: Tuple[LockedDistribution, ...] = ()
+    python: str = ""  # that it asks conda for
     # what another installer keeps (conda), or no line can bring: it may stay, and is not looked at
     others: FrozenSet[NormalizedName] = frozenset()
     problems: Tuple[Finding, ...] = ()  # why it cannot be followed
@@ -183,7 +185,7 @@ def _lock_repository(
 
 def _file_at(url: str, filename: str, sha256: Optional[str], subdirectory: str) -> Source:
     if url.startswith("file:"):
-        return FileSource(path_of(url), filename, sha256 or "")
+        return FileSource(path_of(url), filename, sha256 or "", subdirectory=subdirectory)
     return UrlSource(url, filename, sha256, subdirectory=subdirectory)
 
 
@@ -194,9 +196,9 @@ def _line_of(entry: Entry) -> str:
 
 
 def _split_fragment(text: str) -> Tuple[str, Mapping[str, str]]:
-    if "://" not in text:
+    if "://" not in text and not text.startswith("file:"):
         return text, {}
-    address, fragment = urldefrag(text)
+    address, _, fragment = text.partition("#")
     pairs = [part.partition("=") for part in fragment.split("&") if part]
     return address, {name: unquote(value) for name, _, value in pairs}
 

@@ -17,6 +17,7 @@ from packaging.version import Version
 
 from safe_install.errors import BundleInvalid
 from safe_install.models import Environment, Finding, Severity
+from safe_install.requirements import parse_requirement
 from safe_install.torch_family import TORCH
 
 FORMAT = 1
@@ -156,7 +157,7 @@ def _read_manifest(document: Mapping[str, Any], end: int) -> Manifest:
         _text(target["torch"]),
     )
     return Manifest(
-        tuple(_matching(r"[^-\s].*", text) for text in _list(document["requirements"])),
+        tuple(_requirement(text) for text in _list(document["requirements"])),
         made_for,
         wheels,
         _hash(document["lock"]["sha256"]),
@@ -215,6 +216,14 @@ def _number(value: Any) -> int:
 def _matching(pattern: str, value: Any) -> str:
     if not re.fullmatch(pattern, _text(value)):
         raise ValueError(f"{value!r} is not what stands there")
+    return str(value)
+
+
+def _requirement(value: Any) -> str:
+    """By its name: what has an address would be fetched from there. Errors: ValueError."""
+    requirement = parse_requirement(_text(value))
+    if requirement is None or requirement.url is not None:
+        raise ValueError(f"{value!r} is no name of a project")
     return str(value)
 
 

@@ -11,7 +11,9 @@ from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
     RecordedDistribution,
+    RepositorySource,
     Snapshot,
+    Source,
     UnknownSource,
     UrlSource,
     is_tree,
@@ -76,9 +78,7 @@ def _unknown(snapshot: Snapshot) -> List[Finding]:
 def note_local(snapshot: Snapshot) -> Tuple[Finding, ...]:
     """On what only this machine has."""
     files = [one.name for one in snapshot.distributions if _is_local_file(one)]
-    folders = [
-        one.name for one in snapshot.distributions if isinstance(one.source, DirectorySource)
-    ]
+    folders = [one.name for one in snapshot.distributions if _is_local_tree(one.source)]
     findings: List[Finding] = []
     if files:
         detail = f"named by a path of this machine, which others do not have: {_listed(files)}"
@@ -114,6 +114,11 @@ def note_filename(filename: str) -> Tuple[Finding, ...]:
 
 def _is_local_file(one: RecordedDistribution) -> bool:
     return isinstance(one.source, FileSource) and one.source.path.startswith("/")
+
+
+def _is_local_tree(source: Source) -> bool:
+    is_repository = isinstance(source, RepositorySource) and source.url.startswith("file:")
+    return is_repository or isinstance(source, DirectorySource)
 
 
 def _has_no_hash(one: RecordedDistribution) -> bool:

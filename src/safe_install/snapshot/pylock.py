@@ -105,7 +105,7 @@ def _file(source: FileOrigin, *, with_name: bool) -> Pairs:
     else:
         pairs["url"] = source.url
     pairs["size"] = source.size
-    if isinstance(source, UrlSource):
+    if not isinstance(source, IndexSource):
         pairs["subdirectory"] = source.subdirectory
     pairs["hashes"] = {"sha256": source.sha256}
     return pairs

@@ -23,7 +23,7 @@ from packaging.utils import (
 
 from safe_install.errors import InputError
 from safe_install.requirements import is_project_name, is_true, is_version
-from safe_install.snapshot.locked import LONGEST_FILENAME, VCS
+from safe_install.snapshot.locked import COMMIT, LONGEST_FILENAME, VCS
 from safe_install.snapshot.pylock import TOOL
 from safe_install.snapshot.toml_text import parse_toml
 from safe_install.snapshot.values import (
@@ -40,7 +40,6 @@ from safe_install.snapshot.values import (
 )
 
 COMMIT_OF_GIT = r"[0-9a-f]{40}([0-9a-f]{24})?"
-COMMIT_OF_OTHERS = r"\w[\w.:+-]*"
 IPV6_HOST = re.compile(r"\[[0-9a-fA-F:.]+\](:[0-9]*)?")
 NO_WHEEL_HERE = "none of its wheels is for this Python and this machine"
 
@@ -74,21 +73,25 @@ def parse_pylock(
     name: str = "pylock.toml",
     machine: Optional[Machine] = None,
     wanted: Wanted = NOTHING_MORE,
+    takes_foreign: bool = False,
 ) -> Snapshot:
     """The snapshot that a lock file describes.
 
     `machine`: packages whose markers are not true there are left out, of several wheels the one
-    that it likes best is taken, and a file for other machines is refused. Without one all packages
-    count, and the first wheel of each. `name`: of the file, for errors. Errors: InputError, also
-    for what is wanted and not in it.
+    that it likes best is taken, and a file for other machines is refused. Without one, and where
+    `takes_foreign` and the file is for others, all packages count, and the first wheel of each.
+    `name`: of the file, for errors. Errors: InputError, also for what is wanted and not in it.
     """
-    return _Reader(name, machine, wanted).read(text)
+    return _Reader(name, machine, wanted, takes_foreign=takes_foreign).read(text)
 
 
 class _Reader:
     """Reads one lock file."""
 
-    def __init__(self, name: str, machine: Optional[Machine], wanted: Wanted) -> None:
+    def __init__(
+        self, name: str, machine: Optional[Machine], wanted: Wanted, *, takes_foreign: bool
+    ) -> None:
+        self._takes_foreign = takes_foreign
         self._name = name
         self._machine = machine
         self._wanted = wanted
@@ -103,7 +106,11 @@ class _Reader:
         groups = self._texts(document, "dependency-groups")
         self._check_wanted("dependency group", groups, self._wanted.groups)
         self._groups = self._wanted.groups.union(self._texts(document, "default-groups"))
-        self._check_machine(requires_python, environments)
+        unfit = self._why_unfit(requires_python, environments)
+        if unfit and not self._takes_foreign:
+            raise self._unfit(unfit)
+        if unfit:
+            self._machine = None
         found = [self._distribution(one) for one in self._list(document, "packages", needed=True)]
         ours = self._table(self._table(document, "tool"), TOOL)
         found += [self._unknown(one) for one in self._list(ours, "unknown")]
@@ -142,17 +149,18 @@ class _Reader:
                 hint=f"It has {', '.join(sorted(known)) or 'none'}.",
             )
 
-    def _check_machine(self, requires_python: str, environments: Tuple[str, ...]) -> None:
-        """Errors: InputError, where the file is for other machines."""
+    def _why_unfit(self, requires_python: str, environments: Tuple[str, ...]) -> str:
+        """For which other machines the file is; "" where it is for this one."""
         machine = self._machine
         if machine is None:
-            return
+            return ""
         if requires_python and not self._specifier(requires_python).contains(
             machine.python, prereleases=True
         ):
-            raise self._unfit(f"Python {requires_python}, here is {machine.python}")
+            return f"Python {requires_python}, here is {machine.python}"
         if environments and not any(self._is_true(one) for one in environments):
-            raise self._unfit(f"machines with {' or '.join(environments)}")
+            return f"machines with {' or '.join(environments)}"
+        return ""
 
     def _unfit(self, what: str) -> InputError:
         return InputError(
@@ -255,13 +263,14 @@ class _Reader:
         filename = self._filename(table)
         sha256 = self._sha256(table, filename)
         size = self._get(table, "size", int)
+        subdirectory = self._subdirectory(table)
         if path:
-            return FileSource(path, filename, sha256, size, is_built_here)
+            return FileSource(path, filename, sha256, size, is_built_here, subdirectory)
         if not url:
             raise self._wrong(f"{filename or 'a file'} has neither an address nor a path")
         if is_listed:
             return IndexSource(index, url, filename, sha256, size)
-        return UrlSource(url, filename, sha256, size, self._subdirectory(table))
+        return UrlSource(url, filename, sha256, size, subdirectory)
 
     def _filename(self, table: Table) -> str:
         path = self._text(table, "path").replace("\\", "/")
@@ -303,7 +312,7 @@ class _Reader:
         url = self._address(table) or self._text(table, "path")
         if not commit or not url:
             raise self._wrong("a repository has no commit-id, or no url")
-        pattern = COMMIT_OF_GIT if vcs == "git" else COMMIT_OF_OTHERS
+        pattern = COMMIT_OF_GIT if vcs == "git" else COMMIT
         if vcs not in VCS or not re.fullmatch(pattern, commit, re.ASCII):
             raise self._wrong(f"{commit!r} is no commit of a repository of {vcs!r}")
         return RepositorySource(

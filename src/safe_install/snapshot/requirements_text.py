@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from typing import Dict, FrozenSet, List, Sequence
 from urllib.parse import quote
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.requirements import is_project_name
-from safe_install.snapshot.sources import PYPI
+from safe_install.snapshot.sources import PYPI, is_named_by
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -45,7 +45,8 @@ def requirement_lines(snapshot: Snapshot) -> List[str]:
     """The lines that install it, those of options first."""
     known = [one for one in snapshot.distributions if is_named(one)]
     has_hashes = all(_has_hash(one) for one in known)
-    lines = [f"--find-links {folder}" for folder in _folders(known)]
+    # What stands behind an option pip and uv read as a shell does.
+    lines = [f"--find-links {shlex.quote(folder)}" for folder in _folders(known)]
     return lines + [_line(one, has_hashes=has_hashes) for one in known]
 
 
@@ -64,7 +65,7 @@ def read_unknown_names(text: str) -> FrozenSet[NormalizedName]:
     found = set()
     for line in text.splitlines():
         words = line[len(NOT_KNOWN) :].split() if line.startswith(NOT_KNOWN) else []
-        if words and is_project_name(words[0]):
+        if words:  # also what no project may be called
             found.add(canonicalize_name(words[0]))
     return frozenset(found)
 
@@ -86,7 +87,7 @@ def _folders(known: Sequence[RecordedDistribution]) -> List[str]:
     """Where files lie beside the document."""
     found: Dict[str, None] = {}
     for one in known:
-        if isinstance(one.source, FileSource) and not posixpath.isabs(one.source.path):
+        if isinstance(one.source, FileSource) and _is_found_by_name(one, one.source):
             found.setdefault(posixpath.dirname(one.source.path) or ".")
     return list(found)
 
@@ -113,26 +114,39 @@ def _line(one: RecordedDistribution, *, has_hashes: bool) -> str:
 
 def _line_of_file(one: RecordedDistribution, source: FileSource, *, has_hashes: bool) -> str:
     if posixpath.isabs(source.path):
-        return f"{one.name} @ {file_address(source.path)}#sha256={source.sha256}"
-    if has_hashes:
-        return f"{one.name}=={one.version} --hash=sha256:{source.sha256}"
-    return f"{one.name}=={one.version}"
+        fragment = _fragment(sha256=source.sha256, subdirectory=source.subdirectory)
+        return f"{one.name} @ {file_address(source.path)}{fragment}"
+    if _is_found_by_name(one, source):
+        named = f"{one.name}=={one.version}"
+    else:
+        named = _written_path(source.path, subdirectory=source.subdirectory)
+    return f"{named} --hash=sha256:{source.sha256}" if has_hashes else named
+
+
+def _is_found_by_name(one: RecordedDistribution, source: FileSource) -> bool:
+    """Do pip and uv find it in its folder? An archive of sources may be called master.zip."""
+    is_plain = not posixpath.isabs(source.path) and not source.subdirectory
+    return is_plain and is_named_by(source.filename, one.name, one.version)
 
 
 def _line_of_directory(one: RecordedDistribution, source: DirectorySource) -> str:
-    subdirectory = f"#subdirectory={source.subdirectory}" if source.subdirectory else ""
     if source.is_editable:
-        return f"-e {_written_path(source.path)}{subdirectory}"
+        return f"-e {_written_path(source.path, subdirectory=source.subdirectory)}"
     if not posixpath.isabs(source.path):
-        return f"{_written_path(source.path)}{subdirectory}"
-    return f"{one.name} @ {file_address(source.path)}{subdirectory}"
+        return _written_path(source.path, subdirectory=source.subdirectory)
+    return f"{one.name} @ {file_address(source.path)}{_fragment(subdirectory=source.subdirectory)}"
 
 
-def _written_path(path: str) -> str:
-    """A path that begins as one: what begins with a letter would be a name."""
-    if posixpath.isabs(path):
-        return path if _PLAIN_PATH.fullmatch(path) else file_address(path)
-    return path if path.startswith(".") else f"./{path}"
+def _written_path(path: str, *, subdirectory: str) -> str:
+    """A path that begins as one: what begins with a letter would be a name. pip ends one at its
+    first blank, and uv takes no quotation marks here: the address of the path has no blanks. Only
+    an address has a fragment."""
+    is_absolute = posixpath.isabs(path)
+    begun = path if is_absolute or path.startswith(".") else f"./{path}"
+    if _PLAIN_PATH.fullmatch(begun) and not subdirectory:
+        return begun
+    address = file_address(begun) if is_absolute else f"file:{quote(begun)}"
+    return address + _fragment(subdirectory=subdirectory)
 
 
 def file_address(path: str) -> str:

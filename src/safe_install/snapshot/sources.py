@@ -25,6 +25,7 @@ from packaging.version import InvalidVersion, Version
 from safe_install.models import Candidate, CandidateKind, InstalledDistribution, Link, Origin
 from safe_install.redaction import HIDDEN, without_secrets
 from safe_install.requirements import is_project_name
+from safe_install.snapshot.locked import COMMIT, VCS
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -43,17 +44,21 @@ SYSTEM_INSTALLERS = ("conda", "debian", "rpm", "apk")
 
 
 def source_of_direct_url(direct_url: Mapping[str, Any]) -> Source:
-    """What direct_url.json says (packaging.python.org/en/latest/specifications/direct-url)."""
-    url = direct_url.get("url")
-    if not isinstance(url, str) or not url:
-        return UnknownSource("its direct_url.json names no address")
-    subdirectory = _text(direct_url, "subdirectory")
+    """What direct_url.json says (packaging.python.org/en/latest/specifications/direct-url). A wheel
+    may bring one of its own: what would end a line of a document is no address."""
+    url, subdirectory = _text(direct_url, "url"), _text(direct_url, "subdirectory")
     repository = _table(direct_url, "vcs_info")
+    is_path = url.startswith("file:") and not repository  # written anew, with its escapes
+    if not url or (not is_path and _is_odd(url)) or _is_odd(subdirectory):
+        return UnknownSource("its direct_url.json names no address")
     if repository:
+        commit = _text(repository, "commit_id")
+        if _text(repository, "vcs") not in VCS or not re.fullmatch(COMMIT, commit, re.ASCII):
+            return UnknownSource("its direct_url.json names no commit")
         return RepositorySource(
             vcs=_text(repository, "vcs"),
             url=without_secrets(url),
-            commit=_text(repository, "commit_id"),
+            commit=commit,
             requested_revision=_text(repository, "requested_revision"),
             subdirectory=subdirectory,
         )
@@ -62,6 +67,13 @@ def source_of_direct_url(direct_url: Mapping[str, Any]) -> Source:
         return DirectorySource(path_of_url(url), is_editable, subdirectory)
     sha256 = _sha256_of(_table(direct_url, "archive_info"))
     return _source_of_address(url, sha256, None, subdirectory=subdirectory)
+
+
+def _is_odd(text: str) -> bool:
+    """Would pip read more in it? It ends lines and words at blanks, and writes the values of
+    variables into them, which have a place in an address only where user and password stand."""
+    without_user = re.sub(r"://[^/@\s]*@", "://", text)
+    return re.search(r"\s|\$\{", without_user) is not None
 
 
 def _source_of_address(
@@ -73,14 +85,15 @@ def _source_of_address(
         return UrlSource(without_secrets(urldefrag(url)[0]), filename, sha256, size, subdirectory)
     if sha256 is None:
         return UnknownSource(f"it came from {path_of_url(url)}, and no hash of that is known")
-    return FileSource(path_of_url(url), filename, sha256, size)
+    return FileSource(path_of_url(url), filename, sha256, size, subdirectory=subdirectory)
 
 
 def _sha256_of(archive: Mapping[str, Any]) -> Optional[str]:
     """Older installers write `hash` alone, and some none."""
     found = _text(_table(archive, "hashes"), "sha256")
     method, _, value = _text(archive, "hash").partition("=")
-    return found or (value if method == "sha256" else "") or None
+    sha256 = found or (value if method == "sha256" else "")
+    return sha256.lower() if re.fullmatch("[0-9a-fA-F]{64}", sha256) else None
 
 
 def _text(table: Mapping[str, Any], key: str) -> str:

@@ -43,6 +43,7 @@ class FileSource:
     sha256: str
     size: Optional[int] = None
     is_built_here: bool = False
+    subdirectory: str = ""  # of an archive of sources
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ def sources(draw, name, version):
                 UrlSource(url, filename, None),
                 FileSource(f"/wheels/{filename}", filename, sha256, size, is_built_here=True),
                 FileSource(f"/wheels/{filename}", filename, sha256, size),
+                FileSource("/files/x.zip", "x.zip", sha256, size, subdirectory="s"),
                 DirectorySource(draw(PATHS), draw(st.booleans())),
                 RepositorySource("git", "https://h.example/x.git", sha256[:40], draw(NAMES)),
                 UnknownSource(draw(TEXTS)),

@@ -220,6 +220,26 @@ def test_a_member_that_is_missing(tmp_path, name):
         check_bundle(other, REPORTER)
 
 
+def test_a_program_of_many_files_is_not_held_in_memory(tmp_path, monkeypatch):
+    """Each of which would be small enough."""
+    read = []
+    whole = bundle_file._read_member
+
+    def reading(path, archive, name):
+        read.append(name)
+        return whole(path, archive, name)
+
+    path, _, _ = write(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(50):
+            archive.writestr(f"x{number}.py", "0" * 2**20, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(bundle_file, "_read_member", reading)
+    monkeypatch.setattr(bundle_file, "LARGEST_PROGRAM", 3 * 2**20)
+    with pytest.raises(BundleInvalid, match="the program is not what its list says"):
+        check_bundle(path, REPORTER)
+    assert [name for name in read if name.startswith("x")] == ["x0.py", "x1.py", "x2.py"]
+
+
 def test_a_program_that_was_changed(tmp_path):
     path, _, _ = write(tmp_path)
     with zipfile.ZipFile(path, "a") as archive:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safe_install.errors import InputError
-from safe_install.snapshot.conda_reader import accepts_python, parse_conda_file
+from safe_install.snapshot.conda_reader import accepts_python, exact_python, parse_conda_file
 
 EXPORTED = """\
 name: lab
@@ -49,6 +49,11 @@ def test_an_exported_file():
         ("name: x\ndependencies:\n  - numpy\n", ()),
         ("dependencies:\n  - pip\n  - pip:\n    - a @ https://h/a.whl#sha256=00\n",
          ("a @ https://h/a.whl#sha256=00",)),
+        ('dependencies:\n- pip:\n  - "a; python_version > \\"3.8\\""\n',
+         ('a; python_version > "3.8"',)),
+        ("dependencies:\n- pip:\n  - 'a; python_version > ''3.8'' '\n",
+         ("a; python_version > '3.8' ",)),
+        ('dependencies:\n- pip:\n  - "-e ./\\u00fc"\n', ("-e ./\u00fc",)),
     ],
 )  # fmt: skip
 def test_shapes(text, pip):
@@ -61,6 +66,12 @@ def test_shapes(text, pip):
         ("dependencies: [python, pip]\n", "e.yml, line 1"),
         ("dependencies:\n\t- python\n", "e.yml, line 2: a tab"),
         ("dependencies:\n  numpy: 1\n", "e.yml, line 2"),
+        ("dependencies:\n- pip: [six==1.0]\n", "e.yml, line 2"),
+        ("dependencies:\n- {pip: [six==1.0]}\n", "e.yml, line 2"),
+        ("dependencies:\n- pip:\n  - [six==1.0]\n", "e.yml, line 3"),
+        ("dependencies:\n- pip:\n  - >\n    six\n", "e.yml, line 3"),
+        ('dependencies:\n- pip:\n  - "six\n', "e.yml, line 3"),
+        ("dependencies:\n- pip:\n  - 'six\n", "e.yml, line 3"),
     ],
 )
 def test_what_is_not_understood_is_an_error(text, said):
@@ -92,3 +103,18 @@ def test_what_is_not_understood_is_an_error(text, said):
 )
 def test_python(specification, is_accepted):
     assert accepts_python(specification, "3.11.7") == is_accepted
+
+
+@pytest.mark.parametrize(
+    ("specification", "version"),
+    [
+        ("=3.11.7=h955ad1f_0_cpython", "3.11.7"),
+        ("==3.8", "3.8"),
+        ("3.11", "3.11"),
+        (">=3.10,<3.12", ""),
+        ("3.11.*", ""),
+        ("", ""),
+    ],
+)
+def test_the_one_python(specification, version):
+    assert exact_python(specification) == version

@@ -54,7 +54,12 @@ HASHED = snapshot_of(
     distribution(
         "torch-sparse",
         "0.6.18",
-        FileSource("wheels/torch_sparse-0.6.18-py3-none-any.whl", "x.whl", HASH, None, True),
+        FileSource(
+            "wheels/torch_sparse-0.6.18-py3-none-any.whl",
+            "torch_sparse-0.6.18-py3-none-any.whl",
+            HASH,
+            is_built_here=True,
+        ),
     ),
 )
 MINE = distribution("mine", "0.1", DirectorySource("/home/me/mine", is_editable=True))
@@ -75,6 +80,22 @@ def test_requirements_have_hashes_where_all_have_one():
         f"torch-scatter @ {SCATTER_URL}#sha256={HASH}",
         f"torch-sparse==0.6.18 --hash=sha256:{HASH}",
     ]
+
+
+def test_a_folder_of_wheels_is_named_as_a_shell_reads_it():
+    source = FileSource("it's my wheels/a-1.0-py3-none-any.whl", "a-1.0-py3-none-any.whl", HASH)
+    text = render_requirements(snapshot_of(distribution("a", "1.0", source)))
+    parsed = parse_file("requirements.txt", read=lambda location: text, environ={})
+    assert parsed.options == (("find-links", "it's my wheels"),)
+
+
+def test_an_archive_that_no_name_finds_is_named_by_its_path():
+    """pip and uv look through a folder of wheels by the names of the files."""
+    archive = distribution("a", "1.0", FileSource("wheels/master.zip", "master.zip", HASH))
+    text = render_requirements(snapshot_of(archive))
+    assert lines_of(text) == [f"./wheels/master.zip --hash=sha256:{HASH}"]
+    text = render_requirements(snapshot_of(archive, MINE))
+    assert lines_of(text)[0] == "./wheels/master.zip"
 
 
 def test_requirements_name_addresses_where_something_has_no_hash():
@@ -102,8 +123,19 @@ def test_requirements_name_addresses_where_something_has_no_hash():
             FileSource("/my files/a-1.0-py3-none-any.whl", "a.whl", HASH),
             f"a @ file:///my%20files/a-1.0-py3-none-any.whl#sha256={HASH}",
         ),
+        (
+            FileSource("/files/a.zip", "a.zip", HASH, subdirectory="s"),
+            f"a @ file:///files/a.zip#sha256={HASH}&subdirectory=s",
+        ),
+        (
+            FileSource("files/a.zip", "a.zip", HASH, subdirectory="s"),
+            f"file:./files/a.zip#subdirectory=s --hash=sha256:{HASH}",
+        ),
         (DirectorySource("/src/a"), "a @ file:///src/a"),
-        (DirectorySource("a b"), "./a b"),
+        (DirectorySource("/src/a", subdirectory="s"), "a @ file:///src/a#subdirectory=s"),
+        (DirectorySource("a", subdirectory="s"), "file:./a#subdirectory=s"),
+        (DirectorySource("a b"), "file:./a%20b"),
+        (DirectorySource("a b", is_editable=True), "-e file:./a%20b"),
         (DirectorySource(".", is_editable=True), "-e ."),
         (DirectorySource("/my src/a", is_editable=True), "-e file:///my%20src/a"),
         (
@@ -133,7 +165,8 @@ def test_what_is_not_known_is_a_comment():
 def test_conda_gets_its_python_and_pip_the_rest():
     text = render_conda_file(HASHED)
     lines = lines_of(text)
-    assert lines[:7] == [
+    assert lines[:8] == [
+        'name: "environment"',
         "channels:",
         '  - "conda-forge"',
         '  - "nodefaults"',
@@ -142,7 +175,7 @@ def test_conda_gets_its_python_and_pip_the_rest():
         '  - "pip"',
         "  - pip:",
     ]
-    by_pip = [json.loads(line.partition("- ")[2]) for line in lines[7:]]
+    by_pip = [json.loads(line.partition("- ")[2]) for line in lines[8:]]
     assert by_pip == lines_of(render_requirements(HASHED))
 
 
@@ -157,6 +190,17 @@ def test_conda_s_own_packages_are_named_by_their_builds():
     assert '  - "mkl=2024.0=h2"\n  - "python=3.11.7=h1_0_cpython"\n  - pip:' in text
     assert '  - "conda-forge"\n  - "https://own.example/channel"\n  - "nodefaults"' in text
     assert "pip:" not in render_conda_file(snapshot_of(), packages)
+
+
+def test_a_name_of_conda_is_no_secret_and_what_is_one_is_hidden():
+    packages = [CondaPackage("tiktoken", "0.7.0", "py311_0", "https://h/channel?token=hush")]
+    source = UrlSource("https://h/a-1.0.zip?token=hush", "a-1.0.zip", HASH)
+    unknown = distribution("b", "1.0", UnknownSource("https://me:hush@h does not answer"))
+    text = render_snapshot(
+        snapshot_of(distribution("a", "1.0", source), unknown), Format.CONDA, packages
+    )
+    assert '"tiktoken=0.7.0=py311_0"' in text
+    assert "hush" not in text
 
 
 # --- uv -------------------------------------------------------------------------------------------
@@ -228,6 +272,20 @@ def test_a_dockerfile_installs_the_lock_and_asks_for_cuda_at_the_start():
 
 
 @pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("/opt/a-1.0-py3-none-any.whl", "wheels"),
+        ("files/a-1.0-py3-none-any.whl", "files"),
+    ],
+)
+def test_a_dockerfile_copies_the_wheels_that_its_first_line_puts_beside_it(path, folder):
+    source = FileSource(path, "a-1.0-py3-none-any.whl", HASH)
+    text = render_dockerfile(snapshot_of(distribution("a", "1.0", source)))
+    assert f"--wheels {folder})" in text.splitlines()[0]
+    assert f"COPY {folder} {folder}\n" in text
+
+
+@pytest.mark.parametrize(
     ("libc", "brings"),
     [
         (("glibc", "2.36"), "apt-get install -y --no-install-recommends git "),
@@ -249,6 +307,8 @@ def test_a_dockerfile_copies_the_sources_that_lie_beside_it():
     text = render_dockerfile(snapshot_of(index_wheel("numpy", "1.26.4"), mine))
     assert "COPY src/mine src/mine\n" in text and "-r requirements.txt" in text
     assert "RUN apt-get" not in text
+    spaced = distribution("mine", "0.1", DirectorySource("my src", is_editable=True))
+    assert 'COPY ["my src", "my src"]\n' in render_dockerfile(snapshot_of(spaced))
     assert "COPY /home" not in render_dockerfile(snapshot_of(MINE))
 
 

@@ -6,7 +6,8 @@ import pytest
 from packaging.tags import Tag
 
 from safe_install.errors import InputError
-from safe_install.snapshot.forms import Form, form_of, parse_lock, requirements_text
+from safe_install.snapshot.forms import Form, form_of, parse_lock, read_record, requirements_text
+from safe_install.snapshot.pylock_reader import NOTHING_MORE
 from safe_install.snapshot.values import DirectorySource, FileSource, IndexSource, UrlSource
 from tests.factories import make_interpreter
 
@@ -41,6 +42,28 @@ def parse(location, text, **others):
 )
 def test_forms(location, form):
     assert form_of(location) is form
+
+
+@pytest.mark.parametrize("name", ["uv.lock", "a/poetry.lock", "https://h/Pipfile.lock"])
+def test_a_lock_file_of_one_program(name):
+    with pytest.raises(InputError, match="for one program alone") as caught:
+        form_of(name)
+    assert " -o " in caught.value.hint or " > " in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "read"),
+    [
+        ("-e /home/me/my src/mine", "/home/me/my src/mine"),
+        ("-e /home/me/mine", "/home/me/mine"),
+        ("-e '/home/me/my src'", "/home/me/my src"),
+        ("-e /home/me/mine --config-settings a=b", "/home/me/mine"),
+        ("-e /home/me/mine  # that of my machine", "/home/me/mine"),
+    ],
+)
+def test_an_editable_folder_as_pip_freeze_writes_it(line, read):
+    (one,) = parse("requirements.txt", f"# Editable install\n{line}\n").distributions
+    assert one.source == DirectorySource(read, is_editable=True)
 
 
 def package(name, rest, version="1.0"):
@@ -143,13 +166,14 @@ def test_what_export_could_not_name_may_stay(location, lines):
     head = [
         "# not known where from: My.Own 2.0+x (the file that it came from is gone: /w/x.whl)",
         "# not known where from: pip 26.3 (no package index was asked)",
+        "# not known where from: bröken 1.0 (no project may have that name)",
         "# not known where from:",
     ]
     lock = parse(location, "\n".join([*head, *lines]) + "\n")
     assert [one.name for one in lock.distributions] == ["six"]
-    assert lock.others - {"numpy"} == {"my-own"}
+    assert lock.others - {"numpy"} == {"bröken", "my-own"}
     assert [one.detail for one in lock.notes if one.check == "source-unknown"] == [
-        "the file does not say where these are from, and they are left as they are: my-own"
+        "the file does not say where these are from, and they are left as they are: bröken, my-own"
     ]
 
 
@@ -185,6 +209,26 @@ def test_what_came_with_an_environment_is_left_to_each_environment():
 REMOTE = "https://h.example/locks/pylock.toml"
 
 
+def test_a_record_of_another_machine_is_read_to_be_compared():
+    text = pylock(
+        package("win", wheel("win-1.0-cp312-cp312-win_amd64.whl")),
+        package("mine", 'directory = { path = "src", editable = true }', version=""),
+        head='requires-python = "==3.12.*"\n',
+    ).replace('version = ""\n', "")
+    with pytest.raises(InputError, match=r"is for Python ==3\.12"):
+        parse("a/pylock.toml", text)
+    found = read_record(
+        "a/pylock.toml",
+        interpreter=INTERPRETER,
+        read=lambda name: text,
+        folder="/work",
+        wanted=NOTHING_MORE,
+    )
+    mine, win = found.distributions
+    assert mine.source == DirectorySource("/work/a/src", is_editable=True)
+    assert isinstance(win.source, IndexSource) and win.source.sha256 == SHA
+
+
 def test_what_lies_beside_the_lock_file_of_a_host():
     filename = "six-1.0-py3-none-any.whl"
     text = pylock(package("six", wheel(filename, "wheels/")))
@@ -202,6 +246,7 @@ OF_THIS_MACHINE = [
     f'archive = {{ url = "file:///home/me/six.zip", hashes = {{ sha256 = "{SHA}" }} }}',
     f'vcs = {{ type = "git", url = "file:///home/me/six", commit-id = "{"0" * 40}" }}',
     f'vcs = {{ type = "git", path = "/home/me/six", commit-id = "{"0" * 40}" }}',
+    f'vcs = {{ type = "git", path = "six", commit-id = "{"0" * 40}" }}',
 ]
 
 
@@ -211,6 +256,15 @@ def test_the_lock_file_of_a_host_names_nothing_of_this_machine(rest):
     with pytest.raises(InputError, match="which is of this machine"):
         parse(REMOTE, text)
     assert parse("pylock.toml", text).problems == ()
+
+
+def test_a_repository_beside_the_lock_file():
+    text = pylock(
+        package("six", f'vcs = {{ type = "git", path = "../six", commit-id = "{"0" * 40}" }}')
+    )
+    (one,) = parse("a/pylock.toml", text).distributions
+    assert one.source.url == "file:///work/six"
+    assert one.line.startswith("git+file:///work/six@000")
 
 
 def test_a_lock_file_leads_to_no_other_host_by_a_path():

@@ -146,7 +146,14 @@ WHEEL = "torch_scatter-2.1.2+pt21cpu-cp311-cp311-linux_x86_64.whl"
                 subdirectory="python",
             ),
         ),
+        (
+            f"file:./my%20files/main.zip#subdirectory=d --hash=sha256:{SHA}",
+            NO_NAME,
+            "",
+            FileSource("/work/my files/main.zip", "main.zip", SHA, subdirectory="d"),
+        ),
         ("./project", NO_NAME, "", DirectorySource("/work/project")),
+        ("-e file:./a%20b#subdirectory=d", NO_NAME, "", DirectorySource("/work/a b", True, "d")),
         ("-e ./project[extra]", NO_NAME, "", DirectorySource("/work/project", True)),
         ("-e project", NO_NAME, "", DirectorySource("/work/project", True)),
         (
@@ -200,6 +207,8 @@ def test_an_address(line, name, version, source):
         (RepositorySource("git", "file:///r/six", COMMIT), f"git+file:///r/six@{COMMIT}#egg=Six"),
         (UrlSource("https://h/six.zip", "six.zip", None, subdirectory="d"),
          "Six @ https://h/six.zip#subdirectory=d"),
+        (FileSource("/f/six.zip", "six.zip", SHA, subdirectory="d"),
+         "Six @ file:///f/six.zip#subdirectory=d"),
     ],
 )  # fmt: skip
 def test_the_line_for_pip(source, line):

@@ -44,6 +44,8 @@ def test_what_is_written_is_read():
         (["format"], 2),
         (["format"], None),
         (["requirements"], ["--index-url=https://evil.example"]),
+        (["requirements"], ["/etc"]),
+        (["requirements"], ["x @ https://evil.example/x-1.0-py3-none-any.whl"]),
         (["requirements"], "torch"),
         (["requirements"], [1]),
         (["made_for", "python"], "3.11; rm"),

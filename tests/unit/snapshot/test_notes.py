@@ -8,8 +8,15 @@ import pytest
 
 from safe_install.models import Severity
 from safe_install.snapshot.notes import make_notes, note_filename, note_local, note_pip
-from safe_install.snapshot.values import UnknownSource, UrlSource
-from tests.unit.snapshot.snapshots import EVERY_SOURCE, HASH, distribution, index_wheel, snapshot_of
+from safe_install.snapshot.values import RepositorySource, UnknownSource, UrlSource
+from tests.unit.snapshot.snapshots import (
+    COMMIT,
+    EVERY_SOURCE,
+    HASH,
+    distribution,
+    index_wheel,
+    snapshot_of,
+)
 
 
 def told(findings):
@@ -45,6 +52,12 @@ def test_what_only_this_machine_has_is_told_with_the_way_out():
     }
     assert "--wheels" in found[0].hint
     assert [finding.severity for finding in found] == [Severity.WARNING, Severity.NOTE]
+
+
+def test_a_repository_on_this_machine_is_a_folder_of_it():
+    source = RepositorySource("git", "file:///srv/x.git", COMMIT)
+    (found,) = note_local(snapshot_of(distribution("x", "1.0", source)))
+    assert (found.check, found.subject) == ("source-is-folder", "x")
 
 
 def test_a_lock_file_that_pip_refuses_is_told():

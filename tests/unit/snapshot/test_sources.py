@@ -60,6 +60,14 @@ TAGS = frozenset(parse_tag("cp311-cp311-linux_x86_64"))
             FileSource(f"/my wheels/{WHEEL}", WHEEL, HASH),
         ),
         (
+            {
+                "url": "file:///a.zip",
+                "archive_info": {"hashes": {"sha256": HASH}},
+                "subdirectory": "s",
+            },
+            FileSource("/a.zip", "a.zip", HASH, subdirectory="s"),
+        ),
+        (
             {"url": "file:///a.zip", "archive_info": {}},
             UnknownSource("it came from /a.zip, and no hash of that is known"),
         ),
@@ -85,6 +93,14 @@ TAGS = frozenset(parse_tag("cp311-cp311-linux_x86_64"))
         ),
         ({"url": 3}, UnknownSource("its direct_url.json names no address")),
         (
+            {"url": "file:///my src", "dir_info": {}, "subdirectory": "s"},
+            DirectorySource("/my src", subdirectory="s"),
+        ),
+        (
+            {"url": f"https://h/{WHEEL}", "archive_info": {"hashes": {"sha256": "0\n--pre"}}},
+            UrlSource(f"https://h/{WHEEL}", WHEEL, None),
+        ),
+        (
             {"url": "https://h/a.zip", "archive_info": 7},
             UrlSource("https://h/a.zip", "a.zip", None),
         ),
@@ -101,6 +117,32 @@ def test_a_secret_parameter_is_hidden_and_noticed():
     assert source.url == "https://h/a.zip?token=****"
     assert is_hidden(source)
     assert not is_hidden(UrlSource("https://h/a.zip", "a.zip", HASH))
+
+
+def test_variables_in_the_place_of_a_password_stay():
+    url = "https://${NAME}:${TOKEN}@h/x"
+    table = {"url": url, "vcs_info": {"vcs": "git", "commit_id": COMMIT}}
+    assert source_of_direct_url(table) == RepositorySource("git", url, COMMIT)
+
+
+@pytest.mark.parametrize(
+    "direct_url",
+    [
+        {"url": "https://h/x.whl\n--index-url https://evil.example", "archive_info": {}},
+        {"url": "https://h/x.whl --pre", "archive_info": {}},
+        {"url": "https://evil.example/${SECRET}/x.whl", "archive_info": {}},
+        {"url": "https://h/x.zip", "archive_info": {}, "subdirectory": "s\n--pre"},
+        {"url": "file:///x", "dir_info": {}, "subdirectory": "s\n--pre"},
+        {"url": "file:///x\n--pre", "vcs_info": {"vcs": "git", "commit_id": COMMIT}},
+        {"url": "https://h/x", "vcs_info": {"vcs": "git\n--pre", "commit_id": COMMIT}},
+        {"url": "https://h/x", "vcs_info": {"vcs": "git", "commit_id": "1\n--pre"}},
+        {"url": "https://h/x", "vcs_info": {"vcs": "git"}},
+    ],
+)
+def test_what_a_wheel_brought_adds_nothing_to_a_line(direct_url):
+    source = source_of_direct_url(direct_url)
+    assert isinstance(source, UnknownSource)
+    assert source.reason.startswith("its direct_url.json names no ")
 
 
 # --- history --------------------------------------------------------------------------------------
