@@ -26,7 +26,6 @@ from safe_install.diagnosis.facts import (
 from safe_install.diagnosis.record_facts import is_of_system
 from safe_install.models import Environment, InstalledDistribution, Interpreter, Scheme
 from safe_install.torch_family import TORCH
-from safe_install.transaction.room import read_room
 from safe_install.wheels.libraries import search_folders
 
 NAME_AND_VERSION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
@@ -208,12 +207,13 @@ def read_rooms(folders: Iterable[Path]) -> Tuple[FreeSpace, ...]:
             present = present.parent
         try:
             device = os.stat(present).st_dev
-            room = read_room(present)
+            status = os.statvfs(present)
         except OSError:
             continue
         if device not in seen:
             seen.add(device)
-            rooms.append(FreeSpace(present, room.size))
+            free = status.f_bavail * status.f_frsize
+            rooms.append(FreeSpace(present, free, status.f_favail if status.f_files else None))
     return tuple(rooms)
 
 

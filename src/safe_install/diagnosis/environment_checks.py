@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Dict, List, Sequence
@@ -209,7 +210,7 @@ def _closed(folder: Path) -> Finding:
 
 
 def open_to_all(folder: Path) -> str:
-    """What lets everybody read a folder."""
+    """What lets everybody read a folder with all that is in it, or a file."""
     return f"As its owner, or as root: chmod -R u+rwX,go+rX {folder}"
 
 
@@ -257,6 +258,8 @@ def check_records(facts: Facts) -> Answer:
     for state in facts.records:
         if state.problem:
             findings.append(_record_unreadable(state, facts))
+        if state.closed:
+            findings.append(_files_closed(state, facts))
         if state.missing:
             findings.append(_files_missing(state, facts))
         if state.changed:
@@ -285,6 +288,26 @@ def _lost(source: LostSource) -> Finding:
         "there",
         f"safe-install uninstall -y {source.name}",
     )
+
+
+def _files_closed(state: RecordState, facts: Facts) -> Finding:
+    code = sorted((path for path in state.closed if _is_code(path)), key=_is_module)
+    is_cause = _matters(state.name, facts) and not imports_torch(facts)
+    is_missed = is_cause or _is_missed_by_torch(state.name, facts)
+    return Finding(
+        "files-unreadable",
+        Severity.ERROR if code and is_missed else Severity.WARNING,
+        state.name,
+        f"{_count(len(state.closed), 'file')} of {state.name} {state.version} cannot be read by "
+        f"this user: {_some(code or state.closed)}",
+        way_to_closed(state, facts),
+    )
+
+
+def way_to_closed(state: RecordState, facts: Facts) -> str:
+    """What lets everybody read the files of a distribution that this user may not read."""
+    location = environment_of(facts).installed[state.name].location
+    return open_to_all(Path(os.path.commonpath([location / path for path in state.closed])))
 
 
 def _files_missing(state: RecordState, facts: Facts) -> Finding:

@@ -73,6 +73,7 @@ class RecordState:
     missing: Tuple[str, ...] = ()
     changed: Tuple[ChangedFile, ...] = ()
     problem: str = ""  # why nothing can be said of its files
+    closed: Tuple[str, ...] = ()  # paths that this user may not read
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class FreeSpace:
 
     path: Path
     free: int  # bytes
+    files: Optional[int] = None  # how many more it takes; None: it does not count them
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ class Facts:
     running: Tuple[RunningProgram, ...] = ()
     pip_settings: Mapping[str, str] = field(default_factory=dict)
     missing_folders: Tuple[str, ...] = ()  # folders of pip's settings that are not there
+    broken_settings: Mapping[str, str] = field(default_factory=dict)  # file of pip -> its fault
     cached_wheels: Tuple[CachedWheel, ...] = ()
     conda: Tuple[CondaPackage, ...] = ()
     lock_files: Tuple[LockFile, ...] = ()

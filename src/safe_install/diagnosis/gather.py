@@ -43,6 +43,7 @@ from safe_install.diagnosis.machine_facts import (
     find_broken,
     find_closed_ports,
     find_lost_certificates,
+    find_lost_home,
     find_lost_settings,
     find_programs,
 )
@@ -63,7 +64,7 @@ from safe_install.models import (
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import Timings, World
 from safe_install.requirements import requirement_name
-from safe_install.system.pip_configuration import read_configuration
+from safe_install.system.pip_configuration import find_broken_files, read_configuration
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.asides import check_leftovers
 from safe_install.transaction.recovery.rows import STATE_DIRECTORY
@@ -99,6 +100,7 @@ def gather_facts(
     except ProbeFailed as error:
         return _without_interpreter(executable, ProbeProblem(error.message, error.hint), world)
     lost = find_lost_settings(executable, environment.interpreter)
+    lost = lost or find_lost_home(executable, world.environ)
     if lost is not None:
         return _without_interpreter(executable, lost, world)
     examination = None if quick else _start_examination(environment, check_timeout)
@@ -172,6 +174,7 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
         running=find_running(interpreter.prefix),
         pip_settings=settings,
         missing_folders=_missing_folders(settings),
+        broken_settings=find_broken_files(interpreter.prefix, variables),
         cached_wheels=find_cached_wheels(variables, settings),
         conda=read_conda(interpreter.prefix) if interpreter.conda else (),
     )

@@ -6,12 +6,10 @@ import re
 import shutil
 
 from tests.lab.breakage.outside import forbid, without_privileges
-from tests.lab.breakage.recipe import CUDA, OLD, Lab, Recipe, replace, rows
+from tests.lab.breakage.recipe import AARCH64, CUDA, ELF_MACHINE, OLD, Lab, Recipe, replace, rows
 from tests.lab.breakage.torch_parts import extend_torch
 
 INIT = "torch/__init__.py"
-ELF_MACHINE = slice(18, 20)
-AARCH64 = (183).to_bytes(2, "little")
 
 
 def the_pyvenv_cfg_was_not_copied(lab: Lab) -> None:

@@ -7,7 +7,17 @@ import subprocess
 from pathlib import Path
 
 from tests.lab.breakage.files import write
-from tests.lab.breakage.recipe import CUDA, OLD, Lab, Recipe, prepend, rows
+from tests.lab.breakage.recipe import (
+    AARCH64,
+    CUDA,
+    ELF_MACHINE,
+    OLD,
+    Lab,
+    Recipe,
+    prepend,
+    replace,
+    rows,
+)
 from tests.lab.wheels import _link, write_wheel
 
 FOREIGN = "import ctypes, os; ctypes.CDLL(os.path.join(os.path.dirname(__file__), '_C.so'))\n"
@@ -119,6 +129,16 @@ def an_extension_of_the_other_ABI(lab: Lab) -> None:
     library = _link(
         made / "_scatter_cpu.so", wants=[symbol], needs=[lab.torch / "lib" / "libc10.so"]
     )
+    pack_scatter(lab, library)
+
+
+def an_extension_for_another_machine(lab: Lab) -> None:
+    """A wheel that was named by hand, or files that were copied."""
+    needs = [lab.torch / "lib" / "libc10.so"]
+    library = _link(lab.folder / "made" / "_scatter_cpu.so", needs=needs)
+    content = bytearray(library.read_bytes())
+    content[ELF_MACHINE] = AARCH64
+    replace(library, bytes(content))
     pack_scatter(lab, library)
 
 
@@ -345,6 +365,13 @@ RECIPES = rows(
         severity="warning",
         base=OLD,
         follows=("extension-imports", "cuda"),
+    ),
+    Recipe(
+        an_extension_for_another_machine,
+        "extension-files",
+        ("torch_scatter/_scatter_cpu.so is for aarch64",),
+        severity="warning",
+        follows=("extension-imports",),
     ),
     Recipe(
         an_extension_lost_its_native_part,

@@ -454,3 +454,36 @@ def test_files_of_what_came_from_an_address_come_back_from_there():
     lost = RecordState(alpha.name, "1.0", missing=("alpha.py",))
     (one,) = environment_checks.check_records(facts(make_environment(alpha), records=(lost,)))
     assert one.hint == f"safe-install install --force-reinstall --no-deps 'alpha @ {url}'"
+
+
+WORKS = make_health()
+FAILS = make_health(imports={"torch": "ImportError: libc10.so"})
+
+
+@pytest.mark.parametrize(
+    ("name", "paths", "health", "severity"),
+    [
+        ("torch", ("torch/lib/libc10.so",), FAILS, Severity.ERROR),
+        ("torch", ("torch/lib/libc10.so",), None, Severity.ERROR),
+        ("torch", ("torch/lib/libc10.so",), WORKS, Severity.WARNING),
+        ("torch", ("torch/include/torch.h",), FAILS, Severity.WARNING),
+        ("numpy", ("numpy/a.so",), FAILS, Severity.WARNING),
+    ],
+)
+def test_files_that_this_user_may_not_read(name, paths, health, severity):
+    distributions = [make_distribution("torch", "2.13.0"), make_distribution("numpy", "2.0")]
+    environment = make_environment(*distributions, torch="2.13.0")
+    state = RecordState(name, "2.13.0", closed=paths)
+    (one,) = environment_checks.check_records(facts(environment, records=(state,), health=health))
+    assert told([one]) == [("files-unreadable", severity, name)]
+    assert one.hint == f"As its owner, or as root: chmod -R u+rwX,go+rX {SITE / paths[0]}"
+
+
+def test_the_folder_of_all_files_that_this_user_may_not_read():
+    environment = make_environment(make_distribution("torch", "2.13.0"), torch="2.13.0")
+    state = RecordState("torch", "2.13.0", closed=("torch/lib/a.so", "torch/b.py"))
+    (one,) = environment_checks.check_records(facts(environment, records=(state,)))
+    assert one.detail == (
+        "2 files of torch 2.13.0 cannot be read by this user: torch/lib/a.so, torch/b.py"
+    )
+    assert one.hint.endswith(f" {SITE / 'torch'}")
