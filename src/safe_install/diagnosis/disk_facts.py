@@ -152,9 +152,15 @@ def made_elsewhere(tag: Tag, interpreter: Interpreter) -> str:
 
 
 def find_unwritable(scheme: Scheme) -> Tuple[Path, ...]:
-    """The folders of packages that are there, and that this user may not write to."""
-    sites = dict.fromkeys((scheme.purelib, scheme.platlib))
-    return tuple(site for site in sites if site.is_dir() and not os.access(site, os.W_OK))
+    """The folders of packages, and torch in them, that are there, and that this user may not write
+    to: `sudo pip install` leaves a torch of root in a folder of the user's."""
+    found: List[Path] = []
+    for site in dict.fromkeys((scheme.purelib, scheme.platlib)):
+        for folder in (site, site / TORCH):
+            if folder.is_dir() and not os.access(folder, os.W_OK):
+                found.append(folder)
+                break
+    return tuple(found)
 
 
 # --- libraries ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import FrozenSet, Mapping, Optional, Tuple
 from packaging.utils import NormalizedName
 
 from safe_install.models import Environment, Finding, HealthReport, RunningProgram, TorchBuild
+from safe_install.torch_family import TORCH
 
 
 @dataclass(frozen=True)
@@ -238,3 +239,9 @@ def torch_of(facts: Facts) -> TorchBuild:
     if torch is None:
         raise ValueError("there is no torch")
     return torch
+
+
+def imports_torch(facts: Facts) -> bool:
+    """Did a fresh process import torch?"""
+    answer = facts.health.imports.get(TORCH) if facts.health is not None else None
+    return answer is not None and answer.ok

@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     from safe_install.wheels.toolkit_choice import Toolkit, Unusable
 
 NO_MODULE = "ModuleNotFoundError"
+# Checks that read the machine code of extensions.
+JUDGED = ("extension-files", "extension-gpu-code", "jit-builds")
 PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
 
 
@@ -223,7 +225,7 @@ def _with_health(
     try:
         found.update(_judge_files(environment, world, preloaded=lambda: answers().libraries))
     except OSError as error:
-        unknown["extension-files"] = unknown["extension-gpu-code"] = str(error)
+        unknown.update(dict.fromkeys(JUDGED, str(error)))
     found["requirements"] = _unmet_findings(unmet, answers())
     if examination is None:
         return dataclasses.replace(facts, found=found, unknown=unknown)
@@ -264,12 +266,14 @@ def _judge_files(
     """What is said of the files of installed extensions, by check. Errors: OSError."""
     if environment.torch is None:
         return {}
+    from safe_install.diagnosis.jit_builds import find_jit_builds
     from safe_install.pipeline.breakage import broken_among, judge_installed
 
     judged = judge_installed(environment, world.environ, preloaded=preloaded)
     return {
         "extension-files": broken_among(judged),
         "extension-gpu-code": _gpu_findings(judged, environment),
+        "jit-builds": find_jit_builds(environment, world.environ, preloaded=preloaded),
     }
 
 

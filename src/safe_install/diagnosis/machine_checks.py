@@ -9,7 +9,7 @@ from typing import List, Optional
 
 from packaging.version import InvalidVersion, Version
 
-from safe_install.diagnosis.facts import Facts, FreeSpace, torch_of
+from safe_install.diagnosis.facts import CondaPackage, Facts, FreeSpace, torch_of
 from safe_install.diagnosis.run import Answer
 from safe_install.models import Finding, Severity, TorchBuild
 from safe_install.tags import split_local
@@ -213,18 +213,16 @@ def check_conda(facts: Facts) -> Answer:
                     f"install --force-reinstall torch=={torch.version}.",
                 )
             )
-    findings += _mkl(facts, by_name.get("mkl"))
+    findings += _check_mkl(by_name.get("mkl"), by_name.get("pytorch"))
     return findings
 
 
-def _mkl(facts: Facts, mkl: Optional[object]) -> List[Finding]:
-    package = next((one for one in facts.conda if one is mkl), None)
-    torch = next((one for one in facts.conda if one.name == "pytorch"), None)
-    if package is None or torch is None:
+def _check_mkl(mkl: Optional[CondaPackage], torch: Optional[CondaPackage]) -> List[Finding]:
+    if mkl is None or torch is None:
         return []
     try:
         is_broken = (
-            Version(package.version) >= MKL_WITHOUT_SYMBOL
+            Version(mkl.version) >= MKL_WITHOUT_SYMBOL
             and Version(torch.version) < FIRST_TORCH_WITHOUT_IT
         )
     except InvalidVersion:
@@ -236,7 +234,7 @@ def _mkl(facts: Facts, mkl: Optional[object]) -> List[Finding]:
             "mkl-too-new",
             Severity.ERROR,
             "mkl",
-            f"mkl {package.version} has no iJIT_NotifyEvent, which conda's pytorch "
+            f"mkl {mkl.version} has no iJIT_NotifyEvent, which conda's pytorch "
             f"{torch.version} asks for",
             "Take the older one: conda install 'mkl<2024.1'.",
         )

@@ -112,6 +112,14 @@ def _python_of(prefix: Path) -> str:
     return f"python{found.group(1)}" if found else "python3"
 
 
+def find_working_folder() -> Optional[Path]:
+    """Resolved; None where it was removed meanwhile."""
+    try:
+        return Path(os.path.realpath(os.curdir))
+    except OSError:
+        return None
+
+
 def find_programs(variables: Mapping[str, str]) -> Tuple[Program, ...]:
     """What these names start in the person's shell."""
     found: List[Program] = []

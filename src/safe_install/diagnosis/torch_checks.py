@@ -10,13 +10,10 @@ from typing import Dict, List, Sequence, Tuple
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.diagnosis.environment_checks import (
-    imports_torch,
-    open_to_all,
-    way_to_closed,
-)
-from safe_install.diagnosis.facts import Facts, environment_of, torch_of
+from safe_install.diagnosis.environment_checks import open_to_all
+from safe_install.diagnosis.facts import Facts, environment_of, imports_torch, torch_of
 from safe_install.diagnosis.put_back import recorded_requirement
+from safe_install.diagnosis.record_checks import way_to_closed
 from safe_install.diagnosis.run import Answer, CannotTell, NotHere
 from safe_install.health.comparison import first_line, hint_for
 from safe_install.health.origin import check_missing, is_whole

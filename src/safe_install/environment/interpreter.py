@@ -3,6 +3,7 @@ into values."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -23,7 +24,7 @@ from safe_install.environment.probe_answer import (
     parse_torch_build,
 )
 from safe_install.environment.startup import find_culprit
-from safe_install.errors import ProbeFailed, UsageError
+from safe_install.errors import ProbeFailed, UsageError, hint_for_oserror
 from safe_install.models import (
     Driver,
     Environment,
@@ -204,9 +205,10 @@ def start_script(
     try:
         return process.start(command, input_text=source + "".join(words), **options)
     except OSError as error:
+        hint = "Name another interpreter with --python."
         raise ProbeFailed(
             f"{executable} cannot be started: {error.strerror or error}",
-            hint="Name another interpreter with --python.",
+            hint=hint_for_oserror(error) if error.errno == errno.EAGAIN else hint,
         ) from error
 
 

@@ -84,6 +84,11 @@ def a_file_that_runs_at_every_start_ends_the_interpreter(lab: Lab) -> None:
     (lab.site / "ending.pth").write_text("import os; os._exit(3)\n")
 
 
+def a_pth_file_of_another_encoding(lab: Lab) -> None:
+    """The module site does not go on after it."""
+    (lab.site / "latin.pth").write_bytes("/opt/caf\u00e9\n".encode("latin-1"))
+
+
 def a_pth_file_hangs(lab: Lab) -> None:
     (lab.site / "hanging.pth").write_text("import os; os.kill(os.getpid(), 9)\n")
 
@@ -211,6 +216,7 @@ RECIPES = rows(
         "interpreter",
         ("ending.pth",),
     ),
+    Recipe(a_pth_file_of_another_encoding, "interpreter", ("latin.pth",)),
     Recipe(a_pth_file_hangs, "interpreter", ("hanging.pth",)),
     Recipe(the_interpreter_is_a_link_to_nowhere, "interpreter", ("gone/bin/python3",)),
     Recipe(the_interpreter_is_no_program, "interpreter", ("cannot be started",)),

@@ -42,6 +42,11 @@ def another_user_owns_site_packages(lab: Lab) -> None:
     forbid(lab.site, 0o755)
 
 
+def root_installed_torch_into_the_environment_of_a_user(lab: Lab) -> None:
+    lab.prefix_words += without_privileges()
+    forbid(lab.torch, 0o755)
+
+
 def root_installed_with_a_narrow_umask(lab: Lab) -> None:
     lab.prefix_words += without_privileges()
     forbid(lab.torch, 0o700)
@@ -116,6 +121,12 @@ RECIPES = rows(
         another_user_owns_site_packages,
         "managed",
         ("cannot be written by this user",),
+        severity="note",
+    ),
+    Recipe(
+        root_installed_torch_into_the_environment_of_a_user,
+        "managed",
+        ("site-packages/torch cannot be written by this user",),
         severity="note",
     ),
     Recipe(

@@ -283,6 +283,25 @@ def test_computing():
     assert torch_checks.check_computes(facts(health=late)) == []
 
 
+@pytest.mark.parametrize(
+    ("operation", "numpy", "hint"),
+    [
+        ("torch.from_numpy", "2.4.6", "install --force-reinstall --no-deps numpy==2.4.6"),
+        (
+            "torch.from_numpy",
+            None,
+            f"numpy is not installed, and what is left of it is imported: remove {SITE}/numpy",
+        ),
+        ("torch on cpu", "2.4.6", f"install --force-reinstall --no-deps torch=={CUDA}"),
+    ],
+)
+def test_who_is_installed_again_where_torch_does_not_compute(operation, numpy, hint):
+    installed = [make_distribution("numpy", numpy)] if numpy else []
+    failed = make_health(torch="2.13.0", operations={operation: "ModuleNotFoundError: numpy._core"})
+    (one,) = torch_checks.check_computes(facts(*installed, health=failed))
+    assert hint in one.hint
+
+
 # --- numpy ----------------------------------------------------------------------------------------
 
 
