@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from bench_doctor import bench_doctor, render_doctor
 from bench_environments import (
     OURS,
     Host,
@@ -318,6 +319,11 @@ def measure_processes(ground: Ground) -> List[str]:
     return render_processes(before, bench_processes(ground.python, max(ground.repeat, 10)))
 
 
+def measure_doctor(ground: Ground) -> List[str]:
+    """The diagnosis of a healthy environment."""
+    return render_doctor(bench_doctor(ground.python, ground.repeat, ground.cache))
+
+
 def measure_growth(ground: Ground) -> List[str]:
     """In environments of more and more distributions."""
     return render_growth(bench_growth(ground.python, ground.work, ground.repeat, ground.cache))
@@ -351,6 +357,7 @@ PARTS: Mapping[str, Callable[[Ground], List[str]]] = {
     "set": measure_set,
     "satisfied": measure_satisfied,
     "processes": measure_processes,
+    "doctor": measure_doctor,
     "growth": measure_growth,
     "torch": measure_torch,
     "big": measure_big,

@@ -30,14 +30,16 @@ def timed(action: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def rotate(actions: Actions, repeat: int) -> Dict[str, List[float]]:
+def rotate(
+    actions: Actions, repeat: int, *, measure: Callable[[Callable[[], Any]], float] = timed
+) -> Dict[str, List[float]]:
     """Each action in turn, `repeat` times round, so that a slow minute hits all alike. The first
     round warms up."""
     times: Dict[str, List[float]] = {name: [] for name in actions}
     for number in range(repeat + 1):
         for name, (prepare, action) in actions.items():
             prepare()
-            seconds = timed(action)
+            seconds = measure(action)
             if number:
                 times[name].append(seconds)
     return times

@@ -60,9 +60,11 @@ SPOKEN = (
     "diagnosis/environment_checks.py",
     "diagnosis/examined.py",
     "diagnosis/gather.py",
+    "diagnosis/jit_builds.py",
     "diagnosis/machine_checks.py",
     "diagnosis/machine_facts.py",
     "diagnosis/questions.py",
+    "diagnosis/record_checks.py",
     "diagnosis/record_facts.py",
     "diagnosis/run.py",
     "diagnosis/shell_checks.py",
@@ -179,7 +181,7 @@ SPOKEN = (
 # What begins with one of these is a line to type, unless a full stop ends it.
 LINES_TO_TYPE = (
     "apt (NVIDIA's repository): ", "conda install", "conda remove", "conda: conda install ",
-    "echo ", "export ", "import sys", "import torch", "pdm add",
+    "echo ", "export ", "find ", "import sys", "import torch", "pdm add",
     "pip cache", "pip config", "pixi add", "poetry add", "python -m", "python {", "rm -r ", "safe-install ",
     "unset ", "uv add", "{realpath} -m venv ",
 )  # fmt: skip

@@ -11,8 +11,12 @@ import sys
 from typing import NoReturn
 
 # `python -m` puts the working folder first: a random.py in it would take the place of Python's.
-if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109
-    del sys.path[0]
+# One that was removed meanwhile has no name.
+try:
+    if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109
+        del sys.path[0]
+except OSError:
+    pass
 
 from safe_install.cli import streams
 

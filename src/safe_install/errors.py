@@ -49,6 +49,11 @@ def hint_for_oserror(error: OSError) -> str:
         return (
             "Free some space there (df -h, and df -i for the number of files), then run it again."
         )
+    if error.errno == errno.EAGAIN:
+        return (
+            "This user may start no more processes or threads: end some, or raise the limit "
+            "(ulimit -u, the pids limit of the container)."
+        )
     if error.errno == errno.EBUSY:
         return "Something else works there: run it again when that has ended."
     return "Look at that path and its disk, then run it again."

@@ -13,20 +13,27 @@ from tests.functional.doctor_lab import make_lab as make_lab
 from tests.lab.breakage import RECIPES, Recipe
 
 
-def assert_named(document, recipe: Recipe) -> None:
-    """The check of the recipe found it, says what it is, and nothing else is an error."""
-    assert row_of(document, recipe.check)["status"] == recipe.status, document["findings"]
-    if recipe.status == "found":
-        found = findings_of(document, recipe.check)
-        assert recipe.severity in [one["severity"] for one in found]
-        said = " | ".join(f"{one['subject']}: {one['detail']} {one['hint']}" for one in found)
-        for words in recipe.says:
-            assert words in said
-        assert all(one["detail"] and one["hint"] for one in found), "a cause and a mend"
-    expected = {*recipe.follows}
-    if recipe.severity == "error":
-        expected.add(recipe.check)
+def assert_named(document, *recipes: Recipe) -> None:
+    """The check of each recipe found it, says what it is, and nothing else is an error."""
+    expected = set()
+    for recipe in recipes:
+        assert_said(document, recipe)
+        expected.update(recipe.follows)
+        if recipe.severity == "error":
+            expected.add(recipe.check)
     assert set(checks_with_errors(document)) <= expected, document["findings"]
+
+
+def assert_said(document, recipe: Recipe) -> None:
+    assert row_of(document, recipe.check)["status"] == recipe.status, document["findings"]
+    if recipe.status != "found":
+        return
+    found = findings_of(document, recipe.check)
+    assert recipe.severity in [one["severity"] for one in found]
+    said = " | ".join(f"{one['subject']}: {one['detail']} {one['hint']}" for one in found)
+    for words in recipe.says:
+        assert words in said
+    assert all(one["detail"] and one["hint"] for one in found), "a cause and a mend"
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

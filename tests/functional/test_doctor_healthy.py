@@ -46,6 +46,13 @@ def test_no_torch(make_lab):
     assert skipped["torch-import"] == "torch-installed was skipped"
 
 
+def test_a_working_folder_that_was_removed(make_lab):
+    lab = make_lab()
+    (lab.folder / "gone").mkdir()
+    lab.prefix_words += ["sh", "-c", 'cd gone && rmdir ../gone && exec "$0" "$@"']
+    assert_healthy(run_doctor(lab))
+
+
 def test_torch_in_the_user_site(make_lab):
     lab = make_lab()
     move_to_plain_python(lab)

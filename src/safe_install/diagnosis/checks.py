@@ -8,6 +8,7 @@ from typing import Mapping, Tuple
 from safe_install.diagnosis import (
     environment_checks,
     machine_checks,
+    record_checks,
     shell_checks,
     torch_checks,
 )
@@ -63,13 +64,13 @@ CHECKS: Tuple[Check, ...] = (
     Check(
         "records",
         "recorded files are there, and as they were installed",
-        environment_checks.check_records,
+        record_checks.check_records,
         (STARTS,),
     ),
     Check(
         "wheel-tags",
         "installed wheels were made for this Python and this machine",
-        environment_checks.check_wheel_tags,
+        record_checks.check_wheel_tags,
         (STARTS,),
     ),
     Check(
@@ -191,6 +192,12 @@ CHECKS: Tuple[Check, ...] = (
         "extension-gpu-code",
         "installed extensions have code for CUDA and for the GPUs that are here",
         partial(environment_checks.check_found, "extension-gpu-code"),
+        (TORCH_THERE,),
+    ),
+    Check(
+        "jit-builds",
+        "what torch.utils.cpp_extension has compiled and keeps fits this torch, and is not locked",
+        partial(environment_checks.check_found, "jit-builds"),
         (TORCH_THERE,),
     ),
     Check(

@@ -26,7 +26,6 @@ from safe_install.diagnosis.facts import (
 from safe_install.diagnosis.record_facts import is_of_system
 from safe_install.models import Environment, InstalledDistribution, Interpreter, Scheme
 from safe_install.torch_family import TORCH
-from safe_install.transaction.room import read_room
 from safe_install.wheels.libraries import search_folders
 
 NAME_AND_VERSION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
@@ -153,9 +152,15 @@ def made_elsewhere(tag: Tag, interpreter: Interpreter) -> str:
 
 
 def find_unwritable(scheme: Scheme) -> Tuple[Path, ...]:
-    """The folders of packages that are there, and that this user may not write to."""
-    sites = dict.fromkeys((scheme.purelib, scheme.platlib))
-    return tuple(site for site in sites if site.is_dir() and not os.access(site, os.W_OK))
+    """The folders of packages, and torch in them, that are there, and that this user may not write
+    to: `sudo pip install` leaves a torch of root in a folder of the user's."""
+    found: List[Path] = []
+    for site in dict.fromkeys((scheme.purelib, scheme.platlib)):
+        for folder in (site, site / TORCH):
+            if folder.is_dir() and not os.access(folder, os.W_OK):
+                found.append(folder)
+                break
+    return tuple(found)
 
 
 # --- libraries ------------------------------------------------------------------------------------
@@ -208,12 +213,13 @@ def read_rooms(folders: Iterable[Path]) -> Tuple[FreeSpace, ...]:
             present = present.parent
         try:
             device = os.stat(present).st_dev
-            room = read_room(present)
+            status = os.statvfs(present)
         except OSError:
             continue
         if device not in seen:
             seen.add(device)
-            rooms.append(FreeSpace(present, room.size))
+            free = status.f_bavail * status.f_frsize
+            rooms.append(FreeSpace(present, free, status.f_favail if status.f_files else None))
     return tuple(rooms)
 
 

@@ -1,8 +1,7 @@
-"""Checks of the interpreter, of what lies on its path and of what installers recorded."""
+"""Checks of the interpreter, of what lies on its path and of what runs with it."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Dict, List, Sequence
 
@@ -10,20 +9,16 @@ from packaging.utils import NormalizedName
 
 from safe_install.diagnosis.facts import (
     Facts,
-    LostSource,
     MetadataFolder,
     OtherPython,
     Program,
-    RecordState,
     SearchPlaces,
     environment_of,
 )
-from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.health.running import note_running
-from safe_install.models import Environment, Finding, HealthReport, Severity
-from safe_install.requirements import requirement_name
-from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
+from safe_install.models import Environment, Finding, Severity
+from safe_install.torch_family import TORCH, is_guarded
 
 SHOWN = 3  # files that a finding names
 
@@ -132,7 +127,7 @@ def _of_another_python(other: OtherPython, environment: Environment) -> Finding:
         "packages-of-another-python",
         Severity.ERROR,
         str(names[0]),
-        f"{_some(names)} {'is' if len(names) == 1 else 'are'} installed in {other.folder}, for "
+        f"{list_some(names)} {'is' if len(names) == 1 else 'are'} installed in {other.folder}, for "
         f"Python {other.version}, and the Python of this environment is {interpreter.version} now: "
         "it sees nothing of it",
         f"Make the environment again with Python {other.version}, or install all of it again: "
@@ -209,7 +204,7 @@ def _closed(folder: Path) -> Finding:
 
 
 def open_to_all(folder: Path) -> str:
-    """What lets everybody read a folder."""
+    """What lets everybody read a folder with all that is in it, or a file."""
     return f"As its owner, or as root: chmod -R u+rwX,go+rX {folder}"
 
 
@@ -231,7 +226,7 @@ def _many_unreadable(folders: Sequence[MetadataFolder]) -> Finding:
         Severity.WARNING,
         folders[0].name,
         f"{len(folders)} dist-info folders have no METADATA with name and version: "
-        f"{_some([str(folder.path) for folder in folders])}; pip does not know what they are of",
+        f"{list_some([str(folder.path) for folder in folders])}; pip does not know what they are of",
         f"Remove each, and install what is still needed: safe-install install --force-reinstall "
         f"--no-deps {names} ...",
     )
@@ -251,165 +246,10 @@ def _recorded_twice(folders: Sequence[MetadataFolder]) -> Finding:
     )
 
 
-def check_records(facts: Facts) -> Answer:
-    """Is every recorded file there, with the size that was recorded?"""
-    findings = [_lost(source) for source in facts.lost_sources]
-    for state in facts.records:
-        if state.problem:
-            findings.append(_record_unreadable(state, facts))
-        if state.missing:
-            findings.append(_files_missing(state, facts))
-        if state.changed:
-            findings.append(_files_changed(state, facts))
-    return findings
-
-
-def _record_unreadable(state: RecordState, facts: Facts) -> Finding:
-    recorded = _as_recorded(state.name, state.version, facts)
-    return Finding(
-        "record-unreadable",
-        Severity.WARNING,
-        state.name,
-        f"nobody knows which files are of {state.name} {state.version}: {state.problem}",
-        # What has no RECORD cannot be uninstalled, and so not be replaced.
-        f"safe-install install --ignore-installed --no-deps {recorded}",
-    )
-
-
-def _lost(source: LostSource) -> Finding:
-    return Finding(
-        "source-missing",
-        Severity.WARNING,
-        source.name,
-        f"{source.name} {source.version} is installed from {source.folder}, and this folder is not "
-        "there",
-        f"safe-install uninstall -y {source.name}",
-    )
-
-
-def _files_missing(state: RecordState, facts: Facts) -> Finding:
-    code = sorted((path for path in state.missing if _is_code(path)), key=_is_module)
-    matters = bool(code) and (_matters(state.name, facts) or _is_missed_by_torch(state.name, facts))
-    return Finding(
-        "files-missing",
-        Severity.ERROR if matters else Severity.WARNING,
-        state.name,
-        f"{_count(len(state.missing), 'file')} of {state.name} {state.version} "
-        f"{'is' if len(state.missing) == 1 else 'are'} gone: {_some(code or state.missing)}",
-        _again(state, facts),
-    )
-
-
-def _files_changed(state: RecordState, facts: Facts) -> Finding:
-    others = sorted({other for file in state.changed for other in file.others})
-    paths = [file.path for file in state.changed]
-    count = _count(len(paths), "file")
-    if others:
-        names = " and ".join(others)
-        return Finding(
-            "files-overwritten",
-            Severity.ERROR if _matters(state.name, facts) else Severity.WARNING,
-            state.name,
-            f"{count} of {state.name} {state.version} "
-            f"{'was' if len(paths) == 1 else 'were'} overwritten by {names}: {_some(paths)}",
-            f"safe-install uninstall -y {' '.join(others)} && {_again(state, facts)}",
-        )
-    # A file that somebody edited or stripped may do; what does not import tells that it does not.
-    # The first line of a script is no reason.
-    is_broken = _matters(state.name, facts) and facts.health is not None
-    is_cause = is_broken and not imports_torch(facts)
-    is_missed = is_cause or _is_missed_by_torch(state.name, facts)
-    has_code = any(_is_code(path) for path in paths)
-    return Finding(
-        "files-changed",
-        Severity.ERROR if is_missed and has_code else Severity.WARNING,
-        state.name,
-        f"{count} of {state.name} {state.version} "
-        f"{'is' if len(paths) == 1 else 'are'} not as installed: {_some(paths)}",
-        _again(state, facts),
-    )
-
-
-def _matters(name: NormalizedName, facts: Facts) -> bool:
-    """Is it torch, what torch needs, or a companion of torch?"""
-    if not is_guarded(name):
-        return False
-    if name == TORCH or not is_library_of_torch(name):
-        return True
-    torch = environment_of(facts).installed.get(TORCH)
-    if torch is None:
-        return False
-    # "nvidia-cudnn-cu13==9.15.1.9; platform_system == 'Linux'"
-    required = [requirement_name(text) or "" for text in torch.requires]
-    return name in required or any(one.startswith("cuda-toolkit") for one in required)
-
-
-def _is_missed_by_torch(name: NormalizedName, facts: Facts) -> bool:
-    """Does torch fail, which requires it? Of numpy it takes arrays, without requiring it."""
-    torch = environment_of(facts).installed.get(TORCH)
-    if torch is None or facts.health is None:
-        return False
-    if name == "numpy":
-        arrays = facts.health.operations.get("torch.from_numpy")
-        return (arrays is not None and not arrays.ok) or _is_killed(facts.health)
-    required = [requirement_name(text) for text in torch.requires]
-    return name in required and not imports_torch(facts)
-
-
-def _is_killed(health: HealthReport) -> bool:
-    """Does a signal end `import torch`? A numpy that raises an error is gone around."""
-    answer = health.imports.get(TORCH)
-    return answer is not None and not answer.ok and (answer.error or "").startswith("signal ")
-
-
-def _is_code(path: str) -> bool:
-    """Without it the module is not there; headers and tests are left out of small images."""
-    is_test = "/test/" in path or "/tests/" in path
-    return (_is_module(path) or ".so" in path) and not is_test
-
-
-def _is_module(path: str) -> bool:
-    return path.endswith(".py")
-
-
-def _again(state: RecordState, facts: Facts) -> str:
-    recorded = _as_recorded(state.name, state.version, facts)
-    return f"safe-install install --force-reinstall --no-deps {recorded}"
-
-
-def _as_recorded(name: NormalizedName, version: str, facts: Facts) -> str:
-    distribution = environment_of(facts).installed.get(name)
-    if distribution is None or distribution.version != version:
-        return f"{name}=={version}"
-    return shlex.quote(recorded_requirement(distribution, facts))
-
-
-def _some(paths: Sequence[str]) -> str:
+def list_some(paths: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
     shown = ", ".join(paths[:SHOWN])
     return shown if len(paths) <= SHOWN else f"{shown} and {len(paths) - SHOWN} more"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def check_wheel_tags(facts: Facts) -> Answer:
-    """Were the installed wheels made for this Python, and for this kind of machine?"""
-    interpreter = environment_of(facts).interpreter
-    is_broken = facts.health is not None and not imports_torch(facts)
-    return [
-        Finding(
-            "wheel-of-another-machine",
-            Severity.ERROR if is_broken and _matters(wheel.name, facts) else Severity.WARNING,
-            wheel.name,
-            f"the files of {wheel.name} {wheel.version} were made for {wheel.made_for}, and here is "
-            f"Python {interpreter.version} on {interpreter.platform}: they were copied from another "
-            "environment",
-            f"safe-install install --force-reinstall --no-deps "
-            f"{_as_recorded(wheel.name, wheel.version, facts)}",
-        )
-        for wheel in facts.foreign_wheels
-    ]
 
 
 def check_interrupted_change(facts: Facts) -> Answer:
@@ -464,12 +304,6 @@ def check_found(name: str, facts: Facts) -> Answer:
     if name in facts.unknown:
         return CannotTell(facts.unknown[name])
     return facts.found.get(name, ())
-
-
-def imports_torch(facts: Facts) -> bool:
-    """Did a fresh process import torch?"""
-    answer = facts.health.imports.get(TORCH) if facts.health is not None else None
-    return answer is not None and answer.ok
 
 
 def _places(facts: Facts) -> SearchPlaces:

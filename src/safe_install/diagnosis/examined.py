@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
 
+from safe_install.diagnosis.machine_facts import find_working_folder
 from safe_install.environment.driver import read_kernel_driver
 from safe_install.health.comparison import check_cuda_required, first_line, hint_for
 from safe_install.health.cuda import DEVICES_VARIABLE, Machine, diagnose_cuda
@@ -117,9 +118,9 @@ def check_torch_folder(
     found = check_origin(imported, health.torch_version, places, sites)
     if imported is None and not is_whole(places):
         found = (check_missing(places, interpreter.executable),)
-    if environ.get("PYTHONSAFEPATH"):
+    folder = None if environ.get("PYTHONSAFEPATH") else find_working_folder()
+    if folder is None:
         return found
-    folder = Path(os.path.realpath(os.curdir))
     return (*found, *check_working_folder(folder, _module_in(folder), imported))
 
 

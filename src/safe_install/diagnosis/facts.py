@@ -9,6 +9,7 @@ from typing import FrozenSet, Mapping, Optional, Tuple
 from packaging.utils import NormalizedName
 
 from safe_install.models import Environment, Finding, HealthReport, RunningProgram, TorchBuild
+from safe_install.torch_family import TORCH
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class RecordState:
     missing: Tuple[str, ...] = ()
     changed: Tuple[ChangedFile, ...] = ()
     problem: str = ""  # why nothing can be said of its files
+    closed: Tuple[str, ...] = ()  # paths that this user may not read
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class FreeSpace:
 
     path: Path
     free: int  # bytes
+    files: Optional[int] = None  # how many more it takes; None: it does not count them
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,7 @@ class Facts:
     running: Tuple[RunningProgram, ...] = ()
     pip_settings: Mapping[str, str] = field(default_factory=dict)
     missing_folders: Tuple[str, ...] = ()  # folders of pip's settings that are not there
+    broken_settings: Mapping[str, str] = field(default_factory=dict)  # file of pip -> its fault
     cached_wheels: Tuple[CachedWheel, ...] = ()
     conda: Tuple[CondaPackage, ...] = ()
     lock_files: Tuple[LockFile, ...] = ()
@@ -235,3 +239,9 @@ def torch_of(facts: Facts) -> TorchBuild:
     if torch is None:
         raise ValueError("there is no torch")
     return torch
+
+
+def imports_torch(facts: Facts) -> bool:
+    """Did a fresh process import torch?"""
+    answer = facts.health.imports.get(TORCH) if facts.health is not None else None
+    return answer is not None and answer.ok

@@ -43,6 +43,7 @@ from safe_install.diagnosis.machine_facts import (
     find_broken,
     find_closed_ports,
     find_lost_certificates,
+    find_lost_home,
     find_lost_settings,
     find_programs,
 )
@@ -63,7 +64,7 @@ from safe_install.models import (
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import Timings, World
 from safe_install.requirements import requirement_name
-from safe_install.system.pip_configuration import read_configuration
+from safe_install.system.pip_configuration import find_broken_files, read_configuration
 from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.asides import check_leftovers
 from safe_install.transaction.recovery.rows import STATE_DIRECTORY
@@ -75,6 +76,8 @@ if TYPE_CHECKING:
     from safe_install.wheels.toolkit_choice import Toolkit, Unusable
 
 NO_MODULE = "ModuleNotFoundError"
+# Checks that read the machine code of extensions.
+JUDGED = ("extension-files", "extension-gpu-code", "jit-builds")
 PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
 
 
@@ -99,6 +102,7 @@ def gather_facts(
     except ProbeFailed as error:
         return _without_interpreter(executable, ProbeProblem(error.message, error.hint), world)
     lost = find_lost_settings(executable, environment.interpreter)
+    lost = lost or find_lost_home(executable, world.environ)
     if lost is not None:
         return _without_interpreter(executable, lost, world)
     examination = None if quick else _start_examination(environment, check_timeout)
@@ -172,6 +176,7 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
         running=find_running(interpreter.prefix),
         pip_settings=settings,
         missing_folders=_missing_folders(settings),
+        broken_settings=find_broken_files(interpreter.prefix, variables),
         cached_wheels=find_cached_wheels(variables, settings),
         conda=read_conda(interpreter.prefix) if interpreter.conda else (),
     )
@@ -220,7 +225,7 @@ def _with_health(
     try:
         found.update(_judge_files(environment, world, preloaded=lambda: answers().libraries))
     except OSError as error:
-        unknown["extension-files"] = unknown["extension-gpu-code"] = str(error)
+        unknown.update(dict.fromkeys(JUDGED, str(error)))
     found["requirements"] = _unmet_findings(unmet, answers())
     if examination is None:
         return dataclasses.replace(facts, found=found, unknown=unknown)
@@ -261,12 +266,14 @@ def _judge_files(
     """What is said of the files of installed extensions, by check. Errors: OSError."""
     if environment.torch is None:
         return {}
+    from safe_install.diagnosis.jit_builds import find_jit_builds
     from safe_install.pipeline.breakage import broken_among, judge_installed
 
     judged = judge_installed(environment, world.environ, preloaded=preloaded)
     return {
         "extension-files": broken_among(judged),
         "extension-gpu-code": _gpu_findings(judged, environment),
+        "jit-builds": find_jit_builds(environment, world.environ, preloaded=preloaded),
     }
 
 

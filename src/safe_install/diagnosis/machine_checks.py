@@ -4,11 +4,12 @@ settings and cache, conda."""
 from __future__ import annotations
 
 import re
+import shlex
 from typing import List, Optional
 
 from packaging.version import InvalidVersion, Version
 
-from safe_install.diagnosis.facts import Facts, torch_of
+from safe_install.diagnosis.facts import CondaPackage, Facts, FreeSpace, torch_of
 from safe_install.diagnosis.run import Answer
 from safe_install.models import Finding, Severity, TorchBuild
 from safe_install.tags import split_local
@@ -25,12 +26,15 @@ GIBIBYTE = 1 << 30
 LITTLE_ROOM = 5 * GIBIBYTE
 # Below that not even its parts can be put back.
 NO_ROOM = GIBIBYTE // 4
+FEW_FILES = 1000
 
 
 def check_room(facts: Facts) -> Answer:
     """Is there room on the disks that an install needs?"""
     findings: List[Finding] = []
     for room in facts.rooms:
+        if room.files is not None and room.files < FEW_FILES:
+            findings.append(_no_more_files(room))
         if room.free >= LITTLE_ROOM:
             continue
         is_full = room.free < NO_ROOM
@@ -46,6 +50,18 @@ def check_room(facts: Facts) -> Answer:
             )
         )
     return findings
+
+
+def _no_more_files(room: FreeSpace) -> Finding:
+    return Finding(
+        "disk-full",
+        Severity.ERROR,
+        str(room.path),
+        f"the file system of {room.path} takes {room.files} more files (inodes), whatever room it "
+        "has; a torch has 12000",
+        "Remove what has many files there, such as environments and caches that nobody needs; or "
+        "set SAFE_INSTALL_CACHE_DIR to another disk.",
+    )
 
 
 def check_toolkit(facts: Facts) -> Answer:
@@ -83,6 +99,7 @@ def check_pip_settings(facts: Facts) -> Answer:
         )
         for folder in facts.missing_folders
     ]
+    findings += [_broken_settings(path, fault) for path, fault in facts.broken_settings.items()]
     torch = facts.environment.torch if facts.environment is not None else None
     for key in ("index-url", "extra-index-url", "find-links"):
         for address in facts.pip_settings.get(key, "").split():
@@ -100,6 +117,16 @@ def check_pip_settings(facts: Facts) -> Answer:
                 )
             )
     return findings
+
+
+def _broken_settings(path: str, fault: str) -> Finding:
+    return Finding(
+        "settings-unreadable",
+        Severity.WARNING,
+        path,
+        f"pip does not start with its settings in {path}: {fault}",
+        f"Correct it, or move it away: mv {shlex.quote(path)} {shlex.quote(path)}.old",
+    )
 
 
 def _other_accelerator(key: str, address: str, torch: Optional[TorchBuild]) -> List[Finding]:
@@ -186,18 +213,16 @@ def check_conda(facts: Facts) -> Answer:
                     f"install --force-reinstall torch=={torch.version}.",
                 )
             )
-    findings += _mkl(facts, by_name.get("mkl"))
+    findings += _check_mkl(by_name.get("mkl"), by_name.get("pytorch"))
     return findings
 
 
-def _mkl(facts: Facts, mkl: Optional[object]) -> List[Finding]:
-    package = next((one for one in facts.conda if one is mkl), None)
-    torch = next((one for one in facts.conda if one.name == "pytorch"), None)
-    if package is None or torch is None:
+def _check_mkl(mkl: Optional[CondaPackage], torch: Optional[CondaPackage]) -> List[Finding]:
+    if mkl is None or torch is None:
         return []
     try:
         is_broken = (
-            Version(package.version) >= MKL_WITHOUT_SYMBOL
+            Version(mkl.version) >= MKL_WITHOUT_SYMBOL
             and Version(torch.version) < FIRST_TORCH_WITHOUT_IT
         )
     except InvalidVersion:
@@ -209,7 +234,7 @@ def _mkl(facts: Facts, mkl: Optional[object]) -> List[Finding]:
             "mkl-too-new",
             Severity.ERROR,
             "mkl",
-            f"mkl {package.version} has no iJIT_NotifyEvent, which conda's pytorch "
+            f"mkl {mkl.version} has no iJIT_NotifyEvent, which conda's pytorch "
             f"{torch.version} asks for",
             "Take the older one: conda install 'mkl<2024.1'.",
         )

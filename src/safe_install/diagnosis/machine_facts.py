@@ -12,10 +12,13 @@ from typing import Dict, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
 from safe_install.diagnosis.facts import ClosedPort, ProbeProblem, Program
+from safe_install.environment.interpreter import child_environment
 from safe_install.models import Interpreter
+from safe_install.system import process
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
 ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # the environment that is active in the shell
+START_TIMEOUT = 60.0  # seconds
 FIRST_LINE = 512  # bytes: the kernel reads 256 of a script's first line
 
 
@@ -77,6 +80,28 @@ def find_lost_settings(executable: Path, interpreter: Interpreter) -> Optional[P
     )
 
 
+def find_lost_home(executable: Path, variables: Mapping[str, str]) -> Optional[ProbeProblem]:
+    """A PYTHONHOME with which the interpreter does not start; everything else is asked without
+    it."""
+    home = variables.get("PYTHONHOME")
+    if not home:
+        return None
+    command = [str(executable), "-B", "-c", "import os, re"]
+    with_home = child_environment({"PYTHONHOME": home})
+    try:
+        done = process.start(command, env=with_home, cwd=Path(os.sep)).wait(START_TIMEOUT)
+    except OSError:
+        return None
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines()
+    said = next((line for line in reversed(lines) if "Error" in line), "it ends")
+    return ProbeProblem(
+        f"PYTHONHOME is {home}, and {executable} does not start with it: {said}",
+        "unset PYTHONHOME",
+    )
+
+
 def _python_of(prefix: Path) -> str:
     """ "python3.11", as pyvenv.cfg says."""
     try:
@@ -85,6 +110,14 @@ def _python_of(prefix: Path) -> str:
         return "python3"
     found = re.search(r"(?m)^version(?:_info)?\s*=\s*(\d+\.\d+)", text)
     return f"python{found.group(1)}" if found else "python3"
+
+
+def find_working_folder() -> Optional[Path]:
+    """Resolved; None where it was removed meanwhile."""
+    try:
+        return Path(os.path.realpath(os.curdir))
+    except OSError:
+        return None
 
 
 def find_programs(variables: Mapping[str, str]) -> Tuple[Program, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from typing import (
     Callable,
     Dict,
@@ -43,6 +44,7 @@ class Row(NamedTuple):
 
 
 Rows = Mapping[NormalizedName, Sequence[Row]]
+Listings = Dict[str, Optional[FrozenSet[str]]]
 
 
 def read_records(
@@ -161,37 +163,57 @@ def _compare(
     top = f"{location}{os.sep}"
     missing: List[str] = []
     changed: List[ChangedFile] = []
-    listings: Dict[str, FrozenSet[str]] = {}
+    closed: List[str] = []
+    listings: Listings = {}
     for path, written, size in rows:
         file = path if path.startswith(os.sep) else top + path
         if not _is_code(path) and not deep and not shared:
             # Its size does not matter: one listing of a folder answers for all its headers.
-            if not _is_listed(file, listings):
+            folder, _, name = file.rpartition(os.sep)
+            listing = _list_folder(folder, listings)
+            if listing is None:
+                closed.append(path)
+            elif name not in listing:
                 missing.append(path)
             continue
         try:
-            found = os.stat(file).st_size
+            status = os.stat(file)
+        except PermissionError:
+            closed.append(path)
+            continue
         except (OSError, ValueError):
             missing.append(path)
             continue
+        # Nearly always everybody may read it: then nothing more is asked of the system.
+        if not status.st_mode & stat.S_IROTH and not os.access(file, os.R_OK):
+            closed.append(path)
+            continue
         names = shared.get((location, path), ()) if shared else ()
-        is_other = size.isdigit() and found != int(size) and _is_code(path)
+        is_other = size.isdigit() and status.st_size != int(size) and _is_code(path)
         if is_other or ((names or deep) and not _has_hash(file, written)):
             others = tuple(name for name in names if name != distribution.name)
             changed.append(ChangedFile(path, others))
-    if not missing and not changed:
+    if not missing and not changed and not closed:
         return None
-    return RecordState(distribution.name, distribution.version, tuple(missing), tuple(changed))
+    return RecordState(
+        distribution.name,
+        distribution.version,
+        tuple(missing),
+        tuple(changed),
+        closed=tuple(closed),
+    )
 
 
-def _is_listed(file: str, listings: Dict[str, FrozenSet[str]]) -> bool:
-    folder, _, name = file.rpartition(os.sep)
+def _list_folder(folder: str, listings: Listings) -> Optional[FrozenSet[str]]:
+    """The names in a folder; None where this user may not list it."""
     if folder not in listings:
         try:
             listings[folder] = frozenset(os.listdir(folder))
+        except PermissionError:
+            listings[folder] = None
         except (OSError, ValueError):
             listings[folder] = frozenset()
-    return name in listings[folder]
+    return listings[folder]
 
 
 def _is_code(path: str) -> bool:

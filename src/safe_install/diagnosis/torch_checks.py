@@ -7,25 +7,29 @@ import shlex
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.diagnosis.environment_checks import imports_torch, open_to_all
-from safe_install.diagnosis.facts import Facts, environment_of, torch_of
+from safe_install.diagnosis.environment_checks import open_to_all
+from safe_install.diagnosis.facts import Facts, environment_of, imports_torch, torch_of
 from safe_install.diagnosis.put_back import recorded_requirement
+from safe_install.diagnosis.record_checks import way_to_closed
 from safe_install.diagnosis.run import Answer, CannotTell, NotHere
 from safe_install.health.comparison import first_line, hint_for
 from safe_install.health.origin import check_missing, is_whole
 from safe_install.models import Environment, Finding, Severity
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.tags import split_local
-from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
+from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH, is_guarded
 
 # The first torch that was built against numpy 2 (release notes of torch 2.3).
 FIRST_WITH_NUMPY_2 = Version("2.3")
 # As Python says it of a folder without modules, too.
 EMPTY_MODULE = re.compile(r"module '(\w+)' has no attribute")
-NUMPY = "numpy"
+# What Python says of a .pyc file that was cut, or has zeros in it.
+CUT_BYTECODE = re.compile(r"marshal data too short|bad marshal data")
+NUMPY = NormalizedName("numpy")
+ARRAYS = "torch.from_numpy"  # as the check names it
 REQUIRES_TORCH = re.compile(r" requires torch\b[^-_.]")
 LIBRARY_PREFIXES = ("nvidia-", "cuda-")
 
@@ -238,6 +242,7 @@ def check_imports(facts: Facts) -> Answer:
             f"torch fails: {first_line(answer.error)}",
             hint_for(TORCH, health.torch_version, answer.error)
             or _way_without_leftover(facts, answer.error or "")
+            or _way_without_bytecode(facts, answer.error or "")
             or _way_to_import(facts),
         ),
     )
@@ -254,17 +259,33 @@ def _way_without_leftover(facts: Facts, error: str) -> str:
     is_used = name == NUMPY or canonicalize_name(name) in used
     if not is_used or canonicalize_name(name) in environment.installed:
         return ""
-    folder = environment.interpreter.scheme.purelib / name
+    return _without_leftover(name, facts)
+
+
+def _without_leftover(name: str, facts: Facts) -> str:
+    folder = environment_of(facts).interpreter.scheme.purelib / name
     return (
         f"{name} is not installed, and what is left of it is imported: remove {folder}, or install "
         f"{name}."
     )
 
 
+def _way_without_bytecode(facts: Facts, error: str) -> str:
+    """Python believes the bytecode beside a module, also where a full disk has cut it."""
+    if not CUT_BYTECODE.search(error):
+        return ""
+    site = environment_of(facts).interpreter.scheme.purelib
+    return f"find {shlex.quote(str(site))} -name '*.pyc' -delete"
+
+
 def _way_to_import(facts: Facts) -> str:
-    """Without the variables that are to blame, with what it lacks, else with its files once more."""
+    """Without the variables that are to blame, with what it lacks or may not read, else with its
+    files once more."""
     if facts.without:
         return f"unset {' '.join(trial.subject for trial in facts.without)}"
+    for state in facts.records:
+        if state.closed and is_guarded(state.name):
+            return way_to_closed(state, facts)
     for unmet in facts.found.get("requirements", ()):
         if unmet.severity is Severity.ERROR:
             return unmet.hint
@@ -283,7 +304,7 @@ def _again(facts: Facts) -> str:
 def check_numpy(facts: Facts) -> Answer:
     """Can this torch use the numpy that is here?"""
     environment, torch = environment_of(facts), torch_of(facts)
-    numpy = environment.installed.get(NUMPY)  # type: ignore[call-overload]
+    numpy = environment.installed.get(NUMPY)
     if numpy is None:
         return ()
     try:
@@ -316,11 +337,22 @@ def check_computes(facts: Facts) -> Answer:
             Severity.ERROR,
             name,
             f"{name} fails: {first_line(answer.error)}",
-            hint_for(name, health.torch_version, answer.error) or _again(facts),
+            hint_for(name, health.torch_version, answer.error) or _way_to_compute(name, facts),
         )
         for name, answer in health.operations.items()
         if not answer.ok and not answer.unknown and is_of_torch(name)
     ]
+
+
+def _way_to_compute(operation: str, facts: Facts) -> str:
+    """Arrays come from numpy, and so does what is wrong with them."""
+    if operation != ARRAYS:
+        return _again(facts)
+    numpy = environment_of(facts).installed.get(NUMPY)
+    if numpy is None:
+        return _without_leftover(NUMPY, facts)
+    recorded = shlex.quote(recorded_requirement(numpy, facts))
+    return f"safe-install install --force-reinstall --no-deps {recorded}"
 
 
 def is_of_torch(subject: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.diagnosis.facts import StartProblem, Trial
+from safe_install.diagnosis.machine_facts import find_working_folder
 from safe_install.environment.interpreter import child_environment
 from safe_install.models import Environment
 from safe_install.requirements import requirement_name
@@ -63,6 +64,17 @@ def try_as_typed(
     """torch imports: does it, as the person types it, with the variables that the check leaves out,
     and in the working folder?"""
     executable = environment.interpreter.executable
+    trials = _try_left_out(executable, variables, timeout)
+    folder = None if variables.get("PYTHONSAFEPATH") else find_working_folder()
+    if folder is not None:
+        trials += _try_in_folder(folder, environment, timeout)
+    return tuple(trials)
+
+
+def _try_left_out(
+    executable: Path, variables: Mapping[str, str], timeout: Optional[float]
+) -> List[Trial]:
+    """With each of the variables that the check leaves out."""
     trials: List[Trial] = []
     for name in LEFT_OUT:
         if not variables.get(name):
@@ -70,15 +82,22 @@ def try_as_typed(
         error = _import(executable, child_environment({name: variables[name]}), timeout)
         if error:
             trials.append(Trial(name, variables[name], error))
-    folder = Path(os.path.realpath(os.curdir))
-    names = [] if variables.get("PYTHONSAFEPATH") else find_hiding(folder, environment)
-    error = _import(executable, child_environment(), timeout, folder) if names else ""
-    if error:
-        # What was imported from there stands in the traceback.
-        named = [name for name in names if str(folder / name) in error]
-        shown = error.strip().splitlines()[-1]
-        trials += [Trial(str(folder / name), "", shown) for name in named or names]
-    return tuple(trials)
+    return trials
+
+
+def _try_in_folder(folder: Path, environment: Environment, timeout: Optional[float]) -> List[Trial]:
+    """In the working folder, where it has files by the names of modules."""
+    names = find_hiding(folder, environment)
+    if not names:
+        return []
+    executable = environment.interpreter.executable
+    error = _import(executable, child_environment(), timeout, folder)
+    if not error:
+        return []
+    # What was imported from there stands in the traceback.
+    named = [name for name in names if str(folder / name) in error]
+    shown = error.strip().splitlines()[-1]
+    return [Trial(str(folder / name), "", shown) for name in named or names]
 
 
 def _import(

@@ -3,6 +3,7 @@ into values."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -23,7 +24,7 @@ from safe_install.environment.probe_answer import (
     parse_torch_build,
 )
 from safe_install.environment.startup import find_culprit
-from safe_install.errors import ProbeFailed, UsageError
+from safe_install.errors import ProbeFailed, UsageError, hint_for_oserror
 from safe_install.models import (
     Driver,
     Environment,
@@ -33,6 +34,7 @@ from safe_install.models import (
 )
 from safe_install.system import process
 
+START_TIMEOUT = 10.0  # seconds: a start takes 0.1
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
 REASON_SHOWN = 400  # characters
 PROBE_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
@@ -203,9 +205,10 @@ def start_script(
     try:
         return process.start(command, input_text=source + "".join(words), **options)
     except OSError as error:
+        hint = "Name another interpreter with --python."
         raise ProbeFailed(
             f"{executable} cannot be started: {error.strerror or error}",
-            hint="Name another interpreter with --python.",
+            hint=hint_for_oserror(error) if error.errno == errno.EAGAIN else hint,
         ) from error
 
 
@@ -302,7 +305,8 @@ def _probe_failed(
         reason = errors[-1][:REASON_SHOWN]
     else:
         reason = f"exit status {answer.returncode}"
-    culprit = find_culprit(executable, child_environment(), on_tick)
+    variables = child_environment()
+    culprit = find_culprit(executable, variables, on_tick)
     if culprit is not None:
         return ProbeFailed(
             f"{executable} could not be probed: {culprit}, which runs at every start of this "
@@ -310,10 +314,30 @@ def _probe_failed(
             f"({reason})",
             hint="Repair that file or move it away; python -S starts without it.",
         )
+    if "PYTHONPATH" in variables and _starts_without_it(executable, variables, on_tick):
+        return ProbeFailed(
+            f"{executable} starts, and with this PYTHONPATH it does not: {reason}",
+            hint="unset PYTHONPATH",
+        )
     return ProbeFailed(
         f"{executable} could not be probed: {reason}",
         hint="Run it by hand (python -c 'import sysconfig'); name another interpreter with --python.",
     )
+
+
+def _starts_without_it(
+    executable: Path, variables: Mapping[str, str], on_tick: Optional[process.Tick]
+) -> bool:
+    """Does it import what the probe does without PYTHONPATH, and fail with it?"""
+    statuses = []
+    for words in (["-E"], []):
+        command = [str(executable), *words, "-B", "-c", "import os, enum, json, sysconfig"]
+        try:
+            child = process.start(command, env=variables, cwd=Path(os.sep))
+            statuses.append(child.wait(START_TIMEOUT, on_tick=on_tick).returncode)
+        except OSError:
+            return False
+    return statuses[0] == 0 and statuses[1] != 0
 
 
 def read_dist_info(folder: Path) -> Optional[InstalledDistribution]:

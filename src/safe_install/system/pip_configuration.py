@@ -19,9 +19,7 @@ def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -
     sections: Dict[str, Dict[str, str]] = {"global": {}, command: {}}
     for path in _configuration_files(prefix, environ):
         parser = configparser.RawConfigParser()
-        try:
-            parser.read(str(path), encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
+        if _fault_of(path, parser):
             continue  # pip will say what is wrong with it
         for section, values in sections.items():
             if parser.has_section(section):
@@ -39,6 +37,25 @@ def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -
             if value and key not in ("config-file", "version")
         )
     return found
+
+
+def find_broken_files(prefix: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The configuration files with which pip does not start, and what is wrong with each."""
+    found: Dict[str, str] = {}
+    for path in _configuration_files(prefix, environ):
+        fault = _fault_of(path, configparser.RawConfigParser())
+        if fault:
+            found[str(path)] = fault
+    return found
+
+
+def _fault_of(path: Path, parser: configparser.RawConfigParser) -> str:
+    """Read into `parser`; why it cannot be, as one line. A file that is not there is none."""
+    try:
+        parser.read(str(path), encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def _option_key(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -102,9 +103,16 @@ class Running:
             (self._process.stderr, self._err, on_stderr),
         )
         ask = None if answer is None else Conversation(self._process.stdin, answer).take
-        self._threads = [
-            Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
-        ]
+        try:
+            self._threads = [
+                Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
+            ]
+        except RuntimeError as error:  # "can't start new thread"
+            self.kill()
+            for pipe, _, _ in pipes:
+                if pipe is not None:
+                    pipe.close()
+            raise OSError(errno.EAGAIN, str(error)) from error
         self._worked = self.started  # when it was last seen to compute, without a line
         self._feed: Optional[Feed] = None
         if input_text is not None and self._process.stdin is not None:

@@ -59,6 +59,7 @@ class ObjectFacts:
     share: Optional[float] = None
     code: DeviceCode = field(default_factory=DeviceCode)
     unreadable: str = ""  # why it could not be read
+    other_machine: str = ""  # that it is for: "aarch64", where this one is not
     needed: Tuple[str, ...] = ()  # file names of the libraries that it needs
     # the Python that its name says ("cp310"), if it is an extension module
     module_for: Optional[str] = None
@@ -103,6 +104,9 @@ def judge_object(
         return ObjectVerdict(
             facts, LoadOutcome.UNKNOWN, f"{facts.member} could not be read: {facts.unreadable}"
         )
+    if facts.other_machine:
+        reason = f"{facts.member} is for {facts.other_machine}, and this machine is not"
+        return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, reason, MEND)
     if facts.module_for is not None and context.python and facts.module_for != context.python:
         # Symbols do not tell: such a module resolves, and then says that it was compiled for
         # another Python.

@@ -183,6 +183,8 @@ class Inspector:
         found = self.files.read(path)
         if found is None:
             return _unreadable(member, "no shared object of this machine")
+        if not self.environment.interpreter.platform.endswith(found.machine):
+            return _of_another_machine(member, found)
         try:
             return self._find_facts(member, path, found, siblings)
         except (ValueError, IndexError, OverflowError, ArithmeticError) as error:
@@ -404,6 +406,13 @@ def requires_torch(requires: Iterable[str]) -> bool:
 
 def _unreadable(member: str, reason: str) -> ObjectFacts:
     return ObjectFacts(member, Problems(), uses_torch=False, unreadable=reason)
+
+
+def _of_another_machine(member: str, found: SharedObject) -> ObjectFacts:
+    """A wheel may bring programs for other machines; what is linked with torch is for this one."""
+    if not any(is_torch_library(name) for name in found.needed):
+        return _unreadable(member, f"for {found.machine}")
+    return ObjectFacts(member, Problems(), uses_torch=True, other_machine=found.machine)
 
 
 def _claimed_cuda(version: str, project: Optional[Project]) -> Optional[BuiltForCuda]:

@@ -12,6 +12,11 @@ def pip_is_told_of_a_folder_that_is_gone(lab: Lab) -> None:
     lab.variables.pop("PIP_FIND_LINKS")
 
 
+def pip_cannot_read_its_settings(lab: Lab) -> None:
+    """As a line is pasted into them."""
+    write_pip_settings(lab, "index-url = one\nindex-url = two\n")
+
+
 def pip_is_told_of_another_CUDA(lab: Lab) -> None:
     write_pip_settings(lab, "extra-index-url = https://download.pytorch.org/whl/cu126\n")
 
@@ -68,6 +73,12 @@ def poetry_keeps_the_environment_by_its_lock_file(lab: Lab) -> None:
 
 RECIPES = rows(
     Recipe(pip_is_told_of_a_folder_that_is_gone, "pip-settings", ("/gone",), severity="warning"),
+    Recipe(
+        pip_cannot_read_its_settings,
+        "pip-settings",
+        ("pip does not start with its settings in", "already exists"),
+        severity="warning",
+    ),
     Recipe(pip_is_told_of_another_CUDA, "pip-settings", ("cu126",), severity="warning"),
     Recipe(pip_installs_elsewhere, "pip-settings", ("PIP_TARGET",), severity="warning"),
     Recipe(

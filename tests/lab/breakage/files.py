@@ -59,6 +59,13 @@ def a_module_of_torch_is_empty(lab: Lab) -> None:
     replace(lab.torch / "_tensor.py", b"")
 
 
+def the_bytecode_of_torch_is_cut(lab: Lab) -> None:
+    """Beside a whole module: Python believes the bytecode."""
+    module = lab.torch / "__init__.py"
+    made = lab.environment.ask(f"import py_compile; print(py_compile.compile({str(module)!r}))")
+    truncate(Path(made))
+
+
 def all_files_of_torch_are_gone(lab: Lab) -> None:
     shutil.rmtree(lab.torch)
 
@@ -148,6 +155,13 @@ def a_file_that_runs_at_every_start_fails(lab: Lab) -> None:
 
 def what_torch_requires_was_deleted_by_hand(lab: Lab) -> None:
     (lab.site / "typing_extensions.py").unlink()
+
+
+def half_of_numpy_is_left_and_not_recorded(lab: Lab) -> None:
+    """As `rm` leaves it, or an uninstall that was killed."""
+    lab.must_pip("numpy==2.0.0")
+    shutil.rmtree(lab.info("numpy"))
+    replace(lab.site / "numpy" / "__init__.py", b"from numpy import _core\n")
 
 
 def numpy_was_deleted_by_hand(lab: Lab) -> None:
@@ -299,12 +313,23 @@ RECIPES = rows(
         severity="warning",
     ),
     Recipe(
+        the_bytecode_of_torch_is_cut,
+        "torch-import",
+        ("marshal data", "-name '*.pyc' -delete"),
+        mends=True,
+    ),
+    Recipe(
         what_torch_requires_was_deleted_by_hand,
         "records",
         ("typing_extensions.py", "--force-reinstall --no-deps typing-extensions=="),
         base=OLD,
         follows=("torch-import",),
         mends=True,
+    ),
+    Recipe(
+        half_of_numpy_is_left_and_not_recorded,
+        "torch-computes",
+        ("numpy is not installed, and what is left of it is imported",),
     ),
     Recipe(
         numpy_was_deleted_by_hand,

@@ -84,6 +84,11 @@ def a_file_that_runs_at_every_start_ends_the_interpreter(lab: Lab) -> None:
     (lab.site / "ending.pth").write_text("import os; os._exit(3)\n")
 
 
+def a_pth_file_of_another_encoding(lab: Lab) -> None:
+    """The module site does not go on after it."""
+    (lab.site / "latin.pth").write_bytes("/opt/caf\u00e9\n".encode("latin-1"))
+
+
 def a_pth_file_hangs(lab: Lab) -> None:
     (lab.site / "hanging.pth").write_text("import os; os.kill(os.getpid(), 9)\n")
 
@@ -122,6 +127,15 @@ def mount(lab: Lab, folder: Path, options: str) -> None:
     lab.stack.callback(subprocess.run, ["umount", str(folder)], check=True)
 
 
+def the_disk_takes_no_more_files(lab: Lab) -> None:
+    """A quota of files, as clusters have it: there is room."""
+    cache = lab.folder / "small"
+    cache.mkdir()
+    mount(lab, cache, "size=20g,nr_inodes=2")
+    (cache / "one").touch()
+    lab.variables["SAFE_INSTALL_CACHE_DIR"] = str(cache)
+
+
 def the_disk_of_torch_runs_no_programs(lab: Lab) -> None:
     folder = lab.torch / "lib"
     kept = lab.folder / "kept"
@@ -141,6 +155,11 @@ def files_of_torch_cannot_be_read(lab: Lab) -> None:
     lab.prefix_words += without_privileges()
     # Of a module the bytecode would do.
     forbid(lab.torch / "lib" / "libc10.so", 0o600)
+
+
+def a_folder_of_torch_cannot_be_read(lab: Lab) -> None:
+    lab.prefix_words += without_privileges()
+    forbid(lab.torch / "lib", 0o700)
 
 
 def without_privileges() -> List[str]:
@@ -197,10 +216,12 @@ RECIPES = rows(
         "interpreter",
         ("ending.pth",),
     ),
+    Recipe(a_pth_file_of_another_encoding, "interpreter", ("latin.pth",)),
     Recipe(a_pth_file_hangs, "interpreter", ("hanging.pth",)),
     Recipe(the_interpreter_is_a_link_to_nowhere, "interpreter", ("gone/bin/python3",)),
     Recipe(the_interpreter_is_no_program, "interpreter", ("cannot be started",)),
     Recipe(the_disk_is_full, "disk", ("small",)),
+    Recipe(the_disk_takes_no_more_files, "disk", ("takes 0 more files",)),
     Recipe(the_disk_of_torch_runs_no_programs, "torch-import", ("noexec",)),
     Recipe(
         the_operating_system_keeps_this_Python_to_itself,
@@ -214,7 +235,18 @@ RECIPES = rows(
         ("site-packages",),
         follows=("torch-installed",),
     ),
-    Recipe(files_of_torch_cannot_be_read, "torch-import", ("libc10.so",)),
+    Recipe(
+        files_of_torch_cannot_be_read,
+        "records",
+        ("cannot be read by this user: torch/lib/libc10.so", "chmod -R u+rwX,go+rX /"),
+        follows=("torch-import",),
+    ),
+    Recipe(
+        a_folder_of_torch_cannot_be_read,
+        "records",
+        ("cannot be read by this user: torch/lib/", "site-packages/torch/lib"),
+        follows=("torch-import",),
+    ),
     Recipe(
         a_program_runs_with_a_torch_that_was_replaced,
         "running",

@@ -6,12 +6,10 @@ import re
 import shutil
 
 from tests.lab.breakage.outside import forbid, without_privileges
-from tests.lab.breakage.recipe import CUDA, OLD, Lab, Recipe, replace, rows
+from tests.lab.breakage.recipe import AARCH64, CUDA, ELF_MACHINE, OLD, Lab, Recipe, replace, rows
 from tests.lab.breakage.torch_parts import extend_torch
 
 INIT = "torch/__init__.py"
-ELF_MACHINE = slice(18, 20)
-AARCH64 = (183).to_bytes(2, "little")
 
 
 def the_pyvenv_cfg_was_not_copied(lab: Lab) -> None:
@@ -42,6 +40,11 @@ def a_folder_of_nvidia_was_deleted(lab: Lab) -> None:
 def another_user_owns_site_packages(lab: Lab) -> None:
     lab.prefix_words += without_privileges()
     forbid(lab.site, 0o755)
+
+
+def root_installed_torch_into_the_environment_of_a_user(lab: Lab) -> None:
+    lab.prefix_words += without_privileges()
+    forbid(lab.torch, 0o755)
 
 
 def root_installed_with_a_narrow_umask(lab: Lab) -> None:
@@ -118,6 +121,12 @@ RECIPES = rows(
         another_user_owns_site_packages,
         "managed",
         ("cannot be written by this user",),
+        severity="note",
+    ),
+    Recipe(
+        root_installed_torch_into_the_environment_of_a_user,
+        "managed",
+        ("site-packages/torch cannot be written by this user",),
         severity="note",
     ),
     Recipe(

@@ -317,3 +317,16 @@ RECIPES = rows(
         follows=("extension-imports",),
     ),
 )
+
+# What neither keeps torch from importing nor hides another one is looked for in one environment.
+SIDE_BY_SIDE = (
+    numpy_is_recorded_twice,
+    sympy_was_uninstalled,
+    jinja2_was_uninstalled,
+    a_torchvision_without_its_operators,
+    an_extension_of_another_torch,
+    the_libgomp_of_the_system_on_LD_LIBRARY_PATH,
+    a_file_of_the_working_folder_hides_a_module_of_Python,
+)
+TOGETHER = tuple(recipe for recipe in RECIPES if recipe.breaks in SIDE_BY_SIDE)
+ALONE = tuple(recipe for recipe in RECIPES if recipe.breaks not in SIDE_BY_SIDE)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 CPU = ("torch==2.13.0+cpu",)
 CUDA = ("torch==2.14.1",)
 OLD = ("torch==1.8.1+cu111",)
+# In the header of a library: which machine it is for.
+ELF_MACHINE = slice(18, 20)
+AARCH64 = (183).to_bytes(2, "little")
 # A driver that serves the torch of these rows, and one GPU.
 DRIVER_OF = {CUDA: "13.0", OLD: "11.1"}
 

@@ -15,6 +15,8 @@ import os
 if os.environ.get("TORCH_LOGS"):
     raise ValueError("Invalid log settings: " + os.environ["TORCH_LOGS"])
 """
+# A Python that these variables do not reach runs doctor; else nothing could.
+BY_ANOTHER_PYTHON = ["sh", "-c", 'exec "$0" -E "$@"']
 WARNS = "import warnings\nwarnings.warn('the old name is deprecated', DeprecationWarning)\n"
 
 
@@ -38,6 +40,20 @@ def a_folder_of_the_working_folder_hides_what_torch_requires(lab: Lab) -> None:
     lab.must_pip("numpy==2.0.0")
     (lab.folder / "numpy").mkdir()
     (lab.folder / "numpy" / "__init__.py").write_text("")
+
+
+def PYTHONHOME_that_leads_nowhere(lab: Lab) -> None:
+    lab.variables["PYTHONHOME"] = str(lab.folder / "gone")
+    lab.prefix_words += BY_ANOTHER_PYTHON
+
+
+def PYTHONPATH_with_a_module_of_Python(lab: Lab) -> None:
+    """As `pip install --target` puts the package enum34 there."""
+    packages = lab.folder / "packages"
+    packages.mkdir()
+    (packages / "enum.py").write_text("__version__ = '1.1.10'\n")
+    lab.variables["PYTHONPATH"] = str(packages)
+    lab.prefix_words += BY_ANOTHER_PYTHON
 
 
 def closed_address() -> str:
@@ -75,6 +91,18 @@ RECIPES = rows(
         warnings_are_errors_in_this_shell,
         "variables",
         ("PYTHONWARNINGS", "the old name is deprecated"),
+        mends=True,
+    ),
+    Recipe(
+        PYTHONHOME_that_leads_nowhere,
+        "interpreter",
+        ("PYTHONHOME is ", "unset PYTHONHOME"),
+        mends=True,
+    ),
+    Recipe(
+        PYTHONPATH_with_a_module_of_Python,
+        "interpreter",
+        ("packages/enum.py", "unset PYTHONPATH"),
         mends=True,
     ),
     Recipe(

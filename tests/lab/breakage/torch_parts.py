@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from tests.lab.breakage.files import write
-from tests.lab.breakage.recipe import CUDA, OLD, Lab, Recipe, prepend, rows
+from tests.lab.breakage.recipe import (
+    AARCH64,
+    CUDA,
+    ELF_MACHINE,
+    OLD,
+    Lab,
+    Recipe,
+    prepend,
+    replace,
+    rows,
+)
 from tests.lab.wheels import _link, write_wheel
 
 FOREIGN = "import ctypes, os; ctypes.CDLL(os.path.join(os.path.dirname(__file__), '_C.so'))\n"
@@ -120,6 +132,37 @@ def an_extension_of_the_other_ABI(lab: Lab) -> None:
         made / "_scatter_cpu.so", wants=[symbol], needs=[lab.torch / "lib" / "libc10.so"]
     )
     pack_scatter(lab, library)
+
+
+def an_extension_for_another_machine(lab: Lab) -> None:
+    """A wheel that was named by hand, or files that were copied."""
+    needs = [lab.torch / "lib" / "libc10.so"]
+    library = _link(lab.folder / "made" / "_scatter_cpu.so", needs=needs)
+    content = bytearray(library.read_bytes())
+    content[ELF_MACHINE] = AARCH64
+    replace(library, bytes(content))
+    pack_scatter(lab, library)
+
+
+def a_build_by_torch_was_killed(lab: Lab) -> None:
+    lock = build_folder(lab) / "lock"
+    lock.touch()
+    yesterday = time.time() - 24 * 3600
+    os.utime(lock, (yesterday, yesterday))
+
+
+def a_build_by_torch_is_of_another_torch(lab: Lab) -> None:
+    symbol = "_ZN3c105ErrorC2ENS_14SourceLocationESs"
+    needs = [lab.torch / "lib" / "libc10.so"]
+    _link(build_folder(lab) / "fused.so", wants=[symbol], needs=needs)
+
+
+def build_folder(lab: Lab) -> Path:
+    """Where torch.utils.cpp_extension puts an extension of the name `fused`."""
+    cache = Path(lab.variables["HOME"]) / ".cache" / "torch_extensions"
+    folder = cache / "py311_cpu" / "fused"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def an_extension_that_needs_pkg_resources(lab: Lab) -> None:
@@ -345,6 +388,26 @@ RECIPES = rows(
         severity="warning",
         base=OLD,
         follows=("extension-imports", "cuda"),
+    ),
+    Recipe(
+        a_build_by_torch_was_killed,
+        "jit-builds",
+        ("fused/lock is 24 hours old", "rm /"),
+        severity="warning",
+    ),
+    Recipe(
+        a_build_by_torch_is_of_another_torch,
+        "jit-builds",
+        ("fused.so was built for another torch", "rm -r /"),
+        severity="warning",
+        mends=True,
+    ),
+    Recipe(
+        an_extension_for_another_machine,
+        "extension-files",
+        ("torch_scatter/_scatter_cpu.so is for aarch64",),
+        severity="warning",
+        follows=("extension-imports",),
     ),
     Recipe(
         an_extension_lost_its_native_part,

@@ -201,3 +201,10 @@ def test_a_lock_file_of_another_tool(tool):
     assert f"/app/{tool}.lock" in one.detail
     assert f"{tool} add" in one.hint
     assert check_lock_file(facts()) == []
+
+
+def test_settings_with_which_pip_does_not_start():
+    broken = {"/home/me/my pip.conf": "File contains no section headers."}
+    (one,) = check_pip_settings(facts(broken_settings=broken))
+    assert told([one]) == [("settings-unreadable", Severity.WARNING, "/home/me/my pip.conf")]
+    assert one.hint.endswith("mv '/home/me/my pip.conf' '/home/me/my pip.conf'.old")

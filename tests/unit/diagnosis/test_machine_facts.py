@@ -17,13 +17,16 @@ from safe_install.diagnosis.disk_facts import (
     find_metadata,
     find_other_pythons,
     find_unreadable,
+    find_unwritable,
 )
 from safe_install.diagnosis.facts import LockFile, LostSource, OtherPython
 from safe_install.diagnosis.machine_facts import (
     find_broken,
     find_lost_settings,
     find_programs,
+    find_working_folder,
 )
+from safe_install.models import Scheme
 from tests.factories import make_distribution, make_interpreter
 
 
@@ -309,3 +312,24 @@ def test_wheels_that_nobody_promised_anything_of(tmp_path, fields):
     alpha = make_distribution("alpha", "1.0", metadata_path=tmp_path, **fields)
     nothing = make_distribution("beta", "1.0", metadata_path=tmp_path / "gone")
     assert find_foreign_wheels([alpha, nothing], make_interpreter()) == ()
+
+
+def test_the_working_folder_and_one_that_was_removed(tmp_path, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert find_working_folder() == folder.resolve()
+    folder.rmdir()
+    assert find_working_folder() is None
+
+
+@pytest.mark.parametrize(
+    ("closed", "found"), [((), ()), (("torch",), ("torch",)), (("", "torch"), ("",))]
+)
+def test_folders_that_this_user_may_not_write_to(tmp_path, monkeypatch, closed, found):
+    (tmp_path / "torch").mkdir()
+    shut = {tmp_path / name for name in closed}
+    # As for another user than root, who may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in shut)
+    scheme = Scheme(tmp_path, tmp_path, tmp_path, tmp_path, tmp_path)
+    assert find_unwritable(scheme) == tuple(tmp_path / name for name in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 
@@ -117,3 +118,28 @@ def test_a_RECORD_that_may_not_be_read(small, monkeypatch):
     monkeypatch.setattr("safe_install.diagnosis.record_facts.read_record_text", refuse)
     problem = "its RECORD cannot be read: Permission denied"
     assert read_records(make_environment(alpha)) == (RecordState("alpha", "1.0", problem=problem),)
+
+
+def test_files_and_folders_that_this_user_may_not_read(small, monkeypatch):
+    files = {"alpha/a.so": "one", "alpha/b.py": "two", "alpha/in/c.py": "", "alpha/h/d.h": ""}
+    alpha = small.install("alpha", "1.0", files)
+    (small.site / "alpha" / "a.so").chmod(0o600)
+    (small.site / "alpha" / "b.py").chmod(0o640)
+    real_stat, real_list = os.stat, os.listdir
+
+    def stat(path, *words, **options):
+        if str(path).endswith("c.py"):
+            raise PermissionError(13, "Permission denied")
+        return real_stat(path, *words, **options)
+
+    def list_folder(path):
+        if str(path).endswith("alpha/h"):
+            raise PermissionError(13, "Permission denied")
+        return real_list(path)
+
+    # As for another user than root, who may read everything.
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "listdir", list_folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path).endswith("b.py"))
+    closed = ("alpha/a.so", "alpha/in/c.py", "alpha/h/d.h")
+    assert read_records(make_environment(alpha)) == (RecordState("alpha", "1.0", closed=closed),)

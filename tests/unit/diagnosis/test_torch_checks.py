@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.diagnosis import torch_checks
-from safe_install.diagnosis.facts import Facts, ShadowingLibrary
+from safe_install.diagnosis.facts import Facts, RecordState, ShadowingLibrary
 from safe_install.diagnosis.run import CannotTell, NotHere
 from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchPlace
 from tests.factories import SITE, make_distribution, make_environment, make_health
@@ -283,6 +283,25 @@ def test_computing():
     assert torch_checks.check_computes(facts(health=late)) == []
 
 
+@pytest.mark.parametrize(
+    ("operation", "numpy", "hint"),
+    [
+        ("torch.from_numpy", "2.4.6", "install --force-reinstall --no-deps numpy==2.4.6"),
+        (
+            "torch.from_numpy",
+            None,
+            f"numpy is not installed, and what is left of it is imported: remove {SITE}/numpy",
+        ),
+        ("torch on cpu", "2.4.6", f"install --force-reinstall --no-deps torch=={CUDA}"),
+    ],
+)
+def test_who_is_installed_again_where_torch_does_not_compute(operation, numpy, hint):
+    installed = [make_distribution("numpy", numpy)] if numpy else []
+    failed = make_health(torch="2.13.0", operations={operation: "ModuleNotFoundError: numpy._core"})
+    (one,) = torch_checks.check_computes(facts(*installed, health=failed))
+    assert hint in one.hint
+
+
 # --- numpy ----------------------------------------------------------------------------------------
 
 
@@ -382,3 +401,21 @@ def test_an_empty_folder_that_an_uninstall_left(module, installed, words):
     asked = facts(torch, *installed, health=make_health(imports={"torch": error}))
     (one,) = torch_checks.check_imports(asked)
     assert words in one.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["EOFError: marshal data too short", "ValueError: bad marshal data (unknown type code)"],
+)
+def test_bytecode_that_was_cut(error):
+    (one,) = torch_checks.check_imports(facts(health=make_health(imports={"torch": error})))
+    assert one.hint == f"find {SITE} -name '*.pyc' -delete"
+
+
+def test_files_of_torch_that_this_user_may_not_read_are_not_installed_again():
+    error = make_health(imports={"torch": "ImportError: libc10.so: cannot open"})
+    closed = RecordState("torch", CUDA, closed=("torch/lib/libc10.so",))
+    (one,) = torch_checks.check_imports(
+        facts(make_distribution("torch", CUDA), health=error, records=(closed,))
+    )
+    assert one.hint.endswith(f"chmod -R u+rwX,go+rX {SITE}/torch/lib/libc10.so")

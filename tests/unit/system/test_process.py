@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -221,3 +223,22 @@ def test_what_a_shell_left_to_us_is_not_ours_to_end(tmp_path):
     while not marker.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert marker.exists()
+
+
+def test_where_no_more_threads_can_be_started_the_child_is_ended(monkeypatch):
+    children = []
+    popen = subprocess.Popen
+
+    def start_child(*words, **options):
+        children.append(popen(*words, **options))
+        return children[0]
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(subprocess, "Popen", start_child)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="can't start new thread") as caught:
+        process.start([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert caught.value.errno == errno.EAGAIN
+    assert children[0].returncode == -signal.SIGKILL

@@ -145,6 +145,12 @@ VERDICTS = {
         UNKNOWN,
         "demo/_C.so could not be read: no shared obj",
     ),
+    "another machine": (
+        see(other_machine="aarch64", minors=["2.13"]),
+        context(python="cp311"),
+        FAILS,
+        "demo/_C.so is for aarch64, and this machine is not",
+    ),
     "another Python": (
         see(module_for="cp310", minors=["2.13"]),
         context(python="cp311"),
