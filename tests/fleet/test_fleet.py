@@ -180,6 +180,25 @@ def test_a_person_who_stops_it_in_between(fleet, number, verb):
     assert fleet.run("status")["exit_code"] == 0
 
 
+def test_a_person_who_stops_an_undo(fleet):
+    """The nodes end what they do; what is not known is asked by the next undo."""
+    before = fleet.trees()
+    done = fleet.on("install", "alpha==2")
+    run = done["details"]["run"]
+    fleet.describe(n1={"undo": "garbage"}, n2={"undo": "slow"})
+    started = fleet.start("undo", run)
+    fleet.wait_for("n1 undo")
+    started.send_signal(signal.SIGINT)
+    stopped = fleet.end(started)
+    assert (stopped["exit_code"], stopped["outcome"]) == (13, "rollback-failed"), stopped
+    assert outcomes(stopped) == {"n1": "unknown", "n2": "undone"}
+    finished = fleet.run("undo")
+    assert (finished["exit_code"], outcomes(finished)) == (0, dict.fromkeys(ALL, "undone")), (
+        finished
+    )
+    assert fleet.trees() == before
+
+
 def test_verify_and_diff(fleet):
     healthy = fleet.on("verify")
     assert (healthy["exit_code"], outcomes(healthy)) == (0, dict.fromkeys(ALL, "healthy")), healthy

@@ -180,7 +180,7 @@ class _Front:
             plan=plan,
             watcher=self._tools.watcher,
             timeout=self._request.node_timeout,
-            stop=stop if run.state.intent is Intent.CHANGE else None,
+            stop=stop,
         )
         if run.state.intent is Intent.LOOK:
             return fleet_run.run(run.state)

@@ -111,17 +111,33 @@ def _kept_status(statuses: FrozenSet[int]) -> Optional[int]:
 
 
 def _conclude_undo(state: FleetState) -> Conclusion:
-    holding = [node for node in state.nodes if node.standing in HOLDING]
-    changed = _ending(state, Ending.CHANGED)
-    left = [node for node in state.nodes if node in holding or node in changed]
+    left = [node for node in state.nodes if _may_have_it(state, node)]
+    if left and state.stopped_by:
+        undone = count_nodes(_ending(state, Ending.UNDONE))
+        sentence = (
+            f"Interrupted: undone on {undone}, and {count_nodes(left)} may have it still: "
+            f"safe-install fleet undo {state.run} finishes it."
+        )
+        return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
     if left:
         sentence = f"{count_nodes(left)} could not be taken back: see above."
         return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
+    staged = _with_standing(state, Standing.STAGED)
+    if staged:
+        sentence = (
+            f"Interrupted: no node has it in place. What {count_nodes(staged)} staged expires by "
+            f"itself; safe-install fleet undo {state.run} lets it go now."
+        )
+        return Conclusion(Outcome.ROLLED_BACK, 128 + state.stopped_by, sentence)
     if any(node.standing in TAKEN_BACK for node in state.nodes):
         sentence = f"Undone: {state.run}. No node has it in place."
         return Conclusion(Outcome.UNDONE, 0, sentence)
     sentence = f"Nothing of {state.run} is in place."
     return Conclusion(Outcome.ALREADY_SATISFIED, 0, sentence)
+
+
+def _may_have_it(state: FleetState, node: NodeState) -> bool:
+    return node.standing in HOLDING or state.ending_of(node) is Ending.CHANGED
 
 
 def _conclude_look(state: FleetState) -> Conclusion:

@@ -170,7 +170,11 @@ def _let_go(state: FleetState, in_place: Sequence[NodeState]) -> Phase:
 
 
 def _next_of_old_run(state: FleetState) -> Phase:
-    """Of a run that is over, or whose controller was killed."""
+    """Of a run that is over, or whose controller was killed. Where a person stops it, the rest is
+    left to the next time."""
+    is_left = any(node.standing in LEFT_TO_UNDO for node in _leaders(state))
+    if state.stopped_by and is_left:
+        return Phase(Kind.DONE)
     lost = _standing(state, Standing.LOST)
     if lost:
         return _ask(lost)
@@ -209,6 +213,9 @@ def _has_unchanged_leader(state: FleetState, node: NodeState) -> bool:
 MAY_BE_IN_PLACE = frozenset(
     {*IN_PLACE, Standing.STAGED, Standing.LOST, Standing.STUCK, Standing.UNKNOWN}
 )
+
+
+LEFT_TO_UNDO = frozenset({*IN_PLACE, Standing.STAGED, Standing.LOST})
 
 
 def revive(state: FleetState, intent: Intent) -> FleetState:

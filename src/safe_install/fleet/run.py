@@ -25,8 +25,8 @@ from safe_install.fleet.stopping import Stop
 
 KEPT_EVERY = 1.0  # seconds, while nodes stage
 KEPT_SHARE = 20  # times what writing takes, at least: of many nodes there is much to write
-# Before these nothing lies on a node that would have to be taken back.
-HARMLESS = frozenset({Kind.INVENTORY, Kind.EXAMINE, Kind.PLAN, Kind.DELIVER})
+# These change nothing; as long as a run has done nothing else, it can end at once.
+HARMLESS = frozenset({Kind.INVENTORY, Kind.EXAMINE, Kind.PLAN, Kind.DELIVER, Kind.ASK})
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FleetRun:
     ) -> None:
         """`keep`: writes the state down, durably. `plan`: None where nothing is installed.
         `timeout`: seconds for each call. `stop`: a signal that comes once something is staged takes
-        all back."""
+        all back; one that comes while all is taken back ends that when the nodes have answered."""
         self._engine, self._program, self._keep = engine, program, keep
         self._plan, self._watcher = plan, watcher or Watcher()
         self._timeout, self._sleep, self._stop = timeout, sleep, stop

@@ -196,6 +196,47 @@ def test_a_person_stops_it(after, script, expected, status):
     assert ("committed" in real(there, state)) == ("changed" in expected)
 
 
+@pytest.mark.parametrize(
+    ("calls", "script", "after", "expected", "status", "told"),
+    [
+        # of three: killed behind their commits; the undo is stopped
+        (12, {}, Kind.ASK, ["changed"] * 3, 13, "undone on 0 nodes, and 3 nodes may have it still"),
+        (12, {}, Kind.UNDO, ["undone"] * 3, 0, "No node has it in place."),
+        (
+            12,
+            {("n1", "undo"): ["locked"]},
+            Kind.UNDO,
+            ["undone", "changed", "undone"],
+            13,
+            "undone on 2 nodes, and 1 node may have it still: safe-install fleet undo",
+        ),
+        (
+            12,
+            {("n1", "undo"): ["lost"]},
+            Kind.UNDO,
+            ["undone", "unknown", "undone"],
+            13,
+            "undone on 2 nodes, and 1 node may have it still",
+        ),
+        # killed between the first commit and the second
+        (10, {}, Kind.UNDO, ["undone", "unchanged", "unchanged"], 130, "What 2 nodes staged"),
+        (10, {}, Kind.ABANDON, ["undone", "abandoned", "abandoned"], 0, "No node has it in place."),
+    ],
+)
+def test_a_person_stops_an_undo(calls, script, after, expected, status, told):
+    """It ends when those that were asked have answered, says what is left, and the next finishes."""
+    there = machines(3, script)
+    assert there.run(new_state(3), stop_after=calls) is None
+    stopped = there.run(revive(there.kept[-1], Intent.UNDO), stopped_after=after)
+    end = conclude(stopped)
+    assert (endings(stopped), end.status) == (expected, status)
+    assert told in end.sentence
+    finished = there.run(revive(replace(stopped, stopped_by=0), Intent.UNDO))
+    assert conclude(finished).status == 0
+    assert set(real(there, finished)) <= {"undone", "abandoned"}
+    assert there.settled
+
+
 def test_a_canary_goes_first():
     there, _, end = finish(canary=1)
     verbs = [call for call in there.calls if call[1] in ("commit", "verify")]
