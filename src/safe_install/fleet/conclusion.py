@@ -31,19 +31,22 @@ def conclude(state: FleetState, *, removes: bool = False) -> Conclusion:
     if state.stopped_by:
         return _conclude_stopped(state)
     if state.failed:
-        return _conclude_failed(state)
+        return _conclude_failed(state, removes=removes)
     if state.only_plans:
         count = count_nodes(_with_standing(state, Standing.PLANNED))
         return Conclusion(Outcome.PLANNED, 0, f"Would change {count}; nothing was changed.")
     changed = _ending(state, Ending.CHANGED)
     if not changed:
         return Conclusion(Outcome.ALREADY_SATISFIED, 0, "Every node has what was asked for.")
-    outcome = Outcome.UNINSTALLED if removes else Outcome.INSTALLED
     verb = "Uninstalled from" if removes else "Installed on"
     same = len(state.nodes) - len(changed)
     beside = f"; {same} had nothing to change" if same else ""
     sentence = f"{verb} {count_nodes(changed)}, verified on each{beside}."
-    return Conclusion(outcome, 0, sentence)
+    return Conclusion(_outcome_of_change(removes=removes), 0, sentence)
+
+
+def _outcome_of_change(*, removes: bool) -> Outcome:
+    return Outcome.UNINSTALLED if removes else Outcome.INSTALLED
 
 
 def count_nodes(nodes: List[NodeState]) -> str:
@@ -51,7 +54,7 @@ def count_nodes(nodes: List[NodeState]) -> str:
     return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
 
 
-def _conclude_failed(state: FleetState) -> Conclusion:
+def _conclude_failed(state: FleetState, *, removes: bool) -> Conclusion:
     count = count_nodes(list(state.failed))
     changed = _ending(state, Ending.CHANGED)
     holding = [node for node in state.nodes if node.standing in HOLDING]
@@ -64,7 +67,7 @@ def _conclude_failed(state: FleetState) -> Conclusion:
         )
     if changed or holding:
         return Conclusion(
-            Outcome.INSTALLED,
+            _outcome_of_change(removes=removes),
             1,
             f"Changed on {count_nodes(changed)}; {count} failed, as many as were tolerated.",
         )
@@ -137,7 +140,8 @@ def _conclude_undo(state: FleetState) -> Conclusion:
 
 
 def _may_have_it(state: FleetState, node: NodeState) -> bool:
-    return node.standing in HOLDING or state.ending_of(node) is Ending.CHANGED
+    is_held = state.leader_of(node).standing in HOLDING
+    return is_held or state.ending_of(node) is Ending.CHANGED
 
 
 def _conclude_look(state: FleetState) -> Conclusion:

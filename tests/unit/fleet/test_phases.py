@@ -378,6 +378,45 @@ def test_a_controller_that_is_killed_is_finished_by_undo(world, calls):
     assert end.status == 0, end
 
 
+def told_truly(there, state):
+    """What is said of each node is what lies there, or that it is not known."""
+    for node in state.nodes:
+        is_changed = there.environment(node.name).state == "committed"
+        told = CHANGED.get(state.ending_of(node), False)
+        assert told is None or told == is_changed, (node, there.environment(node.name))
+
+
+def all_taken_back(there, state):
+    """The next undo finishes, once all answer."""
+    there.behaviour = lambda node, verb: "ok"
+    finished = there.run(revive(replace(state, stopped_by=0), Intent.UNDO))
+    assert conclude(finished).status == 0
+    assert "committed" not in [one.state for one in there.environments.values()]
+
+
+@settings(max_examples=150, **UNHURRIED)
+@given(worlds(), st.sampled_from(list(Kind)))
+def test_whoever_stops_a_change_is_told_the_truth(world, kind):
+    there, state = world
+    ended = there.run(state, stopped_after=kind)
+    told_truly(there, ended)
+    if conclude(ended).status > 128:
+        assert "committed" not in [one.state for one in there.environments.values()]
+    all_taken_back(there, ended)
+
+
+@settings(max_examples=150, **UNHURRIED)
+@given(worlds(), st.integers(0, 40), st.sampled_from([Kind.ASK, Kind.UNDO, Kind.ABANDON]))
+def test_whoever_stops_an_undo_is_told_the_truth(world, calls, kind):
+    there, state = world
+    there.run(state, stop_after=calls)
+    stopped = there.run(revive(there.kept[-1], Intent.UNDO), stopped_after=kind)
+    told_truly(there, stopped)
+    if conclude(stopped).status in (0, 130):
+        assert "committed" not in [one.state for one in there.environments.values()]
+    all_taken_back(there, stopped)
+
+
 @settings(max_examples=60, **UNHURRIED)
 @given(worlds(), st.integers(0, 40))
 def test_a_look_changes_nothing(world, calls):
@@ -387,10 +426,7 @@ def test_a_look_changes_nothing(world, calls):
     there.behaviour = lambda node, verb: "ok"
     seen = there.run(revive(there.kept[-1], Intent.LOOK))
     assert {place: one.state for place, one in there.environments.items()} == before
-    for node in seen.nodes:
-        is_changed = there.environment(node.name).state == "committed"
-        told = CHANGED.get(seen.ending_of(node), False)
-        assert told is None or told == is_changed
+    told_truly(there, seen)
 
 
 @pytest.mark.parametrize("calls", range(15))
