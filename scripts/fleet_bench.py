@@ -28,6 +28,7 @@ from safe_install.transaction.identifiers import make_id
 
 SIZES = "8,64,256"
 DISTRIBUTIONS = 200  # of each node: an environment as it is
+WHEELS = 256  # in its cache: as many as a node names
 TORCH = {"version": "2.8.0+cu126", "accelerator": "cu126", "cuda": "12.6", "cxx11_abi": True}
 DEVICE = {"name": "NVIDIA H100 80GB HBM3", "compute_capability": "9.0"}
 
@@ -113,6 +114,7 @@ def _inventory(node: str) -> Mapping[str, Any]:
     return {
         "host": node,
         "distributions": rows,
+        "wheels": [f"{number:064x}" for number in range(WHEELS)],
         "tree": {"sha256": "1" * 64},
         "history": {"head": None, "count": 0},
         "place": {"device": 1, "inode": int(node[4:]) + 2},

@@ -57,17 +57,21 @@ class Fleet:
         self.number = 0
         self.target = folder / "hosts.json"
 
-    def describe(self, *, names=None, places=None, **faults) -> None:
+    def describe(self, *, names=None, places=None, caches=None, **faults) -> None:
         """A new fleet of these nodes; nothing of earlier faults is left. `faults`: n1={"commit":
-        "dies-before"}; `places`: the node whose environment another one has."""
+        "dies-before"}; `places`: the node whose environment another one has; `caches`: of nodes
+        that have one of their own."""
         self.number += 1
         state = self.folder / f"state-{self.number}"
         state.mkdir()
         nodes = {}
         for name in names or self.prefixes:
+            variables = {**self.variables, "HOME": str(self.folder / f"home-{name}")}
+            if caches:
+                variables["SAFE_INSTALL_CACHE_DIR"] = str(caches[name])
             nodes[name] = {
                 "prefix": str(self.prefixes[(places or {}).get(name, name)]),
-                "variables": {**self.variables, "HOME": str(self.folder / f"home-{name}")},
+                "variables": variables,
                 "faults": faults.get(name, {}),
             }
         self.state = state

@@ -4,10 +4,15 @@ controllers that die."""
 from __future__ import annotations
 
 import signal
+import zipfile
 
 import pytest
 
+from safe_install.events import Reporter
+from safe_install.models import Link
+from safe_install.wheels.fetch import fetch
 from tests.fleet.conftest import outcomes
+from tests.unit.wheels.test_kept_wheels import Http, hash_of
 
 ALL = ("n1", "n2")
 
@@ -183,6 +188,69 @@ def test_a_person_who_stops_it_in_between(fleet, number, verb):
     assert outcomes(done) == dict.fromkeys(ALL, expected[verb])
     assert fleet.trees() == before
     assert fleet.run("status")["exit_code"] == 0
+
+
+def test_a_person_who_stops_an_undo(fleet):
+    """The nodes end what they do; what is not known is asked by the next undo."""
+    before = fleet.trees()
+    done = fleet.on("install", "alpha==2")
+    run = done["details"]["run"]
+    fleet.describe(n1={"undo": "garbage"}, n2={"undo": "slow"})
+    started = fleet.start("undo", run)
+    fleet.wait_for("n1 undo")
+    started.send_signal(signal.SIGINT)
+    stopped = fleet.end(started)
+    assert (stopped["exit_code"], stopped["outcome"]) == (13, "rollback-failed"), stopped
+    assert outcomes(stopped) == {"n1": "unknown", "n2": "undone"}
+    finished = fleet.run("undo")
+    assert (finished["exit_code"], outcomes(finished)) == (0, dict.fromkeys(ALL, "undone")), (
+        finished
+    )
+    assert fleet.trees() == before
+
+
+def fill_cache(cache, projects):
+    """alpha 2, as a machine keeps what it fetched for another purpose."""
+    (wheel,) = projects.glob("alpha-2-*.whl")
+    content = wheel.read_bytes()
+    link = Link(f"https://h.example/{wheel.name}", wheel.name, sha256=hash_of(content))
+    return fetch(link, http=Http(content), cache=cache, reporter=Reporter())
+
+
+def wheels_sent(fleet, name):
+    """The names of the wheels in what a node was sent."""
+    found = []
+    for path in (fleet.state / name).glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        found.append([one for one in names if one.endswith(".whl")])
+    return found
+
+
+def test_a_wheel_that_lies_in_the_caches_of_all_is_not_sent(fleet, projects, tmp_path):
+    before = fleet.trees()
+    caches = {name: tmp_path / f"cache-{name}" for name in ALL}
+    kept = {name: fill_cache(caches[name], projects) for name in ALL}
+    fleet.describe(caches=caches)
+    done = fleet.on("install", "alpha==2", "beta")
+    assert (done["exit_code"], outcomes(done)) == (0, dict.fromkeys(ALL, "changed")), done
+    assert (
+        wheels_sent(fleet, "n1") == wheels_sent(fleet, "n2") == [["wheels/beta-1-py3-none-any.whl"]]
+    )
+    assert fleet.run("undo")["exit_code"] == 0
+    assert fleet.trees() == before
+
+    # one of them is damaged: refused before anything is changed, and then it is sent
+    kept["n2"].write_bytes(b"other")
+    refused = fleet.on("install", "alpha==2")
+    assert (refused["exit_code"], outcomes(refused)["n2"]) == (11, "refused"), refused
+    reasons = {row["name"]: row["reason"] for row in refused["details"]["nodes"]}
+    assert "alpha-2-py3-none-any.whl, which was in the cache" in reasons["n2"]
+    assert fleet.trees() == before
+    again = fleet.on("install", "alpha==2")
+    assert (again["exit_code"], outcomes(again)) == (0, dict.fromkeys(ALL, "changed")), again
+    assert ["wheels/alpha-2-py3-none-any.whl"] in wheels_sent(fleet, "n2")
+    assert fleet.run("undo")["exit_code"] == 0
 
 
 def test_verify_and_diff(fleet):

@@ -30,6 +30,7 @@ from safe_install.resolve.command_line import STAGE_OPTIONS, Words, split_words
 from safe_install.resolve.request import PLACE_KEYS, InstallRequest, parse_install
 from safe_install.snapshot.bundle_file import open_bundle
 from safe_install.snapshot.supply import BundleSupply
+from safe_install.wheels.store import find_cache
 
 OFFLINE = "was found, and --offline asks no host"  # which nobody wrote
 NAMING = ("requirement", "editable", "group", "requirements-from-script")
@@ -104,7 +105,7 @@ def _install_from(path: Path, invocation: Invocation, world: World) -> Answer:
     bundle = open_bundle(path)
     stages = invocation.line.route.command == "stage"
     with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
-        supply = BundleSupply(bundle, Path(folder))
+        supply = BundleSupply(bundle, Path(folder), find_cache(world.environ))
         words = words_for(invocation.line.words, supply, bundle.manifest.requirements)
         request = parse_install(
             words, environ=world.environ, configuration={}, read=partial(read_location, world=world)

@@ -80,16 +80,15 @@ class ReportingWatcher(Watcher):
                 self._nodes.add(node)
                 self._reporter.task_started(node, len(WAY) - 1)
 
-    def node_answered(self, state: FleetState, node: str, phase: Phase) -> None:
+    def node_answered(self, node: NodeState, phase: Phase) -> None:
         """A node that failed is named at once."""
         self._done += 1
-        self._reporter.task_advanced(phase.kind.value, self._done, node)
-        found = state.find(node)
-        if node in self._nodes:
-            self._show(found)
-        if found.has_failed and node not in self._failed:
-            self._failed[node] = found.failure
-            self._reporter.warn(f"{node}: {found.failure}")
+        self._reporter.task_advanced(phase.kind.value, self._done, node.name)
+        if node.name in self._nodes:
+            self._show(node)
+        if node.has_failed and node.name not in self._failed:
+            self._failed[node.name] = node.failure
+            self._reporter.warn(f"{node.name}: {node.failure}")
 
     def phase_ended(self, state: FleetState, phase: Phase) -> None:
         """One line for each phase."""

@@ -52,7 +52,7 @@ from safe_install.snapshot.manifest import (
 )
 from safe_install.snapshot.program import read_program
 from safe_install.snapshot.pylock import render_pylock
-from safe_install.snapshot.there import is_there, read_there
+from safe_install.snapshot.there import There, read_there
 from safe_install.snapshot.values import (
     FileSource,
     IndexSource,
@@ -129,17 +129,13 @@ def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
 
 def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> InstallResult:
     session = planned.session
-    there = read_there(Path(request.installed).expanduser()) if request.installed else {}
+    there = read_there(Path(request.installed).expanduser()) if request.installed else There()
     artifacts = bring_wheels(planned)
     all_wheels = tuple(
         _wheel_of(step, artifacts[step.name], session.request)
         for step in sorted(planned.steps, key=lambda step: step.name)
     )
-    wheels = tuple(
-        wheel
-        for wheel in all_wheels
-        if not is_there(artifacts[canonicalize_name(wheel.name)], there)
-    )
+    wheels = _find_missing_there(all_wheels, artifacts, there)
     if not wheels:
         return _nothing(planned, session.timings)
     program = read_program(
@@ -160,6 +156,20 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
     with session.timings.stage("write"):
         sha256 = write_bundle(output, manifest, files, program.files, lock, session.world.reporter)
     return _written(planned, manifest, output, sha256)
+
+
+def _find_missing_there(
+    wheels: Sequence[BundledWheel], artifacts: Artifacts, there: There
+) -> Tuple[BundledWheel, ...]:
+    """Those that are not installed there; what lies in its cache is named alone."""
+    missing: List[BundledWheel] = []
+    for wheel in wheels:
+        if there.has_installed(artifacts[canonicalize_name(wheel.name)]):
+            continue
+        if wheel.sha256 in there.wheels:
+            wheel = dataclasses.replace(wheel, offset=None)
+        missing.append(wheel)
+    return tuple(missing)
 
 
 def _written(
@@ -341,10 +351,13 @@ def _make_result(
 
 
 def _wheel_lines(wheels: Sequence[BundledWheel]) -> List[str]:
-    return [
-        f"  {wheel.filename}  {megabytes(wheel.size)}  {wheel.url or 'from this machine'}"
-        for wheel in wheels
-    ]
+    return [f"  {wheel.filename}  {megabytes(wheel.size)}  {_place_of(wheel)}" for wheel in wheels]
+
+
+def _place_of(wheel: BundledWheel) -> str:
+    if not wheel.is_inside:
+        return "not in it: in the cache of the machine"
+    return wheel.url or "from this machine"
 
 
 def count(wheels: int) -> str:

@@ -41,5 +41,6 @@ def describe_bundle(bundle: Bundle) -> List[str]:
     manifest = bundle.manifest
     lines = [f"{', '.join(manifest.requirements)} for {manifest.made_for}"]
     for wheel in manifest.wheels:
-        lines.append(f"  {wheel.name} {wheel.version}  {wheel.size / 1e6:.1f} MB")
+        place = "" if wheel.is_inside else "  not in it: in the cache of the machine"
+        lines.append(f"  {wheel.name} {wheel.version}  {wheel.size / 1e6:.1f} MB{place}")
     return lines

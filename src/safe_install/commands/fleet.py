@@ -180,7 +180,7 @@ class _Front:
             plan=plan,
             watcher=self._tools.watcher,
             timeout=self._request.node_timeout,
-            stop=stop if run.state.intent is Intent.CHANGE else None,
+            stop=stop,
         )
         if run.state.intent is Intent.LOOK:
             return fleet_run.run(run.state)
@@ -384,7 +384,8 @@ class _Planner:
         for name, (version, sha256) in group.installed.items():
             rows.append({"name": name, "version": version, "sha256": sha256})
         path = self._work / f"installed-{self._count}.json"
-        path.write_text(json.dumps({"details": {"distributions": rows}}), encoding="utf-8")
+        details = {"distributions": rows, "wheels": sorted(group.wheels)}
+        path.write_text(json.dumps({"details": details}), encoding="utf-8")
         return ["--installed", str(path)]
 
 

@@ -4,6 +4,7 @@ Changes nothing."""
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
 from safe_install.environment.tree_hash import COVERS, hash_installed, hash_tree
@@ -15,6 +16,7 @@ from safe_install.transaction.history import read_history
 from safe_install.transaction.marker import read_marker
 from safe_install.transaction.staged import StagedChanges
 from safe_install.transaction.staged_states import State
+from safe_install.wheels.kept_wheels import name_kept_wheels
 
 
 def inventory(world: World, *, python: Optional[str]) -> InstallResult:
@@ -22,7 +24,7 @@ def inventory(world: World, *, python: Optional[str]) -> InstallResult:
     details."""
     environment = probe_named(world, python)
     with error_context(environment):
-        details = _describe(environment)
+        details = _describe(environment, world.cache_dir)
     return InstallResult(
         "inventory",
         Outcome.LISTED,
@@ -33,7 +35,7 @@ def inventory(world: World, *, python: Optional[str]) -> InstallResult:
     )
 
 
-def _describe(environment: Environment) -> Dict[str, Any]:
+def _describe(environment: Environment, cache: Path) -> Dict[str, Any]:
     prefix, installed = environment.interpreter.prefix, environment.installed
     hashes = hash_installed(installed)
     extensions = sorted(known_projects() & set(installed))
@@ -51,6 +53,8 @@ def _describe(environment: Environment) -> Dict[str, Any]:
         ],
         "history": {"head": entries[0].id if entries else None, "count": len(entries)},
         "staged": staged,
+        # in the cache: they need not be brought
+        "wheels": list(name_kept_wheels(cache)),
         # one marker on two hosts: it is one environment, which they share
         "place": {
             "device": place.st_dev,

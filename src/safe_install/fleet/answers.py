@@ -14,6 +14,7 @@ from safe_install.redaction import redact
 
 LONGEST = 400  # letters of a text
 MOST_ROWS = 20_000  # of a list
+MOST_WHEELS = 1000  # of a cache
 MOST_DIGITS = 20  # an inode may have so many
 NO_ANSWER = "it did not answer"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
@@ -62,6 +63,7 @@ class NodeFacts:
     head: str  # the ID of the last change
     place: Tuple[int, int]  # device and inode of the environment
     marker: str = ""  # of an environment that says itself which one it is
+    wheels: Tuple[str, ...] = ()  # the sha256 of those in its cache
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ def _read_facts(document: Mapping[str, Any], details: Mapping[str, Any]) -> Node
         head=_optional(history.get("head"), _identifier) or "",
         place=(_number(place.get("device")), _number(place.get("inode"))),
         marker=_optional(place.get("marker"), lambda one: clean(_text(one, "marker"))) or "",
+        wheels=_optional(details.get("wheels"), _read_wheels) or (),
     )
 
 
@@ -255,6 +258,14 @@ def _read_distributions(value: Any) -> Mapping[str, Tuple[str, str]]:
         # thousands of nodes say the same
         found[sys.intern(name)] = (sys.intern(version), sys.intern(sha256 or ""))
     return found
+
+
+def _read_wheels(value: Any) -> Tuple[str, ...]:
+    rows = _list(value)
+    if len(rows) > MOST_WHEELS:
+        raise _Wrong("it names too many wheels")
+    # thousands of nodes say the same
+    return tuple(sys.intern(_matching(_SHA256, one, "sha256")) for one in rows)
 
 
 # --- values ---------------------------------------------------------------------------------------

@@ -31,19 +31,22 @@ def conclude(state: FleetState, *, removes: bool = False) -> Conclusion:
     if state.stopped_by:
         return _conclude_stopped(state)
     if state.failed:
-        return _conclude_failed(state)
+        return _conclude_failed(state, removes=removes)
     if state.only_plans:
         count = count_nodes(_with_standing(state, Standing.PLANNED))
         return Conclusion(Outcome.PLANNED, 0, f"Would change {count}; nothing was changed.")
     changed = _ending(state, Ending.CHANGED)
     if not changed:
         return Conclusion(Outcome.ALREADY_SATISFIED, 0, "Every node has what was asked for.")
-    outcome = Outcome.UNINSTALLED if removes else Outcome.INSTALLED
     verb = "Uninstalled from" if removes else "Installed on"
     same = len(state.nodes) - len(changed)
     beside = f"; {same} had nothing to change" if same else ""
     sentence = f"{verb} {count_nodes(changed)}, verified on each{beside}."
-    return Conclusion(outcome, 0, sentence)
+    return Conclusion(_outcome_of_change(removes=removes), 0, sentence)
+
+
+def _outcome_of_change(*, removes: bool) -> Outcome:
+    return Outcome.UNINSTALLED if removes else Outcome.INSTALLED
 
 
 def count_nodes(nodes: List[NodeState]) -> str:
@@ -51,7 +54,7 @@ def count_nodes(nodes: List[NodeState]) -> str:
     return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
 
 
-def _conclude_failed(state: FleetState) -> Conclusion:
+def _conclude_failed(state: FleetState, *, removes: bool) -> Conclusion:
     count = count_nodes(list(state.failed))
     changed = _ending(state, Ending.CHANGED)
     holding = [node for node in state.nodes if node.standing in HOLDING]
@@ -64,7 +67,7 @@ def _conclude_failed(state: FleetState) -> Conclusion:
         )
     if changed or holding:
         return Conclusion(
-            Outcome.INSTALLED,
+            _outcome_of_change(removes=removes),
             1,
             f"Changed on {count_nodes(changed)}; {count} failed, as many as were tolerated.",
         )
@@ -111,17 +114,34 @@ def _kept_status(statuses: FrozenSet[int]) -> Optional[int]:
 
 
 def _conclude_undo(state: FleetState) -> Conclusion:
-    holding = [node for node in state.nodes if node.standing in HOLDING]
-    changed = _ending(state, Ending.CHANGED)
-    left = [node for node in state.nodes if node in holding or node in changed]
+    left = [node for node in state.nodes if _may_have_it(state, node)]
+    if left and state.stopped_by:
+        undone = count_nodes(_ending(state, Ending.UNDONE))
+        sentence = (
+            f"Interrupted: undone on {undone}, and {count_nodes(left)} may have it still: "
+            f"safe-install fleet undo {state.run} finishes it."
+        )
+        return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
     if left:
         sentence = f"{count_nodes(left)} could not be taken back: see above."
         return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
+    staged = _with_standing(state, Standing.STAGED)
+    if staged:
+        sentence = (
+            f"Interrupted: no node has it in place. What {count_nodes(staged)} staged expires by "
+            f"itself; safe-install fleet undo {state.run} lets it go now."
+        )
+        return Conclusion(Outcome.ROLLED_BACK, 128 + state.stopped_by, sentence)
     if any(node.standing in TAKEN_BACK for node in state.nodes):
         sentence = f"Undone: {state.run}. No node has it in place."
         return Conclusion(Outcome.UNDONE, 0, sentence)
     sentence = f"Nothing of {state.run} is in place."
     return Conclusion(Outcome.ALREADY_SATISFIED, 0, sentence)
+
+
+def _may_have_it(state: FleetState, node: NodeState) -> bool:
+    is_held = state.leader_of(node).standing in HOLDING
+    return is_held or state.ending_of(node) is Ending.CHANGED
 
 
 def _conclude_look(state: FleetState) -> Conclusion:

@@ -7,7 +7,7 @@ the driver) is taken from the oldest node of the kind, so that all get the same 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -24,6 +24,7 @@ class Group:
     description: str  # "Python 3.11, linux_x86_64, torch 2.8.0+cu126"
     # what all of them have, in the same files: name -> version, the hash of its files
     installed: Mapping[str, Tuple[str, str]] = field(default_factory=dict)
+    wheels: FrozenSet[str] = frozenset()  # that lie in the caches of all of them, by sha256
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _make_group(kind: _Kind, members: Sequence[NodeState]) -> Group:
     torch = f", torch {kind.torch}" if kind.torch else ""
     description = f"Python {kind.python}, {kind.platform}{torch}"
     names = tuple(node.name for node in members)
-    return Group(names, tuple(words), description, _installed_on_all(facts))
+    return Group(names, tuple(words), description, _installed_on_all(facts), _kept_by_all(facts))
 
 
 def _installed_on_all(facts: Sequence[NodeFacts]) -> Mapping[str, Tuple[str, str]]:
@@ -79,6 +80,13 @@ def _installed_on_all(facts: Sequence[NodeFacts]) -> Mapping[str, Tuple[str, str
         for name in list(common):
             if one.distributions.get(name) != common[name]:
                 del common[name]
+    return common
+
+
+def _kept_by_all(facts: Sequence[NodeFacts]) -> FrozenSet[str]:
+    common = frozenset(facts[0].wheels)
+    for one in facts[1:]:
+        common &= frozenset(one.wheels)
     return common
 
 

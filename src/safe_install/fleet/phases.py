@@ -81,10 +81,10 @@ def next_phase(state: FleetState) -> Phase:
 def begin(state: FleetState, phase: Phase) -> FleetState:
     """The state once a phase is begun: it is kept before any call is made, so that a controller that
     is killed knows afterwards whom it may have asked."""
-    if phase.kind in (Kind.CANARY, Kind.COMMIT):
-        for ask in phase.asks:
-            state = state.with_node(replace(state.find(ask.node), was_touched=True))
-    return state
+    if phase.kind not in (Kind.CANARY, Kind.COMMIT):
+        return state
+    asked = [state.find(ask.node) for ask in phase.asks]
+    return state.with_nodes(replace(node, was_touched=True) for node in asked)
 
 
 def stop(state: FleetState, signal_number: int) -> FleetState:
@@ -145,7 +145,10 @@ def _next_commit(state: FleetState) -> Optional[Phase]:
 
 def _clear_up(state: FleetState) -> Phase:
     """What failed is let go, as far as that is tolerated; then it is over."""
-    return _let_go(state, [node for node in _leaders(state) if _is_sick(state, node)])
+    # an environment is sick where it is worse for one of those that have it
+    sick = {node.leader or node.name for node in _standing(state, Standing.SICK)}
+    in_place = [node for node in _leaders(state) if node.standing in IN_PLACE]
+    return _let_go(state, [node for node in in_place if node.name in sick])
 
 
 def _take_back(state: FleetState) -> Phase:
@@ -167,7 +170,11 @@ def _let_go(state: FleetState, in_place: Sequence[NodeState]) -> Phase:
 
 
 def _next_of_old_run(state: FleetState) -> Phase:
-    """Of a run that is over, or whose controller was killed."""
+    """Of a run that is over, or whose controller was killed. Where a person stops it, the rest is
+    left to the next time."""
+    is_left = any(node.standing in LEFT_TO_UNDO for node in _leaders(state))
+    if state.stopped_by and is_left:
+        return Phase(Kind.DONE)
     lost = _standing(state, Standing.LOST)
     if lost:
         return _ask(lost)
@@ -193,15 +200,22 @@ def end(state: FleetState, phase: Phase) -> FleetState:
     if phase.kind is Kind.INVENTORY:
         return share_environments(state)
     if phase.kind is Kind.STAGE:
-        for node in _standing(state, Standing.FOLLOWING):
-            if state.leader_of(node).standing is Standing.UNCHANGED:
-                state = state.with_node(_alone(node))
+        following = _standing(state, Standing.FOLLOWING)
+        left = [node for node in following if _has_unchanged_leader(state, node)]
+        return state.with_nodes(_alone(node) for node in left)
     return state
+
+
+def _has_unchanged_leader(state: FleetState, node: NodeState) -> bool:
+    return state.leader_of(node).standing is Standing.UNCHANGED
 
 
 MAY_BE_IN_PLACE = frozenset(
     {*IN_PLACE, Standing.STAGED, Standing.LOST, Standing.STUCK, Standing.UNKNOWN}
 )
+
+
+LEFT_TO_UNDO = frozenset({*IN_PLACE, Standing.STAGED, Standing.LOST})
 
 
 def revive(state: FleetState, intent: Intent) -> FleetState:
@@ -241,14 +255,6 @@ def _unverified_followers(state: FleetState) -> List[NodeState]:
     """Those whose environment is changed, and who were not asked after that."""
     waiting = _standing(state, Standing.FOLLOWING)
     return [node for node in waiting if state.leader_of(node).standing in IN_PLACE]
-
-
-def _is_sick(state: FleetState, leader: NodeState) -> bool:
-    """Is its environment in place, and worse for one of those that have it?"""
-    if leader.standing not in IN_PLACE:
-        return False
-    sharing = [node for node in state.nodes if leader.name in (node.name, node.leader)]
-    return any(node.standing is Standing.SICK for node in sharing)
 
 
 def _names(nodes: Sequence[NodeState]) -> Tuple[str, ...]:
@@ -297,8 +303,8 @@ def _ask(nodes: Sequence[NodeState]) -> Phase:
 # --- what an answer means -------------------------------------------------------------------------
 
 
-def fold(state: FleetState, kind: Kind, answer: Answer) -> FleetState:
-    """The state with one node's answer in it."""
+def fold(state: FleetState, kind: Kind, answer: Answer) -> NodeState:
+    """The node once its answer is known. `state`: before the phase, which goes forward or back."""
     node = state.find(answer.node)
     changed = _MEANINGS[kind](node, answer)
     is_forward = state.intent is Intent.CHANGE and not state.goes_back
@@ -306,15 +312,14 @@ def fold(state: FleetState, kind: Kind, answer: Answer) -> FleetState:
         changed = _fail(changed, changed.standing, f"its change is {answer.state}", 12)
     if changed.standing is not node.standing:
         changed = replace(changed, tries=0)
-    return state.with_node(changed)
+    return changed
 
 
-def fold_delivery(state: FleetState, delivery: Delivery) -> FleetState:
-    """The state once a node has its files, or has not."""
-    node = state.find(delivery.node)
+def fold_delivery(node: NodeState, delivery: Delivery) -> NodeState:
+    """The node once it has its files, or has not."""
     if delivery.problem or not delivery.path:
-        return state.with_node(_fail(node, Standing.SILENT, delivery.problem or NO_ANSWER))
-    return state.with_node(replace(node, standing=Standing.READY, bundle=delivery.path))
+        return _fail(node, Standing.SILENT, delivery.problem or NO_ANSWER)
+    return replace(node, standing=Standing.READY, bundle=delivery.path)
 
 
 def _fail(node: NodeState, standing: Standing, why: str, status: int = 1) -> NodeState:

@@ -24,8 +24,9 @@ from safe_install.fleet.state import FleetState, NodeState, Standing
 from safe_install.fleet.stopping import Stop
 
 KEPT_EVERY = 1.0  # seconds, while nodes stage
-# Before these nothing lies on a node that would have to be taken back.
-HARMLESS = frozenset({Kind.INVENTORY, Kind.EXAMINE, Kind.PLAN, Kind.DELIVER})
+KEPT_SHARE = 20  # times what writing takes, at least: of many nodes there is much to write
+# These change nothing; as long as a run has done nothing else, it can end at once.
+HARMLESS = frozenset({Kind.INVENTORY, Kind.EXAMINE, Kind.PLAN, Kind.DELIVER, Kind.ASK})
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Watcher:
     def phase_begun(self, phase: Phase) -> None:
         """Its nodes are asked from now on."""
 
-    def node_answered(self, state: FleetState, node: str, phase: Phase) -> None:
-        """One of them has answered."""
+    def node_answered(self, node: NodeState, phase: Phase) -> None:
+        """One of them has answered: it is as its answer says."""
 
     def phase_ended(self, state: FleetState, phase: Phase) -> None:
         """All have."""
@@ -79,11 +80,11 @@ class FleetRun:
     ) -> None:
         """`keep`: writes the state down, durably. `plan`: None where nothing is installed.
         `timeout`: seconds for each call. `stop`: a signal that comes once something is staged takes
-        all back."""
+        all back; one that comes while all is taken back ends that when the nodes have answered."""
         self._engine, self._program, self._keep = engine, program, keep
         self._plan, self._watcher = plan, watcher or Watcher()
         self._timeout, self._sleep, self._stop = timeout, sleep, stop
-        self._kept_at = 0.0
+        self._keep_again = 0.0  # by the clock of `monotonic`
         self._programs: Dict[str, str] = {}  # node -> where the program lies there
         self._problems: Dict[str, str] = {}  # node -> why it does not
         self._bundles: Dict[str, File] = {}
@@ -143,14 +144,19 @@ class FleetRun:
     def _ask(self, state: FleetState, phase: Phase) -> FleetState:
         asks = {ask.node: ask for ask in phase.asks}
         self._bring_program(list(asks))
-        box = [state]
+        answered: List[NodeState] = []
 
         def hear(reply: Reply) -> None:
             ask = asks.pop(reply.node, None)  # a second answer, or one of a stranger, is none
             if ask is None:
                 return
             answer = parse_reply(reply, ask.words[0], ask.identifier)
-            box[0] = self._fold(box[0], phase, answer)
+            node = fold(state, phase.kind, answer)
+            answered.append(node)
+            self._watcher.node_answered(node, phase)
+            # What is staged can be let go by whoever knows its ID.
+            if phase.kind is Kind.STAGE and time.monotonic() > self._keep_again:
+                self._write(state.with_nodes(answered))
 
         calls: List[Call] = []
         for ask in phase.asks:
@@ -164,19 +170,13 @@ class FleetRun:
                 hear(reply)  # those that were not told on the way
         for node in list(asks):
             hear(Reply(node))
-        return box[0]
-
-    def _fold(self, state: FleetState, phase: Phase, answer: Answer) -> FleetState:
-        state = fold(state, phase.kind, answer)
-        self._watcher.node_answered(state, answer.node, phase)
-        # What is staged can be let go by whoever knows its ID.
-        if phase.kind is Kind.STAGE and time.monotonic() - self._kept_at > KEPT_EVERY:
-            self._write(state)
-        return state
+        return state.with_nodes(answered)
 
     def _write(self, state: FleetState) -> None:
+        begun = time.monotonic()
         self._keep(state)
-        self._kept_at = time.monotonic()
+        ended = time.monotonic()
+        self._keep_again = ended + max(KEPT_EVERY, KEPT_SHARE * (ended - begun))
 
     # --- plans and files ---
 
@@ -185,36 +185,36 @@ class FleetRun:
         waiting = (Standing.EXAMINED, Standing.FOLLOWING)
         nodes = [node for node in state.nodes if node.standing in waiting]
         if self._plan is None:
-            for node in nodes:
-                state = state.with_node(_planned(node, NothingToDo(), needs_bundle=False))
-            return state
+            return state.with_nodes(
+                _planned(node, NothingToDo(), needs_bundle=False) for node in nodes
+            )
+        found: List[NodeState] = []
         for group in make_groups(nodes):
             planned = self._plan(group)
             self._watcher.group_planned(group, planned)
             for name in group.nodes:
                 if isinstance(planned, File):
                     self._bundles[name] = planned
-                state = state.with_node(_planned(state.find(name), planned))
-        return state
+                found.append(_planned(state.find(name), planned))
+        return state.with_nodes(found)
 
     def _deliver(self, state: FleetState, phase: Phase) -> FleetState:
         """A bundle that a node has is not sent again: the engine compares its hash."""
+        nodes = [state.find(name) for name in phase.nodes]
         if not state.needs_bundle:
-            for name in phase.nodes:
-                state = state.with_node(replace(state.find(name), standing=Standing.READY))
-            return state
-        by_file: Dict[File, List[str]] = {}
-        for name in phase.nodes:
-            by_file.setdefault(self._bundles[name], []).append(name)
-        for file, names in by_file.items():
-            for delivery in self._engine.deliver(file, names):
-                if delivery.node in names:
-                    names.remove(delivery.node)
-                    state = fold_delivery(state, delivery)
-                    self._watcher.node_answered(state, delivery.node, phase)
-            for name in names:
-                state = fold_delivery(state, _missing(name))
-        return state
+            return state.with_nodes(replace(node, standing=Standing.READY) for node in nodes)
+        by_file: Dict[File, List[NodeState]] = {}
+        for node in nodes:
+            by_file.setdefault(self._bundles[node.name], []).append(node)
+        delivered: List[NodeState] = []
+        for file, waiting in by_file.items():
+            names = [node.name for node in waiting]
+            told = {one.node: one for one in self._engine.deliver(file, names)}
+            for node in waiting:
+                node = fold_delivery(node, told.get(node.name) or Delivery(node.name))
+                delivered.append(node)
+                self._watcher.node_answered(node, phase)
+        return state.with_nodes(delivered)
 
 
 def _planned(node: NodeState, planned: Planned, *, needs_bundle: bool = True) -> NodeState:
@@ -226,10 +226,6 @@ def _planned(node: NodeState, planned: Planned, *, needs_bundle: bool = True) ->
     if needs_bundle and isinstance(planned, NothingToDo):
         return replace(node, standing=Standing.UNCHANGED)
     return replace(node, standing=Standing.PLANNED)
-
-
-def _missing(node: str) -> Delivery:
-    return Delivery(node)
 
 
 def ask_all(

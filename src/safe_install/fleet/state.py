@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import FrozenSet, Mapping, Optional, Tuple
+from functools import cached_property
+from typing import FrozenSet, Iterable, Mapping, Optional, Tuple
 
 from safe_install.fleet.answers import NodeFacts, StepFacts
 
@@ -115,7 +116,7 @@ class FleetState:
     notes: Tuple[str, ...] = ()  # what the engine could not do
     stopped_by: int = 0  # the signal after which all is taken back; 0: none came
 
-    @property
+    @cached_property
     def failed(self) -> Tuple[NodeState, ...]:
         """The nodes that are not as they were to be."""
         return tuple(node for node in self.nodes if node.has_failed)
@@ -135,20 +136,23 @@ class FleetState:
         """Is a node to be asked what became of it?"""
         return any(node.standing is Standing.LOST for node in self.nodes)
 
+    @cached_property
+    def _by_name(self) -> Mapping[str, NodeState]:
+        return {node.name: node for node in self.nodes}
+
     def find(self, name: str) -> NodeState:
         """The node of that name. Errors: KeyError."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise KeyError(name)
+        return self._by_name[name]
 
     def leader_of(self, node: NodeState) -> NodeState:
         """The node that is asked for its environment: itself, or the leader."""
         return self.find(node.leader) if node.leader else node
 
-    def with_node(self, changed: NodeState) -> FleetState:
-        """The same with this node in the place of the one with its name."""
-        nodes = [changed if node.name == changed.name else node for node in self.nodes]
+    def with_nodes(self, changed: Iterable[NodeState]) -> FleetState:
+        """The same with these nodes in the places of those with their names. Once for many: each
+        time all nodes are gone through."""
+        by_name = {node.name: node for node in changed}
+        nodes = [by_name.get(node.name, node) for node in self.nodes]
         return replace(self, nodes=tuple(nodes))
 
     def ending_of(self, node: NodeState) -> Ending:

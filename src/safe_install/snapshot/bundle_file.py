@@ -94,6 +94,8 @@ def write_bundle(
 ) -> str:
     """Write a bundle, whole or not at all; its sha256. `files`: the wheels by file name.
 
+    What is not inside, as the manifest says, is named alone.
+
     Errors: Refused where there is no room; HashMismatch for a wheel that is not the listed one any
     more; SystemFailed.
     """
@@ -132,8 +134,9 @@ def _write(
 ) -> None:
     stream.write(BEGINNING)
     offsets: Dict[str, int] = {}
+    inside = [wheel for wheel in manifest.wheels if wheel.is_inside]
     if not is_plain:
-        for wheel in manifest.wheels:
+        for wheel in inside:
             offsets[wheel.filename] = stream.tell()
             _copy(files[wheel.filename], stream, wheel, told)
             stream.write(GUARD)
@@ -143,7 +146,7 @@ def _write(
         stream.write(behind.getvalue())
         return
     with zipfile.ZipFile(stream, "w") as archive:
-        for wheel in manifest.wheels:
+        for wheel in inside:
             member = _member(WHEELS + wheel.filename, zipfile.ZIP_STORED)
             member.file_size = wheel.size
             with archive.open(member, "w") as target:
@@ -286,7 +289,7 @@ def read_lock(path: Path) -> str:
 def unpack_wheels(
     bundle: Bundle, wheels: Sequence[BundledWheel], folder: Path, reporter: Reporter
 ) -> None:
-    """These wheels of the bundle into a folder, each compared with its hash. Errors:
+    """These wheels, which are in the bundle, into a folder, each compared with its hash. Errors:
     BundleInvalid, Refused, SystemFailed."""
     try:
         size = sum(wheel.size for wheel in wheels)
@@ -314,7 +317,8 @@ def check_bundle(path: Path, reporter: Reporter) -> Bundle:
     started = _render_main(START_OF_BUNDLE, bundle.manifest.program_python, sha256)
     if main != started or hash_program(program) != sha256:
         raise _damaged(path, "the program")
-    _read_wheels(path, bundle.manifest.wheels, None, reporter, f"read {path.name}")
+    inside = [wheel for wheel in bundle.manifest.wheels if wheel.is_inside]
+    _read_wheels(path, inside, None, reporter, f"read {path.name}")
     return bundle
 
 
@@ -344,7 +348,7 @@ def _read_wheels(
     with reporter.task(task, size, "bytes"), path.open("rb") as stream:
         for wheel in wheels:
             check_filename(wheel.filename)
-            stream.seek(wheel.offset)
+            stream.seek(wheel.offset or 0)
             destination = os.devnull if folder is None else folder / wheel.filename
             digest = hashlib.sha256()
             with open(destination, "wb") as target:  # noqa: PTH123 - the null device, too

@@ -54,9 +54,15 @@ class BundledWheel:
     filename: str
     sha256: str
     size: int  # bytes
-    offset: int = 0  # of its first byte in the bundle
+    # of its first byte in the bundle; None: it is not in it, but in the cache of the machine
+    offset: Optional[int] = 0
     url: str = ""  # where it came from; "": from the machine where the bundle was made
     is_listed: bool = False  # by a package index, where its name and version find it
+
+    @property
+    def is_inside(self) -> bool:
+        """Are its bytes in the bundle?"""
+        return self.offset is not None
 
     @property
     def tags(self) -> FrozenSet[Tag]:
@@ -79,8 +85,8 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes of all wheels."""
-        return sum(wheel.size for wheel in self.wheels)
+        """Bytes of all wheels that are in it."""
+        return sum(wheel.size for wheel in self.wheels if wheel.is_inside)
 
 
 # --- as a document --------------------------------------------------------------------------------
@@ -99,7 +105,7 @@ def render_manifest(manifest: Manifest) -> str:
         "requirements": list(manifest.requirements),
         "made_for": describe_target(manifest.made_for),
         "lock": {"sha256": manifest.lock_sha256},
-        "wheels": [{**describe_wheel(wheel), "offset": wheel.offset} for wheel in manifest.wheels],
+        "wheels": [{**_describe_file(wheel), "offset": wheel.offset} for wheel in manifest.wheels],
     }
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
 
@@ -116,6 +122,10 @@ def describe_target(made_for: MadeFor) -> Dict[str, Any]:
 
 def describe_wheel(wheel: BundledWheel) -> Dict[str, Any]:
     """As JSON values; not where it lies."""
+    return {**_describe_file(wheel), "is_inside": wheel.is_inside}
+
+
+def _describe_file(wheel: BundledWheel) -> Dict[str, Any]:
     return {
         "name": wheel.name,
         "version": wheel.version,
@@ -174,8 +184,8 @@ def _read_wheel(row: Mapping[str, Any], end: int) -> BundledWheel:
     name = check_filename(filename)
     if name != row["name"]:
         raise ValueError(f"{filename} is no file of {row['name']!r}")
-    size, offset = _number(row["size"]), _number(row["offset"])
-    if offset + size > end:
+    size, offset = _number(row["size"]), row["offset"]
+    if offset is not None and _number(offset) + size > end:
         raise ValueError(f"{filename} would lie behind the end")
     version = _text(row["version"])
     Version(version)  # or it is none: InvalidVersion is a ValueError
@@ -232,8 +242,9 @@ def _hash(value: Any) -> str:
 
 
 def with_offsets(manifest: Manifest, offsets: Mapping[str, int]) -> Manifest:
-    """The list, once it is known where each wheel lies; `offsets` by file name."""
-    placed = (replace(wheel, offset=offsets[wheel.filename]) for wheel in manifest.wheels)
+    """The list, once it is known where each wheel lies; `offsets` by file name, of those that are in
+    the bundle."""
+    placed = (replace(wheel, offset=offsets.get(wheel.filename)) for wheel in manifest.wheels)
     return replace(manifest, wheels=tuple(placed))
 
 

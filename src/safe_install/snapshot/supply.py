@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import List, Mapping
+from typing import List, Mapping, Sequence
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.errors import Refused
+from safe_install.errors import BundleInvalid, Refused, SystemFailed, hint_for_oserror
 from safe_install.events import Reporter
 from safe_install.models import Environment, Plan, Step
 from safe_install.snapshot.bundle_file import Bundle, unpack_wheels
 from safe_install.snapshot.manifest import BundledWheel, find_misfits
 from safe_install.snapshot.remembered import read_installed_wheels
 from safe_install.torch_family import TORCH
+from safe_install.wheels.kept_wheels import find_kept_wheels, take_kept_wheel
 
 
 class BundleSupply:
     """The wheels of a bundle, for one install."""
 
-    def __init__(self, bundle: Bundle, work: Path) -> None:
-        """`work`: a folder of this run."""
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, work: Path, cache: Path) -> None:
+        """`work`: a folder of this run. `cache`: where the wheels lie that are not in the bundle."""
+        self._bundle, self._cache = bundle, cache
         self.work = work
         self.folder = work / "wheels"
 
@@ -69,10 +70,33 @@ class BundleSupply:
         if not anew:
             there = read_installed_wheels(environment)
             wheels = tuple(wheel for wheel in wheels if not _is_there(wheel, there))
-        if wheels:
-            unpack_wheels(self._bundle, wheels, self.folder, reporter)
-        else:
-            self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
+        inside = tuple(wheel for wheel in wheels if wheel.is_inside)
+        if inside:
+            unpack_wheels(self._bundle, inside, self.folder, reporter)
+        self._take_from_cache([wheel for wheel in wheels if not wheel.is_inside])
+
+    def _take_from_cache(self, wheels: Sequence[BundledWheel]) -> None:
+        """Each compared with its hash. Errors: BundleInvalid, SystemFailed."""
+        kept = find_kept_wheels(self._cache) if wheels else {}
+        for wheel in wheels:
+            found = kept.get(wheel.sha256)
+            try:
+                is_taken = found is not None and take_kept_wheel(
+                    found, self.folder / wheel.filename
+                )
+            except OSError as error:
+                raise SystemFailed(
+                    f"{wheel.filename} could not be taken from {self._cache}: "
+                    f"{error.strerror or error}",
+                    hint=hint_for_oserror(error),
+                ) from error
+            if not is_taken:
+                raise BundleInvalid(
+                    f"{self._bundle.path} does not hold {wheel.filename}, which was in the cache "
+                    f"of its machine: {self._cache} has it not, or has other bytes",
+                    hint="Make the bundle again: what the cache has not is in it then.",
+                )
 
 
 def _is_there(wheel: BundledWheel, there: Mapping[NormalizedName, str]) -> bool:

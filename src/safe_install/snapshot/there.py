@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Mapping
+from typing import Dict, FrozenSet, Mapping
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -16,30 +17,40 @@ from safe_install.wheels.archive import Artifact
 LARGEST = 64 * 2**20  # bytes of the file
 
 
-def read_there(path: Path) -> Mapping[NormalizedName, str]:
-    """Name -> the hash of its files, from the document of `inventory --json`. Errors: InputError."""
-    found: Dict[NormalizedName, str] = {}
+@dataclass(frozen=True)
+class There:
+    """What a machine says that it has."""
+
+    installed: Mapping[NormalizedName, str] = field(default_factory=dict)  # the hash of its files
+    wheels: FrozenSet[str] = frozenset()  # the sha256 of those in its cache
+
+    def has_installed(self, artifact: Artifact) -> bool:
+        """Are the files of this wheel the installed ones, as both RECORDs have them? A wheel whose
+        files go to several places is taken for one that is not."""
+        rows = []
+        for row in artifact.record:
+            written = ""
+            if row.algorithm == "sha256" and row.digest is not None:
+                written = make_hash(row.digest)
+            rows.append(RecordEntry(row.path, written, ""))
+        found = hash_rows(artifact.name, artifact.written_version, rows)
+        return self.installed.get(artifact.name) == found
+
+
+def read_there(path: Path) -> There:
+    """From the document of `inventory --json`; one of an older program names no wheels. Errors:
+    InputError."""
+    installed: Dict[NormalizedName, str] = {}
     try:
         with path.open("rb") as stream:
             document = json.loads(stream.read(LARGEST).decode("utf-8"))
-        for row in document["details"]["distributions"]:
-            found[canonicalize_name(row["name"])] = str(row["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        details = document["details"]
+        for row in details["distributions"]:
+            installed[canonicalize_name(row["name"])] = str(row["sha256"])
+        wheels = frozenset(str(sha256) for sha256 in details.get("wheels", ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is no inventory: {error}",
             hint="Write one on the machine: safe-install inventory --json > FILE.",
         ) from error
-    return found
-
-
-def is_there(artifact: Artifact, there: Mapping[NormalizedName, str]) -> bool:
-    """Are the files of this wheel the installed ones, as both RECORDs have them? A wheel whose files
-    go to several places is taken for one that is not."""
-    rows = []
-    for row in artifact.record:
-        written = ""
-        if row.algorithm == "sha256" and row.digest is not None:
-            written = make_hash(row.digest)
-        rows.append(RecordEntry(row.path, written, ""))
-    found = hash_rows(artifact.name, artifact.written_version, rows)
-    return there.get(artifact.name) == found
+    return There(installed, wheels)

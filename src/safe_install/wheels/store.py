@@ -135,6 +135,11 @@ class WheelStore:
         for _, _, record, path in sorted(found, key=lambda item: item[:2], reverse=True):
             yield _make_candidate(name, record, path)
 
+    def list_all(self) -> Iterator[Tuple[Path, BuildRecord]]:
+        """Every wheel, for whatever it was built, and what is remembered about it."""
+        for folder in self.folder.glob("*/*/"):
+            yield from self._read_records(folder)
+
     def may_have(self, name: NormalizedName, version: Version, environment: Environment) -> bool:
         """Was a wheel of this version built for a torch that may be the one that comes? Which build
         that is, its files tell."""

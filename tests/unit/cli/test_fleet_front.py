@@ -97,11 +97,11 @@ def test_each_phase_is_told_and_each_failure_once():
     heard = Heard()
     watcher = ReportingWatcher(heard, most_lines=0)
     state = new_state(2)
-    state = state.with_node(replace(state.find("n1"), failure="no room"))
+    state = state.with_nodes([replace(state.find("n1"), failure="no room")])
     phase = Phase(Kind.STAGE, nodes=("n0", "n1"))
     watcher.phase_begun(phase)
     for node in ("n0", "n1", "n1"):
-        watcher.node_answered(state, node, phase)
+        watcher.node_answered(state.find(node), phase)
     watcher.phase_ended(state, phase)
     assert heard.said == [
         "stage: 1 n0",
@@ -117,10 +117,10 @@ def test_on_a_terminal_each_node_has_a_line():
     watcher = ReportingWatcher(heard, most_lines=1)
     for standing in (Standing.STAGED, Standing.REFUSED):
         state = new_state(1)
-        state = state.with_node(replace(state.find("n0"), standing=standing))
+        state = state.with_nodes([replace(state.find("n0"), standing=standing)])
         phase = Phase(Kind.STAGE, nodes=("n0",))
         watcher.phase_begun(phase)
-        watcher.node_answered(state, "n0", phase)
+        watcher.node_answered(state.find("n0"), phase)
     assert [line for line in heard.said if line.startswith("n0")] == [
         "n0: 5 staged",
         "n0: 5 refused",
@@ -132,7 +132,7 @@ def test_more_nodes_than_lines_have_one_bar():
     watcher = ReportingWatcher(heard, most_lines=1)
     phase = Phase(Kind.STAGE, nodes=("n0", "n1"))
     watcher.phase_begun(phase)
-    watcher.node_answered(new_state(2), "n0", phase)
+    watcher.node_answered(new_state(2).find("n0"), phase)
     assert heard.said == ["stage: 1 n0"]
 
 
@@ -149,7 +149,7 @@ def test_kinds_are_told_where_there_are_several():
         "kind 1: Python 3.10: 1 node (n0)",
         "kind 2: Python 3.11: 1 node (n1)",
     ]
-    watcher.node_answered(new_state(2), "n1", phase)
+    watcher.node_answered(new_state(2).find("n1"), phase)
     assert heard.said[-1] == "n1: 0 new, kind 2"
 
 

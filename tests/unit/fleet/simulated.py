@@ -75,26 +75,26 @@ class Machines:
 
     def carry_out(self, state, phase, stop_after):
         if phase.kind is Kind.PLAN:
-            for node in state.nodes:
-                if node.standing is Standing.EXAMINED:
-                    state = state.with_node(replace(node, standing=Standing.PLANNED))
-            return state
+            examined = [node for node in state.nodes if node.standing is Standing.EXAMINED]
+            return state.with_nodes(replace(node, standing=Standing.PLANNED) for node in examined)
         if phase.kind is Kind.DELIVER:
+            delivered = []
             for name in phase.nodes:
                 is_there = self.behaviour(name, "deliver") == "ok"
                 told = Delivery(name, "/b.zip") if is_there else Delivery(name, problem="no room")
-                state = fold_delivery(state, told)
-            return state
+                delivered.append(fold_delivery(state.find(name), told))
+            return state.with_nodes(delivered)
         if phase.kind is Kind.SETTLE:
             self.settled.append(phase.nodes)
             return replace(state, is_settled=True)
+        answered = []
         for ask in phase.asks:
             if stop_after is not None and len(self.calls) >= stop_after:
                 return None
-            state = fold(state, phase.kind, self.answer(ask))
+            answered.append(fold(state, phase.kind, self.answer(ask)))
             if phase.kind is Kind.STAGE:
-                self.kept.append(state)
-        return state
+                self.kept.append(state.with_nodes(answered))
+        return state.with_nodes(answered)
 
     def answer(self, ask):
         verb = ask.words[0]

@@ -73,6 +73,12 @@ def test_an_inventory():
     assert parse_reply(reply(marked), "inventory").facts.marker == "cluster-7"
 
 
+def test_the_wheels_of_a_cache():
+    assert parse_reply(reply(inventory()), "inventory").facts.wheels == ()
+    facts = parse_reply(reply(inventory(wheels=["2" * 64, "1" * 64])), "inventory").facts
+    assert facts.wheels == ("2" * 64, "1" * 64)
+
+
 def test_what_thousands_of_nodes_say_lies_in_memory_once():
     one, other = (
         parse_reply(reply(inventory()), "inventory").facts.distributions["torch"] for _ in range(2)
@@ -131,6 +137,10 @@ WRONG = [
     (reply(inventory(tree={"sha256": "x"})), "tree"),
     (reply(inventory(host=None)), "host"),
     (reply(inventory(distributions=[{"name": "a b", "version": "1"}])), "name"),
+    (reply(inventory(wheels=["0" * 63])), "sha256"),
+    (reply(inventory(wheels={"0" * 64: 1})), "a list"),
+    (reply(inventory(wheels=[5])), "sha256"),
+    (reply(inventory(wheels=["0" * 64] * 1001)), "too many wheels"),
     (reply(document("inventory", details=DETAILS, environment=None)), "an object is missing"),
 ]
 

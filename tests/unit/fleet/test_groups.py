@@ -64,6 +64,14 @@ def test_what_all_of_a_kind_have_is_what_is_the_same_everywhere():
     assert group.installed == {"numpy": ("2.1", "a" * 64)}
 
 
+def test_wheels_that_lie_in_every_cache_of_a_kind():
+    one, other = gpu(wheels=("1" * 64, "2" * 64)), gpu(wheels=("2" * 64, "3" * 64))
+    (group,) = make_groups(nodes(a=one, b=other))
+    assert group.wheels == {"2" * 64}
+    (group,) = make_groups(nodes(a=one, b=gpu()))
+    assert group.wheels == frozenset()
+
+
 def test_without_torch_the_driver_decides_which_one_comes():
     bare = facts_of((1, 1))
     groups = make_groups(nodes(a=bare, b=replace(bare, driver=OLD_DRIVER)))

@@ -196,6 +196,47 @@ def test_a_person_stops_it(after, script, expected, status):
     assert ("committed" in real(there, state)) == ("changed" in expected)
 
 
+@pytest.mark.parametrize(
+    ("calls", "script", "after", "expected", "status", "told"),
+    [
+        # of three: killed behind their commits; the undo is stopped
+        (12, {}, Kind.ASK, ["changed"] * 3, 13, "undone on 0 nodes, and 3 nodes may have it still"),
+        (12, {}, Kind.UNDO, ["undone"] * 3, 0, "No node has it in place."),
+        (
+            12,
+            {("n1", "undo"): ["locked"]},
+            Kind.UNDO,
+            ["undone", "changed", "undone"],
+            13,
+            "undone on 2 nodes, and 1 node may have it still: safe-install fleet undo",
+        ),
+        (
+            12,
+            {("n1", "undo"): ["lost"]},
+            Kind.UNDO,
+            ["undone", "unknown", "undone"],
+            13,
+            "undone on 2 nodes, and 1 node may have it still",
+        ),
+        # killed between the first commit and the second
+        (10, {}, Kind.UNDO, ["undone", "unchanged", "unchanged"], 130, "What 2 nodes staged"),
+        (10, {}, Kind.ABANDON, ["undone", "abandoned", "abandoned"], 0, "No node has it in place."),
+    ],
+)
+def test_a_person_stops_an_undo(calls, script, after, expected, status, told):
+    """It ends when those that were asked have answered, says what is left, and the next finishes."""
+    there = machines(3, script)
+    assert there.run(new_state(3), stop_after=calls) is None
+    stopped = there.run(revive(there.kept[-1], Intent.UNDO), stopped_after=after)
+    end = conclude(stopped)
+    assert (endings(stopped), end.status) == (expected, status)
+    assert told in end.sentence
+    finished = there.run(revive(replace(stopped, stopped_by=0), Intent.UNDO))
+    assert conclude(finished).status == 0
+    assert set(real(there, finished)) <= {"undone", "abandoned"}
+    assert there.settled
+
+
 def test_a_canary_goes_first():
     there, _, end = finish(canary=1)
     verbs = [call for call in there.calls if call[1] in ("commit", "verify")]
@@ -337,6 +378,45 @@ def test_a_controller_that_is_killed_is_finished_by_undo(world, calls):
     assert end.status == 0, end
 
 
+def told_truly(there, state):
+    """What is said of each node is what lies there, or that it is not known."""
+    for node in state.nodes:
+        is_changed = there.environment(node.name).state == "committed"
+        told = CHANGED.get(state.ending_of(node), False)
+        assert told is None or told == is_changed, (node, there.environment(node.name))
+
+
+def all_taken_back(there, state):
+    """The next undo finishes, once all answer."""
+    there.behaviour = lambda node, verb: "ok"
+    finished = there.run(revive(replace(state, stopped_by=0), Intent.UNDO))
+    assert conclude(finished).status == 0
+    assert "committed" not in [one.state for one in there.environments.values()]
+
+
+@settings(max_examples=150, **UNHURRIED)
+@given(worlds(), st.sampled_from(list(Kind)))
+def test_whoever_stops_a_change_is_told_the_truth(world, kind):
+    there, state = world
+    ended = there.run(state, stopped_after=kind)
+    told_truly(there, ended)
+    if conclude(ended).status > 128:
+        assert "committed" not in [one.state for one in there.environments.values()]
+    all_taken_back(there, ended)
+
+
+@settings(max_examples=150, **UNHURRIED)
+@given(worlds(), st.integers(0, 40), st.sampled_from([Kind.ASK, Kind.UNDO, Kind.ABANDON]))
+def test_whoever_stops_an_undo_is_told_the_truth(world, calls, kind):
+    there, state = world
+    there.run(state, stop_after=calls)
+    stopped = there.run(revive(there.kept[-1], Intent.UNDO), stopped_after=kind)
+    told_truly(there, stopped)
+    if conclude(stopped).status in (0, 130):
+        assert "committed" not in [one.state for one in there.environments.values()]
+    all_taken_back(there, stopped)
+
+
 @settings(max_examples=60, **UNHURRIED)
 @given(worlds(), st.integers(0, 40))
 def test_a_look_changes_nothing(world, calls):
@@ -346,10 +426,7 @@ def test_a_look_changes_nothing(world, calls):
     there.behaviour = lambda node, verb: "ok"
     seen = there.run(revive(there.kept[-1], Intent.LOOK))
     assert {place: one.state for place, one in there.environments.items()} == before
-    for node in seen.nodes:
-        is_changed = there.environment(node.name).state == "committed"
-        told = CHANGED.get(seen.ending_of(node), False)
-        assert told is None or told == is_changed
+    told_truly(there, seen)
 
 
 @pytest.mark.parametrize("calls", range(15))

@@ -120,7 +120,7 @@ def test_a_state_knows_its_nodes():
     assert state.has_open_nodes
     with pytest.raises(KeyError, match="c"):
         state.find("c")
-    settled = state.with_node(replace(lost, standing=Standing.SILENT))
+    settled = state.with_nodes([replace(lost, standing=Standing.SILENT)])
     assert settled.nodes[0] is CHANGED
     assert not settled.has_open_nodes
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from safe_install.errors import EngineFailed
 from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply
 from safe_install.fleet.opening import open_engine
 from safe_install.fleet.run import FleetRun, NoPlan, ask_all
-from safe_install.fleet.state import Standing
+from safe_install.fleet.state import FleetState, NodeState, Standing
 from safe_install.fleet.stopping import Stop
 from tests.unit.fleet.simulated import RUN, new_state
 from tests.unit.fleet.test_answers import document, inventory
@@ -53,6 +54,16 @@ class Engine:
 
     def close(self):
         pass
+
+
+class EngineOfTurns(Engine):
+    """Each node answers when the one before has answered."""
+
+    def call(self, calls, heard, *, timeout):
+        for call in calls:
+            for reply in self.answer(call):
+                heard(reply)
+        return []
 
 
 def said(node, found, status=0):
@@ -122,6 +133,76 @@ def test_an_engine_that_cannot_settle_is_told(monkeypatch):
     # its ID is written down before it is committed
     touched = next(one for one in kept if one.find("n0").was_touched)
     assert touched.find("n0").transaction == RUN
+
+
+def of_its_own(call):
+    """An environment that no other node shares."""
+    return [said(call.node, inventory(place={"device": 1, "inode": int(call.node[1:])}))]
+
+
+READ = Counter()  # how often something of a node was looked at
+
+
+class CountedNode(NodeState):
+    """Counts each look at it; what is made of it counts, too."""
+
+    def __getattribute__(self, name):
+        READ["looks"] += 1
+        return super().__getattribute__(name)
+
+
+def count_looks(count):
+    """Of a run that is stopped behind its commits, so that every phase is in it."""
+
+    def answer(call):
+        verb = call.words[0]
+        if verb == "inventory":
+            return of_its_own(call)
+        found = {"stage": "staged", "commit": "installed", "undo": "undone"}
+        is_sick = verb == "verify" and ("n0", "commit") in engine.asked and call.node == "n0"
+        if is_sick:
+            return [said(call.node, document(verb, outcome="unhealthy", exit_code=1), 1)]
+        told = document(verb, outcome=found.get(verb, "healthy"), transaction=RUN)
+        return [said(call.node, told)]
+
+    engine = Engine(answer)
+    nodes = tuple(CountedNode(f"n{number}", "/env/bin/python") for number in range(count))
+    READ.clear()
+    bundle = File(Path("/bundle.zip"), "b" * 64)
+    ended, _ = run(engine, FleetState(RUN, nodes), plan=lambda group: bundle)
+    assert [node.standing for node in ended.nodes] == [Standing.UNDONE] * count
+    return READ["looks"]
+
+
+def test_four_times_the_nodes_are_four_times_the_work():
+    assert count_looks(80) < 4.5 * count_looks(20)
+
+
+@pytest.mark.parametrize(("cost", "most"), [(0.0, 100), (5.0, 4)])
+def test_what_takes_long_to_write_is_written_less_often(cost, most, monkeypatch):
+    """While nodes stage: each answer comes a second after the one before."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    kept = []
+
+    def answer(call):
+        if call.words[0] == "inventory":
+            return of_its_own(call)
+        if call.words[0] == "stage":
+            clock[0] += 1.1
+        return staging("", None)(call)
+
+    def keep(state):
+        clock[0] += cost
+        kept.append([node.standing for node in state.nodes])
+
+    bundle = File(Path("/bundle.zip"), "b" * 64)
+    FleetRun(EngineOfTurns(answer), PROGRAM, keep=keep, plan=lambda group: bundle).run(
+        new_state(100)
+    )
+    while_staging = [one for one in kept if Standing.READY in one and Standing.STAGED in one]
+    assert 0 < len(while_staging) <= most
+    assert len(while_staging) > 90 or cost
 
 
 def test_all_are_asked():

@@ -43,14 +43,16 @@ CONTENTS = {
 }
 
 
-def write(folder, *, contents=None, name="FILE.zip", **options):
-    """A bundle of these files; its path, what it says, and its sha256."""
+def write(folder, *, contents=None, name="FILE.zip", left_out=(), **options):
+    """A bundle of these files; its path, what it says, and its sha256. `left_out`: what is named
+    alone."""
     files, wheels = {}, []
     for filename, content in sorted((CONTENTS if contents is None else contents).items()):
         files[filename] = folder / filename
         files[filename].write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        wheels.append(wheel(filename, sha256=digest, size=len(content)))
+        offset = None if filename in left_out else 0
+        wheels.append(wheel(filename, sha256=digest, size=len(content), offset=offset))
     manifest = manifest_of(*wheels)
     path = folder / name
     sha256 = write_bundle(path, manifest, files, PROGRAM, LOCK, Reporter(), **options)

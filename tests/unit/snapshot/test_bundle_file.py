@@ -51,6 +51,18 @@ def test_what_is_written_is_read(tmp_path, limit):
     assert one.name == bundle.manifest.wheels[1].filename
 
 
+def test_what_lies_on_the_machine_is_named_and_not_in_it(tmp_path, limit):
+    whole = write(tmp_path)[0].read_bytes()
+    named = "torch_scatter-2.1.2+pt28cu126-cp311-cp311-linux_x86_64.whl"
+    path = write(tmp_path, left_out=[named], largest_plain=limit)[0]
+    assert CONTENTS[named] in whole
+    assert CONTENTS[named] not in path.read_bytes()
+    assert path.stat().st_size < len(whole) - len(CONTENTS[named])
+    bundle = check_bundle(path, REPORTER)
+    outside = [one.filename for one in bundle.manifest.wheels if not one.is_inside]
+    assert (outside, len(bundle.manifest.wheels)) == ([named], len(CONTENTS))
+
+
 def test_what_is_a_bundle_is_told_by_its_beginning_or_its_name(tmp_path, limit):
     path, _, _ = write(tmp_path, largest_plain=limit)
     renamed = path.rename(tmp_path / "program")

@@ -69,6 +69,8 @@ def test_what_is_written_is_read():
         (["wheels", 0, "url"], "https://user:pass@h.example/x.whl"),
         (["wheels", 0, "url"], "file:///etc/passwd"),
         (["wheels", 0, "offset"], END),
+        (["wheels", 0, "offset"], -1),
+        (["wheels", 0, "offset"], True),
         (["wheels", 0, "offset"], END - 9),
         (["wheels", 0], []),
         (["lock"], None),
@@ -92,6 +94,13 @@ def test_what_cannot_be_is_refused(path, value):
 def test_what_is_no_list_is_refused(text):
     with pytest.raises(BundleInvalid):
         parse(text)
+
+
+def test_a_wheel_that_is_named_alone():
+    manifest = with_offsets(manifest_of(NUMPY, PURE), {NUMPY.filename: 7})
+    assert [one.is_inside for one in manifest.wheels] == [True, False]
+    assert manifest.size == NUMPY.size
+    assert parse(render_manifest(manifest)) == manifest
 
 
 def test_a_project_stands_in_it_once():

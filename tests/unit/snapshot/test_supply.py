@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from safe_install.errors import Refused
+from safe_install.errors import BundleInvalid, Refused, SystemFailed
 from safe_install.events import Reporter
 from safe_install.models import Action, Plan, Step
 from safe_install.snapshot import supply as supply_module
@@ -20,7 +21,8 @@ IDNA = wheel("idna-3.1-py3-none-any.whl")
 
 
 def supply(tmp_path, *wheels):
-    return BundleSupply(SimpleNamespace(manifest=manifest_of(*wheels)), tmp_path)
+    bundle = SimpleNamespace(manifest=manifest_of(*wheels), path=tmp_path / "FILE.zip")
+    return BundleSupply(bundle, tmp_path, tmp_path / "cache")
 
 
 def test_the_torch_of_a_bundle_is_the_one_that_comes(tmp_path):
@@ -57,6 +59,47 @@ def test_what_is_there_from_the_same_file_is_not_unpacked(
     made.bring(make_environment(), Reporter(), anew=anew)
     assert found == unpacked
     assert unpacked or made.folder.is_dir()  # pip is told to look there
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A wheel that is named, and lies in the cache."""
+    digest = hashlib.sha256(b"torch").hexdigest()
+    path = tmp_path / "cache/downloads/address" / digest / "another-name-1-py3-none-any.whl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"torch")
+    return path, replace(TORCH, sha256=digest, offset=None)
+
+
+def test_what_is_not_in_it_is_taken_from_the_cache(tmp_path, kept):
+    path, named = kept
+    made = supply(tmp_path, named)
+    made.bring(make_environment(), Reporter(), anew=False)
+    assert (made.folder / TORCH.filename).read_bytes() == b"torch"
+    assert path.read_bytes() == b"torch"
+
+
+@pytest.mark.parametrize("bytes_there", [b"other", None])
+def test_what_is_in_neither_is_refused(tmp_path, kept, bytes_there):
+    path, named = kept
+    if bytes_there is None:
+        path.unlink()
+    else:
+        path.write_bytes(bytes_there)
+    with pytest.raises(BundleInvalid, match="does not hold torch") as found:
+        supply(tmp_path, named).bring(make_environment(), Reporter(), anew=False)
+    assert (found.value.exit_status, "again" in found.value.hint) == (11, True)
+
+
+def test_a_cache_that_cannot_be_copied_from_is_told(tmp_path, kept, monkeypatch):
+    _, named = kept
+
+    def fail(wheel, destination):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(supply_module, "take_kept_wheel", fail)
+    with pytest.raises(SystemFailed, match="No space left on device"):
+        supply(tmp_path, named).bring(make_environment(), Reporter(), anew=False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Wheels that lie in the cache, by their hashes: what was fetched, and what was built here. They need
+not be brought once more."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
+
+from safe_install.wheels.kept_downloads import DOWNLOADS, mark_used
+from safe_install.wheels.store import WheelStore
+
+MOST_NAMED = 256  # wheels; of more than that those that were used last
+CHUNK = 2**20  # bytes
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class KeptWheel:
+    """A wheel of the cache. What it has for bytes is seen when it is taken."""
+
+    path: Path
+    sha256: str  # as it was when it came
+    folder: Path  # whose time is that of its last use
+
+
+def find_kept_wheels(cache: Path) -> Mapping[str, KeptWheel]:
+    """By their sha256, those that were used last first."""
+    found: List[Tuple[float, KeptWheel]] = []
+    for wheel in (*_fetched(cache), *_built(cache)):
+        with contextlib.suppress(OSError):
+            found.append((wheel.folder.stat().st_mtime, wheel))
+    found.sort(key=lambda row: row[0], reverse=True)
+    wheels: Dict[str, KeptWheel] = {}
+    for _, wheel in found:
+        wheels.setdefault(wheel.sha256, wheel)
+    return wheels
+
+
+def name_kept_wheels(cache: Path) -> Sequence[str]:
+    """The hashes of those that were used last."""
+    return list(find_kept_wheels(cache))[:MOST_NAMED]
+
+
+def _fetched(cache: Path) -> Iterator[KeptWheel]:
+    """CACHE/downloads/ADDRESS/SHA256/FILENAME"""
+    with contextlib.suppress(OSError):
+        for path in (cache / DOWNLOADS).glob("*/*/*.whl"):
+            if _SHA256.fullmatch(path.parent.name):
+                yield KeptWheel(path, path.parent.name, path.parents[1])
+
+
+def _built(cache: Path) -> Iterator[KeptWheel]:
+    with contextlib.suppress(OSError):
+        for path, record in WheelStore(cache).list_all():
+            if _SHA256.fullmatch(record.sha256):
+                yield KeptWheel(path, record.sha256, path.parent)
+
+
+def take_kept_wheel(wheel: KeptWheel, destination: Path) -> bool:
+    """Copy a wheel, and compare it with its hash; False where it has other bytes: it is removed
+    then, as far as that is possible. Errors: OSError."""
+    mark_used(wheel.folder)
+    digest = hashlib.sha256()
+    with wheel.path.open("rb") as source, destination.open("wb") as target:
+        for chunk in iter(lambda: source.read(CHUNK), b""):
+            digest.update(chunk)
+            target.write(chunk)
+    if digest.hexdigest() == wheel.sha256:
+        return True
+    destination.unlink()
+    with contextlib.suppress(OSError):
+        wheel.path.unlink()
+    return False
