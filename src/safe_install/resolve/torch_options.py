@@ -318,11 +318,15 @@ def refuse_for_silence(
     options: Sequence[TorchOption],
     selection: Selection,
     listing: Listing,
+    wanted: Wanted,
 ) -> None:
-    """A host that does not answer today decides on no other torch. Errors: Refused, with what the
-    person can write to have one that lies elsewhere. `listing`: of that accelerator."""
+    """A host that does not answer today decides on no other torch, but for the accelerator that was
+    asked for on the one in a place of the person's own. Errors: Refused, with what they can write
+    to have one that lies elsewhere. `listing`: of that accelerator."""
     ways, planned = [passed.remedy], selection.torch_choice.planned
     version = _newest_own(options, listing)
+    if version and wanted.torch.accelerator:
+        return
     if version:
         ways.append(f"Or name the build that a place of your own has: torch=={version}.")
     on_index = [one for one in options if one.excluded is None and one.is_on_index]

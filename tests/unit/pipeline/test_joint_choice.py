@@ -501,7 +501,7 @@ def test_a_torch_that_the_declared_driver_runs_comes(tmp_path):
     assert steps_of(selected)["torch"] == "2.10.0"
     assert chooser.questions == ["2.10.0+cu128"]
     (line,) = notes_of(selected)
-    assert line.startswith("torch 2.14.1: needs driver 580")
+    assert line.startswith("torch 2.14.1 needs driver 580")
     assert (
         "declared is 535.104.05 (CUDA 12.2); 2.14.1+cu126: h does not answer; 2.10.0 has "
         "torch-scatter" in line
