@@ -389,6 +389,16 @@ def test_a_place_of_the_person_has_the_accelerator_that_was_asked_for(tmp_path, 
     assert "download.pytorch.org does not answer (HTTP 503); 2.13.0+cpu" in line
 
 
+def test_what_a_file_without_a_promised_metadata_requires_is_known_once_it_is_here(tmp_path):
+    """A build fetches it again, and compares what it requires."""
+    chooser = PageChooser(requires=["filelock >=3", "jinja2"])
+    own_place(tmp_path, chooser, "2.13.0+cpu")
+    words = ["-f", str(tmp_path), "--accelerator", "cpu", "torch==2.13.0"]
+    selected, *_ = choose(tmp_path, *words, chooser=chooser)
+    (step,) = [step for step in selected.plan.steps if step.name == "torch"]
+    assert set(step.candidate.requires) == {"filelock>=3", "jinja2"}
+
+
 @pytest.mark.parametrize("version", ["2.13.0", "2.13.0+cu126", "2.12.1+cpu"])
 def test_a_place_of_the_person_without_it_is_no_way_out(tmp_path, version):
     chooser = PageChooser(Pages(down=["download.pytorch.org"]))
