@@ -173,9 +173,8 @@ class JointChoice:
     def choose_for_installed(self, selection: Selection) -> Resolution:
         """The extensions for the installed torch. Errors: Refused; NoCandidate, with the older
         torch that has them all, where only an option permits it."""
-        resolve = self._resolve_with_builds or self._resolve
         try:
-            return resolve(selection)
+            return (self._resolve_with_builds or self._resolve)(selection)
         except NoCandidate as error:
             is_settled = not error.is_open and not self._wanted.allow_torch_change
             is_free = not any(one.specifier for one in selection.extensions.values())
@@ -439,7 +438,8 @@ class JointChoice:
         tried = take_torch(selection, option)
         if self._reason_by_facts(tried, option) is not None:
             return False
-        if all(self._find_known(tried, option).values()):
+        is_silent = self._error is not None and self._error.is_open  # a host
+        if not is_silent and all(self._find_known(tried, option).values()):
             return True
         try:
             self._ask(tried, self._resolve)
