@@ -138,7 +138,8 @@ def check_torch_asked_for(
     here = environment.torch
     because = ""
     if here is not None:
-        because = who_excludes(here.version, plan.steps, (*request.entries, *request.constraints))
+        entries, markers = (*request.entries, *request.constraints), environment.interpreter.markers
+        because = who_excludes(here.version, plan.steps, entries, markers)
     return check_torch_change(here, after, asked, because=because)
 
 

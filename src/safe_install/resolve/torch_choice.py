@@ -246,6 +246,13 @@ def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> 
     return (Finding("other-build", Severity.NOTE, TORCH, detail),)
 
 
+def note_held_back(newest: TorchBuild, reason: str, taken: TorchBuild) -> Tuple[Finding, ...]:
+    """That something in the installer's plan requires an older torch than the newest."""
+    why_not = say_why_not(newest.version.public, reason)
+    detail = f"{why_not}; {taken.runtime_version} is taken"
+    return (Finding("older-torch", Severity.NOTE, TORCH, detail),)
+
+
 def _describe_taken(
     choice: TorchChoice, taken: TorchBuild, extensions: Sequence[NormalizedName]
 ) -> str:

@@ -8,6 +8,7 @@ from packaging.version import Version
 from safe_install.models import Action, Step, TorchBuild
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
+from tests.factories import make_environment
 
 
 def torch_build(version):
@@ -200,6 +201,9 @@ def test_an_index_of_an_accelerator(place, is_named):
             "r.txt, line 3: torch<2.13",
         ),
         ([], [("torch<2.13", "")], ""),  # the command line itself
+        # of another Python, and of an extra
+        ([("alpha", ["torch<2 ; python_version<'3'", "torch<2 ; extra=='old'"])], [], ""),
+        ([], [("torch<2 ; python_version<'3'", "r.txt, line 3")], ""),
         ([], [("torch>=2", "r.txt, line 3")], ""),
         (
             [],
@@ -213,7 +217,8 @@ def test_an_index_of_an_accelerator(place, is_named):
 def test_whose_requirement_excludes_a_torch(steps, entries, expected):
     planned = [Step(Action.ADD, name, "1.0", requires=tuple(requires)) for name, requires in steps]
     written = [Entry(text, origin=origin) for text, origin in entries]
-    assert who_excludes(Version("2.13.0"), planned, written) == expected
+    markers = make_environment().interpreter.markers
+    assert who_excludes(Version("2.13.0"), planned, written, markers) == expected
 
 
 def test_who_wants_an_older_torch_is_named():
