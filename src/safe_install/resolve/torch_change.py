@@ -8,6 +8,7 @@ from typing import Mapping, Optional, Sequence, Tuple
 from packaging.version import Version
 
 from safe_install.models import Finding, Severity, Step, TorchBuild
+from safe_install.redaction import redact
 from safe_install.requirements import (
     applies,
     parse_requirement,
@@ -15,7 +16,7 @@ from safe_install.requirements import (
     without_marker,
 )
 from safe_install.resolve.requirements_file import Entry
-from safe_install.resolve.torch_places import is_written
+from safe_install.resolve.torch_places import accelerators_of, is_written
 from safe_install.tags import parse_accelerator
 from safe_install.torch_family import TORCH
 
@@ -123,6 +124,21 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
         f"or for the other: --accelerator {coming.accelerator}."
     )
     return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
+
+
+def check_places(coming: TorchBuild, asked: AskedOfTorch) -> Tuple[Finding, ...]:
+    """A warning where the person named a place for another accelerator, which did not have it."""
+    if not coming.accelerator or asked.names(coming.accelerator):
+        return ()
+    for place in asked.places:
+        for accelerator in accelerators_of(place):
+            detail = (
+                f"torch {coming.runtime_version} is a build for {coming.accelerator}, and "
+                f"{redact(place)} is a place for {accelerator}"
+            )
+            hint = f"Ask for it by its name: --accelerator {accelerator}."
+            return (Finding("torch-accelerator", Severity.WARNING, TORCH, detail, hint),)
+    return ()
 
 
 def kind_of(torch: TorchBuild) -> str:

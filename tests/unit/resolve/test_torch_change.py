@@ -7,7 +7,12 @@ from packaging.version import Version
 
 from safe_install.models import Action, Step, TorchBuild
 from safe_install.resolve.requirements_file import Entry
-from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
+from safe_install.resolve.torch_change import (
+    AskedOfTorch,
+    check_places,
+    check_torch_change,
+    who_excludes,
+)
 from tests.factories import make_environment
 
 
@@ -184,6 +189,35 @@ def test_the_way_to_the_accelerator_that_is_there():
 )
 def test_an_index_of_an_accelerator(place, is_named):
     assert AskedOfTorch(places=(place,)).names("cpu") is is_named
+
+
+CU126 = "https://download.pytorch.org/whl/cu126"
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "accelerator"),
+    [
+        ("2.13.0+cpu", AskedOfTorch(places=("/opt/wheels", CU126)), "cu126"),
+        ("2.14.1+cu130", AskedOfTorch(places=(f"{CU126}/",)), "cu126"),
+        ("2.14.1+cu126", AskedOfTorch(places=(CU126,)), None),
+        ("2.13.0+cpu", AskedOfTorch(places=(CU126, "wheels/cpu")), None),
+        ("2.13.0+cpu", AskedOfTorch(places=(CU126,), accelerator="cpu"), None),
+        ("2.13.0+cpu", AskedOfTorch(("torch==2.13.0+cpu",), places=(CU126,)), None),
+        ("2.13.0+cpu", AskedOfTorch(places=("https://mirror/simple",)), None),
+        ("2.13.0", AskedOfTorch(places=(CU126,)), None),  # for what is not known
+    ],
+)
+def test_a_place_that_had_not_what_it_is_for(version, asked, accelerator):
+    findings = check_places(torch_build(version), asked)
+    hints = [finding.hint for finding in findings]
+    assert hints == ([f"Ask for it by its name: --accelerator {accelerator}."] * bool(accelerator))
+    assert all(finding.severity.value == "warning" for finding in findings)
+
+
+def test_a_password_in_a_place_is_not_said():
+    asked = AskedOfTorch(places=("https://me:secret@host/whl/cu126",))
+    (finding,) = check_places(torch_build("2.13.0+cpu"), asked)
+    assert "secret" not in finding.detail and "host/whl/cu126" in finding.detail
 
 
 @pytest.mark.parametrize(
