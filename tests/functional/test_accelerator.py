@@ -147,7 +147,7 @@ def test_the_driver_that_is_here_gets_the_torch_that_it_runs(environment, host, 
     before = environment.tree()
     done = environment.safe_install("torch")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "torch 2.14.1+cu130: needs driver 580.65.06 or newer, here is 535.104.05" in done.stderr
+    assert "torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 535.104.05" in done.stderr
     assert environment.cuda() == "2.14.1+cu126 True"
     assert len(fetched(host)) == 1
     cache = Path(environment.variables["SAFE_INSTALL_CACHE_DIR"])
@@ -186,7 +186,7 @@ def test_a_folder_does_not_hide_the_torch_for_the_gpu(environment, host, folder_
     done = environment.safe_install(*places, "-U", "torch")
     assert done.returncode == 0, done.stdout + done.stderr
     assert environment.cuda() == "2.14.1+cu130 True"
-    said = "torch 2.14.1+cpu: is a build for cpu, and the installed one is for cu130; 2.14.1+cu130"
+    said = "torch 2.14.1+cpu is a build for cpu, and the installed one is for cu130; 2.14.1+cu130"
     assert f"{said} is taken" in done.stderr
     assert not host.asked("/pytorch/")
     # The one in the folder, by its accelerator, and back again.
@@ -219,16 +219,19 @@ def test_a_place_of_the_person_has_the_torch_for_another_accelerator(
     assert environment.document(*words)["exit_code"] in (10, 11), "without that place there is none"
 
 
-def test_the_refusal_for_a_silent_host_names_the_build_of_ones_own(environment, host, tmp_path):
+def test_a_silent_host_and_a_build_of_ones_own(environment, host, tmp_path):
+    """The build for the accelerator that was asked for comes from the person's own place."""
     put_index(host, tmp_path / "index")
     build_torch(tmp_path / "mine", "3.11", Torch("2.14.0+cpu", "2.14.0+cpu", None))
     host.misbehave("/pytorch/", "500")
     places = ("--find-links", str(tmp_path / "mine"))
-    refused = environment.document("--dry-run", "--accelerator", "cpu", *places, "torch")
-    assert refused["exit_code"] == 11, refused
-    assert "a place of your own has: torch==2.14.0+cpu." in refused["error"]["hint"]
-    named = environment.document("--dry-run", *places, "torch==2.14.0+cpu")
-    assert named["exit_code"] == 0, named
+    document = environment.document("--dry-run", "--accelerator", "cpu", *places, "torch")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
+    (step,) = [step for step in document["plan"]["steps"] if step["name"] == "torch"]
+    assert step["version"] == "2.14.0+cpu"
+    (note,) = [one for one in document["findings"] if one["check"] == "older-torch"]
+    assert note["detail"].endswith("; 2.14.0+cpu is taken") and "not answer" in note["detail"]
+    assert "SAFE_INSTALL_MIRRORS" in note["hint"]
 
 
 def test_a_torch_for_the_cpu_comes_with_a_warning_where_there_is_a_gpu(environment, folder_beside):

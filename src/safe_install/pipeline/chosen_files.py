@@ -9,7 +9,7 @@ from packaging.utils import NormalizedName
 
 from safe_install.errors import BuildFailed, HashMismatch, Refused
 from safe_install.index.facts import Catalog
-from safe_install.index.torch_files import TorchFile
+from safe_install.index.torch_files import TorchFile, normalize_requirements
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -174,6 +174,9 @@ class ChosenFiles:
                 candidate, selection.planned, is_promised=is_promised
             )
             check_hashes(candidate, artifact, self._request, self._session.environment)
+        # It may be brought once more, for a build: then it has to be the same.
+        requires = normalize_requirements(artifact.requires_dist)
+        candidate = dataclasses.replace(candidate, requires=requires)
         self.artifacts[candidate.name] = artifact
         link = self._link_to(artifact)
         return Pin(

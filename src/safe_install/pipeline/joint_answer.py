@@ -170,9 +170,15 @@ def _command(torch: TorchOption, question: Question) -> str:
         words += ["--accelerator", torch.build.accelerator]
     if question.pre:
         words.append("--pre")
-    words.append(f"torch=={torch.release}")
+    words.append(f"torch{_extras_of_torch(question)}=={torch.release}")
     words += [str(requirement) for requirement in question.extensions]
     return " ".join(shlex.quote(word) for word in words)
+
+
+def _extras_of_torch(question: Question) -> str:
+    """`[opt-einsum]`; "" for none."""
+    extras = {extra for requirement in question.torch for extra in requirement.extras}
+    return f"[{','.join(sorted(extras))}]" if extras else ""
 
 
 def _with_conflict(
@@ -197,7 +203,8 @@ def _with_conflict(
                 "Try again when its host answers, or see what is known here with --offline."
             )
         return error
-    hints = [describe_ways(conflict, question.extensions)]
+    # Without wishes it is the machine for which there is none, as the error says.
+    hints = [describe_ways(conflict, question.extensions) if conflict.wishes else error.hint]
     names = [one.name for one in question.extensions if str(one) in conflict.wishes]
     projects = [catalog.project(name) for name in names]
     hints.append(where_else([Context(project, selection.here, catalog) for project in projects]))

@@ -37,6 +37,7 @@ from safe_install.resolve.torch_choice import (
     hint_where_pip_has_no_plan,
     join_all,
     passed_over_as_absent,
+    say_why_not,
 )
 from safe_install.resolve.torch_conflict import (
     Conflict,
@@ -144,7 +145,10 @@ class JointChoice:
             passed_over = self._reason_against(tried, option)
             if passed_over is not None:
                 if passed_over.is_silent and self._would_be_taken(tried, option):
-                    refuse_for_silence(passed_over, options, selection, self._list(option, tried))
+                    listing = self._torch_source.list_torch(
+                        option.build.accelerator, tried.here.interpreter
+                    )
+                    refuse_for_silence(passed_over, options, selection, listing, self._wanted)
                 selection = with_passed_over(selection, passed_over)
                 continue
             tried = self._with_file(tried, option)
@@ -169,9 +173,8 @@ class JointChoice:
     def choose_for_installed(self, selection: Selection) -> Resolution:
         """The extensions for the installed torch. Errors: Refused; NoCandidate, with the older
         torch that has them all, where only an option permits it."""
-        resolve = self._resolve_with_builds or self._resolve
         try:
-            return resolve(selection)
+            return (self._resolve_with_builds or self._resolve)(selection)
         except NoCandidate as error:
             is_settled = not error.is_open and not self._wanted.allow_torch_change
             is_free = not any(one.specifier for one in selection.extensions.values())
@@ -237,10 +240,6 @@ class JointChoice:
         is_silent = any(one.is_uncertain for one in tried.torch_choice.passed_over)
         is_wanted = tried.here.torch is None and not option.warning and not is_silent
         return is_wanted and all(self._find_known(tried, option).values())
-
-    def _list(self, option: TorchOption, selection: Selection) -> Listing:
-        interpreter = selection.here.interpreter
-        return self._torch_source.list_torch(option.build.accelerator, interpreter)
 
     def _find_file(self, option: TorchOption, selection: Selection) -> Union[TorchFile, Absent]:
         if option.version not in self._files:
@@ -385,7 +384,7 @@ class JointChoice:
             return no_torch(selection, options, self._wanted, self._listing)
         if error is None:
             last = selection.torch_choice.passed_over[-1]
-            error = NoCandidate(f"torch {last.release}: {last.reason}")
+            error = NoCandidate(say_why_not(last.release, last.reason))
         refused = [one for one in selection.torch_choice.passed_over if one.by_installer]
         if refused:
             error.hint = hint_where_pip_has_no_plan(refused[0], selection.extensions)
@@ -439,7 +438,8 @@ class JointChoice:
         tried = take_torch(selection, option)
         if self._reason_by_facts(tried, option) is not None:
             return False
-        if all(self._find_known(tried, option).values()):
+        is_silent = self._error is not None and self._error.is_open  # a host
+        if not is_silent and all(self._find_known(tried, option).values()):
             return True
         try:
             self._ask(tried, self._resolve)

@@ -63,8 +63,8 @@ from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Planned, Refusal
 from safe_install.resolve.spelling import refuse_misspelled
-from safe_install.resolve.torch_choice import merge_rejections, note_choice
-from safe_install.resolve.torch_options import describe_carried
+from safe_install.resolve.torch_choice import merge_rejections
+from safe_install.resolve.torch_options import describe_carried, note_torch
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 
@@ -125,12 +125,7 @@ def select(
             name: artifact for name, artifact in loop.files.artifacts.items() if name in shown
         },
         findings=(
-            *note_choice(
-                selection.torch_choice,
-                selection.planned.torch,
-                selection.extensions,
-                carried=selection.carried,
-            ),
+            *note_torch(selection, plan, loop.wanted, catalog),
             *loop.notes,
             *loop.torch_check.findings,
         ),

@@ -63,11 +63,14 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
         return Opening((), needs_installer)
     torch_wanted = _torch_requirements(wanted)
     if here.torch is None and not torch_wanted:
+        if all(pip_may_choose(catalog.project(one.name)) for one in extensions):
+            return Opening((), True)  # its own requirement brings the torch that it is for
+        names = " ".join(one.name for one in extensions)
         return Refusal(
             NoCandidate(
                 f"torch is not installed for {here.interpreter.executable}, so no extension can "
                 "fit it",
-                hint=f"Name torch, too: safe-install torch {' '.join(one.name for one in extensions)}",
+                hint=f"Name torch, too: safe-install torch {names}",
             )
         )
     if here.torch is not None and not _torch_is_asked_to_change(torch_wanted, wanted, here):

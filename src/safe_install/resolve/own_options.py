@@ -148,10 +148,11 @@ def _parse_target(
     declared_gpu = given.value("--target-gpu")
     gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
     declared = given.value("--target-driver")
-    if declared is not None and not re.match(r"^\d+(\.\d+){0,2}$", declared):
+    # Those of the last fifteen years have three digits; with two it is the CUDA version beside it.
+    if declared is not None and not re.match(r"^\d{3,}(\.\d+){0,2}$", declared):
         raise UsageError(
             f"--target-driver {declared}: not a driver version",
-            hint="Write it as nvidia-smi does: 535.104.05.",
+            hint="Write the driver version that nvidia-smi shows, not its CUDA version: 535.104.05.",
         )
     driver = declared or _foreign_driver(environ)
     cuda = None if declared else _foreign_cuda(environ)

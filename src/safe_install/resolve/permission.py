@@ -24,7 +24,12 @@ from safe_install.resolve.own_options import UV_VARIABLE
 from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.requirements_file import Entry
 from safe_install.resolve.target import planned_torch
-from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
+from safe_install.resolve.torch_change import (
+    AskedOfTorch,
+    check_places,
+    check_torch_change,
+    who_excludes,
+)
 from safe_install.resolve.torch_places import Places
 from safe_install.resolve.torch_ranking import TorchTerms
 from safe_install.torch_family import TORCH, is_guarded
@@ -136,9 +141,11 @@ def check_torch_asked_for(
     """Another accelerator, or an older torch, has to be what the person asked for."""
     asked = asked_of_torch(request, environment)
     here = environment.torch
-    because = ""
-    if here is not None:
-        because = who_excludes(here.version, plan.steps, (*request.entries, *request.constraints))
+    if here is None:
+        is_coming = plan.find(TORCH) is not None
+        return check_places(after, asked) if after is not None and is_coming else ()
+    entries, markers = (*request.entries, *request.constraints), environment.interpreter.markers
+    because = who_excludes(here.version, plan.steps, entries, markers)
     return check_torch_change(here, after, asked, because=because)
 
 

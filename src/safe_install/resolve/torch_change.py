@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional, Sequence, Tuple
+from typing import Mapping, Optional, Sequence, Tuple
 
 from packaging.version import Version
 
 from safe_install.models import Finding, Severity, Step, TorchBuild
-from safe_install.requirements import parse_requirement, requirement_name, without_marker
+from safe_install.redaction import redact
+from safe_install.requirements import (
+    applies,
+    parse_requirement,
+    requirement_name,
+    without_marker,
+)
 from safe_install.resolve.requirements_file import Entry
-from safe_install.resolve.torch_places import is_written
+from safe_install.resolve.torch_places import accelerators_of, is_written
 from safe_install.tags import parse_accelerator
 from safe_install.torch_family import TORCH
 
@@ -49,17 +55,27 @@ def _excludes(text: str, version: Version) -> bool:
     return bool(requirement.url) or not requirement.specifier.contains(version, prereleases=True)
 
 
-def who_excludes(torch: Version, steps: Sequence[Step], entries: Sequence[Entry]) -> str:
+def who_excludes(
+    torch: Version, steps: Sequence[Step], entries: Sequence[Entry], markers: Mapping[str, str]
+) -> str:
     """Whose requirement this version of torch does not meet, as a sentence; "" where it is
-    nobody's."""
+    nobody's. `markers`: of the interpreter."""
     for step in steps:
         for text in step.requires:
-            if requirement_name(text) == TORCH and _excludes(text, torch):
+            if _is_on_torch(text, markers) and _excludes(text, torch):
                 return f"{step.name} {step.version} requires {without_marker(text)}"
     for entry in entries:
-        if requirement_name(entry.text) == TORCH and entry.origin and _excludes(entry.text, torch):
+        if entry.origin and _is_on_torch(entry.text, markers) and _excludes(entry.text, torch):
             return f"{entry.origin}: {entry.text}"
     return ""
+
+
+def _is_on_torch(text: str, markers: Mapping[str, str]) -> bool:
+    """Does it require torch here? What an extra needs may not be wanted."""
+    if requirement_name(text) != TORCH:
+        return False
+    requirement = parse_requirement(text)
+    return requirement is None or applies(requirement, markers)
 
 
 def check_torch_change(
@@ -108,6 +124,21 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
         f"or for the other: --accelerator {coming.accelerator}."
     )
     return Finding("torch-accelerator", Severity.ERROR, TORCH, detail, hint)
+
+
+def check_places(coming: TorchBuild, asked: AskedOfTorch) -> Tuple[Finding, ...]:
+    """A warning where the person named a place for another accelerator, which did not have it."""
+    if not coming.accelerator or asked.names(coming.accelerator):
+        return ()
+    for place in asked.places:
+        for accelerator in accelerators_of(place):
+            detail = (
+                f"torch {coming.runtime_version} is a build for {coming.accelerator}, and "
+                f"{redact(place)} is a place for {accelerator}"
+            )
+            hint = f"Ask for it by its name: --accelerator {accelerator}."
+            return (Finding("torch-accelerator", Severity.WARNING, TORCH, detail, hint),)
+    return ()
 
 
 def kind_of(torch: TorchBuild) -> str:

@@ -149,6 +149,17 @@ def why_impossible(torch: TorchBuild, output: str) -> str:
 # --- what is said of it ---------------------------------------------------------------------------
 
 
+_VERBS = ("has", "is", "needs")  # that a reason may begin with
+
+
+def say_why_not(version: str, reason: str) -> str:
+    """`torch 2.14.1: no torch-scatter was built for it`, and `torch 2.14.1 has no build for
+    cu126`."""
+    if reason.partition(" ")[0] in _VERBS:
+        return f"torch {version} {reason}"
+    return f"torch {version}: {reason}"
+
+
 KEEP_EXTENSIONS = "Uninstall what holds it back, or leave it as it is with --keep-extensions."
 
 
@@ -178,7 +189,7 @@ def note_choice(
     own = next((one for one in same if one.build == choice.planned), newest)
     if Version(newest.release) <= Version(taken.version.public):
         return _note_build(choice, own, taken)
-    detail = f"torch {newest.release}: {own.reason}; "
+    detail = f"{say_why_not(newest.release, own.reason)}; "
     # Where it was not even tried, another build of it, or a host that does not answer, is a reason
     # of its own.
     others = [one for one in same if one.build != own.build and one.reason != own.reason]
@@ -204,7 +215,7 @@ def why_it_stays(choice: TorchChoice) -> Tuple[str, str]:
     if not choice.keeps_installed or not choice.passed_over:
         return "", ""
     newest = max(choice.passed_over, key=lambda one: Version(one.release))
-    reason = f"torch {newest.release}: {newest.reason}"
+    reason = say_why_not(newest.release, newest.reason)
     return reason, _way_on(newest, is_carried=bool(choice.left_behind), stays=True)
 
 
@@ -230,9 +241,16 @@ def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> 
     """The same release, and another build of it than pip planned."""
     if planned.build != choice.planned or planned.build == taken:
         return ()
-    name = planned.build.runtime_version
-    detail = f"torch {name}: {planned.reason}; {taken.runtime_version} is taken"
+    why_not = say_why_not(planned.build.runtime_version, planned.reason)
+    detail = f"{why_not}; {taken.runtime_version} is taken"
     return (Finding("other-build", Severity.NOTE, TORCH, detail),)
+
+
+def note_held_back(newest: TorchBuild, reason: str, taken: TorchBuild) -> Tuple[Finding, ...]:
+    """That something in the installer's plan requires an older torch than the newest."""
+    why_not = say_why_not(newest.version.public, reason)
+    detail = f"{why_not}; {taken.runtime_version} is taken"
+    return (Finding("older-torch", Severity.NOTE, TORCH, detail),)
 
 
 def _describe_taken(

@@ -16,16 +16,27 @@ from packaging.version import Version
 from safe_install.errors import NoCandidate, Refused
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 from safe_install.index.torch_files import Listing
-from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
+from safe_install.models import (
+    Candidate,
+    CandidateKind,
+    Environment,
+    Finding,
+    Plan,
+    Rejection,
+    Rule,
+    TorchBuild,
+)
 from safe_install.resolve import decisions
 from safe_install.resolve.carried import has_own_source
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.target import planned_torch
-from safe_install.resolve.torch_change import kind_of
+from safe_install.resolve.torch_change import kind_of, who_excludes
 from safe_install.resolve.torch_choice import (
     PassedOver,
     may_be_planned,
+    note_choice,
+    note_held_back,
     pass_over,
 )
 from safe_install.resolve.torch_ranking import (
@@ -34,8 +45,10 @@ from safe_install.resolve.torch_ranking import (
     TorchTerms,
     hides_package_index,
     newest_on_index,
+    rank_torches,
     without_name,
 )
+from safe_install.torch_family import TORCH
 
 # builds for which pip is asked in vain, where there are no extensions or something else requires
 # another torch
@@ -313,16 +326,38 @@ def with_reason_of_planned(
     return selection
 
 
+def note_torch(
+    selection: Selection, plan: Plan, wanted: Wanted, catalog: Catalog
+) -> Tuple[Finding, ...]:
+    """Why a newer torch does not come: it was passed over, or something else in the plan requires
+    an older one."""
+    choice, taken = selection.torch_choice, selection.planned.torch
+    said = note_choice(choice, taken, selection.extensions, carried=selection.carried)
+    if said or taken is None or wanted.has_lock or plan.find(TORCH) is None:
+        return said
+    options = rank_torches(None, wanted.torch, selection.here, catalog)
+    newest = newest_on_index(options, wanted.torch)
+    if newest is None or Version(newest.version.public) <= Version(taken.version.public):
+        return ()
+    markers = selection.here.interpreter.markers
+    reason = who_excludes(newest.version, plan.steps, (), markers)
+    return note_held_back(newest, reason, taken) if reason else ()
+
+
 def refuse_for_silence(
     passed: PassedOver,
     options: Sequence[TorchOption],
     selection: Selection,
     listing: Listing,
+    wanted: Wanted,
 ) -> None:
-    """A host that does not answer today decides on no other torch. Errors: Refused, with what the
-    person can write to have one that lies elsewhere. `listing`: of that accelerator."""
+    """A host that does not answer today decides on no other torch, but for the accelerator that was
+    asked for on the one in a place of the person's own. Errors: Refused, with what they can write
+    to have one that lies elsewhere. `listing`: of that accelerator."""
     ways, planned = [passed.remedy], selection.torch_choice.planned
     version = _newest_own(options, listing)
+    if version and wanted.torch.accelerator:
+        return
     if version:
         ways.append(f"Or name the build that a place of your own has: torch=={version}.")
     on_index = [one for one in options if one.excluded is None and one.is_on_index]

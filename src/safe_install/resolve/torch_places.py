@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, Tuple
+from typing import Iterable, List, Tuple
 
 from safe_install.tags import parse_accelerator
 
@@ -35,7 +35,15 @@ def is_written(accelerator: str, texts: Iterable[str]) -> bool:
     return any(written.search(text.replace("%2B", "+")) for text in texts)
 
 
+def accelerators_of(place: str) -> Tuple[str, ...]:
+    """Those that an address or a folder names as a whole segment: `/whl/cu126`."""
+    segments = _segments(place)
+    return tuple(segment for segment in segments if parse_accelerator(segment) is not None)
+
+
+def _segments(place: str) -> List[str]:
+    return place.partition("?")[0].lower().split("/")
+
+
 def _is_of_one_accelerator(index: str) -> bool:
-    segments = index.partition("?")[0].lower().split("/")
-    is_named = any(parse_accelerator(segment) is not None for segment in segments)
-    return is_named or "download.pytorch.org" in segments
+    return bool(accelerators_of(index)) or "download.pytorch.org" in _segments(index)

@@ -309,6 +309,29 @@ def test_the_last_word_is_the_error_of_the_newest(tmp_path, output, hint):
     assert raised.value.hint == hint
 
 
+@pytest.mark.parametrize(
+    ("has", "hint"),
+    [
+        ([], "H"),
+        (["2.13.0"], "Ask for torch 2.13.0, which has torch-scatter: "),
+    ],
+)
+def test_what_the_facts_know_of_a_silent_host_is_no_way_out(tmp_path, has, hint):
+    """It would be as silent for another torch; what a host lists is one."""
+    known = {(SCATTER, "2.13.0"): True}
+    chooser = HostChooser(has={SCATTER: has}, known=known, is_open=True)
+    with pytest.raises(NoCandidate, match=r"no torch-scatter fits torch 2.14.1\+cu130") as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            SCATTER,
+            here=EMPTY,
+            chooser=chooser,
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    assert raised.value.hint.startswith(hint)
+
+
 def test_another_failure_of_pips_is_its_own(tmp_path):
     chooser = HostChooser(has={SCATTER: ["2.13.0"]})
     installer = FakeInstaller(
@@ -501,7 +524,7 @@ def test_a_torch_that_the_declared_driver_runs_comes(tmp_path):
     assert steps_of(selected)["torch"] == "2.10.0"
     assert chooser.questions == ["2.10.0+cu128"]
     (line,) = notes_of(selected)
-    assert line.startswith("torch 2.14.1: needs driver 580")
+    assert line.startswith("torch 2.14.1 needs driver 580")
     assert (
         "declared is 535.104.05 (CUDA 12.2); 2.14.1+cu126: h does not answer; 2.10.0 has "
         "torch-scatter" in line

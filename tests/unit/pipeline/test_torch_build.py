@@ -193,7 +193,7 @@ def test_the_driver_decides(tmp_path, driver, gpu, version, declared):
     assert step.url == f"{WHL}/{accelerator}/{name.replace('+', '%2B')}"
     assert step.sha256 == hashlib.sha256(name.encode()).hexdigest()
     (line,) = notes_of(selected, "older-torch")
-    assert line.startswith("torch 2.15.0: ") and line.endswith(f"; {version} is taken")
+    assert line.startswith("torch 2.15.0 needs driver ") and line.endswith(f"; {version} is taken")
     assert f"torch {version} will be installed" in said
 
 
@@ -203,9 +203,7 @@ def test_the_same_release_for_another_cuda_is_said(tmp_path):
     selected, *_ = choose(tmp_path, "torch", here=here, installer=installer)
     assert torch_of(selected) == "2.14.1+cu126"
     (line,) = notes_of(selected, "other-build")
-    assert line.startswith(
-        "torch 2.14.1+cu130: needs driver 580.65.06 or newer, here is 535.104.05"
-    )
+    assert line.startswith("torch 2.14.1+cu130 needs driver 580.65.06 or newer, here is 535.104.05")
     assert line.endswith("2.14.1+cu126 is taken")
 
 
@@ -358,20 +356,56 @@ def test_where_no_host_answers_the_torch_of_pips_index_comes_and_the_rest_is_bui
     assert torch_of(selected) == "2.15.0"
 
 
+def own_place(folder, chooser, version):
+    """A folder of the person's own with one file of torch."""
+    (folder / FILE.format(project="torch", version=version)).touch()
+    table = bundled_catalog().torch
+    chooser.torch_pages = TorchPages(chooser.pages, table, find_links=[str(folder)])
+
+
 @pytest.mark.parametrize(
-    ("version", "is_named"), [("2.13.0+cpu", True), ("2.13.0", False), ("2.12.1+cpu", False)]
+    ("version", "is_named"), [("2.13.0+cu126", True), ("2.13.0", False), ("2.12.1+cu126", False)]
 )
 def test_the_hint_names_the_build_in_a_place_of_the_person(tmp_path, version, is_named):
     """Not one that the words of the person exclude."""
     chooser = PageChooser(Pages(down=["download.pytorch.org"]))
-    (tmp_path / FILE.format(project="torch", version=version)).touch()
-    table = bundled_catalog().torch
-    chooser.torch_pages = TorchPages(chooser.pages, table, find_links=[str(tmp_path)])
-    words = ["-f", str(tmp_path), "--accelerator", "cpu", "torch>=2.13"]
+    own_place(tmp_path, chooser, version)
+    words = ["-f", str(tmp_path), "torch>=2.13"]
     with pytest.raises(Refused) as caught:
-        choose(tmp_path, *words, chooser=chooser)
+        choose(tmp_path, *words, here=machine(driver="535.104.05"), chooser=chooser)
     way = f"Or name the build that a place of your own has: torch=={version}."
     assert (way in caught.value.hint) is is_named
+
+
+@pytest.mark.parametrize("words", [["torch"], ["torch", "torch-scatter"], ["torch>=2.12"]])
+def test_a_place_of_the_person_has_the_accelerator_that_was_asked_for(tmp_path, words):
+    """They named it, so that their folder is not left out because another host is silent."""
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    own_place(tmp_path, chooser, "2.13.0+cpu")
+    words = ["-f", str(tmp_path), "--accelerator", "cpu", *words]
+    selected, *_ = choose(tmp_path, *words, chooser=chooser)
+    assert torch_of(selected) == "2.13.0+cpu"
+    (line,) = notes_of(selected, "older-torch")
+    assert "download.pytorch.org does not answer (HTTP 503); 2.13.0+cpu" in line
+
+
+def test_what_a_file_without_a_promised_metadata_requires_is_known_once_it_is_here(tmp_path):
+    """A build fetches it again, and compares what it requires."""
+    chooser = PageChooser(requires=["filelock >=3", "jinja2"])
+    own_place(tmp_path, chooser, "2.13.0+cpu")
+    words = ["-f", str(tmp_path), "--accelerator", "cpu", "torch==2.13.0"]
+    selected, *_ = choose(tmp_path, *words, chooser=chooser)
+    (step,) = [step for step in selected.plan.steps if step.name == "torch"]
+    assert set(step.candidate.requires) == {"filelock>=3", "jinja2"}
+
+
+@pytest.mark.parametrize("version", ["2.13.0", "2.13.0+cu126", "2.12.1+cpu"])
+def test_a_place_of_the_person_without_it_is_no_way_out(tmp_path, version):
+    chooser = PageChooser(Pages(down=["download.pytorch.org"]))
+    own_place(tmp_path, chooser, version)
+    words = ["-f", str(tmp_path), "--accelerator", "cpu", "torch>=2.13"]
+    with pytest.raises(Refused, match=r"download\.pytorch\.org does not answer"):
+        choose(tmp_path, *words, chooser=chooser)
 
 
 def test_a_torch_of_which_less_is_known_does_not_refuse_an_older_one(tmp_path):
@@ -600,7 +634,7 @@ def test_what_was_asked_for_needs_no_note_and_an_older_release_does(tmp_path):
     assert not selected.findings
     selected, *_ = choose(tmp_path / "older", "--accelerator", "cu126", "torch")
     assert notes_of(selected, "older-torch") == [
-        "torch 2.15.0: has no build for cu126; 2.14.1+cu126 is taken"
+        "torch 2.15.0 has no build for cu126; 2.14.1+cu126 is taken"
     ]
     words = ["--accelerator", "cu126", "torch<2.15"]
     selected, *_ = choose(tmp_path / "meant", *words)
@@ -660,7 +694,7 @@ def test_the_driver_that_holds_an_upgrade_is_named(tmp_path):
     )
     (note,) = [finding for finding in selected.findings if finding.check == "older-torch"]
     assert note.detail == (
-        "torch 2.15.0: needs driver 580.65.06 or newer, here is 535.104.05 (CUDA 12.2); "
+        "torch 2.15.0 needs driver 580.65.06 or newer, here is 535.104.05 (CUDA 12.2); "
         "2.14.0+cu130 stays"
     )
     assert note.hint.startswith("Use a newer driver, or take a build that runs here: ")

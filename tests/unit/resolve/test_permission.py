@@ -57,6 +57,22 @@ def test_a_hash_in_a_line_for_another_python_is_no_promise():
 
 
 @pytest.mark.parametrize(
+    ("words", "version", "checks"),
+    [
+        (["torch", "-i", CUDA_INDEX], "2.13.0+cpu", ["torch-accelerator"]),
+        (["torch", "-i", CUDA_INDEX], "2.14.1+cu130", []),
+        (["torch", "-i", CUDA_INDEX, "--accelerator", "cpu"], "2.13.0+cpu", []),
+        (["torch"], "2.13.0+cpu", []),
+    ],
+)
+def test_a_new_torch_from_another_place_than_the_named_one(words, version, checks):
+    plan = Plan((Step(Action.ADD, "torch", version),))
+    found = torch_findings(request_of(*words), plan, torch=None)
+    assert [finding.check for finding in found] == checks
+    assert torch_findings(request_of(*words), Plan(), torch=None) == ()
+
+
+@pytest.mark.parametrize(
     ("words", "is_asked_for"),
     [
         (["torch"], False),

@@ -128,6 +128,8 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
         # nothing to fit: pip chooses
         (["torch-geometric"], EMPTY, [], True, ()),
         (["bitsandbytes"], EMPTY, [], True, ()),
+        # what requires its torch brings it
+        (["torchvision", "xformers"], EMPTY, [], True, ()),
     ],
 )
 def test_what_is_ours_to_choose(words, here, extensions, needs_installer, question):
@@ -139,7 +141,13 @@ def test_what_is_ours_to_choose(words, here, extensions, needs_installer, questi
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["torch-scatter"], "torch is not installed for /env/bin/python, so no extension can fit it")],
+    [
+        (
+            words,
+            "torch is not installed for /env/bin/python, so no extension can fit it",
+        )
+        for words in (["torch-scatter"], ["torchvision", "torch-scatter"])
+    ],
 )
 def test_without_a_torch_nothing_can_be_fitted(words, message):
     refusal = open_selection(wanted_of(*words, here=EMPTY), EMPTY, CATALOG)

@@ -7,7 +7,13 @@ from packaging.version import Version
 
 from safe_install.models import Action, Step, TorchBuild
 from safe_install.resolve.requirements_file import Entry
-from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, who_excludes
+from safe_install.resolve.torch_change import (
+    AskedOfTorch,
+    check_places,
+    check_torch_change,
+    who_excludes,
+)
+from tests.factories import make_environment
 
 
 def torch_build(version):
@@ -185,6 +191,35 @@ def test_an_index_of_an_accelerator(place, is_named):
     assert AskedOfTorch(places=(place,)).names("cpu") is is_named
 
 
+CU126 = "https://download.pytorch.org/whl/cu126"
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "accelerator"),
+    [
+        ("2.13.0+cpu", AskedOfTorch(places=("/opt/wheels", CU126)), "cu126"),
+        ("2.14.1+cu130", AskedOfTorch(places=(f"{CU126}/",)), "cu126"),
+        ("2.14.1+cu126", AskedOfTorch(places=(CU126,)), None),
+        ("2.13.0+cpu", AskedOfTorch(places=(CU126, "wheels/cpu")), None),
+        ("2.13.0+cpu", AskedOfTorch(places=(CU126,), accelerator="cpu"), None),
+        ("2.13.0+cpu", AskedOfTorch(("torch==2.13.0+cpu",), places=(CU126,)), None),
+        ("2.13.0+cpu", AskedOfTorch(places=("https://mirror/simple",)), None),
+        ("2.13.0", AskedOfTorch(places=(CU126,)), None),  # for what is not known
+    ],
+)
+def test_a_place_that_had_not_what_it_is_for(version, asked, accelerator):
+    findings = check_places(torch_build(version), asked)
+    hints = [finding.hint for finding in findings]
+    assert hints == ([f"Ask for it by its name: --accelerator {accelerator}."] * bool(accelerator))
+    assert all(finding.severity.value == "warning" for finding in findings)
+
+
+def test_a_password_in_a_place_is_not_said():
+    asked = AskedOfTorch(places=("https://me:secret@host/whl/cu126",))
+    (finding,) = check_places(torch_build("2.13.0+cpu"), asked)
+    assert "secret" not in finding.detail and "host/whl/cu126" in finding.detail
+
+
 @pytest.mark.parametrize(
     ("steps", "entries", "expected"),
     [
@@ -200,6 +235,9 @@ def test_an_index_of_an_accelerator(place, is_named):
             "r.txt, line 3: torch<2.13",
         ),
         ([], [("torch<2.13", "")], ""),  # the command line itself
+        # of another Python, and of an extra
+        ([("alpha", ["torch<2 ; python_version<'3'", "torch<2 ; extra=='old'"])], [], ""),
+        ([], [("torch<2 ; python_version<'3'", "r.txt, line 3")], ""),
         ([], [("torch>=2", "r.txt, line 3")], ""),
         (
             [],
@@ -213,7 +251,8 @@ def test_an_index_of_an_accelerator(place, is_named):
 def test_whose_requirement_excludes_a_torch(steps, entries, expected):
     planned = [Step(Action.ADD, name, "1.0", requires=tuple(requires)) for name, requires in steps]
     written = [Entry(text, origin=origin) for text, origin in entries]
-    assert who_excludes(Version("2.13.0"), planned, written) == expected
+    markers = make_environment().interpreter.markers
+    assert who_excludes(Version("2.13.0"), planned, written, markers) == expected
 
 
 def test_who_wants_an_older_torch_is_named():

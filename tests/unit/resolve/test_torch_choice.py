@@ -36,6 +36,7 @@ from safe_install.resolve.torch_choice import (
     name_open_question,
     note_choice,
     pass_over,
+    say_why_not,
     why_impossible,
     why_it_stays,
 )
@@ -572,7 +573,21 @@ def test_the_hint_is_about_what_holds_it_back(passed, carried, hint):
     )
     (finding,) = note_choice(choice, planned_torch("2.13.0", PLATFORM), [])
     assert finding.hint == hint
-    assert why_it_stays(choice) == (f"torch 2.14.1: {passed[0].reason}", hint)
+    assert why_it_stays(choice) == (say_why_not("2.14.1", passed[0].reason), hint)
+
+
+@pytest.mark.parametrize(
+    ("version", "reason", "line"),
+    [
+        ("2.14.1", "no a was built for it", "torch 2.14.1: no a was built for it"),
+        ("2.14.1+cu130", "needs driver 580", "torch 2.14.1+cu130 needs driver 580"),
+        ("2.15.0", "has no build for cu126", "torch 2.15.0 has no build for cu126"),
+        ("2.13.0+cpu", "is a build for cpu", "torch 2.13.0+cpu is a build for cpu"),
+        ("2.14.1", "isolated requires torch<2", "torch 2.14.1: isolated requires torch<2"),
+    ],
+)
+def test_a_reason_is_told_as_a_sentence(version, reason, line):
+    assert say_why_not(version, reason) == line
 
 
 def test_no_driver_is_named_where_a_build_that_runs_has_come():
