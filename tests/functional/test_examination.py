@@ -125,6 +125,16 @@ def test_what_a_module_prints_is_no_answer(modules):
     assert report.imports["good"].ok
 
 
+def test_only_torch_is_imported_without_a_look_for_garbage(modules):
+    """Its import makes objects that stay; what comes after it is run as everywhere."""
+    (modules / "torch.py").write_text(f"{TORCH}import gc\nassert not gc.isenabled()\n")
+    (modules / "good.py").write_text("import gc\nassert gc.isenabled()\n")
+    report = examine(subject("good", "import gc; assert gc.isenabled()"))
+    assert report.imports["torch"].error is None
+    assert report.imports["good"].error is None
+    assert report.operations["good on cpu"].error is None
+
+
 def test_operations_run_on_the_cpu_where_there_is_no_gpu(modules):
     report = examine(
         subject("good", "import good; assert good.value == 2 and device == 'cpu'"),

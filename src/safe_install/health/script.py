@@ -10,6 +10,7 @@
 # write to the same pipe. What is needed for an answer is taken here, before anything else is
 # imported.
 import ctypes
+import gc
 import glob
 import importlib.util
 import json
@@ -337,10 +338,22 @@ def ask_loader(request):
             step("native", subject["name"], lambda groups=groups: load_needed(groups, load))
 
 
+def import_without_collecting(name):
+    """A module whose import makes hundreds of thousands of objects that stay: to look for garbage
+    among them, again and again, is a tenth of it. What is made afterwards is collected as ever."""
+    gc.disable()
+    try:
+        return __import__(name)
+    finally:
+        if hasattr(gc, "freeze"):  # Python 3.7
+            gc.freeze()
+        gc.enable()
+
+
 def import_torch():
     """torch, with a file: a folder without __init__.py can be imported, too, and is an empty
     namespace."""
-    torch = __import__("torch")
+    torch = import_without_collecting("torch")
     if getattr(torch, "__file__", None) is None:
         folders = ", ".join(getattr(torch, "__path__", []))
         raise ImportError(
