@@ -98,13 +98,27 @@ class Running:
             )
             _RUNNING.add(self._process.pid)
         self._out, self._err = Kept(first=stdout_limit), Kept(last=STDERR_KEPT)
+        ask = None if answer is None else Conversation(self._process.stdin, answer).take
+        self._threads = self._listen(on_stdout, on_stderr, ask)
+        self._worked = self.started  # when it was last seen to compute, without a line
+        self._feed: Optional[Feed] = None
+        if input_text is not None and self._process.stdin is not None:
+            self._feed = Feed(self._process.stdin, input_text)
+
+    def _listen(
+        self,
+        on_stdout: Optional[LineReader],
+        on_stderr: Optional[LineReader],
+        ask: Optional[Callable[[str], bool]],
+    ) -> List[Drain]:
+        """A thread for each pipe. Errors: OSError where no more can be started; the child is ended
+        then."""
         pipes = (
             (self._process.stdout, self._out, on_stdout),
             (self._process.stderr, self._err, on_stderr),
         )
-        ask = None if answer is None else Conversation(self._process.stdin, answer).take
         try:
-            self._threads = [
+            return [
                 Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
             ]
         except RuntimeError as error:  # "can't start new thread"
@@ -113,10 +127,6 @@ class Running:
                 if pipe is not None:
                     pipe.close()
             raise OSError(errno.EAGAIN, str(error)) from error
-        self._worked = self.started  # when it was last seen to compute, without a line
-        self._feed: Optional[Feed] = None
-        if input_text is not None and self._process.stdin is not None:
-            self._feed = Feed(self._process.stdin, input_text)
 
     def feed(self, text: str) -> None:
         """Write the stdin of a child that waits for it; its time begins now."""
