@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import (
     Any,
@@ -223,8 +224,10 @@ class Environment:
         return self.pip("freeze", "--all").stdout.splitlines()
 
     def versions(self) -> List[str]:
-        """`name==version` of everything; `pip freeze` names addresses, too."""
-        return self.pip("list", "--format", "freeze").stdout.splitlines()
+        """`name==version` of everything by its metadata, as `pip list` has it."""
+        folders = sorted(self.site.glob("*.dist-info"))
+        found = [metadata.Distribution.at(folder) for folder in folders]
+        return [f"{one.metadata['Name']}=={one.version}" for one in found]
 
     def tree(self) -> Dict[str, Row]:
         """Everything below the prefix that counts."""

@@ -78,9 +78,12 @@ def commit(folder, name, version, code):
 
 @pytest.fixture
 def repository(tmp_path):
+    return make_repository(tmp_path / "repository")
+
+
+def make_repository(folder):
     """The address of a repository with two versions of `demo_clone`; pip calls its clone
     demo-clone."""
-    folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init", "--quiet")
     for version in ("1.0", "2.0"):
@@ -185,12 +188,35 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("earlier", ["", "1.0"])
+@pytest.fixture(scope="module")
+def first_version(place_environment, tmp_path_factory):
+    """An environment, with the address of a repository of which it has the first version; and a copy
+    of it."""
+    folder = tmp_path_factory.mktemp("first")
+    repository = make_repository(folder / "repository")
+    environment = place_environment(folder, "3.11")
+    assert environment.safe_install("install", "-e", repository.format("1.0")).returncode == 0
+    copied = folder / "as-it-was"
+    subprocess.run(["cp", "-a", str(environment.prefix), str(copied)], check=True)
+    return environment, repository, copied
+
+
+@pytest.fixture(params=["", "1.0"])
+def cloned(request):
+    """An environment without the clone or with its first version, which one it is, and the address
+    of the repository."""
+    if not request.param:
+        environment = request.getfixturevalue("make_environment")("3.11")
+        return environment, "", request.getfixturevalue("repository")
+    environment, repository, copied = request.getfixturevalue("first_version")
+    shutil.rmtree(environment.prefix)
+    subprocess.run(["cp", "-a", str(copied), str(environment.prefix)], check=True)
+    return environment, request.param, repository
+
+
 @pytest.mark.parametrize("moment", sorted(MOMENTS))
-def test_a_kill_while_a_clone_is_in_the_journal(make_environment, repository, moment, earlier):
-    environment = make_environment("3.11")
-    if earlier:
-        assert environment.safe_install("install", "-e", repository.format(earlier)).returncode == 0
+def test_a_kill_while_a_clone_is_in_the_journal(cloned, moment):
+    environment, earlier, repository = cloned
     before = environment.tree()
     code = (
         "import os, sys; from safe_install.pipeline import baseline; from safe_install.cli.main "

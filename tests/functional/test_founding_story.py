@@ -125,7 +125,7 @@ def test_an_environment_that_was_broken_before_is_not_blamed_on_the_install(envi
     environment.must_pip("install", "sneaky-tools")
     document = environment.document("install", "nvidia-nccl-cu12")
     assert (document["exit_code"], document["outcome"]) == (0, "installed")
-    assert "nvidia-nccl-cu12==2.18.1" in environment.freeze()
+    assert "nvidia-nccl-cu12==2.18.1" in environment.versions()
 
 
 def test_a_driver_that_was_always_too_old_is_not_blamed_on_the_install(make_environment, python):
@@ -268,7 +268,7 @@ def test_uninstall_leaves_what_another_distribution_owns(shared_environment):
     before = shared_environment.tree()
     document = shared_environment.document("uninstall", "-y", "nvidia-nccl-cu12")
     assert (document["exit_code"], document["outcome"]) == (0, "uninstalled")
-    assert not [line for line in shared_environment.freeze() if "cu12" in line]
+    assert not [line for line in shared_environment.versions() if "cu12" in line]
     assert shared_environment.cuda() == "2.14.1+cu130 True"
     assert shared_environment.document("undo")["exit_code"] == 0
     assert shared_environment.tree() == before
@@ -370,7 +370,7 @@ def test_undo_of_what_a_later_package_needs_is_refused(make_environment, tmp_pat
     assert [(one["severity"], one["detail"]) for one in forced["findings"]] == [
         ("warning", "needs 1.0 requires needed>=1, which is not installed.")
     ]
-    assert "needed==1.0" not in environment.freeze()
+    assert "needed==1.0" not in environment.versions()
 
 
 def test_undo_brings_back_a_requirement_that_was_unmet_before(make_environment, tmp_path):
@@ -420,7 +420,7 @@ def test_a_driver_that_goes_away_is_not_healthy_when_cuda_is_required(environmen
         "install", "--require-cuda", "nvidia-nccl-cu12", FAKE_CUINIT_RC="999"
     )
     assert completed.returncode == 11
-    assert "nvidia-nccl-cu12" not in " ".join(environment.freeze())
+    assert "nvidia-nccl-cu12" not in " ".join(environment.versions())
 
 
 def test_a_torch_folder_without_its_libraries_is_answered(environment):

@@ -117,7 +117,7 @@ def test_a_build_that_writes_into_the_environment_is_named(make_environment, tmp
     assert "built meanwhile: intruder" in document["error"]["message"]
     brings_back = "To bring torch back: safe-install --force-reinstall --no-deps torch==1.8.1+cu111"
     assert (brings_back in document["error"]["hint"]) == (what != "a distribution")
-    assert not any(line.startswith("intruder") for line in environment.freeze())
+    assert not any(line.startswith("intruder") for line in environment.versions())
 
 
 @pytest.mark.parametrize("option", [(), pytest.param(("-e",), marks=any_python)])

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 import pytest
 
@@ -38,10 +38,12 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(make_environment: Callable[..., Environment], projects: Path) -> Environment:
-    found = make_environment("3.11", TORCH)
-    links = f"{found.variables['PIP_FIND_LINKS']} {projects}"
-    found.variables["PIP_FIND_LINKS"] = links
-    return found
+    return with_projects(make_environment("3.11", TORCH), projects)
+
+
+def with_projects(environment: Environment, projects: Path) -> Environment:
+    environment.variables["PIP_FIND_LINKS"] += f" {projects}"
+    return environment
 
 
 def stage(environment: Environment, *words: str) -> str:
@@ -333,6 +335,31 @@ def find_folder(environment: Environment, identifier: str) -> Path:
     return environment.prefix / ".safe-install" / f"staged-{identifier}"
 
 
+@pytest.fixture(scope="module")
+def staged_once(
+    place_environment: Callable[..., Environment],
+    projects: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Tuple[Environment, str, Path]:
+    """An environment, what is staged in it, and a copy of what `.safe-install` was then."""
+    folder = tmp_path_factory.mktemp("staged")
+    found = with_projects(place_environment(folder, "3.11", TORCH), projects)
+    identifier = stage(found, "alpha==1")
+    subprocess.run(
+        ["cp", "-a", str(found.prefix / ".safe-install"), str(folder / "as-it-was")], check=True
+    )
+    return found, identifier, folder / "as-it-was"
+
+
+@pytest.fixture
+def staged(staged_once: Tuple[Environment, str, Path]) -> Tuple[Environment, str]:
+    """As it was before the other tests, which change nothing else."""
+    found, identifier, as_it_was = staged_once
+    shutil.rmtree(found.prefix / ".safe-install")
+    subprocess.run(["cp", "-a", str(as_it_was), str(found.prefix / ".safe-install")], check=True)
+    return found, identifier
+
+
 def link_document(folder: Path) -> None:
     (folder / "staged.json").rename(folder / "elsewhere")
     (folder / "staged.json").symlink_to("elsewhere")
@@ -382,9 +409,9 @@ def fill_document(folder: Path) -> None:
     ],
 )
 def test_a_stage_that_somebody_wrote_to_is_refused(
-    environment: Environment, harm: Callable[[Path], None]
+    staged: Tuple[Environment, str], harm: Callable[[Path], None]
 ) -> None:
-    identifier = stage(environment, "alpha==1")
+    environment, identifier = staged
     harm(find_folder(environment, identifier))
     before = environment.tree()
     refused = environment.document("commit", identifier)
@@ -461,8 +488,7 @@ def test_the_text(environment: Environment) -> None:
 def test_inventory(
     environment: Environment, make_environment: Callable[..., Environment], projects: Path
 ) -> None:
-    other = make_environment("3.11", TORCH, name="other")
-    other.variables["PIP_FIND_LINKS"] += f" {projects}"
+    other = with_projects(make_environment("3.11", TORCH, name="other"), projects)
 
     def ask(one: Environment) -> Dict[str, Any]:
         before = one.tree()

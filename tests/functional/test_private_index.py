@@ -84,7 +84,7 @@ def test_a_person_is_asked_once(environment, index, options):
     assert seen.count("User for") == seen.count("Password:") == 1  # pip itself runs twice
     assert PASSWORD not in seen
     assert ("Successfully installed alpha-1.5 beta-2.0" in seen) == (not options)
-    assert "alpha==1.5" in environment.freeze()
+    assert "alpha==1.5" in environment.versions()
 
 
 @pytest.mark.parametrize("asked", ["User for", "Password: "])
