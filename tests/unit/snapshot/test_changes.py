@@ -254,3 +254,8 @@ def test_the_past_of_another_torch():
 def test_ids():
     assert is_transaction("20261123T101112Z-1f43f2")
     assert not is_transaction("pylock.toml")
+
+
+@pytest.mark.parametrize(("new", "differs"), [("1-2-x", False), ("1-2-y", True)])
+def test_versions_that_are_none(new, differs):
+    assert bool(compare(snapshot(six="1-2-x"), snapshot(six=new))) == differs
