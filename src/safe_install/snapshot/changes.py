@@ -81,7 +81,7 @@ def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
     if not _is_one_python(old.python, new.python):
         changes.append(Discrepancy(Topic.PYTHON, "Python", old.python, new.python))
     if old.torch is None or new.torch is None:
-        return changes
+        return changes + _compare_torch_versions(old, new)
     if old.torch.cuda != new.torch.cuda:
         changes.append(Discrepancy(Topic.CUDA, "torch's CUDA", old.torch.cuda, new.torch.cuda))
     before, after = old.find(TORCH), new.find(TORCH)
@@ -92,6 +92,29 @@ def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
             Discrepancy(Topic.TORCH, "torch.__version__", old.torch.version, new.torch.version)
         )
     return changes
+
+
+def _compare_torch_versions(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
+    """A bundle knows what torch says of itself, and a file of another program the version of its
+    metadata."""
+    before, after = old.find(TORCH), new.find(TORCH)
+    if before is None or after is None or (before.version and after.version):
+        return []  # told as of every distribution
+    versions = (_torch_version(old, before), _torch_version(new, after))
+    if not all(versions) or _may_be_one_build(*versions):
+        return []
+    return [Discrepancy(Topic.TORCH, "torch.__version__", *versions)]
+
+
+def _torch_version(snapshot: Snapshot, torch: RecordedDistribution) -> str:
+    return torch.version or (snapshot.torch.version if snapshot.torch is not None else "")
+
+
+def _may_be_one_build(one: str, other: str) -> bool:
+    """A version without a local one, as that of the package index, may be each build of it."""
+    if "+" in one and "+" in other:
+        return _is_one_version(one, other)
+    return _is_one_version(one.partition("+")[0], other.partition("+")[0])
 
 
 def _is_one_python(old: str, new: str) -> bool:

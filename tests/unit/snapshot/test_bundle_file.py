@@ -328,3 +328,10 @@ def test_how_far_it_is_is_told(tmp_path):
     path, _, _ = write(tmp_path)
     check_bundle(path, Told())
     assert told[-1] == ("read FILE.zip", sum(map(len, CONTENTS.values())))
+
+
+def test_a_list_that_is_too_large(tmp_path, monkeypatch):
+    path, _, _ = write(tmp_path)
+    monkeypatch.setattr(bundle_file, "LARGEST_LIST", 99)
+    with pytest.raises(BundleInvalid, match=r"safe_install_bundle\.json is not what"):
+        open_bundle(path)

@@ -195,6 +195,23 @@ def test_a_bundle_and_the_torch_beside_which_it_is_installed(facts, differs):
     assert ("python", "Python", "3.11", "3.12.1") in compare(bundle, snapshot("3.12.1"))
 
 
+@pytest.mark.parametrize(
+    ("version", "differs"),
+    [
+        ("2.8.0", []),
+        ("2.8.0+cu126", []),
+        ("2.8.0+cpu", [("torch", "torch.__version__", "2.8.0+cu126", "2.8.0+cpu")]),
+        ("1.8.1", [("torch", "torch.__version__", "2.8.0+cu126", "1.8.1")]),
+        ("", []),
+    ],
+)
+def test_a_bundle_and_the_torch_of_a_file(version, differs):
+    bundle = describe_manifest(manifest_of())
+    lines = (LockedDistribution("torch", version), LockedDistribution("six", "1.0"))
+    found = compare(bundle, describe_lock(LockedEnvironment(lines)))
+    assert found == [*differs, ("other", "six", "", "1.0")]
+
+
 def test_two_bundles_with_other_files_of_one_version():
     first, second = (
         describe_manifest(manifest_of(wheel(SCATTER), wheel(BUILT, url="", sha256=digit * 64)))
@@ -237,3 +254,8 @@ def test_the_past_of_another_torch():
 def test_ids():
     assert is_transaction("20261123T101112Z-1f43f2")
     assert not is_transaction("pylock.toml")
+
+
+@pytest.mark.parametrize(("new", "differs"), [("1-2-x", False), ("1-2-y", True)])
+def test_versions_that_are_none(new, differs):
+    assert bool(compare(snapshot(six="1-2-x"), snapshot(six=new))) == differs

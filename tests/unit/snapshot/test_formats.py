@@ -226,6 +226,14 @@ def test_uv_gets_sources_of_what_no_index_has_and_constraints_of_the_rest():
     assert uv["environments"] == list(EVERY_SOURCE.environments)
 
 
+def test_uv_is_told_the_folder_in_an_archive():
+    source = UrlSource("https://h/a.zip", "a.zip", HASH, subdirectory="s")
+    snapshot = snapshot_of(distribution("a", "1.0", source), requires_python="")
+    document = parse_toml(render_uv_project(snapshot))
+    assert document["tool"]["uv"]["sources"]["a"] == {"url": "https://h/a.zip", "subdirectory": "s"}
+    assert "requires-python" not in document["project"]
+
+
 def test_uv_depends_on_what_was_requested():
     wanted = index_wheel("numpy", "1.26.4", is_requested=True)
     document = parse_toml(render_uv_project(snapshot_of(wanted, index_wheel("six", "1.16"))))

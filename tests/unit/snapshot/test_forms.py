@@ -271,3 +271,13 @@ def test_a_lock_file_leads_to_no_other_host_by_a_path():
     text = pylock(package("six", wheel("six-1.0-py3-none-any.whl", "http%3A//other/../..//x/")))
     (one,) = parse(REMOTE, text).distributions
     assert one.source.url.startswith("https://h.example/")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_fit"), [(">=3.11", True), ("<3", False), ("no specifier", True)]
+)
+def test_the_python_that_one_package_requires(wanted, is_fit):
+    six = package("six", wheel("six-1.0-py3-none-any.whl"))
+    text = six.replace("wheels", f'requires-python = "{wanted}"\nwheels')
+    lock = parse("pylock.toml", pylock(text))
+    assert [one.check for one in lock.problems] == ([] if is_fit else ["no-file-here"])

@@ -21,7 +21,7 @@ from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.rounds import Failed, Planned
 from safe_install.snapshot.difference import Deviation, Difference
-from safe_install.snapshot.lock_plan import LockPlanner
+from safe_install.snapshot.lock_plan import LockPlanner, is_version_of
 from safe_install.snapshot.locked import NO_NAME, LockedDistribution, LockedEnvironment
 from safe_install.snapshot.values import DirectorySource, IndexSource
 from tests.factories import make_distribution, make_environment
@@ -269,3 +269,11 @@ def test_another_project_at_an_address():
     installer = FakeInstaller(**{"a==1.0": ("b", "1.0", None)})
     with pytest.raises(Refused, match=r"pip plans b 1\.0"):
         plan(locked("a"), installer=installer)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_same"), [("1.0", True), ("1.0.0", True), ("1.1", False), ("1-2-x", False)]
+)
+def test_the_version_that_was_planned(version, is_same):
+    artifact = SimpleNamespace(version=Version("1.0"), written_version="1.0.0")
+    assert is_version_of(version, artifact) == is_same

@@ -9,6 +9,7 @@ from safe_install.resolve.requirements_file import parse_file
 from safe_install.snapshot.locked import (
     NO_NAME,
     LockedEnvironment,
+    entry_of,
     is_commit,
     lock_of_entries,
     lock_recorded,
@@ -262,3 +263,16 @@ def test_names_of_files(filename, expected):
 
 def test_commits():
     assert is_commit(COMMIT) and not is_commit("main") and not is_commit(COMMIT[:12])
+
+
+@pytest.mark.parametrize("line", ["-e ./project", "./project", "six==1.0"])
+def test_a_line_is_an_entry_again(line):
+    locked = one(line)
+    entry = entry_of(locked)
+    assert f"{'-e ' if entry.editable else ''}{entry.text}" == locked.line
+    assert str(locked) == ("six 1.0" if line == "six==1.0" else locked.line)
+
+
+def test_the_tags_of_a_very_long_name_are_not_multiplied():
+    tags = ".".join(f"py{number}" for number in range(99))
+    assert parse_filename(f"six-1.0-{tags}-none-any.whl") == (NO_NAME, "")

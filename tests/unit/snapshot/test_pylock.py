@@ -15,7 +15,14 @@ from safe_install.snapshot.toml_text import parse_toml, render_text
 from safe_install.snapshot.values import IndexSource, UnknownSource, UrlSource
 from safe_install.tags import supported_tags
 from tests.factories import MARKERS
-from tests.unit.snapshot.snapshots import EVERY_SOURCE, HASH, TEXTS, snapshot_of, snapshots
+from tests.unit.snapshot.snapshots import (
+    EVERY_SOURCE,
+    HASH,
+    TEXTS,
+    distribution,
+    snapshot_of,
+    snapshots,
+)
 
 HERE = Machine(
     "3.11.7", MARKERS, supported_tags("3.11", "cpython", "linux_x86_64", ("glibc", "2.36"))
@@ -277,3 +284,15 @@ def test_a_name_that_is_another_is_not_what_is_written():
     text = f'name = "a"\n{SDIST}\n[packages.tool.safe-install]\nwritten-name = "-r x"'
     (one,) = parse_pylock(lock(text)).distributions
     assert one.written_name == ""
+
+
+def test_a_version_that_is_none_stands_where_no_other_program_looks():
+    source = UrlSource("https://h/odd.zip", "odd.zip", HASH)
+    snapshot = snapshot_of(distribution("odd", "1-2-x", source))
+    text = render_pylock(snapshot)
+    assert read_by_packaging(text).packages[0].version is None
+    assert parse_pylock(text) == snapshot
+
+
+def test_half_of_a_character_is_no_toml():
+    assert render_text("a\udcff") == '"a\ufffd"'

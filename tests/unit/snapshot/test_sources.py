@@ -16,6 +16,7 @@ from safe_install.snapshot.sources import (
     find_same,
     index_of,
     is_hidden,
+    may_be_named,
     read_past_file,
     source_of_direct_url,
     source_of_past,
@@ -339,3 +340,16 @@ def test_the_wheel_index_knows_the_file_of_a_host():
 )
 def test_why_nobody_knows(fields, silence, reason):
     assert unknown_because(make_distribution("a", "1.0", **fields), silence).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "installer", "said"),
+    [
+        ("numpy", "conda", "conda installed it"),
+        ("größe", "pip", "no project may have that name"),
+    ],
+)
+def test_what_no_package_index_is_asked_for(name, installer, said):
+    distribution = make_distribution(name, "1.0", installer=installer)
+    assert not may_be_named(distribution)
+    assert unknown_because(distribution, "").reason == said
