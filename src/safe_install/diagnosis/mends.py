@@ -137,12 +137,11 @@ def _requirements_for(
 
 def _version_of_files(distribution: InstalledDistribution, facts: Facts) -> str:
     """Of several records the one whose files are there; known of torch alone."""
-    torch = torch_of(facts) if distribution.name == TORCH else None
     version = distribution.version
-    for folder in facts.metadata:
-        if torch is not None and folder.name == TORCH and folder.is_readable:
-            is_of_files = split_local(folder.version)[0] == split_local(torch.runtime_version)[0]
-            version = folder.version if is_of_files else version
+    if distribution.name == TORCH:
+        of_files = split_local(torch_of(facts).runtime_version)[0]
+        recorded = [one.version for one in facts.metadata if one.name == TORCH and one.is_readable]
+        version = next((one for one in recorded if split_local(one)[0] == of_files), version)
     return f"{distribution.name}=={version}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from typing import (
@@ -224,6 +223,8 @@ def _has_hash(path: str, written: str) -> bool:
     """True where it cannot be told."""
     if not written.startswith("sha256="):
         return True
+    import hashlib  # late: OpenSSL, for what is rarely asked
+
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -9,7 +9,6 @@ import json
 import os
 import pkgutil
 import re
-import secrets
 import shutil
 import sys
 from functools import lru_cache
@@ -183,7 +182,8 @@ WORD_LENGTH = 16  # letters, as in the scripts
 
 def make_words(count: int) -> List[str]:
     """Words that nobody can guess: with each of them a script shows that an answer is its own."""
-    return [secrets.token_hex(WORD_LENGTH // 2) for _ in range(count)]
+    # As `secrets` makes them, which imports OpenSSL.
+    return [os.urandom(WORD_LENGTH // 2).hex() for _ in range(count)]
 
 
 def start_script(

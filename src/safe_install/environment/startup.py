@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Mapping, Optional
 
@@ -52,7 +51,7 @@ def find_culprit(
     Each is run, as at every start. What raises an exception is named by Python itself, and ends
     nothing.
     """
-    mark = secrets.token_hex(8)
+    mark = os.urandom(8).hex()
     try:
         child = process.start(
             [str(executable), "-S", "-B", "-c", _TRACE, mark],

@@ -9,12 +9,10 @@ wheels --update` puts a newer index into the person's data folder: a folder of d
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pkgutil
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional
@@ -177,6 +175,8 @@ def forget() -> None:
 def _document_names(update: Optional[Update]) -> List[str]:
     if update is not None:
         return sorted(update.sha256)
+    from importlib import resources  # late: it brings zipfile, and few commands list the projects
+
     package = _data_package()
     if hasattr(resources, "files"):
         names = [entry.name for entry in resources.files(package).iterdir()]
@@ -211,6 +211,8 @@ def _read_updated(update: Update, name: str) -> bytes:
         raise IndexInvalid(
             f"{path} cannot be read: {error}", hint=_mend(update.folder.parent)
         ) from error
+    import hashlib  # late: OpenSSL, for an index of the person's own
+
     if hashlib.sha256(data).hexdigest() != update.sha256.get(name):
         raise IndexInvalid(
             f"{path} is not the document that was fetched", hint=_mend(update.folder.parent)

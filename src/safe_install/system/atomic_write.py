@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Iterator
@@ -21,7 +20,7 @@ def replacing_file(path: Path, *, mode: int = 0o666, is_durable: bool = True) ->
     it takes the place; else a power cut may leave an empty file. Errors: OSError, and those of the
     block; `path` is then as it was.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, mode)
     try:

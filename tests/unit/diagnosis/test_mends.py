@@ -127,6 +127,12 @@ def test_of_two_records_of_torch_the_one_of_its_files_comes_back():
     assert mends.installed == ("torch==2.13.0",)
 
 
+def test_of_two_records_of_something_else_nobody_knows_whose_files_are_there():
+    facts = make_facts(make_distribution("torchvision", "0.28.0"))
+    mends = plan(found(error("recorded-twice", "torchvision")), facts=facts)
+    assert mends.installed == ("torchvision==0.28.0",)
+
+
 def test_numpy():
     assert plan(found(error("numpy-too-new", "numpy"))).installed == ("numpy<2",)
 

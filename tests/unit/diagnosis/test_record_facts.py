@@ -143,3 +143,14 @@ def test_files_and_folders_that_this_user_may_not_read(small, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: str(path).endswith("b.py"))
     closed = ("alpha/a.so", "alpha/in/c.py", "alpha/h/d.h")
     assert read_records(make_environment(alpha)) == (RecordState("alpha", "1.0", closed=closed),)
+
+
+def test_a_folder_that_is_gone_is_looked_for_once(small, monkeypatch):
+    alpha = small.install("alpha", "1.0", {}, rows=["gone/a.h,,1", "gone/b.h,,1"])
+    listed = []
+    real_list = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real_list(path))
+    assert read_records(make_environment(alpha)) == (
+        RecordState("alpha", "1.0", ("gone/a.h", "gone/b.h")),
+    )
+    assert listed.count(str(small.site / "gone")) == 1

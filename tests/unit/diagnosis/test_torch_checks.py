@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.diagnosis import torch_checks
-from safe_install.diagnosis.facts import Facts, RecordState, ShadowingLibrary
+from safe_install.diagnosis.facts import Facts, RecordState, ShadowingLibrary, Trial
 from safe_install.diagnosis.run import CannotTell, NotHere
 from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchPlace
 from tests.factories import SITE, make_distribution, make_environment, make_health
@@ -53,6 +53,13 @@ def test_a_torch_that_is_whole():
 def test_a_torch_that_is_not_whole(torch, places, check):
     (one,) = torch_checks.check_installed(facts(torch=torch, places=places))
     assert told([one]) == [(check, Severity.ERROR, "torch")]
+
+
+def test_a_torch_that_this_user_may_not_read():
+    closed = (SITE / "numpy-2.0.dist-info", SITE / "torch")
+    (one,) = torch_checks.check_installed(facts(torch=None, places=(), closed=closed))
+    assert told([one]) == [("torch-unreadable", Severity.ERROR, "torch")]
+    assert one.hint == f"As its owner, or as root: chmod -R u+rwX,go+rX {SITE}"
 
 
 def test_where_nothing_requires_torch_there_is_nothing_to_ask():
@@ -272,6 +279,34 @@ def test_an_import_that_fails(health, check, words):
     (one,) = torch_checks.check_imports(facts(health=health))
     assert told([one]) == [(check, Severity.ERROR, "torch")]
     assert words in one.detail
+
+
+UNREADABLE = RecordState("alpha", "1.0", closed=("alpha.py",))
+MISSED = Finding("requirement-unmet", Severity.ERROR, "torch", "no sympy", "install sympy")
+DOUBTFUL = Finding("requirement-unmet", Severity.WARNING, "torch", "no jinja2", "install jinja2")
+
+
+@pytest.mark.parametrize(
+    ("fields", "hint"),
+    [
+        ({"without": (Trial("LD_PRELOAD"), Trial("TORCH_LOGS"))}, "unset LD_PRELOAD TORCH_LOGS"),
+        ({"found": {"requirements": (DOUBTFUL, MISSED)}}, "install sympy"),
+        ({"records": (UNREADABLE,)}, f"--force-reinstall --no-deps torch=={CUDA}"),
+    ],
+)
+def test_the_way_to_an_import(fields, hint):
+    failed = make_health(imports={"torch": "ImportError: no"})
+    (one,) = torch_checks.check_imports(facts(health=failed, **fields))
+    assert one.hint.endswith(hint)
+
+
+def test_a_torch_without_metadata_comes_again_in_the_version_of_its_files():
+    asked = facts(health=make_health(imports={"torch": "ImportError: no"}))
+    asked = dataclasses.replace(
+        asked, environment=dataclasses.replace(asked.environment, installed={})
+    )
+    (one,) = torch_checks.check_imports(asked)
+    assert one.hint == f"safe-install install --force-reinstall --no-deps torch=={CUDA}"
 
 
 def test_computing():
