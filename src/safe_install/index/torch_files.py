@@ -4,7 +4,7 @@ Pure."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
@@ -33,8 +33,7 @@ COMPILERS_BESIDE_TORCH = frozenset(
 MAX_RELEASES = 200
 
 
-@dataclass(frozen=True)
-class TorchFile:
+class TorchFile(NamedTuple):
     """A wheel of torch, or of its compiler, on a page of torch's host."""
 
     candidate: Candidate
@@ -42,8 +41,7 @@ class TorchFile:
     metadata: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class Absent:
+class Absent(NamedTuple):
     """Why a page has no such file."""
 
     reason: str
