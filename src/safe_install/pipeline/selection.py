@@ -7,8 +7,10 @@ because their metadata is part of the question. `resolve.rounds` decides, and sa
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import (
+    TYPE_CHECKING,
     Callable,
     FrozenSet,
     Iterable,
@@ -44,7 +46,6 @@ from safe_install.pipeline.choice_text import (
 )
 from safe_install.pipeline.chosen_files import ChosenFiles
 from safe_install.pipeline.installer import Installer, hand_over
-from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.pipeline.session import Session
 from safe_install.pipeline.torch_check import TorchCheck, refuse_other_accelerator
 from safe_install.requirements import parse_requirement
@@ -59,14 +60,16 @@ from safe_install.resolve.opening import (
     open_selection,
 )
 from safe_install.resolve.plan import applies, steps_of_report
-from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Planned, Refusal
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.torch_choice import merge_rejections, note_choice
-from safe_install.resolve.torch_options import describe_carried
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
+
+if TYPE_CHECKING:
+    from safe_install.pipeline.joint_choice import JointChoice
+    from safe_install.resolve.provider import Resolution
 
 
 @dataclass(frozen=True)
@@ -182,17 +185,23 @@ class _Loop:
         self._read_health, self._unpack_torch = read_health, unpack_torch
         self.wanted = decisions.make_wanted(session.request, session.environment)
         self.torch_check = TorchCheck(session)
-        self._joint = JointChoice(
+        self._torch_source = torch_source
+        self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source)
+        self.notes: Tuple[Finding, ...] = ()
+
+    @functools.cached_property
+    def _joint(self) -> JointChoice:
+        from safe_install.pipeline.joint_choice import JointChoice
+
+        return JointChoice(
             self.wanted,
-            catalog,
-            chooser,
-            torch_source,
+            self._catalog,
+            self._chooser,
+            self._torch_source,
             resolve=self._resolve_wheels,
             check_torch=self.torch_check.check,
             resolve_with_builds=self._resolve,
         )
-        self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source)
-        self.notes: Tuple[Finding, ...] = ()
 
     def run(self) -> Tuple[Selection, Tuple[Step, ...]]:
         """What was decided, and the steps of it."""
@@ -432,6 +441,8 @@ class _Loop:
 
     def _obtain_new(self, pins: Sequence[Candidate], selection: Selection) -> Selection:
         """With the verified wheels of those pins whose files are not here yet."""
+        from safe_install.resolve.torch_options import describe_carried
+
         new = [
             candidate
             for candidate in pins
@@ -450,6 +461,8 @@ class _Loop:
 
     def _resolve(self, selection: Selection, *, allow_build: bool = True) -> Resolution:
         """The extensions for the torch of a selection. Errors: NoCandidate; Refused."""
+        from safe_install.resolve.provider import Resolution
+
         if not selection.extensions:
             # the installed torch stays, and what would have gone along with it
             return Resolution((), (), ())
