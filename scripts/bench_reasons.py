@@ -94,8 +94,9 @@ def _explain(row: Row, seconds: Dict[str, float]) -> str:
         )
     if row.name.startswith("torch: swap in"):
         return (
-            "Before the renames and after them all folders that go are listed, so that files "
-            "which another program put there meanwhile are seen; the renames themselves are as "
-            f"fast as those of the roll back, {seconds['torch: roll back, durable'] * 1000:.0f} ms."
+            "Before the renames and after them each folder that goes is asked whether it changed, so "
+            "that files which another program put there meanwhile are seen; the renames themselves "
+            "are as fast as those of the roll back, "
+            f"{seconds['torch: roll back, durable'] * 1000:.0f} ms."
         )
     return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, FrozenSet, Mapping, Optional, Tuple
+from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from packaging.tags import Tag
@@ -15,8 +15,7 @@ from packaging.version import Version
 # --- what is there --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """One GPU, as the driver names it."""
 
     name: str
@@ -43,8 +42,7 @@ class Driver:
         return f"{where} {self.version}" + (f" (CUDA {self.cuda})" if self.cuda else "")
 
 
-@dataclass(frozen=True)
-class DriverLibrary:
+class DriverLibrary(NamedTuple):
     """What libcuda.so.1 answered in a process that has torch."""
 
     path: Optional[str]  # the file that was loaded
@@ -53,8 +51,7 @@ class DriverLibrary:
     devices: Optional[int]  # cuDeviceGetCount; None where cuInit failed
 
 
-@dataclass(frozen=True)
-class RunningProgram:
+class RunningProgram(NamedTuple):
     """A process that has files of this environment in memory that are not there any more."""
 
     pid: int
@@ -159,8 +156,7 @@ class InstalledDistribution:
     written_name: str = ""  # as METADATA writes it
 
 
-@dataclass(frozen=True)
-class BuildTimeout:
+class BuildTimeout(NamedTuple):
     """How long a source build may take, in seconds; None: as long as it likes."""
 
     whole: Optional[float] = 2 * 3600.0
@@ -171,8 +167,7 @@ DEFAULT_BUILD_TIMEOUT = BuildTimeout()
 DEFAULT_CHECK_TIMEOUT = 300.0  # seconds: a cold torch on a slow disk takes up to a minute
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
+class NetworkSettings(NamedTuple):
     """How pip was told to reach hosts; we reach them the same way."""
 
     proxy: Optional[str] = None  # of every host
@@ -286,8 +281,7 @@ class Rule(enum.Enum):
     CONFLICT = "conflict"
 
 
-@dataclass(frozen=True)
-class Rejection:
+class Rejection(NamedTuple):
     """A candidate that was not taken, and the rule that rejected it."""
 
     candidate: Candidate
@@ -404,8 +398,7 @@ class Finding:
     hint: str = ""
 
 
-@dataclass(frozen=True)
-class ImportResult:
+class ImportResult(NamedTuple):
     """Did a module import (or its native part load), how long did it take, and if not, why."""
 
     ok: bool

@@ -4,7 +4,7 @@ interpreter."""
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Mapping, Optional
+from typing import Any, Iterable, Mapping, Optional, Sequence, Tuple
 
 from packaging.markers import (
     InvalidMarker,
@@ -28,6 +28,12 @@ def parse_requirement(text: str) -> Optional[Requirement]:
         return Requirement(text)
     except InvalidRequirement:
         return None
+
+
+def normalize_requirements(texts: Sequence[str]) -> Tuple[str, ...]:
+    """In one form, so that they can be compared; what cannot be read is left out."""
+    parsed = [parse_requirement(text) for text in texts]
+    return tuple(str(requirement) for requirement in parsed if requirement is not None)
 
 
 def requirement_name(text: str) -> Optional[NormalizedName]:

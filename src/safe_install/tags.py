@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Iterable, Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from packaging import tags as packaging_tags
 from packaging.tags import Tag
@@ -18,8 +18,7 @@ _ROCM = re.compile(r"rocm[._-]?(\d+(?:\.\d+)*)$")
 _PLAIN = ("cpu", "xpu")
 
 
-@dataclass(frozen=True)
-class Accelerator:
+class Accelerator(NamedTuple):
     """What a build computes on: `kind` "cuda", "rocm", "cpu" or "xpu"; `version` (11, 1), (12,) or
     ()."""
 

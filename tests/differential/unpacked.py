@@ -1,5 +1,6 @@
 """`python -m tests.differential.unpacked`: varied real wheels, installed by pip and by
-safe-install, and the two trees compared to the byte.
+safe-install, and the two trees compared to the byte. Some of them also in
+tests/functional/test_unpack_as_pip.py.
 
 Compared are paths, modes and contents of all files and folders; of bytecode (whose bytes differ
 between two runs of the same compiler) that it is there, its mode, and the file that it names.
@@ -68,6 +69,26 @@ PROJECTS = (
     "widgetsnbextension",  # share/ by .data/data
     "zope.interface",
 )
+# One of each kind, small ones: what the test suite compares.
+SHORT = (
+    "backports.tarfile",
+    "black",
+    "cffi",
+    "coverage",
+    "cryptography",
+    "docutils",
+    "greenlet",
+    "notebook_shim",
+    "pillow",  # .libs
+    "pip",
+    "pytest",
+    "requests",
+    "ruff",  # and big
+    "setuptools",
+    "six",
+    "widgetsnbextension",
+    "zope.interface",
+)
 FIRST_PIP_WITH_HASHES = Version("23.1")
 READ_BYTECODE = """\
 import json, marshal, sys
@@ -81,7 +102,7 @@ class Trial:
 
     def __init__(self, folder: Path, template: Path) -> None:
         """`template`: an environment with a pip."""
-        self._template, self.prefix = template, folder / "env"
+        self.template, self.prefix = template, folder / "env"
 
     @property
     def executable(self) -> Path:
@@ -89,18 +110,19 @@ class Trial:
         return self.prefix / "bin" / "python"
 
     def _pip_version(self) -> Version:
-        (metadata,) = self._template.glob("lib/python*/site-packages/pip-*.dist-info")
+        (metadata,) = self.template.glob("lib/python*/site-packages/pip-*.dist-info")
         return Version(metadata.name.split("-")[1][: -len(".dist")])
 
-    def compare(self, wheel: Path) -> List[str]:
-        """How the two environments differ; empty where they do not."""
+    def compare(self, *wheels: Path) -> List[str]:
+        """How the two environments differ after one install of these wheels, which lie in one
+        folder; empty where they do not."""
         options = ["--no-deps", "--no-index", "--quiet"]
-        files = [str(wheel)]
-        # An older pip writes no `archive_info.hashes` for a path, and we always do: the wheel is
-        # found in its folder then.
+        files = [str(wheel) for wheel in wheels]
+        # An older pip writes no `archive_info.hashes` for a path, and we always do: the wheels are
+        # found in their folder then.
         if self._pip_version() < FIRST_PIP_WITH_HASHES:
-            name, version = wheel.name.split("-")[:2]
-            files = ["--find-links", str(wheel.parent), f"{name}=={version}"]
+            named = ["==".join(wheel.name.split("-")[:2]) for wheel in wheels]
+            files = ["--find-links", str(wheels[0].parent), *named]
         by_pip = self._tree_after([str(self.executable), "-m", "pip", "install", *options, *files])
         ours = [sys.executable, "-m", "safe_install", "--python", str(self.executable)]
         by_us = self._tree_after([*ours, *options, *files])
@@ -112,7 +134,7 @@ class Trial:
 
     def _tree_after(self, command: Sequence[str]) -> Dict[str, Row]:
         shutil.rmtree(self.prefix, ignore_errors=True)
-        shutil.copytree(self._template, self.prefix, symlinks=True)
+        shutil.copytree(self.template, self.prefix, symlinks=True)
         foreign = ("PIP_", "SAFE_INSTALL_", "VIRTUAL_ENV", "PYTHON")
         kept = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
         variables = {
@@ -151,9 +173,15 @@ def main() -> int:
     options = parser.parse_args()
     wrong = 0
     for python in options.python:
-        with tempfile.TemporaryDirectory(prefix="unpacked-") as folder:
-            root = Path(folder).resolve()
-            wheels = _download(python, (options.wheels or root) / Path(python).parents[1].name)
+        with tempfile.TemporaryDirectory(prefix="unpacked-") as temporary:
+            root = Path(temporary).resolve()
+            folder = (options.wheels or root) / Path(python).parents[1].name
+            for project in [] if list(folder.glob("*.whl")) else PROJECTS:
+                try:
+                    download(python, folder, [project])
+                except subprocess.CalledProcessError:
+                    print(f"no wheel of {project} for {python}")
+            wheels = sorted(folder.glob("*.whl"))
             subprocess.run([python, "-m", "venv", str(root / "template")], check=True)
             trial = Trial(root, root / "template")
             for wheel in wheels:
@@ -166,15 +194,13 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _download(python: str, folder: Path) -> List[Path]:
+def download(python: str, folder: Path, projects: Sequence[str]) -> None:
+    """Into `folder`, the newest wheel of each project for this Python. Errors:
+    CalledProcessError."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not list(folder.glob("*.whl")):
-        for project in PROJECTS:
-            command = [python, "-m", "pip", "download", "--quiet", "--no-deps"]
-            command += ["--only-binary", ":all:", "--dest", str(folder), project]
-            if subprocess.run(command, check=False).returncode != 0:
-                print(f"no wheel of {project} for {python}")
-    return sorted(folder.glob("*.whl"))
+    command = [python, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), *projects]
+    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""A wheel of every feature, installed by pip and by safe-install: the same tree, to the byte.
+"""A wheel of every feature, and real ones, installed by pip and by safe-install: the same tree, to
+the byte.
 
-Real wheels: `python -m tests.differential.unpacked`.
+More real wheels: `python -m tests.differential.unpacked`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Sequence
 
 import pytest
 
-from tests.differential.unpacked import Trial
+from tests.differential.unpacked import SHORT, Trial, download
+from tests.functional.conftest import make_once
+from tests.lab import stacks
 from tests.unit.wheels.crafted import make_entry, make_row, make_wheel
 
 NAME = "odd-1.0-py3-none-any.whl"
@@ -64,3 +69,26 @@ def test_both_write_the_same(tmp_path: Path, make_template, version: str) -> Non
             extra=[(make_entry("odd/tool", mode=0o100755), EXECUTABLE)],
         )
         assert trial.compare(wheel) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.8", "3.11", "3.13"])
+def test_both_write_the_same_of_real_wheels(tmp_path: Path, make_template, version: str) -> None:
+    trial = Trial(tmp_path, make_template(version, ()))
+    wheels = sorted(_real_wheels(trial.template).glob("*.whl"))
+    assert len(wheels) == len(SHORT)
+    assert trial.compare(*wheels) == []
+
+
+def _real_wheels(template: Path) -> Path:
+    """The folder of the lab's cache that has them, for the Python of this environment."""
+    (library,) = template.glob("lib/python*")
+    folder = stacks.cache_folder() / "real-wheels" / f"{library.name}-{_key(SHORT)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    python = str(template / "bin" / "python")
+    return make_once(folder, lambda out: download(python, out, SHORT))
+
+
+def _key(projects: Sequence[str]) -> str:
+    """Changes with what is downloaded."""
+    return hashlib.sha256(" ".join(projects).encode()).hexdigest()[:8]

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Callable,
+    Iterator,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from safe_install.errors import ProbeFailed
 from safe_install.events import Reporter
@@ -19,8 +28,7 @@ if TYPE_CHECKING:
     from safe_install.environment.interpreter import Probe
 
 
-@dataclass(frozen=True)
-class Invocation:
+class Invocation(NamedTuple):
     """What this process was asked for, and by whom: read once, here, and handed on."""
 
     line: CommandLine

@@ -44,7 +44,7 @@ COLOURS: Tuple[Tuple[str, str], ...] = (
 # Chinese has no spaces: a line may be cut beside each of its characters, and is not cut before a
 # closing sign, nor behind an opening one.
 _WIDE = "\u2e80-\u9fff\uff00-\uffef"
-_PIECE = re.compile(rf"\s+|[（“]*(?:[{_WIDE}]|[^\s{_WIDE}]+)[，。；：、）？！”]*")
+_PIECE = rf"\s+|[（“]*(?:[{_WIDE}]|[^\s{_WIDE}]+)[，。；：、）？！”]*"
 
 
 def prepare_streams(environ: Mapping[str, str]) -> None:
@@ -160,7 +160,7 @@ def wrap(line: str, width: int) -> List[str]:
 def _wrap_wide(line: str, width: int, indent: str) -> List[str]:
     parts: List[str] = []
     current = ""
-    for piece in _PIECE.findall(line):
+    for piece in re.findall(_PIECE, line):
         if current.strip() and count_columns(current + piece.rstrip()) > width:
             parts.append(current.rstrip())
             current = indent + piece.lstrip()

@@ -10,8 +10,7 @@ import dataclasses
 import re
 import sys
 import traceback
-from dataclasses import dataclass
-from typing import Collection, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from safe_install.cli.explained import explained_lines, render_rejections
 from safe_install.cli.planned import (
@@ -50,8 +49,7 @@ LONGEST = 230  # letters of what is said of one shared object: three lines of a 
 _LINE_TO_TYPE = re.compile(rf"\bsafe-install (?=(?:{'|'.join(sorted(ALL_COMMANDS))})\b|-|\S+==)")
 
 
-@dataclass(frozen=True)
-class Shown:
+class Shown(NamedTuple):
     """A finding that is shown, and how many like it are not."""
 
     finding: Finding

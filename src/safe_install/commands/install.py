@@ -11,9 +11,18 @@ import contextlib
 import dataclasses
 import functools
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, FrozenSet, Hashable, Iterator, Optional, Protocol, Sequence, Tuple
+from typing import (
+    Callable,
+    FrozenSet,
+    Hashable,
+    Iterator,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+)
 
 from packaging.utils import NormalizedName
 
@@ -71,8 +80,7 @@ from safe_install.torch_family import TORCH
 from safe_install.transaction.place import check_place
 
 
-@dataclass(frozen=True)
-class Mending:
+class Mending(NamedTuple):
     """What `doctor --fix` adds to an install."""
 
     removes: Tuple[NormalizedName, ...] = ()
@@ -299,7 +307,7 @@ def _select(
             session,
             bundled_catalog(),
             chooser,
-            chooser.torch_pages,
+            chooser,
             installer,
             before.report,
             unpack_torch,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -23,8 +22,7 @@ _TEXT = (str, type(None))
 _NUMBER = (int, float, type(None))
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """One project to be asked about."""
 
     name: NormalizedName
@@ -43,8 +41,7 @@ class Subject:
         }
 
 
-@dataclass(frozen=True)
-class Answers:
+class Answers(NamedTuple):
     """The events of one process."""
 
     events: Tuple[Event, ...]

@@ -11,26 +11,25 @@ MAX_LINE = 400  # characters
 # each line.
 MAX_TEXT, MAX_LINE_READ = 250_000, 2_000
 
-# What says most comes first. A group, where there is one, is what is shown.
+# What says most comes first. A group, where there is one, is what is shown. Compiled when a process
+# has died.
 _CAUSES = (
     # libstdc++: the message of the exception that nobody caught
-    re.compile(r"\s*what\(\):\s*(\S.*)"),
-    re.compile(r"libc\+\+abi: (terminating .*)"),  # macOS
-    re.compile(r".*(?:undefined symbol|symbol not found|Symbol not found|version `.*' not found)"),
-    re.compile(r".*cannot open shared object file"),
-    re.compile(r".*Check failed: "),  # glog and absl
-    re.compile(r".*: Assertion [`'].*failed"),  # glibc: assert()
-    re.compile(r"Inconsistency detected by ld\.so"),
+    r"\s*what\(\):\s*(\S.*)",
+    r"libc\+\+abi: (terminating .*)",  # macOS
+    r".*(?:undefined symbol|symbol not found|Symbol not found|version `.*' not found)",
+    r".*cannot open shared object file",
+    r".*Check failed: ",  # glog and absl
+    r".*: Assertion [`'].*failed",  # glibc: assert()
+    r"Inconsistency detected by ld\.so",
     # glibc: a damaged heap
-    re.compile(r".*\b(?:free|malloc|realloc|munmap_chunk|calloc)\w*\(\): "),
-    re.compile(r"double free or corruption|corrupted |\*\*\* .* \*\*\*: terminated"),
-    re.compile(
-        r"(?!\S*Warning: )(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$"
-    ),
-    re.compile(r"terminate called"),
-    re.compile(r"Fatal Python error: "),
+    r".*\b(?:free|malloc|realloc|munmap_chunk|calloc)\w*\(\): ",
+    r"double free or corruption|corrupted |\*\*\* .* \*\*\*: terminated",
+    r"(?!\S*Warning: )(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$",
+    r"terminate called",
+    r"Fatal Python error: ",
 )
-_NO_CAUSE = re.compile(
+_NO_CAUSE = (
     r"\s*$|\s+File |frame #|#\d+ |<omitting|Extension modules:|(?:Current thread|Thread) 0x|Traceback \(|\s+\^"
     r"|.*\(most recent call (?:first|last)\):|<no Python frame>|Aborted|Segmentation fault"
 )
@@ -43,12 +42,13 @@ def find_cause(text: str) -> Optional[str]:
     Of several of a kind the last counts: what was written before was survived.
     """
     lines = [line[:MAX_LINE_READ] for line in text[-MAX_TEXT:].splitlines()]
-    for pattern in _CAUSES:
+    for cause in _CAUSES:
+        pattern = re.compile(cause)
         for line in reversed(lines):
             found = pattern.match(line)
             if found:
                 return _clean(found.group(1) if pattern.groups else line)
-    left = [line for line in lines if not _NO_CAUSE.match(line)]
+    left = [line for line in lines if not re.match(_NO_CAUSE, line)]
     return _clean(left[-1]) if left else None
 
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -37,8 +36,7 @@ TABLES = frozenset({"torch", "cuda", "mirrors", "schema"})
 POINTER = "current.json"
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """A newer index in the person's data folder."""
 
     date: str  # ISO 8601

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -366,8 +366,7 @@ def _read_drivers(reader: JsonObject) -> Tuple[Optional[str], Optional[str]]:
     return reader.optional_text("linux"), reader.optional_text("windows")
 
 
-@dataclass(frozen=True)
-class Mirror:
+class Mirror(NamedTuple):
     """A mirror that a person can name: addresses that begin so are asked there."""
 
     name: str  # "sjtu"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import FrozenSet, Iterable, Mapping, Optional, Protocol, Tuple
+from typing import FrozenSet, Iterable, Mapping, NamedTuple, Optional, Protocol, Tuple
 from urllib.parse import quote, unquote
 
 from packaging.specifiers import SpecifierSet
@@ -91,8 +91,7 @@ def is_named(host: HostEntry, names: Iterable[str]) -> bool:
     return any(name in own for name in names)
 
 
-@dataclass(frozen=True)
-class Alias:
+class Alias(NamedTuple):
     """A torch version or accelerator whose page lists the wheels of another."""
 
     torch: str  # "1.8.1"
@@ -121,8 +120,7 @@ class Build:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Sdist:
+class Sdist(NamedTuple):
     """A source distribution on the package index."""
 
     version: str
@@ -153,8 +151,7 @@ class Recipe:
     cuda_only: bool = False
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where the right source lies, for a project that the package index does not really have."""
 
     repository: str  # "https://github.com/NVIDIA/apex"
@@ -170,8 +167,7 @@ class PackageIndexEntry:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class GpuCode:
+class GpuCode(NamedTuple):
     """The GPU code in the wheels of some versions."""
 
     versions: SpecifierSet
@@ -188,8 +184,7 @@ class GpuCode:
         return ", ".join(str(code) for code in (*self.capabilities, *self.ptx))
 
 
-@dataclass(frozen=True)
-class Doubt:
+class Doubt(NamedTuple):
     """Something that is claimed somewhere and not confirmed; never offered from the bundled
     facts."""
 
@@ -301,8 +296,7 @@ class TorchRelease:
         return next((machines[name] for name in machines if platform.endswith(name)), None)
 
 
-@dataclass(frozen=True)
-class AbiRule:
+class AbiRule(NamedTuple):
     """Builds of torch for Linux from a version on (until the next rule), and their
     _GLIBCXX_USE_CXX11_ABI."""
 
@@ -396,8 +390,7 @@ def _is_kind(accelerator: str, wanted: str) -> bool:
     return accelerator == wanted or (parsed is not None and parsed.kind == wanted)
 
 
-@dataclass(frozen=True)
-class CudaRelease:
+class CudaRelease(NamedTuple):
     """A release of CUDA and the driver that came with its toolkit; drivers of at least that version
     serve it fully."""
 
@@ -406,8 +399,7 @@ class CudaRelease:
     windows: Optional[str]
 
 
-@dataclass(frozen=True)
-class CudaTable:
+class CudaTable(NamedTuple):
     """What is known about CUDA and its drivers."""
 
     floors: Mapping[str, Tuple[Optional[str], Optional[str]]]  # accelerator -> (Linux, Windows)

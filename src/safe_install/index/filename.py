@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Pattern, Tuple
+from typing import Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional, Pattern, Tuple
 from urllib.parse import unquote
 
 from packaging.tags import Tag, parse_tag
@@ -118,8 +118,7 @@ def parse_filename(filename: str) -> Optional[WheelName]:
 # --- local version identifiers --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class LocalGrammar:
+class LocalGrammar(NamedTuple):
     """How the local version identifiers of some host say what a wheel was built for.
 
     Fields of a template: {torch} 2.8.0, {minor} 2.8, {digits} 28 or 210, {digits3} 280 or 2100,

@@ -8,9 +8,8 @@ Fields: {torch} the release of torch, 2.8.1; {base} the one under whose name its
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, Iterator, Optional, Pattern, Protocol, Sequence, Tuple
+from typing import Dict, Iterator, NamedTuple, Optional, Pattern, Protocol, Sequence, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
 from safe_install.index import filename as names
@@ -47,8 +46,7 @@ class Places(Protocol):
         """Of every wheel, where the project's name says it."""
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where a wheel lies, or the page that lists it."""
 
     host: str

@@ -4,8 +4,7 @@ cell."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -16,8 +15,7 @@ from safe_install.tags import container_of_name, parse_accelerator
 PINNED = "package index"
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """The newest version for one torch and one accelerator."""
 
     torch: str  # "2.8", or "2.8.0" where the patch release matters, or a specifier: ">=2.14.0"
@@ -28,8 +26,7 @@ class Cell:
     build: Optional[Build] = None  # the row that it comes from; None for a pin
 
 
-@dataclass(frozen=True)
-class Matrix:
+class Matrix(NamedTuple):
     """All cells of one project on one kind of machine."""
 
     torches: Tuple[str, ...]  # newest first

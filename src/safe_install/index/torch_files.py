@@ -4,7 +4,7 @@ Pure."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from safe_install.index.filename import parse_filename
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Interpreter, Link
-from safe_install.requirements import applies, parse_requirement
+from safe_install.requirements import applies, normalize_requirements, parse_requirement
 
 # The module `triton`, as torch's metadata names it for these accelerators. The package index has
 # placeholders of some.
@@ -33,8 +33,7 @@ COMPILERS_BESIDE_TORCH = frozenset(
 MAX_RELEASES = 200
 
 
-@dataclass(frozen=True)
-class TorchFile:
+class TorchFile(NamedTuple):
     """A wheel of torch, or of its compiler, on a page of torch's host."""
 
     candidate: Candidate
@@ -42,8 +41,7 @@ class TorchFile:
     metadata: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class Absent:
+class Absent(NamedTuple):
     """Why a page has no such file."""
 
     reason: str
@@ -151,12 +149,6 @@ def is_metadata_of(metadata: str, project: NormalizedName, version: Version) -> 
 def read_requires(metadata: str) -> Tuple[str, ...]:
     """Its Requires-Dist, those that can be read."""
     return normalize_requirements(_values(metadata, "requires-dist"))
-
-
-def normalize_requirements(texts: Sequence[str]) -> Tuple[str, ...]:
-    """In one form, so that they can be compared; what cannot be read is left out."""
-    parsed = [parse_requirement(text) for text in texts]
-    return tuple(str(requirement) for requirement in parsed if requirement is not None)
 
 
 def _values(metadata: str, name: str) -> List[str]:

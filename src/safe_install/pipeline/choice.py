@@ -31,10 +31,6 @@ from safe_install.errors import Refused
 from safe_install.folders import NOWHERE
 from safe_install.index.catalog import bundled_catalog, load_project
 from safe_install.index.facts import Project
-from safe_install.index.finder import DEFAULT_INDEX, Finder
-from safe_install.index.local_pages import is_local
-from safe_install.index.torch_files import Absent, Listing, TorchFile
-from safe_install.index.torch_pages import TorchPages
 from safe_install.models import (
     DEFAULT_BUILD_TIMEOUT,
     BuildTimeout,
@@ -49,14 +45,18 @@ from safe_install.pipeline.client import make_client, named_hosts
 from safe_install.pipeline.fetching import Fetcher
 from safe_install.ports import World
 from safe_install.resolve.pip_settings import Formats
-from safe_install.resolve.provider import Resolution, is_known, resolve
-from safe_install.resolve.request import InstallRequest
+from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.system.credentials import Credentials
 from safe_install.torch_family import is_library_of_torch
 from safe_install.wheels.store import WheelStore, read_switches
 
 if TYPE_CHECKING:
-    # What only brings files is imported when a file is brought: `explain` would pay 0.06 s for it.
+    # What finds, chooses or brings files is imported when that is done: most installs are of files
+    # that are named, and `explain` brings none.
+    from safe_install.index.finder import Finder
+    from safe_install.index.torch_files import Absent, Listing, TorchFile
+    from safe_install.index.torch_pages import TorchPages
+    from safe_install.resolve.provider import Resolution
     from safe_install.system.pip import PipRunner
     from safe_install.wheels.archive import Artifact
     from safe_install.wheels.recipe import BuildRecipe
@@ -108,7 +108,7 @@ def make_wishes(request: InstallRequest) -> Wishes:
 
 
 def _is_default_index(url: str) -> bool:
-    return url.rstrip("/") == DEFAULT_INDEX.rstrip("/")
+    return url.rstrip("/") == PIP_INDEX.rstrip("/")
 
 
 class Chooser(Protocol):
@@ -173,7 +173,7 @@ class TorchSource(Protocol):
 
 
 class IndexChooser:
-    """The choice by the wheel index, the pages of its hosts, and our rules."""
+    """The choice by the wheel index, the pages of its hosts, and our rules; a TorchSource, too."""
 
     def __init__(
         self,
@@ -197,8 +197,6 @@ class IndexChooser:
             trusted_hosts=named_hosts(wishes.find_links),
             credentials=credentials,
         )
-        self._finder = self._make_finder(offline=wishes.offline)
-        self._known = self._make_finder(offline=True, only_near=True)
         self.fetcher = Fetcher(
             self._http,
             world,
@@ -206,8 +204,15 @@ class IndexChooser:
             require_hashes=wishes.require_hashes,
             pip_cache=wishes.pip_cache,
         )
+
+    @functools.cached_property
+    def torch_pages(self) -> TorchPages:
+        """The builds of torch that lie on no package index."""
+        from safe_install.index.torch_pages import TorchPages
+
+        wishes = self._wishes
         offline = "--offline" if wishes.offline else "--no-index" if wishes.no_index else ""
-        self.torch_pages = TorchPages(
+        return TorchPages(
             self._http,
             bundled_catalog().torch,
             offline=offline,
@@ -216,7 +221,31 @@ class IndexChooser:
             indexes=wishes.own_indexes,
         )
 
+    def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
+        """As TorchSource says."""
+        return self.torch_pages.list_torch(accelerator, interpreter)
+
+    def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
+        """As TorchSource says."""
+        return self.torch_pages.find_torch(build, interpreter)
+
+    def find_compilers(
+        self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
+    ) -> Tuple[TorchFile, ...]:
+        """As TorchSource says."""
+        return self.torch_pages.find_compilers(requires, accelerator, interpreter)
+
+    @functools.cached_property
+    def _finder(self) -> Finder:
+        return self._make_finder(offline=self._wishes.offline)
+
+    @functools.cached_property
+    def _known(self) -> Finder:
+        return self._make_finder(offline=True, only_near=True)
+
     def _make_finder(self, *, offline: bool, only_near: bool = False) -> Finder:
+        from safe_install.index.finder import Finder
+
         wishes = self._wishes
         return Finder(
             http=self._http,
@@ -241,6 +270,8 @@ class IndexChooser:
         allow_build: bool = True,
     ) -> Resolution:
         """As Chooser says."""
+        from safe_install.resolve.provider import resolve
+
         resolution = resolve(
             requirements,
             environment,
@@ -274,6 +305,8 @@ class IndexChooser:
         constraints: Sequence[Requirement] = (),
     ) -> Optional[bool]:
         """As Chooser says: by our own store, the person's folders and the bundled facts."""
+        from safe_install.resolve.provider import is_known
+
         known = is_known(
             requirement,
             environment,
@@ -287,11 +320,13 @@ class IndexChooser:
     @property
     def _has_own_places(self) -> bool:
         """Did the person name an index or a page of their own? What that has, no facts know."""
-        index = self._wishes.index_url or DEFAULT_INDEX
+        index = self._wishes.index_url or PIP_INDEX
         return not _is_default_index(index) or bool(self._wishes.find_links)
 
     def bring_ahead(self, pins: Sequence[Candidate]) -> None:
         """As Chooser says."""
+        from safe_install.index.local_pages import is_local
+
         wheels = [pin for pin in pins if pin.kind is CandidateKind.WHEEL]
         far = [pin for pin in wheels if not is_local(pin.link.url)]
         if len(far) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 from safe_install.index.catalog import load_project
 from safe_install.models import (
@@ -15,7 +15,9 @@ from safe_install.models import (
     Severity,
 )
 from safe_install.resolve.compatibility import is_cpu_fallback
-from safe_install.resolve.provider import Resolution
+
+if TYPE_CHECKING:
+    from safe_install.resolve.provider import Resolution
 
 BUILT_BEFORE = "built here before"
 

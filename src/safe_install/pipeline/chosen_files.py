@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Dict, Sequence
+from typing import TYPE_CHECKING, Dict, Sequence
 
 from packaging.utils import NormalizedName
 
 from safe_install.errors import BuildFailed, HashMismatch, Refused
 from safe_install.index.facts import Catalog
-from safe_install.index.torch_files import TorchFile, normalize_requirements
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -17,6 +16,7 @@ from safe_install.models import (
 )
 from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.pipeline.session import Session, make_folder
+from safe_install.requirements import normalize_requirements
 from safe_install.resolve import decisions
 from safe_install.resolve.decisions import Pin, Selection, Wanted
 from safe_install.resolve.promises import entries_with_hashes
@@ -24,6 +24,9 @@ from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_choice import hint_to_keep
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
+
+if TYPE_CHECKING:
+    from safe_install.index.torch_files import TorchFile
 
 
 class ChosenFiles:

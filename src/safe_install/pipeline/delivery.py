@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import HashMismatch, PipFailed, Refused, hint_for_oserror
-from safe_install.index.torch_files import normalize_requirements
 from safe_install.models import CandidateKind, Environment, Finding, Origin, Plan, Step
 from safe_install.pipeline.contents import (
     contents_findings,
@@ -25,6 +24,7 @@ from safe_install.pipeline.contents import (
 from safe_install.pipeline.fetching import Fetcher, WantedFile, want_of_pip
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
+from safe_install.requirements import normalize_requirements
 from safe_install.resolve.decisions import normalize_version
 from safe_install.resolve.guard import refuse_other_files, same_version_steps
 from safe_install.resolve.pip_words import PipWords, path_warning

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import queue
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Collection, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 from safe_install.errors import Interrupted, Refused
@@ -24,8 +23,7 @@ MAKE_ROOM = (
 )
 
 
-@dataclass(frozen=True)
-class WantedFile:
+class WantedFile(NamedTuple):
     """A file that is to be fetched."""
 
     link: Link

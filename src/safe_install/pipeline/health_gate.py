@@ -19,6 +19,7 @@ from typing import (
     Iterable,
     List,
     Mapping,
+    NamedTuple,
     Optional,
     Protocol,
     Sequence,
@@ -415,8 +416,7 @@ def make_result(
     )
 
 
-@dataclass(frozen=True)
-class UnpackedFile:
+class UnpackedFile(NamedTuple):
     """The wheel that was unpacked for a step."""
 
     sha256: str

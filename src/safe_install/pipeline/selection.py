@@ -7,8 +7,10 @@ because their metadata is part of the question. `resolve.rounds` decides, and sa
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import (
+    TYPE_CHECKING,
     Callable,
     FrozenSet,
     Iterable,
@@ -44,7 +46,6 @@ from safe_install.pipeline.choice_text import (
 )
 from safe_install.pipeline.chosen_files import ChosenFiles
 from safe_install.pipeline.installer import Installer, hand_over
-from safe_install.pipeline.joint_choice import JointChoice
 from safe_install.pipeline.session import Session
 from safe_install.pipeline.torch_check import TorchCheck, refuse_other_accelerator
 from safe_install.requirements import parse_requirement
@@ -52,21 +53,23 @@ from safe_install.resolve import decisions, permission, rounds, torch_rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.contradiction import refuse_contradiction
-from safe_install.resolve.decisions import Selection
+from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.opening import (
     ask_for_another_torch,
     may_look_for_another,
     open_selection,
 )
 from safe_install.resolve.plan import applies, steps_of_report
-from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Planned, Refusal
 from safe_install.resolve.spelling import refuse_misspelled
-from safe_install.resolve.torch_choice import merge_rejections
-from safe_install.resolve.torch_options import describe_carried, note_torch
+from safe_install.resolve.torch_choice import merge_rejections, note_choice
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
+
+if TYPE_CHECKING:
+    from safe_install.pipeline.joint_choice import JointChoice
+    from safe_install.resolve.provider import Resolution
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,25 @@ def select(
             name: artifact for name, artifact in loop.files.artifacts.items() if name in shown
         },
         findings=(
-            *note_torch(selection, plan, loop.wanted, catalog),
+            *_note_torch(selection, plan, loop.wanted, catalog),
             *loop.notes,
             *loop.torch_check.findings,
         ),
     )
+
+
+def _note_torch(
+    selection: Selection, plan: Plan, wanted: Wanted, catalog: Catalog
+) -> Tuple[Finding, ...]:
+    """Why a newer torch does not come: it was passed over, or something else in the plan requires
+    an older one."""
+    choice, taken = selection.torch_choice, selection.planned.torch
+    passed = note_choice(choice, taken, selection.extensions, carried=selection.carried)
+    if passed or plan.find(TORCH) is None:
+        return passed
+    from safe_install.resolve.torch_options import note_newer
+
+    return note_newer(selection, plan, wanted, catalog)
 
 
 def _review(
@@ -177,17 +194,23 @@ class _Loop:
         self._read_health, self._unpack_torch = read_health, unpack_torch
         self.wanted = decisions.make_wanted(session.request, session.environment)
         self.torch_check = TorchCheck(session)
-        self._joint = JointChoice(
+        self._torch_source = torch_source
+        self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source)
+        self.notes: Tuple[Finding, ...] = ()
+
+    @functools.cached_property
+    def _joint(self) -> JointChoice:
+        from safe_install.pipeline.joint_choice import JointChoice
+
+        return JointChoice(
             self.wanted,
-            catalog,
-            chooser,
-            torch_source,
+            self._catalog,
+            self._chooser,
+            self._torch_source,
             resolve=self._resolve_wheels,
             check_torch=self.torch_check.check,
             resolve_with_builds=self._resolve,
         )
-        self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source)
-        self.notes: Tuple[Finding, ...] = ()
 
     def run(self) -> Tuple[Selection, Tuple[Step, ...]]:
         """What was decided, and the steps of it."""
@@ -427,6 +450,8 @@ class _Loop:
 
     def _obtain_new(self, pins: Sequence[Candidate], selection: Selection) -> Selection:
         """With the verified wheels of those pins whose files are not here yet."""
+        from safe_install.resolve.torch_options import describe_carried
+
         new = [
             candidate
             for candidate in pins
@@ -445,6 +470,8 @@ class _Loop:
 
     def _resolve(self, selection: Selection, *, allow_build: bool = True) -> Resolution:
         """The extensions for the torch of a selection. Errors: NoCandidate; Refused."""
+        from safe_install.resolve.provider import Resolution
+
         if not selection.extensions:
             # the installed torch stays, and what would have gone along with it
             return Resolution((), (), ())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Collection, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
 from safe_install.requirements import parse_requirement
@@ -48,8 +48,7 @@ HELP_WORDS = ("-h", "--help")
 VERSION_WORDS = ("-V", "--version")
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """Where a command line goes: to one of our commands, or to pip untouched."""
 
     command: str  # one of OUR_COMMANDS, "pip", "help", "version", "unknown"
@@ -182,8 +181,7 @@ def _looks_like_requirement(word: str) -> bool:
 # --- words ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """One option with its value, or one argument."""
 
     option: Optional[Option]

@@ -10,8 +10,8 @@ does not run with), the hosts are not mentioned.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Callable, Collection, Dict, List, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Callable, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -39,8 +39,7 @@ PROGRAM = "safe-install"
 _SHOWN = 3  # names in one sentence
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What was asked of one project, and what came of it."""
 
     context: Context

@@ -10,7 +10,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import AbstractSet, Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    AbstractSet,
+    Any,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -70,8 +81,7 @@ class LocalWheel:
     requires_python: Optional[str]
 
 
-@dataclass(frozen=True)
-class KnownPlan:
+class KnownPlan(NamedTuple):
     """What pip would answer."""
 
     report: Mapping[str, Any]  # its installation report, less what nobody reads

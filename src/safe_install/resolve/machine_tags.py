@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import FrozenSet, List, Tuple
+from typing import FrozenSet, List, NamedTuple, Tuple
 
 from packaging.tags import Tag
 
@@ -12,8 +11,7 @@ from safe_install.models import Environment
 _LAST_SUPPORTED: List[SupportedTags] = []  # of the interpreter that was asked about last
 
 
-@dataclass(frozen=True)
-class SupportedTags:
+class SupportedTags(NamedTuple):
     """The wheel tags of an interpreter as sets: to build them for each candidate would cost more
     than all rules."""
 

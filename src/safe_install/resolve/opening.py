@@ -3,8 +3,7 @@ comes? Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import List, Sequence, Tuple, Union
+from typing import List, NamedTuple, Sequence, Tuple, Union
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -22,8 +21,7 @@ from safe_install.resolve.rounds import Refusal
 from safe_install.torch_family import TORCH
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """How a choice begins."""
 
     extensions: Tuple[Requirement, ...] = ()  # that the wheel index answers

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 FLEET_VERBS = ("install", "uninstall", "verify", "undo", "status", "diff")
 
@@ -18,8 +17,7 @@ class Kind(Enum):
     NUMBER = "number"  # 0 or more
 
 
-@dataclass(frozen=True)
-class OptionRow:
+class OptionRow(NamedTuple):
     """One option that pip does not have, or that means something else there."""
 
     # "--check-timeout"; long only, so that no cluster of pip's short options can hold one
@@ -49,8 +47,7 @@ class OptionRow:
         return self.name[2:].replace("-", "_")
 
 
-@dataclass(frozen=True)
-class CommandRow:
+class CommandRow(NamedTuple):
     """One command of ours."""
 
     name: str

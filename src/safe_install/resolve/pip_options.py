@@ -16,8 +16,7 @@ Groups say what an option is about, and so which of our pip runs it belongs to:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 FETCH_GROUPS = ("general", "index", "select", "build")
 INDEX_GROUPS = ("general", "index")
@@ -76,8 +75,7 @@ COMMAND_OPTIONS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option of pip, under its first name."""
 
     names: Tuple[str, ...]

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from packaging.utils import canonicalize_name
 
@@ -18,8 +28,7 @@ def is_true(text: Optional[str]) -> bool:
     return text is not None and text.strip().lower() not in _FALSE
 
 
-@dataclass(frozen=True)
-class Formats:
+class Formats(NamedTuple):
     """--only-binary and --no-binary: the projects of which only wheels are taken, and those of
     which none is.
 

@@ -14,6 +14,7 @@ from typing import (
     Iterator,
     List,
     Mapping,
+    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -70,8 +71,7 @@ class Resolution:
     answers: Tuple[HostAnswer, ...]
 
 
-@dataclass(frozen=True)
-class _Wish:
+class _Wish(NamedTuple):
     """A requirement and who has it."""
 
     requirement: Requirement

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
@@ -109,8 +109,7 @@ class InstallRequest:
         return tuple(entry for entry in self.entries if entry.editable)
 
 
-@dataclass(frozen=True)
-class UninstallRequest:
+class UninstallRequest(NamedTuple):
     """`uninstall ARGS`."""
 
     own: OwnOptions
@@ -122,8 +121,7 @@ class UninstallRequest:
     log_file: Optional[Path] = None
 
 
-@dataclass(frozen=True)
-class ExplainRequest:
+class ExplainRequest(NamedTuple):
     """`explain REQ...`, perhaps for a machine that is not here."""
 
     own: OwnOptions

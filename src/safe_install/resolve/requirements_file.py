@@ -9,8 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from dataclasses import dataclass
-from typing import Callable, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 from urllib.parse import urljoin, urlsplit
 
 from safe_install.errors import InputError
@@ -26,8 +25,7 @@ _HASH = re.compile(r"--hash[=\s]+['\"]?([^\s'\"]+)")
 _ARCHIVE_URL = re.compile(r"^(https?|ftp|file)://", re.I)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One requirement, as it was written."""
 
     text: str  # "torch-scatter>=2; python_version < '3.9'", "./dir", "git+https://..."
@@ -38,8 +36,7 @@ class Entry:
     origin: str = ""  # "requirements.txt, line 3"; empty for the command line
 
 
-@dataclass(frozen=True)
-class Parsed:
+class Parsed(NamedTuple):
     """All entries of a file and of the files that it names, and the index options among them."""
 
     entries: Tuple[Entry, ...] = ()

@@ -9,8 +9,7 @@ adds a decision, so the rounds end. Pure.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 
 from packaging.requirements import Requirement
 
@@ -75,30 +74,26 @@ AnyError = TypeVar("AnyError", bound=SafeInstallError)
 # --- the rounds -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Planned:
+class Planned(NamedTuple):
     """The installer's answer: its installation report."""
 
     report: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(NamedTuple):
     """The installer's answer: it found no plan."""
 
     error: PipFailed
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """It cannot go on. `is_relayed`: the installer's own failure, in its own words."""
 
     error: SafeInstallError
     is_relayed: bool = False
 
 
-@dataclass(frozen=True)
-class Choose:
+class Choose(NamedTuple):
     """Extensions have to be chosen before the installer is asked again. `because`: who needs
     them."""
 
@@ -107,16 +102,14 @@ class Choose:
     notes: Tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class ChooseTorch:
+class ChooseTorch(NamedTuple):
     """The torch of the installer's plan may not come, or the one that we chose cannot: another one
     is to be chosen."""
 
     selection: Selection  # with the one that we chose passed over
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """Nothing is left to choose."""
 
     selection: Selection

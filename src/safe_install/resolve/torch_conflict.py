@@ -8,9 +8,9 @@ The machine, its Python and its driver stay as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 
@@ -25,8 +25,7 @@ MAX_WAYS = 3  # that are shown
 _OPTION = "--accelerator "
 
 
-@dataclass(frozen=True)
-class TorchRow:
+class TorchRow(NamedTuple):
     """A torch that this machine can have, and the wishes that it meets."""
 
     version: str  # "2.13.0+cu130"
@@ -34,16 +33,14 @@ class TorchRow:
     unknown: FrozenSet[str] = frozenset()  # wishes of which only a host can tell
 
 
-@dataclass(frozen=True)
-class WayOut:
+class WayOut(NamedTuple):
     """The wishes to take back, and the torch that meets all others."""
 
     without: Tuple[str, ...]
     torch: str
 
 
-@dataclass(frozen=True)
-class Conflict:
+class Conflict(NamedTuple):
     """The smallest set of wishes that no torch meets together, and the ways out of it, best torch
     first.
 

@@ -3,8 +3,7 @@ that are here?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Iterator, List, Optional, Protocol, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from packaging.version import Version
 
@@ -70,8 +69,7 @@ def known_code(
     return torch_table.gpu_code_of(version, accelerator, platform=interpreter.platform)
 
 
-@dataclass(frozen=True)
-class ToolkitLimits:
+class ToolkitLimits(NamedTuple):
     """The GPUs for which a CUDA toolkit compiles at all, where more is not known of a build."""
 
     cuda: str

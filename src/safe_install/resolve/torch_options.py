@@ -35,7 +35,6 @@ from safe_install.resolve.torch_change import kind_of, who_excludes
 from safe_install.resolve.torch_choice import (
     PassedOver,
     may_be_planned,
-    note_choice,
     note_held_back,
     pass_over,
 )
@@ -48,7 +47,6 @@ from safe_install.resolve.torch_ranking import (
     rank_torches,
     without_name,
 )
-from safe_install.torch_family import TORCH
 
 # builds for which pip is asked in vain, where there are no extensions or something else requires
 # another torch
@@ -326,15 +324,13 @@ def with_reason_of_planned(
     return selection
 
 
-def note_torch(
+def note_newer(
     selection: Selection, plan: Plan, wanted: Wanted, catalog: Catalog
 ) -> Tuple[Finding, ...]:
-    """Why a newer torch does not come: it was passed over, or something else in the plan requires
-    an older one."""
-    choice, taken = selection.torch_choice, selection.planned.torch
-    said = note_choice(choice, taken, selection.extensions, carried=selection.carried)
-    if said or taken is None or wanted.has_lock or plan.find(TORCH) is None:
-        return said
+    """What in the plan requires an older torch than the newest one, where that is so."""
+    taken = selection.planned.torch
+    if taken is None or wanted.has_lock:
+        return ()
     options = rank_torches(None, wanted.torch, selection.here, catalog)
     newest = newest_on_index(options, wanted.torch)
     if newest is None or Version(newest.version.public) <= Version(taken.version.public):

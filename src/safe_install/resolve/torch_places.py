@@ -4,14 +4,12 @@ accelerator? Pure."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Iterable, List, Tuple
+from typing import Iterable, List, NamedTuple, Tuple
 
 from safe_install.tags import parse_accelerator
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """Where pip looks, by the command line, requirements files and pip's configuration."""
 
     indexes: Tuple[str, ...] = ()

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Dict, Mapping, Optional
 
 from safe_install.system.credentials import Question
+
+if TYPE_CHECKING:
+    import socket
 
 MAX_QUESTION = 4096  # bytes
 _IS_ANSWER, _NO_ANSWER = b"+", b"-"
@@ -62,6 +64,8 @@ class AskPass:
         return {**named, "SSH_ASKPASS_REQUIRE": "force"}
 
     def _listen(self) -> bool:
+        import socket
+
         try:
             listener = socket.socket(socket.AF_UNIX)
         except (OSError, AttributeError):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from safe_install.system.atomic_write import write_atomically
 from safe_install.system.http_body import read_number
@@ -43,8 +42,7 @@ def limit_detail(until: float) -> str:
     return f"its limit of requests is reached until {time.strftime('%H:%M', time.localtime(until))}"
 
 
-@dataclass(frozen=True)
-class CachedPage:
+class CachedPage(NamedTuple):
     """A page on disk, with what asks again cheaply."""
 
     text: str

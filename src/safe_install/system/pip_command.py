@@ -10,9 +10,8 @@ import pkgutil
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -29,8 +28,7 @@ FIRST_WITHOUT_CONSTRAINED_BUILDS = Version("26.2")
 NAMING_VARIABLES = ("PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_GROUP", "PIP_REQUIREMENTS_FROM_SCRIPT")
 
 
-@dataclass(frozen=True)
-class PipCommand:
+class PipCommand(NamedTuple):
     """How pip is started for one managed interpreter."""
 
     command: Tuple[str, ...]

@@ -12,9 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from safe_install.system.pipes import Answer as Answer
 from safe_install.system.pipes import Conversation, Drain, Feed, Kept
@@ -26,8 +25,7 @@ from safe_install.system.session_work import WorkWatch
 # unblocked that we may have blocked around a swap.
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(NamedTuple):
     """How a child process ended."""
 
     args: Sequence[str]

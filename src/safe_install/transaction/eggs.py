@@ -12,9 +12,8 @@ from __future__ import annotations
 import os
 from configparser import Error as ConfigError
 from configparser import RawConfigParser
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from packaging.utils import canonicalize_name
 
@@ -24,8 +23,7 @@ from safe_install.transaction.moves import Areas
 EASY_INSTALL = "easy-install.pth"
 
 
-@dataclass(frozen=True)
-class EggFiles:
+class EggFiles(NamedTuple):
     """What goes with one distribution. Paths as they are written: neither resolved nor looked
     at."""
 

@@ -13,7 +13,19 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from packaging.utils import canonicalize_name
 
@@ -71,8 +83,7 @@ class HistoryEntry:
     problem: Optional[str] = None  # why its journal cannot be read
 
 
-@dataclass(frozen=True)
-class Pruned:
+class Pruned(NamedTuple):
     """One transaction whose kept files were removed."""
 
     id: str

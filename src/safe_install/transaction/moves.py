@@ -13,7 +13,18 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass, field
-from typing import AbstractSet, Dict, List, Mapping, Optional, Protocol, Set, Tuple, Union
+from typing import (
+    AbstractSet,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Set,
+    Tuple,
+    Union,
+)
 
 from safe_install.torch_family import COMPILERS
 
@@ -82,8 +93,7 @@ class Level(enum.Enum):
     FILE = "file"  # where a directory cannot be renamed: overlayfs, for one of a lower layer
 
 
-@dataclass(frozen=True)
-class Staged:
+class Staged(NamedTuple):
     """A file or directory of the stage; `slot` is where it lies now."""
 
     name: str
@@ -165,8 +175,7 @@ class Areas:
         return path[len(root) + 1 :].split("/")
 
 
-@dataclass(frozen=True)
-class MovePlan:
+class MovePlan(NamedTuple):
     """The renames of one change; absolute paths."""
 
     level: Level = Level.DIRECTORY
@@ -177,8 +186,7 @@ class MovePlan:
     ins: Tuple[Tuple[str, str], ...] = ()  # (slot in the stage, target)
 
 
-@dataclass(frozen=True)
-class MoveRefusal:
+class MoveRefusal(NamedTuple):
     """Why the change must not be made."""
 
     path: str

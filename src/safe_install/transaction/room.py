@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Sequence, Tuple
+from typing import Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """What the file system of a folder still takes from this user."""
 
     folder: str

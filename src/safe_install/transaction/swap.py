@@ -29,7 +29,6 @@ from typing import (
     Any,
     Callable,
     Dict,
-    FrozenSet,
     List,
     Mapping,
     Optional,
@@ -48,7 +47,6 @@ from safe_install.transaction.journal import Journal, encode, make_document
 from safe_install.transaction.journal_rows import (
     expand_to_files,
     fill_journal,
-    find_parents,
     find_touched,
 )
 from safe_install.transaction.lock import open_state_directory
@@ -59,6 +57,13 @@ from safe_install.transaction.moves import (
     MoveRefusal,
     make_plan_without_exchange,
     plan_moves,
+)
+from safe_install.transaction.moving_folders import (
+    Listing,
+    MovingFolder,
+    find_added,
+    find_local_disk,
+    find_moving,
 )
 from safe_install.transaction.ownership import Ownership, Resolver, find_old_files, find_overwritten
 from safe_install.transaction.place import (
@@ -134,8 +139,9 @@ class Transaction:
             self._journal, state.parent
         )
         self._document: Dict[str, Any] = {}
-        # the names in old directories, when the moves were planned
-        self._listed: Dict[str, FrozenSet[str]] = {}
+        # what old directories held when the moves were planned
+        self._listed: Mapping[str, Listing] = {}
+        self._moving: Tuple[MovingFolder, ...] = ()
         self._signals = HeldSignals()
         self._is_swapped = False
         self._is_over = False
@@ -212,7 +218,8 @@ class Transaction:
         )
 
     def _plan(self, old: AbstractSet[str], ownership: Ownership, areas: Areas) -> MovePlan:
-        tree, staged = DiskTree(ownership), read_staged(self.stage)
+        tree = DiskTree(ownership, find_local_disk(self._state))
+        staged = read_staged(self.stage)
 
         def plan_at(level: Level) -> MovePlan:
             moves = plan_moves(old, staged, tree=tree, areas=areas, level=level)
@@ -228,7 +235,12 @@ class Transaction:
         self._journal = fill_journal(self._journal, moves, self._state)
         self._replan_by_file = replan_by_file
         self._listed = tree.listed
+        self._find_moving()
         return moves
+
+    def _find_moving(self) -> None:
+        prefix = str(self._state.parent)
+        self._moving = find_moving(self._listed, self._journal.leaving, prefix)
 
     def moves_any(self, files: AbstractSet[str]) -> bool:
         """Is one of these files (their folders without links) among what the change takes away or
@@ -277,6 +289,7 @@ class Transaction:
                 # A lower layer of overlayfs (an image build): its directories cannot be renamed,
                 # files can.
                 self._journal = self._replan_by_file()
+                self._find_moving()
                 self._check_room()
                 self._try_swap()
         except (OSError, JournalInvalid) as error:
@@ -394,30 +407,9 @@ class Transaction:
             raise OSError(errno.EBUSY, "something else installs into this environment", added[0])
 
     def _find_added(self, places: Mapping[str, str]) -> List[str]:
-        """What somebody has put into directories that move as a whole since the moves were planned;
-        bytecode aside.
-
-        pip takes no lock. `places`: target -> where the directory lies now, if not in its place.
-        """
-        prefix, added = str(self._state.parent), []
-        moved = {target for target, old in self._journal.leaving if old.kind == "d"}
-        for directory, known_names in self._listed.items():
-            if os.path.basename(directory) == "__pycache__":
-                continue
-            relative = os.path.relpath(directory, prefix)
-            target = next(
-                (path for path in (relative, *find_parents(relative)) if path in moved), None
-            )
-            if target is None:
-                continue
-            moved_to = places.get(target) or os.path.join(prefix, target)
-            directory_now = os.path.join(moved_to, os.path.relpath(relative, target))
-            names = os.listdir(directory_now) if os.path.isdir(directory_now) else []
-            new_names = [
-                name for name in names if name not in known_names and name != "__pycache__"
-            ]
-            added += [os.path.join(directory, name) for name in new_names]
-        return added
+        """What somebody has put into directories that move as a whole since the moves were planned.
+        `places`: target -> where the directory lies now, if not in its place."""
+        return find_added(self._moving, str(self._state.parent), places)
 
     def _read_times(self) -> Tuple[DirectoryTimes, ...]:
         """Every directory that exists before and that the renames touch, with its times."""

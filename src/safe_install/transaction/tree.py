@@ -7,18 +7,20 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Dict, FrozenSet, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from safe_install.transaction.moves import Staged
+from safe_install.transaction.moving_folders import Listing, read_settled_ctime
 from safe_install.transaction.ownership import Ownership
 
 
 class DiskTree:
     """Answers from the disk as it is now; see `moves.Tree`."""
 
-    def __init__(self, ownership: Ownership) -> None:
-        self._ownership = ownership
-        self.listed: Dict[str, FrozenSet[str]] = {}  # what was read of directories
+    def __init__(self, ownership: Ownership, disk: Optional[int] = None) -> None:
+        """`disk`: as `moving_folders.find_local_disk` names it."""
+        self._ownership, self._disk = ownership, disk
+        self.listed: Dict[str, Listing] = {}  # what was read of directories
 
     def read_kind(self, path: str) -> Optional[str]:
         """The kind of what lies at `path` itself."""
@@ -32,9 +34,10 @@ class DiskTree:
 
     def read_entries(self, directory: str) -> Mapping[str, str]:
         """Name -> kind; a link to a directory is a link."""
+        changed = read_settled_ctime(directory, self._disk)  # before: what comes now gives another
         with os.scandir(directory) as entries:
             found = {entry.name: _read_entry_kind(entry) for entry in entries}
-        self.listed[directory] = frozenset(found)
+        self.listed[directory] = Listing(frozenset(found), changed)
         return found
 
     def resolve(self, path: str) -> str:

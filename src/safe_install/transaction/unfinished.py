@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Iterator, NamedTuple, Tuple
 
 from safe_install.errors import RollBackFailed
 from safe_install.system.held_signals import HeldSignals
@@ -16,8 +15,7 @@ from safe_install.transaction.recovery import transactions
 from safe_install.transaction.recovery.rows import STATE_DIRECTORY, Drift, JournalInvalid
 
 
-@dataclass(frozen=True)
-class Recovered:
+class Recovered(NamedTuple):
     """One thing that an earlier run had left, and what became of it."""
 
     transaction: str

@@ -12,7 +12,7 @@ import enum
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from safe_install.models import Finding, Severity, TorchBuild
 from safe_install.wheels.fatbin import DeviceCode
@@ -65,8 +65,7 @@ class ObjectFacts:
     module_for: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class ObjectVerdict:
+class ObjectVerdict(NamedTuple):
     """What is said of one shared object."""
 
     facts: ObjectFacts

@@ -27,6 +27,7 @@ from typing import (
     Dict,
     FrozenSet,
     Iterable,
+    NamedTuple,
     NoReturn,
     Optional,
     Sequence,
@@ -58,15 +59,12 @@ MAX_REQUIREMENTS = 10_000
 
 _DATA_KEYS = {"purelib", "platlib", "headers", "scripts", "data"}
 _NATIVE = re.compile(r"\.(so(\.\d+)*|pyd|dll|dylib)$")
-_PROTECTED_SCRIPT = re.compile(
-    r"^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$", re.IGNORECASE
-)
+_PROTECTED_SCRIPT = r"(?i)^(python[\d.]*w?|pip[\d.]*|(de)?activate([._].*)?)(\.exe)?$"
 _CALLABLE = re.compile(r"^\w+(\.\w+)*(:\w+(\.\w+)*)?\s*(\[[^\]]*\])?\s*$")
 _INSTALLED = re.compile(r"(?i)\.(dist-info|egg-info|egg-link|egg)$")
 
 
-@dataclass(frozen=True)
-class EntryPoint:
+class EntryPoint(NamedTuple):
     """One line of entry_points.txt."""
 
     group: str
@@ -337,7 +335,7 @@ class _WheelReader:
         is_command = parts[1] == "scripts" or (
             parts[1] == "data" and len(parts) > 3 and parts[2].lower() in ("bin", "scripts")
         )
-        if is_command and _PROTECTED_SCRIPT.match(parts[-1]):
+        if is_command and re.match(_PROTECTED_SCRIPT, parts[-1]):
             self.invalid(f"{path} would replace the environment's own {parts[-1]}")
 
     def _read_metadata(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Message:
@@ -423,7 +421,7 @@ class _WheelReader:
             self.invalid(
                 f"its command {command!r} calls {calls[:80]!r}, which is no name of Python"
             )
-        if _PROTECTED_SCRIPT.match(command) and not self.filename.startswith("pip-"):
+        if re.match(_PROTECTED_SCRIPT, command) and not self.filename.startswith("pip-"):
             self.invalid(f"its command {command!r} would replace the environment's own")
 
 

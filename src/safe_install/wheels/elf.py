@@ -10,9 +10,8 @@ Whatever the file holds, reading ends: a value, or NotElf.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 Buffer = Any  # bytes, memoryview or mmap: sliced, never written
 
@@ -57,8 +56,7 @@ class NotElf(ValueError):
     """The file is no shared object that can be read here; the text says why."""
 
 
-@dataclass(frozen=True)
-class WantedSymbol:
+class WantedSymbol(NamedTuple):
     """A symbol that the file asks for and does not define."""
 
     name: str
@@ -67,8 +65,7 @@ class WantedSymbol:
     weak: bool = False
 
 
-@dataclass(frozen=True)
-class VersionNeed:
+class VersionNeed(NamedTuple):
     """A version that one needed library must define, whoever uses it."""
 
     library: str

@@ -13,11 +13,21 @@ import enum
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256 as make_sha256
 from pathlib import Path
-from typing import Any, Callable, Collection, List, Mapping, NoReturn, Optional, Protocol, Union
+from typing import (
+    Any,
+    Callable,
+    Collection,
+    List,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Protocol,
+    Union,
+)
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 from safe_install.errors import DownloadFailed, HashMismatch
@@ -63,8 +73,7 @@ class Trust(enum.Enum):
     PROMISED = "promised"  # only files whose sha256 was promised (--require-hashes)
 
 
-@dataclass(frozen=True)
-class FirstSeenHash:
+class FirstSeenHash(NamedTuple):
     """The bytes that a URL was first seen to serve."""
 
     url: str

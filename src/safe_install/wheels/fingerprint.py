@@ -11,8 +11,7 @@ named right (docs/abi.md).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 Assertion = Tuple[str, int]  # header below torch/include, line
 # header -> "12,34,56" -> versions that have assertions in these lines
@@ -25,8 +24,7 @@ MIN_ASSERTIONS = 3  # fewer name nothing
 SAME = 0.9
 
 
-@dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What the assertions of a binary say."""
 
     assertions: int  # that the table knows

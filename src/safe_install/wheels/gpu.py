@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from safe_install.index.facts import CudaTable
 from safe_install.models import Driver, Finding, Severity, TorchBuild
@@ -39,8 +38,7 @@ _OF_CUDA = re.compile(
 _CUDA_IN_NAME = re.compile(r"(?<![a-z])cu(?:da)?[-_]?(\d{2,3})(?!\d)")
 
 
-@dataclass(frozen=True)
-class CountingFiles:
+class CountingFiles(NamedTuple):
     """The files of a wheel that count beside one torch."""
 
     files: Tuple[ObjectVerdict, ...]
@@ -226,8 +224,7 @@ def _check_lost_code(
 # --- drivers --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class BuiltForCuda:
+class BuiltForCuda(NamedTuple):
     """The CUDA that a wheel was built for, as far as it is certain."""
 
     accelerator: str  # "cu13", "cu128"

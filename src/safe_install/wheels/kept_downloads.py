@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import List
+from typing import List, NamedTuple
 
 from safe_install.wheels.lock import hold_lock_if_free
 
@@ -22,8 +21,7 @@ KEPT_BYTES = KEPT_GB * 1024**3
 IN_USE = 24 * 3600  # seconds: a command that is under way may need what it has fetched
 
 
-@dataclass(frozen=True)
-class _Download:
+class _Download(NamedTuple):
     """What was fetched from one address."""
 
     folder: Path

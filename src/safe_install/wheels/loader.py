@@ -12,7 +12,18 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from safe_install.wheels.elf import SharedObject, VersionNeed, WantedSymbol
 
@@ -39,8 +50,7 @@ class Files(Protocol):
         """Where the loader's cache or the default folders have a library."""
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """One object in memory."""
 
     path: str
@@ -59,32 +69,28 @@ class Loaded:
         return (*((self.object.soname,) if self.object.soname else ()), *found)
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(NamedTuple):
     """A library that is nowhere."""
 
     library: str
     needed_by: str
 
 
-@dataclass(frozen=True)
-class Undefined:
+class Undefined(NamedTuple):
     """A symbol that nobody defines."""
 
     symbol: WantedSymbol
     wanted_by: str
 
 
-@dataclass(frozen=True)
-class MissingVersion:
+class MissingVersion(NamedTuple):
     """A version that a library is to define and does not: libstdc++.so.6 without GLIBCXX_3.4.32."""
 
     need: VersionNeed
     wanted_by: str
 
 
-@dataclass(frozen=True)
-class Problems:
+class Problems(NamedTuple):
     """Why an object would not load."""
 
     missing: Tuple[Missing, ...] = ()

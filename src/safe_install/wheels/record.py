@@ -12,9 +12,8 @@ import hashlib
 import io
 import re
 import zipfile
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import BinaryIO, Callable, Dict, Iterator, Optional, Sequence
+from typing import BinaryIO, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 
 from safe_install.wheels.zip_archive import CheckedZip, is_deceptive
 
@@ -31,8 +30,7 @@ _LOCAL_VERSIONS = (
 )
 
 
-@dataclass(frozen=True)
-class RecordRow:
+class RecordRow(NamedTuple):
     """One row of RECORD; the rows of RECORD itself and of its signatures carry no hash."""
 
     path: str
@@ -60,8 +58,7 @@ def _wrong_hash(path: str) -> str:
     return f"the contents of {path} do not have the hash that RECORD says"
 
 
-@dataclass(frozen=True)
-class RecordNote:
+class RecordNote(NamedTuple):
     """RECORD says something else than the archive about one file, and the wheel is taken all the
     same."""
 
@@ -97,7 +94,7 @@ class RecordCheck:
             if cells:
                 row = self._parse_row(cells)
                 if is_for_windows:
-                    row = replace(row, path=row.path.replace("\\", "/"))
+                    row = row._replace(path=row.path.replace("\\", "/"))
                 if rows.get(row.path, row) != row:
                     self._archive.invalid(f"RECORD lists {row.path} twice, with different rows")
                 if row.path in rows:

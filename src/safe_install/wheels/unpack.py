@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import (
     Callable,
@@ -19,6 +18,7 @@ from typing import (
     Iterable,
     List,
     Mapping,
+    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -45,8 +45,7 @@ from safe_install.wheels.members import Members
 SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")  # of these RECORD has no hash
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(NamedTuple):
     """Where wheels are unpacked, and for which interpreter."""
 
     root: Path  # the absolute paths of the scheme lie below it

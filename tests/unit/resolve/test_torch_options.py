@@ -11,7 +11,7 @@ from packaging.version import Version
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Action, Plan, Step
 from safe_install.resolve.decisions import Selection, Wanted
-from safe_install.resolve.torch_options import note_torch
+from safe_install.resolve.torch_options import note_newer
 from safe_install.resolve.torch_ranking import TorchTerms
 from tests.factories import make_environment, planned_torch
 
@@ -49,13 +49,7 @@ def test_what_requires_an_older_torch_is_named(version, other, wanted, reason):
     coming = planned_torch(version, "linux_x86_64")
     selection = Selection(here, dataclasses.replace(here, torch=coming), coming_torch=coming)
     details = [
-        finding.detail for finding in note_torch(selection, Plan(steps), wanted, bundled_catalog())
+        finding.detail for finding in note_newer(selection, Plan(steps), wanted, bundled_catalog())
     ]
     expected = f"torch {NEWEST}: {reason}; {coming.runtime_version} is taken"
     assert details == ([expected] if reason else [])
-
-
-def test_nothing_is_said_of_a_torch_that_stays():
-    here = make_environment(torch="2.13.0+cpu")
-    steps = (Step(Action.ADD, "torchvision", "1.0", requires=("torch==2.13.0",)),)
-    assert note_torch(Selection(here, here), Plan(steps), Wanted(()), bundled_catalog()) == ()

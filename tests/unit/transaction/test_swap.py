@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Tuple
 
@@ -371,12 +372,18 @@ def test_a_journal_that_cannot_be_written_is_not_left(
     assert not list((env.prefix / ".safe-install").glob("txn-*"))
 
 
+# Installed this very moment, or before: others are then seen by names, or by the time of a change.
+ages = pytest.mark.parametrize("age", [0.0, 0.15])  # seconds
+
+
+@ages
 def test_what_somebody_puts_into_a_moving_directory_before_the_swap_is_kept(
-    env: SmallEnvironment,
+    env: SmallEnvironment, age: float
 ) -> None:
     """As pip does, which takes no lock: another package with a file in a folder that only ours was
     in."""
     old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
+    time.sleep(age)
     with env.begin() as transaction:
         env.stage(transaction, "p", "2", {"p/a.py": "2", "shared/p.txt": "2"})
         transaction.plan(remove=[old], keep=[])
@@ -387,8 +394,12 @@ def test_what_somebody_puts_into_a_moving_directory_before_the_swap_is_kept(
     assert hash_tree(env.prefix, times=True) == before
 
 
-def test_and_in_the_last_moment_too(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+@ages
+def test_and_in_the_last_moment_too(
+    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch, age: float
+) -> None:
     old = env.install("p", "1", {"p/a.py": "1", "shared/p.txt": "1"})
+    time.sleep(age)
     real = exchange
 
     def exchange_late(first: str, second: str) -> None:

@@ -1,0 +1,100 @@
+"""What other programs put into folders that move as a whole, after the moves were planned; pip
+takes no lock.
+
+Their names are read when the moves are planned. Around the swap a folder is read again only where
+something may have come: that gives it another ctime, which the kernel sets and no program can.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+
+from safe_install.transaction.journal_rows import find_parents
+from safe_install.transaction.recovery.mounts import is_disk, read_mount
+from safe_install.transaction.recovery.rows import Identity
+
+SETTLED = 100_000_000  # nanoseconds: far more than two changes may have the same ctime
+BYTECODE_FOLDER = "__pycache__"  # every program writes there
+
+
+class Listing(NamedTuple):
+    """What was read of a folder."""
+
+    names: FrozenSet[str]
+    # its ctime in nanoseconds; None where something may come without another one
+    changed: Optional[int] = None
+
+
+class MovingFolder(NamedTuple):
+    """A folder that moves, by itself or in another one."""
+
+    path: str  # where it was when the moves were planned
+    target: str  # what is moved; relative to the prefix
+    inside: str  # where it lies in that; "" for that itself
+    listing: Listing
+
+
+def find_local_disk(folder: Path) -> Optional[int]:
+    """The number of the file system, where that is on a disk of this machine; None elsewhere: what
+    a server or a program answers may be older than what was done."""
+    descriptor = os.open(str(folder), os.O_RDONLY)
+    try:
+        return os.fstat(descriptor).st_dev if is_disk(read_mount(descriptor)) else None
+    finally:
+        os.close(descriptor)
+
+
+def read_settled_ctime(folder: str, disk: Optional[int]) -> Optional[int]:
+    """The ctime of a folder on this disk; None elsewhere, and for one of this very moment, which
+    could be that of a later change, too."""
+    status = os.stat(folder)
+    if status.st_dev != disk or time.time_ns() - status.st_ctime_ns < SETTLED:
+        return None
+    return status.st_ctime_ns
+
+
+def find_moving(
+    listed: Mapping[str, Listing], leaving: Iterable[Tuple[str, Identity]], prefix: str
+) -> Tuple[MovingFolder, ...]:
+    """Those of the folders that were `listed` that go with what leaves."""
+    moved = {target for target, old in leaving if old.kind == "d"}
+    found = []
+    for path, listing in listed.items():
+        if os.path.basename(path) == BYTECODE_FOLDER:
+            continue
+        relative = os.path.relpath(path, prefix)
+        for target in (relative, *find_parents(relative)):
+            if target in moved:
+                inside = relative[len(target) + 1 :]
+                found.append(MovingFolder(path, target, inside, listing))
+                break
+    return tuple(found)
+
+
+def find_added(
+    folders: Iterable[MovingFolder], prefix: str, places: Mapping[str, str]
+) -> List[str]:
+    """The paths of what has come into these folders; bytecode aside. `places`: target -> where it
+    lies now, if not in its place."""
+    added = []
+    for folder in folders:
+        target = places.get(folder.target) or os.path.join(prefix, folder.target)
+        path = os.path.join(target, folder.inside) if folder.inside else target
+        if _is_as_listed(path, folder.listing):
+            continue
+        for name in os.listdir(path) if os.path.isdir(path) else []:
+            if name not in folder.listing.names and name != BYTECODE_FOLDER:
+                added.append(os.path.join(folder.path, name))
+    return added
+
+
+def _is_as_listed(path: str, listing: Listing) -> bool:
+    if listing.changed is None:
+        return False
+    try:
+        return os.stat(path).st_ctime_ns == listing.changed
+    except OSError:
+        return False
