@@ -166,26 +166,16 @@ def _compare(
     listings: Listings = {}
     for path, written, size in rows:
         file = path if path.startswith(os.sep) else top + path
-        if not _is_code(path) and not deep and not shared:
-            # Its size does not matter: one listing of a folder answers for all its headers.
-            folder, _, name = file.rpartition(os.sep)
-            listing = _list_folder(folder, listings)
-            if listing is None:
-                closed.append(path)
-            elif name not in listing:
-                missing.append(path)
-            continue
         try:
-            status = os.stat(file)
+            if not _is_code(path) and not deep and not shared:
+                _look_for(file, listings)
+                continue
+            status = _read_status(file)
         except PermissionError:
             closed.append(path)
             continue
         except (OSError, ValueError):
             missing.append(path)
-            continue
-        # Nearly always everybody may read it: then nothing more is asked of the system.
-        if not status.st_mode & stat.S_IROTH and not os.access(file, os.R_OK):
-            closed.append(path)
             continue
         names = shared.get((location, path), ()) if shared else ()
         is_other = size.isdigit() and status.st_size != int(size) and _is_code(path)
@@ -201,6 +191,27 @@ def _compare(
         tuple(changed),
         closed=tuple(closed),
     )
+
+
+def _read_status(file: str) -> os.stat_result:
+    """Errors: PermissionError where this user may not read the file; OSError where it is not
+    there."""
+    status = os.stat(file)
+    # Nearly always everybody may read it: then nothing more is asked of the system.
+    if not status.st_mode & stat.S_IROTH and not os.access(file, os.R_OK):
+        raise PermissionError(file)
+    return status
+
+
+def _look_for(file: str, listings: Listings) -> None:
+    """Is a file there whose size does not matter? One listing of a folder answers for all its
+    headers. Errors: PermissionError, FileNotFoundError."""
+    folder, _, name = file.rpartition(os.sep)
+    listing = _list_folder(folder, listings)
+    if listing is None:
+        raise PermissionError(folder)
+    if name not in listing:
+        raise FileNotFoundError(file)
 
 
 def _list_folder(folder: str, listings: Listings) -> Optional[FrozenSet[str]]:

@@ -210,14 +210,12 @@ def _read_facts(document: Mapping[str, Any], details: Mapping[str, Any]) -> Node
     environment = _object(document.get("environment"))
     place = _object(details.get("place"))
     history = _object(details.get("history"))
-    libc = _text(environment.get("libc"), "libc").partition(" ")
-    has_libc = bool(libc[2])
     return NodeFacts(
         host=clean(_text(details.get("host"), "host")),
         python=_version(environment.get("python")),
         prefix=clean(_text(environment.get("prefix"), "prefix")),
         platform=_matching(_PLATFORM, environment.get("platform"), "platform"),
-        libc=(_version(libc[0]), _version(libc[2])) if has_libc else ("", ""),
+        libc=_read_libc(environment.get("libc")),
         torch=_optional(environment.get("torch"), _read_torch),
         driver=_optional(environment.get("driver"), _read_driver),
         distributions=_read_distributions(details.get("distributions")),
@@ -227,6 +225,11 @@ def _read_facts(document: Mapping[str, Any], details: Mapping[str, Any]) -> Node
         marker=_optional(place.get("marker"), lambda one: clean(_text(one, "marker"))) or "",
         wheels=_optional(details.get("wheels"), _read_wheels) or (),
     )
+
+
+def _read_libc(value: Any) -> Tuple[str, str]:
+    name, _, version = _text(value, "libc").partition(" ")
+    return (_version(name), _version(version)) if version else ("", "")
 
 
 def _read_torch(value: Any) -> TorchFacts:

@@ -339,14 +339,13 @@ def ask_loader(request):
 
 
 def import_without_collecting(name):
-    """A module whose import makes hundreds of thousands of objects that stay: to look for garbage
-    among them, again and again, is a tenth of it. What is made afterwards is collected as ever."""
+    """A module whose import makes so many objects that stay that a tenth of it is looking among
+    them for garbage. What is made afterwards is collected as ever."""
     gc.disable()
     try:
         return __import__(name)
     finally:
-        if hasattr(gc, "freeze"):  # Python 3.7
-            gc.freeze()
+        getattr(gc, "freeze", int)()  # from Python 3.7 on
         gc.enable()
 
 

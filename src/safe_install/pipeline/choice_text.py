@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence, Tuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from safe_install.index.catalog import load_project
+from safe_install.index.facts import Catalog
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -12,9 +16,13 @@ from safe_install.models import (
     Finding,
     HostAnswer,
     HostAnswerKind,
+    Plan,
     Severity,
 )
 from safe_install.resolve.compatibility import is_cpu_fallback
+from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.torch_choice import note_choice
+from safe_install.torch_family import TORCH
 
 if TYPE_CHECKING:
     from safe_install.resolve.provider import Resolution
@@ -89,3 +97,28 @@ def describe_pins(resolution: Resolution) -> List[str]:
             )
         told[pin.name] = f"{pin.name} {pin.version}: {origin}"
     return list(told.values())
+
+
+def describe_satisfied(requirements: Iterable[Requirement], selection: Selection) -> List[str]:
+    """pip's own words for what is there already."""
+    lines = []
+    for requirement in requirements:
+        found = selection.here.installed.get(canonicalize_name(requirement.name))
+        if found is not None and found.name not in selection.pins:
+            where = f"{found.location} ({found.version})"
+            lines.append(f"Requirement already satisfied: {requirement} in {where}")
+    return lines
+
+
+def note_torch(
+    selection: Selection, plan: Plan, wanted: Wanted, catalog: Catalog
+) -> Tuple[Finding, ...]:
+    """Why a newer torch does not come: it was passed over, or something else in the plan requires
+    an older one."""
+    choice, taken = selection.torch_choice, selection.planned.torch
+    passed = note_choice(choice, taken, selection.extensions, carried=selection.carried)
+    if passed or plan.find(TORCH) is None:
+        return passed
+    from safe_install.resolve.torch_options import note_newer
+
+    return note_newer(selection, plan, wanted, catalog)

@@ -24,7 +24,7 @@ from typing import (
 )
 
 from packaging.requirements import Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.facts import Catalog
@@ -42,7 +42,9 @@ from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.pipeline.choice_text import (
     cpu_fallback_notes,
     describe_pins,
+    describe_satisfied,
     describe_silent_hosts,
+    note_torch,
 )
 from safe_install.pipeline.chosen_files import ChosenFiles
 from safe_install.pipeline.installer import Installer, hand_over
@@ -53,7 +55,7 @@ from safe_install.resolve import decisions, permission, rounds, torch_rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.contradiction import refuse_contradiction
-from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.decisions import Selection
 from safe_install.resolve.opening import (
     ask_for_another_torch,
     may_look_for_another,
@@ -63,7 +65,7 @@ from safe_install.resolve.plan import applies, steps_of_report
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Planned, Refusal
 from safe_install.resolve.spelling import refuse_misspelled
-from safe_install.resolve.torch_choice import merge_rejections, note_choice
+from safe_install.resolve.torch_choice import merge_rejections
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 
@@ -128,25 +130,11 @@ def select(
             name: artifact for name, artifact in loop.files.artifacts.items() if name in shown
         },
         findings=(
-            *_note_torch(selection, plan, loop.wanted, catalog),
+            *note_torch(selection, plan, loop.wanted, catalog),
             *loop.notes,
             *loop.torch_check.findings,
         ),
     )
-
-
-def _note_torch(
-    selection: Selection, plan: Plan, wanted: Wanted, catalog: Catalog
-) -> Tuple[Finding, ...]:
-    """Why a newer torch does not come: it was passed over, or something else in the plan requires
-    an older one."""
-    choice, taken = selection.torch_choice, selection.planned.torch
-    passed = note_choice(choice, taken, selection.extensions, carried=selection.carried)
-    if passed or plan.find(TORCH) is None:
-        return passed
-    from safe_install.resolve.torch_options import note_newer
-
-    return note_newer(selection, plan, wanted, catalog)
 
 
 def _review(
@@ -239,7 +227,8 @@ class _Loop:
         if needs_installer or not decisions.is_closed(selection, wanted):
             with timings.stage("pip"):
                 return self._ask_installer(selection)
-        self._say_satisfied(opening.extensions, selection)
+        for line in describe_satisfied(opening.extensions, selection):
+            self._reporter.output(line)
         return selection, rounds.pinned_steps(selection, wanted)
 
     def _choose_first(self, selection: Selection) -> Optional[Selection]:
@@ -393,16 +382,6 @@ class _Loop:
             self._installer.relay()
             error.was_relayed = True
         raise error
-
-    def _say_satisfied(self, requirements: Iterable[Requirement], selection: Selection) -> None:
-        """pip's own words for what is there already."""
-        for requirement in requirements:
-            found = selection.here.installed.get(canonicalize_name(requirement.name))
-            if found is not None and found.name not in selection.pins:
-                self._reporter.output(
-                    f"Requirement already satisfied: {requirement} in {found.location} "
-                    f"({found.version})"
-                )
 
     # --- extensions -------------------------------------------------------------------------------
 

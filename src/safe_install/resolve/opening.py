@@ -63,20 +63,23 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
     if here.torch is None and not torch_wanted:
         if all(pip_may_choose(catalog.project(one.name)) for one in extensions):
             return Opening((), True)  # its own requirement brings the torch that it is for
-        names = " ".join(one.name for one in extensions)
-        return Refusal(
-            NoCandidate(
-                f"torch is not installed for {here.interpreter.executable}, so no extension can "
-                "fit it",
-                hint=f"Name torch, too: safe-install torch {names}",
-            )
-        )
+        return _refuse_without_torch(extensions, here)
     if here.torch is not None and not _torch_is_asked_to_change(torch_wanted, wanted, here):
         return Opening(tuple(extensions), needs_installer)
     # pip chooses what it can beside the torch that it plans: it is judged in the plan.
     ours = [one for one in extensions if not _may_installer_choose(one, wanted, here, catalog)]
     question = _which_torch(wanted, here, catalog) if ours else ()
     return Opening(tuple(ours), True, question)
+
+
+def _refuse_without_torch(extensions: Sequence[Requirement], here: Environment) -> Refusal:
+    names = " ".join(one.name for one in extensions)
+    return Refusal(
+        NoCandidate(
+            f"torch is not installed for {here.interpreter.executable}, so no extension can fit it",
+            hint=f"Name torch, too: safe-install torch {names}",
+        )
+    )
 
 
 def may_look_for_another(selection: Selection, wanted: Wanted) -> bool:

@@ -102,10 +102,7 @@ class _Reader:
         self._check_version(document)
         environments = self._texts(document, "environments")
         requires_python = self._text(document, "requires-python")
-        self._check_wanted("extra", self._texts(document, "extras"), self._wanted.extras)
-        groups = self._texts(document, "dependency-groups")
-        self._check_wanted("dependency group", groups, self._wanted.groups)
-        self._groups = self._wanted.groups.union(self._texts(document, "default-groups"))
+        self._read_groups(document)
         unfit = self._why_unfit(requires_python, environments)
         if unfit and not self._takes_foreign:
             raise self._unfit(unfit)
@@ -139,6 +136,14 @@ class _Reader:
         written = self._text(document, "lock-version")
         if written.partition(".")[0] != "1":
             raise self._wrong(f"its lock-version is {written or 'missing'}, known is 1.0")
+
+    def _read_groups(self, document: Table) -> None:
+        """Which dependency groups are taken. Errors: InputError for an extra or a group that the
+        file has not."""
+        self._check_wanted("extra", self._texts(document, "extras"), self._wanted.extras)
+        groups = self._texts(document, "dependency-groups")
+        self._check_wanted("dependency group", groups, self._wanted.groups)
+        self._groups = self._wanted.groups.union(self._texts(document, "default-groups"))
 
     def _check_wanted(self, kind: str, known: Tuple[str, ...], wanted: FrozenSet[str]) -> None:
         """Errors: InputError."""
