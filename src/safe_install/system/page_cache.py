@@ -109,7 +109,7 @@ class PageCache:
         """Remember a page that can be asked for again cheaply."""
         if self._folder is None or not (page.etag or page.modified or page.fresh_until):
             return
-        _write_json(self._folder, self._name(url), page.__dict__)
+        _write_json(self._folder, self._name(url), page._asdict())
 
     def _name(self, url: str) -> str:
         # A mirror's page is another page.
