@@ -18,7 +18,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import pytest
 
 from tests.differential.packages import write_alpha_and_what_it_needs
-from tests.functional.conftest import Environment, any_python
+from tests.functional.conftest import Environment, any_python, run_process
 from tests.lab.wheels import write_wheel
 
 PYTHON = any_python()
@@ -298,6 +298,29 @@ def test_groups_and_scripts_are_read(newest_pair, folder, words, status):
     ours = compare(newest_pair, folder, [["install", *words]])
     assert ours.status == status
     assert any(path.endswith("site-packages/beta.py") for path in ours.files) == (status == 0)
+
+
+ONLY_OURS_TO_READ = {
+    "a pipe": 'cat "$FILE" | "$@" -r /dev/stdin',
+    "a file that is redirected": '"$@" -r /dev/stdin <"$FILE"',
+    "a substituted process": '"$@" -r <(cat "$FILE")',
+    "constraints": 'cat "$FILE" | "$@" alpha -c/dev/stdin',
+}
+
+
+@pytest.mark.parametrize("line", ONLY_OURS_TO_READ.values(), ids=ONLY_OURS_TO_READ.keys())
+def test_requirements_that_can_be_read_once(pair, folder, line):
+    """And pip, which runs in a process of its own, reads them, too."""
+    programs = (
+        [str(pair[0].executable), "-m", "pip"],
+        [sys.executable, "-m", "safe_install", "--python", str(pair[1].executable)],
+    )
+    for environment, program in zip(pair, programs):
+        variables = {**environment.variables, "FILE": str(folder / "requirements.txt")}
+        command = ["timeout", "60", *program, "install"]
+        done = run_process(["bash", "-c", line, "bash", *command], variables)
+        assert done.returncode == 0, done.stderr
+        assert "alpha==1.0" in environment.versions()
 
 
 # --- settings -------------------------------------------------------------------------------------

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import locale
+import os
 import re
+import tempfile
 from pathlib import Path
+from typing import IO, List
 from urllib.parse import unquote, urlsplit
 
 from safe_install.errors import InputError
 from safe_install.ports import World
+from safe_install.resolve.command_line import Word, Words
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -18,6 +23,36 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+# Names that mean something else in another process.
+_OWN_NAMES = ("/dev/", "/proc/self/", "/proc/thread-self/")
+# Open to the end of the process, which alone knows them by name.
+_COPIES: List[IO[bytes]] = []
+
+
+def copy_streams(words: Words) -> Words:
+    """The same words with a copy for each file of requirements that only we can read, and perhaps
+    once: `-r /dev/stdin`, and `-r <(COMMAND)` of a shell. pip reads it after us."""
+    return dataclasses.replace(words, all=tuple(map(_with_copy, words.all)))
+
+
+def _with_copy(word: Word) -> Word:
+    if word.key not in ("requirement", "constraint") or word.value is None:
+        return word
+    path = Path(word.value)
+    try:
+        if path.is_file() and not word.value.startswith(_OWN_NAMES):
+            return word
+        content = path.read_bytes()
+    except (OSError, ValueError):
+        return word  # an address, or what cannot be read: its reader says so
+    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    copy.write(content)
+    copy.flush()
+    _COPIES.append(copy)
+    name = f"/proc/{os.getpid()}/fd/{copy.fileno()}"
+    return word._replace(value=name, text=(f"--{word.key}", name))
 
 
 def read_location(location: str, *, world: World) -> str:

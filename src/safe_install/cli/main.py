@@ -263,16 +263,17 @@ def _read_request(
 ) -> Tuple[Request, NetworkSettings]:
     """What a command was asked that takes pip's words, and how hosts are reached. `parse`: reads
     the words with pip's configuration."""
-    from safe_install.cli.locations import read_location
+    from safe_install.cli.locations import copy_streams, read_location
     from safe_install.environment.interpreter import find_interpreter
     from safe_install.resolve.request import parse_network
     from safe_install.system.pip_configuration import read_configuration
 
     prefix = find_interpreter(invocation.python, invocation.environ).parent.parent
     configuration = read_configuration(prefix, invocation.environ, "install")
-    network = parse_network(invocation.line.words, configuration)
+    words = copy_streams(invocation.line.words)
+    network = parse_network(words, configuration)
     request = parse(
-        invocation.line.words,
+        words,
         environ=invocation.environ,
         configuration=configuration,
         read=partial(read_location, world=reading_world(invocation, Reporter(), network)),
