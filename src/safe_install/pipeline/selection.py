@@ -156,7 +156,8 @@ def _review(
 
 
 def _refuse_words(request: InstallRequest, here: Environment, catalog: Catalog) -> None:
-    refuse_contradiction((*request.entries, *request.constraints), here, catalog.torch)
+    entries = (*request.entries, *request.constraints)
+    refuse_contradiction(entries, here, catalog, no_deps=request.no_deps)
     parsed = [parse_requirement(entry.text) for entry in request.entries]
     meant = [one for one in parsed if one is not None and applies(one, here)]
     refuse_misspelled(meant, known=catalog.projects, installed=here.installed)

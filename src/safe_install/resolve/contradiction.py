@@ -11,21 +11,26 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from safe_install.errors import NoCandidate
-from safe_install.index.facts import TorchTable
+from safe_install.index.facts import Catalog, TorchTable
 from safe_install.models import Environment
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.plan import applies
 from safe_install.resolve.requirements_file import Entry
-from safe_install.torch_family import TORCH
+from safe_install.torch_family import COMPANIONS, TORCH
 
 Wish = Tuple[Requirement, str]  # and where it stands
 
 
-def refuse_contradiction(entries: Iterable[Entry], here: Environment, table: TorchTable) -> None:
+def refuse_contradiction(
+    entries: Sequence[Entry], here: Environment, catalog: Catalog, *, no_deps: bool = False
+) -> None:
     """Errors: NoCandidate, with the requirements that no torch can meet together, and where each
-    stands. pip would say it after it has read its indexes."""
+    stands. pip would say it after it has read its indexes, and brought what they promise nothing
+    of. `no_deps`: what a project requires does not count."""
     wishes = _wishes_about_torch(entries, here)
-    found = find_contradiction(wishes, table)
+    if not no_deps:
+        wishes += _wishes_of_companions(entries, here, catalog)
+    found = find_contradiction(wishes, catalog.torch)
     if found is None:
         return
     told = [f"{requirement} ({origin})" for requirement, origin in found]
@@ -58,6 +63,38 @@ def _wishes_about_torch(entries: Iterable[Entry], here: Environment) -> List[Wis
         if not is_known and applies(requirement, here):
             found.append((requirement, entry.origin or "on the command line"))
     return found
+
+
+def _wishes_of_companions(
+    entries: Iterable[Entry], here: Environment, catalog: Catalog
+) -> List[Wish]:
+    """The one torch that a named version of torchvision or torchaudio requires, where it requires
+    one and no other."""
+    found: List[Wish] = []
+    for entry in entries:
+        requirement = parse_requirement(entry.text)
+        if requirement is None or requirement.url or entry.constraint:
+            continue
+        name = canonicalize_name(requirement.name)
+        if name not in COMPANIONS or not applies(requirement, here):
+            continue
+        for release, pin in catalog.project(name).pins.items():
+            if _names_one(SpecifierSet(pin)) and _names_one(requirement.specifier, release):
+                required = Requirement(f"{TORCH}{pin}")
+                found.append((required, f"required by {name} {release}"))
+    return found
+
+
+def _names_one(specifiers: SpecifierSet, version: Optional[str] = None) -> bool:
+    """Is it one version that they allow, and if it is given this one?"""
+    named = [
+        one.version
+        for one in specifiers
+        if one.operator in ("==", "===") and not one.version.endswith(".*")
+    ]
+    if not named or version is None:
+        return bool(named)
+    return any(one.partition("+")[0] == version for one in named)
 
 
 def _telling_versions(wishes: Sequence[Wish], table: TorchTable) -> List[Version]:

@@ -11,7 +11,8 @@ from safe_install.resolve.contradiction import find_contradiction, refuse_contra
 from safe_install.resolve.requirements_file import Entry
 from tests.factories import environment_for
 
-TABLE = bundled_catalog().torch
+CATALOG = bundled_catalog()
+TABLE = CATALOG.torch
 HERE = environment_for(torch="2.13.0+cpu", python_version="3.11", platform="linux_x86_64")
 
 
@@ -76,9 +77,62 @@ def test_both_are_named_with_where_they_stand():
         Entry("torch @ https://h/torch-2.11.0-cp311-cp311-linux_x86_64.whl"),
     ]
     with pytest.raises(NoCandidate) as caught:
-        refuse_contradiction(entries, HERE, TABLE)
+        refuse_contradiction(entries, HERE, CATALOG)
     assert caught.value.message == (
         "torch==2.12.0 (on the command line) and torch==2.13.0 (requirements.txt, line 3) "
         "contradict each other: no torch can meet both"
     )
-    refuse_contradiction(entries[:1] + entries[3:], HERE, TABLE)
+    refuse_contradiction(entries[:1] + entries[3:], HERE, CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (
+            ["torch==2.12.0", "torchvision==0.28.0"],
+            "torch==2.12.0 (on the command line) and torch==2.13.0 (required by torchvision "
+            "0.28.0) contradict each other: no torch can meet both",
+        ),
+        (
+            ["torchvision==0.28.0+cpu", "torchaudio==2.9.1"],
+            "torch==2.13.0 (required by torchvision 0.28.0) and torch==2.9.1 (required by "
+            "torchaudio 2.9.1) contradict each other: no torch can meet both",
+        ),
+        (
+            ["torch>=2.9,<2.12", "TorchVision==0.27.0"],
+            "torch<2.12,>=2.9 (on the command line) and torch==2.12.0 (required by torchvision "
+            "0.27.0) contradict each other: no torch can meet both",
+        ),
+    ],
+)
+def test_the_torch_that_a_companion_requires_is_one_of_them(texts, message):
+    with pytest.raises(NoCandidate) as caught:
+        refuse_contradiction([Entry(text) for text in texts], HERE, CATALOG)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [Entry("torch==2.13.0+cpu"), Entry("torchvision==0.28.0")],
+        [Entry("torchvision==0.28.0")],
+        # which versions an index has is not known here
+        [Entry("torch==2.12.0"), Entry("torchvision>=0.28")],
+        [Entry("torch==2.12.0"), Entry("torchvision==0.28.*")],
+        [Entry("torch==2.12.0"), Entry("torchvision==99.0")],
+        # it requires a torch or any newer one
+        [Entry("torch==2.15.0"), Entry("torchaudio==2.11.0")],
+        [Entry("torch==2.13.0"), Entry("torchtext==0.18.0")],
+        # it need not come
+        [Entry("torch==2.12.0"), Entry("torchvision==0.28.0", constraint=True)],
+        [Entry("torch==2.12.0"), Entry("torchvision==0.28.0; python_version < '3'")],
+        [Entry("torch==2.12.0"), Entry("torchvision @ https://h/torchvision-0.28.0.tar.gz")],
+    ],
+)
+def test_what_a_companion_leaves_open(entries):
+    refuse_contradiction(entries, HERE, CATALOG)
+
+
+def test_without_dependencies_a_companion_requires_nothing():
+    entries = [Entry("torch==2.12.0"), Entry("torchvision==0.28.0")]
+    refuse_contradiction(entries, HERE, CATALOG, no_deps=True)
