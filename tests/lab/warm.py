@@ -78,17 +78,18 @@ def run_cold(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> Com
 
 
 class Server:
-    """One of them. It ends when nobody can ask it any more, as when this process is killed."""
+    """One of them. It ends when nobody can ask it any more, as when this process is killed. It is
+    no child of ours: what starts checks in this process looks for children that they left behind.
+    """
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [sys.executable, __file__]
-            self._process = subprocess.Popen(command, env=dict(env), stdin=theirs.fileno())
+            subprocess.run(command, env=dict(env), stdin=theirs.fileno(), check=True)
 
     def end(self) -> None:
         self._socket.close()
-        self._process.wait()
 
     def run(self, argv: Sequence[str], env: Mapping[str, str], *, cwd: Any = ".") -> Completed[str]:
         """A command, to its end; it is given nothing to read."""
@@ -137,6 +138,8 @@ atexit.register(SERVERS.end)
 
 def serve() -> None:
     """Fork for each request, until nobody can ask any more."""
+    if os.fork():
+        os._exit(0)
     del sys.path[0]  # the folder of this file
     import_all()
     gc.collect()
