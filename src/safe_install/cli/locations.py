@@ -26,7 +26,7 @@ BYTE_ORDER_MARKS = (
 
 
 # Names that mean something else in another process.
-_OWN_NAMES = ("/dev/", "/proc/self/", "/proc/thread-self/")
+_OWN_NAMES = ("/dev/stdin", "/dev/fd/", "/proc/self/", "/proc/thread-self/")
 # Open to the end of the process, which alone knows them by name.
 _COPIES: List[IO[bytes]] = []
 
