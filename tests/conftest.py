@@ -148,7 +148,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     for item in items:
         for marker, (option, why) in ASKED.items():
-            if marker in item.keywords and not config.getoption(option):
+            if item.get_closest_marker(marker) and not config.getoption(option):
                 item.add_marker(pytest.mark.skip(reason=f"{why}: run with {option}"))
     items.sort(key=order_of)
 
