@@ -54,7 +54,7 @@ def _fault_of(path: Path, parser: configparser.RawConfigParser) -> str:
     try:
         parser.read(str(path), encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
-        return " ".join(str(error).split())
+        return " ".join(f"{type(error).__name__}: {error}".split())
     return ""
 
 
