@@ -78,23 +78,22 @@ def _wishes_of_companions(
         name = canonicalize_name(requirement.name)
         if name not in COMPANIONS or not applies(requirement, here):
             continue
-        for release, pin in catalog.project(name).pins.items():
-            if _names_one(SpecifierSet(pin)) and _names_one(requirement.specifier, release):
-                required = Requirement(f"{TORCH}{pin}")
-                found.append((required, f"required by {name} {release}"))
+        version = _only_version(requirement.specifier)
+        if version is None:
+            continue
+        pin = catalog.project(name).pin_of(version)
+        if pin is not None and _only_version(pin) is not None:
+            origin = f"required by {name} {version.public}"
+            found.append((Requirement(f"{TORCH}{pin}"), origin))
     return found
 
 
-def _names_one(specifiers: SpecifierSet, version: Optional[str] = None) -> bool:
-    """Is it one version that they allow, and if it is given this one?"""
-    named = [
-        one.version
-        for one in specifiers
-        if one.operator in ("==", "===") and not one.version.endswith(".*")
-    ]
-    if not named or version is None:
-        return bool(named)
-    return any(one.partition("+")[0] == version for one in named)
+def _only_version(specifiers: SpecifierSet) -> Optional[Version]:
+    """The one version that they name; None where they leave a choice."""
+    for one in specifiers:
+        if one.operator in ("==", "===") and not one.version.endswith(".*"):
+            return _parse(one.version)
+    return None
 
 
 def _telling_versions(wishes: Sequence[Wish], table: TorchTable) -> List[Version]:

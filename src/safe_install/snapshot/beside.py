@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,7 @@ from safe_install.snapshot.values import (
     Snapshot,
 )
 from safe_install.system.atomic_write import replacing_file
-from safe_install.wheels.archive import hash_file
-
-BLOCK = 1 << 20  # bytes
+from safe_install.wheels.archive import copy_and_hash, hash_file
 
 
 def put_files_beside(snapshot: Snapshot, wheels: Path, document: Path) -> Snapshot:
@@ -58,12 +55,8 @@ def _copied(
 def _copy(path: Path, target: Path, sha256: str) -> None:
     if target.is_file() and hash_file(target) == sha256:
         return
-    digest = hashlib.sha256()
-    with path.open("rb") as stream, replacing_file(target) as copy:
-        for block in iter(lambda: stream.read(BLOCK), b""):
-            digest.update(block)
-            copy.write(block)
-        if digest.hexdigest() != sha256:
+    with replacing_file(target) as copy:
+        if copy_and_hash(path, copy) != sha256:
             raise Refused(
                 f"{path} is not the file that was installed any more: its sha256 is another",
                 hint="Leave --wheels out, or install that distribution again.",

@@ -188,6 +188,16 @@ def hash_file(path: Path) -> str:
         return hash_stream(stream)
 
 
+def copy_and_hash(source: Path, target: BinaryIO) -> str:
+    """Write the bytes of a file; the sha256 (hex) of what was written."""
+    digest = hashlib.sha256()
+    with source.open("rb") as stream:
+        for chunk in iter(lambda: stream.read(CHUNK), b""):
+            digest.update(chunk)
+            target.write(chunk)
+    return digest.hexdigest()
+
+
 def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> Tuple[Path, ...]:
     """Write the named members of a verified wheel below `folder` under their archive paths."""
     targets = {name: folder.joinpath(*name.split("/")) for name in names}

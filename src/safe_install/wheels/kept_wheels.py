@@ -4,7 +4,6 @@ not be brought once more."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from safe_install.wheels.kept_downloads import DOWNLOADS, mark_used
 from safe_install.wheels.store import WheelStore
 
 MOST_NAMED = 256  # wheels; of more than that those that were used last
-CHUNK = 2**20  # bytes
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -63,13 +61,12 @@ def _built(cache: Path) -> Iterator[KeptWheel]:
 def take_kept_wheel(wheel: KeptWheel, destination: Path) -> bool:
     """Copy a wheel, and compare it with its hash; False where it has other bytes: it is removed
     then, as far as that is possible. Errors: OSError."""
+    from safe_install.wheels.archive import copy_and_hash  # late: inventory takes none
+
     mark_used(wheel.folder)
-    digest = hashlib.sha256()
-    with wheel.path.open("rb") as source, destination.open("wb") as target:
-        for chunk in iter(lambda: source.read(CHUNK), b""):
-            digest.update(chunk)
-            target.write(chunk)
-    if digest.hexdigest() == wheel.sha256:
+    with destination.open("wb") as target:
+        found = copy_and_hash(wheel.path, target)
+    if found == wheel.sha256:
         return True
     destination.unlink()
     with contextlib.suppress(OSError):
