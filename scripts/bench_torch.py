@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import functools
 import os
-import shutil
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -67,13 +67,18 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Times:
 def time_stages(
     transaction: swap.Transaction, environment: Environment, wheel: Path, repeat: int, times: Times
 ) -> None:
-    """Unpacking, with bytecode and without. What is left in the stage is without."""
+    """Unpacking, with bytecode and without. What is left in the stage is without.
+
+    Removed at the end: where thousands of files were removed a moment ago, ext4 is slow to make new
+    ones for some minutes (`recently_deleted` in fs/ext4/ialloc.c, seen with perf).
+    """
     unpack = make_unpack(environment, wheel)
-    for name, compiled in (("stage, with bytecode", True), ("stage", False)):
-        for _ in range(repeat):
-            shutil.rmtree(transaction.stage)
-            transaction.stage.mkdir()
-            times[name].append(timed(functools.partial(unpack, transaction.stage, compiled)))
+    with tempfile.TemporaryDirectory(dir=transaction.stage.parent.parent) as olds:
+        for name, compiled in (("stage, with bytecode", True), ("stage", False)):
+            for number in range(repeat):
+                transaction.stage.rename(Path(olds, f"{compiled}-{number}"))
+                transaction.stage.mkdir()
+                times[name].append(timed(functools.partial(unpack, transaction.stage, compiled)))
 
 
 def inflate(wheel: Path) -> float:

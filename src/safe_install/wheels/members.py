@@ -5,21 +5,17 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
-from typing import BinaryIO, Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple, TypeVar
+from concurrent.futures import Executor, Future
+from typing import BinaryIO, Dict, Iterable, Iterator, List, Mapping
 
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.record import RecordRow, read_hashed
 from safe_install.wheels.zip_archive import CheckedZip
 
-THREADS = 4  # zlib and the disk work without the interpreter's lock
-
-Work = TypeVar("Work")
+# Bytes. zlib and the disk work without the interpreter's lock, so that large members get threads.
+# Of small ones most is Python: two threads of them would pass the lock to each other all the time.
+LARGE = 1024 * 1024
 
 
 class Members:
@@ -30,74 +26,66 @@ class Members:
 
         Errors: WheelInvalid, OSError.
         """
-        with artifact.path.open("rb") as stream:
+        self._path = artifact.path
+        with self._path.open("rb") as stream:
             self._archive = CheckedZip(artifact.path, artifact.path.name, stream)
             self._infos = self._archive.read_files()
         self._rows = find_rows_to_compare(artifact)
+        self._executable_mode = _executable_mode()
+
+    def is_large(self, member: str) -> bool:
+        """Is it worth a thread?"""
+        return self._infos[member].file_size >= LARGE
+
+    def start(self, targets: Mapping[str, str], pool: Executor) -> List[Future[None]]:
+        """Write members to new files in the threads of a pool, the largest first. `targets`: as
+        `write` has them. What went wrong comes out of the futures, as `write` says it."""
+        _make_parents(targets)
+        order = sorted(targets, key=lambda target: -self._infos[targets[target]].file_size)
+        return [pool.submit(self._write_alone, target, targets[target]) for target in order]
 
     def write(self, targets: Mapping[str, str]) -> None:
-        """Write members to new files, with pip's modes. `targets`: paths by the members' names.
+        """Write members to new files, with pip's modes. `targets`: names of members, by the paths
+        of the files.
 
         Errors: WheelInvalid, OSError; what was written stays.
         """
-        for parent in {target.rpartition("/")[0] for target in targets.values()}:
-            os.makedirs(parent, exist_ok=True)
-        # of two members for one path the last one counts
-        members = {target: member for member, target in targets.items()}
-        # the largest first, so that no thread is left alone with it
-        order = sorted(members.items(), key=lambda item: -self._infos[item[1]].file_size)
-        self._do(partial(self._write, _executable_mode()), order)
-        self.compare(sorted(set(targets) - set(members.values())))
+        _make_parents(targets)
+        with self._path.open("rb") as stream:
+            for target, member in targets.items():
+                self._write(target, member, stream)
 
-    def compare(self, names: Iterable[str]) -> None:
+    def compare(self, members: Iterable[str]) -> None:
         """Compare members that are not written with RECORD. Errors: WheelInvalid, OSError."""
-        self._do(self._compare, [name for name in names if name in self._rows])
+        with self._path.open("rb") as stream:
+            for member in members:
+                if member in self._rows:
+                    for _ in self._read(member, stream):
+                        pass
 
-    def _do(self, action: Callable[[_OwnStream, Work], None], work: Iterable[Work]) -> None:
-        """In several threads."""
-        items = list(work)
-        if not items:
-            return
-        threads = min(THREADS, os.cpu_count() or 1)
-        with ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
-            own = _OwnStream(self._archive.path, stack)
-            for _ in pool.map(partial(action, own), items):
-                pass  # an error of a thread comes out here
+    def _write_alone(self, target: str, member: str) -> None:
+        with self._path.open("rb") as stream:
+            self._write(target, member, stream)
 
-    def _write(self, executable_mode: int, own: _OwnStream, item: Tuple[str, str]) -> None:
-        target, member = item
+    def _write(self, target: str, member: str, stream: BinaryIO) -> None:
         if os.path.lexists(target):
             os.unlink(target)  # of another wheel of this change: the last one counts, as with pip
         with open(target, "xb") as out:
-            for chunk in self._read(member, own):
+            for chunk in self._read(member, stream):
                 out.write(chunk)
         if _is_executable(self._infos[member]):
-            os.chmod(target, executable_mode)
+            os.chmod(target, self._executable_mode)
 
-    def _compare(self, own: _OwnStream, member: str) -> None:
-        for _ in self._read(member, own):
-            pass
-
-    def _read(self, member: str, own: _OwnStream) -> Iterator[bytes]:
+    def _read(self, member: str, stream: BinaryIO) -> Iterator[bytes]:
         info, row = self._infos[member], self._rows.get(member)
         if row is None:
-            return self._archive.inflate(info, own.open())
-        return read_hashed(self._archive, info, row, own.open())
+            return self._archive.inflate(info, stream)
+        return read_hashed(self._archive, info, row, stream)
 
 
-class _OwnStream(threading.local):
-    """What each thread has for itself: the archive, opened once more."""
-
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        """The file is closed with the stack."""
-        self._path, self._stack = path, stack
-        self._stream: Optional[BinaryIO] = None
-
-    def open(self) -> BinaryIO:
-        """The archive."""
-        if self._stream is None:
-            self._stream = self._stack.enter_context(self._path.open("rb"))
-        return self._stream
+def _make_parents(targets: Iterable[str]) -> None:
+    for parent in {target.rpartition("/")[0] for target in targets}:
+        os.makedirs(parent, exist_ok=True)
 
 
 def find_rows_to_compare(artifact: Artifact) -> Dict[str, RecordRow]:

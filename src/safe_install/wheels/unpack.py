@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import (
     Callable,
@@ -42,6 +43,7 @@ from safe_install.wheels.entry_scripts import (
 )
 from safe_install.wheels.members import Members
 
+MOST_THREADS = 4
 SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")  # of these RECORD has no hash
 
 
@@ -82,26 +84,37 @@ class Unpacking:
         compile_bytecode: bool,
     ) -> None:
         """Errors: WheelInvalid, OSError."""
-        self._root = destination.root
+        self._destination = destination
         self._wheels = [_Wheel(step, artifact, destination) for step, artifact in wheels]
         self._compilation: Optional[Compilation] = None
-        try:
-            # The sources first: they are compiled while the rest is unpacked.
-            for wheel in self._wheels:
-                wheel.write_files(is_source=True)
-            if compile_bytecode:
-                modules = sorted({one for wheel in self._wheels for one in wheel.modules()})
-                self._compilation = Compilation(
-                    destination.interpreter.executable, self._root, modules
-                )
-            for wheel in self._wheels:
-                wheel.write_files(is_source=False)
-                wheel.compare_rest()
-                wheel.write_scripts()
-                wheel.write_metadata()
-        except BaseException:
-            self.stop()
-            raise
+        with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+            try:
+                self._write(pool, compile_bytecode=compile_bytecode)
+            except BaseException:
+                for wheel in self._wheels:
+                    wheel.cancel()
+                self.stop()
+                raise
+
+    def _write(self, pool: Executor, *, compile_bytecode: bool) -> None:
+        # The sources first: they are compiled while the rest is unpacked. What is large in the
+        # first wheel takes longest, and is no source.
+        for wheel in self._wheels[:1]:
+            wheel.start_large_files(pool)
+        for wheel in self._wheels:
+            wheel.write_sources()
+        if compile_bytecode:
+            self._compilation = self._start_compiling()
+        for wheel in self._wheels:
+            wheel.start_large_files(pool)
+            wheel.write_rest()
+            wheel.write_scripts()
+            wheel.write_metadata()
+
+    def _start_compiling(self) -> Compilation:
+        modules = sorted({one for wheel in self._wheels for one in wheel.modules()})
+        executable = self._destination.interpreter.executable
+        return Compilation(executable, self._destination.root, modules)
 
     def finish(self) -> None:
         """Wait for the bytecode; write each RECORD."""
@@ -139,29 +152,59 @@ class _Wheel:
         # final paths, by the names in the archive
         self._paths = find_paths(artifact, self._site, folders, [*console, *gui])
         self._archived = Members(artifact)
+        # of two members for one path the last one counts
+        self._members = {path: member for member, path in self._paths.items()}
+        self._large: Optional[List[Future[None]]] = None  # files on their way
         self._changed: Dict[str, bytes] = {}  # files of the wheel that are written with a change
         self._added: Dict[str, bytes] = {}  # files that do not come out of the wheel
 
     def modules(self) -> List[str]:
         """The modules that are compiled, relative to the root."""
-        return [path.lstrip("/") for path in self._paths.values() if path.endswith(".py")]
+        return [path.lstrip("/") for path in self._paths.values() if _is_source(path)]
 
-    def write_files(self, *, is_source: bool) -> None:
-        """Write the members that are (no) Python sources."""
-        members = {
-            member: self._destination.below_root(path)
-            for member, path in self._paths.items()
-            if path.endswith(".py") == is_source
+    def start_large_files(self, pool: Executor) -> None:
+        """Write large files in the threads of the pool, unless that was begun."""
+        if self._large is None:
+            self._large = self._archived.start(self._targets(self._is_large), pool)
+
+    def cancel(self) -> None:
+        """Begin with no further file."""
+        for future in self._large or ():
+            future.cancel()
+
+    def write_sources(self) -> None:
+        """Write the Python sources; scripts among them are compiled with their first line."""
+        self._archived.write(self._targets(_is_source))
+        self._name_interpreters(_is_source)
+
+    def write_rest(self) -> None:
+        """Write what is no source; wait for the large files."""
+        self._archived.write(self._targets(self._is_small))
+        for future in self._large or ():
+            future.result()
+        self._name_interpreters(lambda path: not _is_source(path))
+        # What is not written has to be what RECORD says, too.
+        self._archived.compare(sorted(set(self._artifact.files) - set(self._members.values())))
+
+    def _targets(self, is_meant: Callable[[str], bool]) -> Dict[str, str]:
+        """Members, by the paths below the root that they are written to."""
+        return {
+            self._destination.below_root(path): member
+            for path, member in self._members.items()
+            if is_meant(path)
         }
-        scripts = f"{_data_folder(self._artifact)}scripts/"
-        self._archived.write(members)
-        for member, path in members.items():
-            if member.startswith(scripts):
-                self._name_interpreter(self._paths[member], Path(path))
 
-    def compare_rest(self) -> None:
-        """What is not written has to be what RECORD says, too."""
-        self._archived.compare(sorted(set(self._artifact.files) - set(self._paths)))
+    def _is_large(self, path: str) -> bool:
+        return not _is_source(path) and self._archived.is_large(self._members[path])
+
+    def _is_small(self, path: str) -> bool:
+        return not _is_source(path) and not self._archived.is_large(self._members[path])
+
+    def _name_interpreters(self, is_meant: Callable[[str], bool]) -> None:
+        scripts = f"{_data_folder(self._artifact)}scripts/"
+        for path, member in self._members.items():
+            if member.startswith(scripts) and is_meant(path):
+                self._name_interpreter(path, Path(self._destination.below_root(path)))
 
     def _name_interpreter(self, final: str, path: Path) -> None:
         # A program of many megabytes may lie among the scripts.
@@ -273,6 +316,10 @@ class _Wheel:
                 entry = make_entry(entry.path, path.read_bytes())
             kept.append(entry)
         return kept
+
+
+def _is_source(path: str) -> bool:
+    return path.endswith(".py")
 
 
 # --- where files go -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from packaging.utils import canonicalize_name
 from safe_install.environment.record import make_entry
 from safe_install.errors import WheelInvalid
 from safe_install.models import Action, Interpreter, Scheme, Step
+from safe_install.wheels import members
 from safe_install.wheels.archive import Artifact, open_wheel
 from safe_install.wheels.unpack import Destination, Unpacking, find_bytecode, render_direct_url
 from safe_install.wheels.zip_archive import CheckedZip
@@ -151,8 +153,12 @@ MEMBERS = {
 }
 
 
+@pytest.mark.parametrize("large", [members.LARGE, 1])
 @pytest.mark.parametrize("liar", MEMBERS)
-def test_a_member_is_compared_with_record_while_it_is_written(tmp_path: Path, liar: str) -> None:
+def test_a_member_is_compared_with_record_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, liar: str, large: int
+) -> None:
+    monkeypatch.setattr(members, "LARGE", large)
     artifact = open_lying(tmp_path, liar, MEMBERS)
     (tmp_path / "out").mkdir()
     with pytest.raises(WheelInvalid) as caught:
@@ -193,7 +199,11 @@ def test_what_was_noted_when_it_was_opened_is_taken(tmp_path: Path) -> None:
     assert rows["alpha.py"] == make_entry("", b"v = '1.0'\n").hash
 
 
-def test_each_member_is_inflated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("large", [members.LARGE, 1])
+def test_each_member_is_inflated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    monkeypatch.setattr(members, "LARGE", large)
     inflated: Counter[str] = Counter()
     inflate = CheckedZip.inflate
 
@@ -205,13 +215,28 @@ def test_each_member_is_inflated_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(CheckedZip, "inflate", count)
     files = {name: text for name, text in MEMBERS.items() if not name.startswith(INFO)}
-    wheel = open_lying(tmp_path, "alpha/data.bin", files).path
+    wheel = open_alpha(tmp_path, files).path
     inflated.clear()
     artifact = open_wheel(wheel, verify_members=False)
     (tmp_path / "out").mkdir()
-    with pytest.raises(WheelInvalid):
-        unpack(tmp_path / "out", artifact)
+    unpack(tmp_path / "out", artifact)
     assert {name: inflated[name] for name in files} == dict.fromkeys(files, 1)
+
+
+def test_large_members_are_written_as_small_ones_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = open_alpha(tmp_path, MEMBERS)
+    root = tmp_path / "out"
+    trees = []
+    for large in (members.LARGE, 1):
+        monkeypatch.setattr(members, "LARGE", large)
+        root.mkdir()
+        unpack(root, artifact)
+        files = [path for path in root.rglob("*") if path.is_file()]
+        trees.append({path: (path.read_bytes(), path.stat().st_mode) for path in files})
+        shutil.rmtree(root)
+    assert trees[0] == trees[1]
 
 
 def test_bytecode_belongs_to_the_wheel_of_its_module() -> None:
