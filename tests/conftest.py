@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ASKED = {
-    "long": ("--all", "takes minutes"),
+    "long": ("--all", "a further case, or one of minutes"),
     "cuda_lab": ("--run-cuda-lab", "downloads a CUDA torch of several gigabytes"),
     "gpu": ("--run-gpu", "needs a real NVIDIA GPU"),
 }

@@ -46,6 +46,7 @@ def test_attack(tmp_path: Path, wheels: LabWheels, pytestconfig: pytest.Config) 
     assert counts["steps"] >= FEWEST_STEPS
 
 
+@pytest.mark.long
 @pytest.mark.torch
 def test_attack_on_a_real_torch(
     on_disk: Path, wheels: LabWheels, torch_template: Path, pytestconfig: pytest.Config

@@ -189,6 +189,7 @@ def test_an_address_whose_certificates_are_not_known(cluster: DaskCluster) -> No
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_takes_back_what_was_begun(cluster: DaskCluster, before: List[Any]) -> None:
     """The nodes end what they do first."""
     command = ("fleet", "install", "alpha", "--dask", cluster.address, "--json")

@@ -20,6 +20,10 @@ from tests.crash.victim import ACTIONS
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks and kills")
 ROOT = Path(__file__).resolve().parents[2]
+BY_FILE = [
+    pytest.param(False, id="directories"),
+    pytest.param(True, id="files", marks=pytest.mark.long),
+]
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def run_story(story: str, folder: Path, action: str, *, by_file: bool = False) -
     return dict(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("by_file", [False, True], ids=["directories", "files"])
+@pytest.mark.parametrize("by_file", BY_FILE)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_killed_once(folder: Path, action: str, by_file: bool) -> None:
     counts = run_story("kill-once", folder, action, by_file=by_file)
@@ -55,7 +59,7 @@ def test_without_recovery_it_would_be_a_mix(folder: Path) -> None:
     assert run_story("leave-unrecovered", folder, "commit")["mixed"] > 5
 
 
-@pytest.mark.parametrize("by_file", [False, True], ids=["directories", "files"])
+@pytest.mark.parametrize("by_file", BY_FILE)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_each_call_fails(folder: Path, action: str, by_file: bool) -> None:
     statuses = run_story("fail-each", folder, action, by_file=by_file)
@@ -63,5 +67,6 @@ def test_each_call_fails(folder: Path, action: str, by_file: bool) -> None:
     assert statuses.get("13")
 
 
+@pytest.mark.long
 def test_killed_and_killed_again_in_the_recovery(folder: Path) -> None:
     assert run_story("kill-twice", folder, "roll back")["pairs"] > 100

@@ -136,6 +136,7 @@ def test_it_finishes_with_nothing_of_its_own_left(fresh: Program) -> None:
     assert hash_tree(fresh.prefix) == before
 
 
+@pytest.mark.long
 def test_killed_half_way_it_is_recovered_by_a_bare_python(fresh: Program) -> None:
     """Before the swap, in it, and behind it; the program itself cannot run then."""
     words = ("install", "--no-deps", *WANTED)

@@ -16,10 +16,13 @@ def reason() -> Optional[str]:
     return why_not()
 
 
-def test_the_disk_holds_the_state_before_or_the_state_after(generator: random.Random) -> None:
+@pytest.mark.parametrize("number", [10, pytest.param(30, marks=pytest.mark.long)])
+def test_the_disk_holds_the_state_before_or_the_state_after(
+    number: int, generator: random.Random
+) -> None:
     if reason() is not None:
         pytest.skip(f"no power can be cut here: {reason()}")
-    found = list(cuts(30, generator))
+    found = list(cuts(number, generator))
     assert not [state for state in found if state.endswith("neither")]
 
 

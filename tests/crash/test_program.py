@@ -41,6 +41,7 @@ def program(tmp_path_factory: pytest.TempPathFactory, wheels: LabWheels) -> Iter
     yield Program(folder, RUNNING, wheels)
 
 
+@pytest.mark.long
 def test_killed_at_a_random_moment(program: Program, generator: random.Random) -> None:
     for name in ("upgrade", "replace torch"):
         assert kill_at_random(program, name, generator) in ("before", "after")
@@ -58,6 +59,7 @@ def test_killed_before_calls_of_the_swap(program: Program, generator: random.Ran
     assert mixed > 2
 
 
+@pytest.mark.long
 def test_killed_while_a_wheel_is_unpacked_that_is_refused(
     program: Program, generator: random.Random
 ) -> None:
@@ -73,6 +75,7 @@ def test_killed_while_a_wheel_is_unpacked_that_is_refused(
     assert unfinished >= 4
 
 
+@pytest.mark.long
 def test_killed_before_calls_of_a_commit(program: Program, generator: random.Random) -> None:
     """Of what was staged before: afterwards the state says which of the two it is."""
     states = set()
@@ -88,6 +91,7 @@ def test_killed_before_calls_of_a_commit(program: Program, generator: random.Ran
     assert len(states) > 1
 
 
+@pytest.mark.long
 def test_killed_while_it_is_staged(program: Program, generator: random.Random) -> None:
     last = program.count("stage")
     for step in (last // 2, last - 6, last - 1):
@@ -101,6 +105,7 @@ def list_transactions(prefix: Path) -> List[str]:
     return sorted(name for name in names if name.startswith(("txn-", "trash-")))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["upgrade", "uninstall", "commit"])
 def test_a_call_fails(program: Program, name: str) -> None:
     statuses = set()

@@ -60,6 +60,7 @@ def is_held(lock: Path) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_pip_beside_it_loses_nothing(program: Program, generator: random.Random) -> None:
     """pip takes no lock. Whatever comes first, both packages are whole afterwards, or ours is as it
     was."""
@@ -167,12 +168,15 @@ def test_a_program_that_runs_keeps_the_old_files(program: Program) -> None:
     assert out.strip() == "True 2.0"
 
 
-@pytest.mark.parametrize("name", ["upgrade", "replace torch, rolled back"])
+@pytest.mark.parametrize(
+    "name", ["upgrade", pytest.param("replace torch, rolled back", marks=pytest.mark.long)]
+)
 def test_a_signal_at_a_random_moment(program: Program, name: str, generator: random.Random) -> None:
     for _ in range(3):
         interrupt_at_random(program, name, generator)
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_at_a_random_moment(
     program: Program, generator: random.Random
 ) -> None:

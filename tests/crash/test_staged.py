@@ -98,6 +98,7 @@ def test_killed_while_it_is_staged(trial: StagedTrial) -> None:
     assert states[State.UNKNOWN] > 8
 
 
+@pytest.mark.long
 def test_killed_while_it_is_committed(trial: StagedTrial) -> None:
     found: Counter[State] = Counter()
     first: Counter[State] = Counter()

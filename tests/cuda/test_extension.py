@@ -26,6 +26,7 @@ def test_the_wheel_runs_on_the_gpu_that_it_was_built_for_and_on_no_other(
     assert other.returncode == 1, other.stdout
 
 
+@pytest.mark.long
 def test_installed_verified_and_taken_back_on_a_machine_with_a_gpu(
     environment, extension, built_wheel
 ):
@@ -73,6 +74,7 @@ def machine(request, make_environment):
     return make_environment(driver=request.param)
 
 
+@pytest.mark.long
 def test_both_twins_in_one_process_end_it(make_environment, extension, twin_wheel):
     """What makes the next test worth something."""
     image = make_environment(driver=False)
@@ -83,6 +85,7 @@ def test_both_twins_in_one_process_end_it(make_environment, extension, twin_whee
     assert image.ask(extension.use) == extension.printed
 
 
+@pytest.mark.long
 def test_twins_are_no_reason_to_call_a_wheel_broken(machine, extension, twin_wheel):
     document = machine.document("install", str(twin_wheel))
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]
@@ -96,6 +99,7 @@ def test_twins_are_no_reason_to_call_a_wheel_broken(machine, extension, twin_whe
 # --- an image that is built where there is no GPU -------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_image_for_a_declared_machine_is_built_and_says_what_was_not_checked(
     make_environment, extension, built_wheel
 ):
@@ -112,7 +116,11 @@ def test_an_image_for_a_declared_machine_is_built_and_says_what_was_not_checked(
 @pytest.mark.parametrize(
     "target",
     [
-        pytest.param(("--target-driver", "535.104.05"), id="driver too old for torch"),
+        pytest.param(
+            ("--target-driver", "535.104.05"),
+            id="driver too old for torch",
+            marks=pytest.mark.long,
+        ),
         pytest.param(("--target-gpu", "9.0"), id="no code for the GPU"),
     ],
 )

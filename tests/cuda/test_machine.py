@@ -50,8 +50,11 @@ def test_without_a_driver_a_cuda_build_is_healthy_and_says_what_was_not_asked(ma
             {"CUDA_VISIBLE_DEVICES": "7"},
             ["CUDA_VISIBLE_DEVICES", "7"],
             id="a device that is not there",
+            marks=pytest.mark.long,
         ),
-        pytest.param({"FAKE_CUINIT_RC": "999"}, ["999"], id="the driver fails"),
+        pytest.param(
+            {"FAKE_CUINIT_RC": "999"}, ["999"], id="the driver fails", marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_gpu_that_torch_cannot_use_is_not_healthy(make_environment, variables, named):
@@ -75,6 +78,7 @@ def test_a_build_without_cuda_on_a_machine_with_a_gpu_is_not_healthy(make_enviro
 # --- a package that brings another torch ----------------------------------------------------------
 
 
+@pytest.mark.long
 def test_plain_pip_takes_cuda_away_and_calls_it_success(environment):
     assert environment.cuda() == f"{TORCH} True"
     environment.must_pip("install", "older-torch-tools")
@@ -112,6 +116,7 @@ def test_a_build_without_cuda_that_is_asked_for_by_name_may_take_it_away(environ
     assert environment.cuda() == "2.13.0+cpu False"
 
 
+@pytest.mark.long
 def test_an_install_is_not_blamed_for_a_driver_that_was_too_old_before(make_environment):
     machine = make_environment(FAKE_DRIVER="535.104.05", FAKE_DRIVER_CUDA="12.2")
     document = machine.document("install", "harmless-tools")

@@ -25,6 +25,7 @@ def _left_as_they_were(fleet):
     assert fleet.trees() == before
 
 
+@pytest.mark.long
 def test_on_all_and_back(fleet):
     before = fleet.trees()
     done = fleet.on("install", "alpha==2", "beta")
@@ -111,6 +112,7 @@ def test_a_node_that_dies_behind_its_commit_is_told_later(fleet):
     assert fleet.run("undo")["exit_code"] == 0
 
 
+@pytest.mark.long
 def test_one_that_never_answers_and_one_that_babbles(fleet):
     fleet.describe(n1={"inventory": "hangs"}, n2={"inventory": "garbage"})
     done = fleet.on("install", "alpha==2", "--node-timeout", "5")
@@ -190,6 +192,7 @@ def test_a_person_who_stops_it_in_between(fleet, number, verb):
     assert fleet.run("status")["exit_code"] == 0
 
 
+@pytest.mark.long
 def test_a_person_who_stops_an_undo(fleet):
     """The nodes end what they do; what is not known is asked by the next undo."""
     before = fleet.trees()
@@ -227,6 +230,7 @@ def wheels_sent(fleet, name):
     return found
 
 
+@pytest.mark.long
 def test_a_wheel_that_lies_in_the_caches_of_all_is_not_sent(fleet, projects, tmp_path):
     before = fleet.trees()
     caches = {name: tmp_path / f"cache-{name}" for name in ALL}
@@ -253,6 +257,7 @@ def test_a_wheel_that_lies_in_the_caches_of_all_is_not_sent(fleet, projects, tmp
     assert fleet.run("undo")["exit_code"] == 0
 
 
+@pytest.mark.long
 def test_verify_and_diff(fleet):
     healthy = fleet.on("verify")
     assert (healthy["exit_code"], outcomes(healthy)) == (0, dict.fromkeys(ALL, "healthy")), healthy

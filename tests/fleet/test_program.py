@@ -131,6 +131,7 @@ def test_every_verb_of_a_node(environment, node):
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_a_bundle_without_what_is_there(environment, node):
     """The files of beta are those of its wheel; alpha is there in another version."""
     environment.document("install", "alpha==1", "beta")
@@ -151,6 +152,7 @@ def test_a_bundle_without_what_is_there(environment, node):
     assert not full.exists()
 
 
+@pytest.mark.long
 def test_a_bundle_stages_itself(environment, node):
     path = make_bundle(environment, "alpha==1")
     staged = node("stage", "--ttl", "1h", by=(str(environment.executable), str(path)))

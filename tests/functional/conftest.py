@@ -404,7 +404,7 @@ def answering(host: WheelHost) -> Dict[str, str]:
     }
 
 
-@pytest.fixture(params=["3.8", "3.11"])
+@pytest.fixture(params=[pytest.param("3.8", marks=pytest.mark.long), "3.11"])
 def python(request: pytest.FixtureRequest) -> str:
     """The oldest supported Python, and the one that most people have."""
     return str(request.param)

@@ -176,6 +176,7 @@ def folder_beside(host, tmp_path, environment):
     return str(wheels)
 
 
+@pytest.mark.long
 def test_a_folder_does_not_hide_the_torch_for_the_gpu(environment, host, folder_beside):
     places = ("--find-links", folder_beside)
     assert "torch-2.14.1+cpu" in environment.pip("install", "--dry-run", *places, "torch").stdout
@@ -199,6 +200,7 @@ def test_a_folder_does_not_hide_the_torch_for_the_gpu(environment, host, folder_
         assert tree is None or environment.tree() == tree
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_down", [False, True])
 def test_a_place_of_the_person_has_the_torch_for_another_accelerator(
     environment, host, folder_beside, tmp_path, is_down
@@ -249,6 +251,7 @@ def test_a_torch_for_the_cpu_comes_with_a_warning_where_there_is_a_gpu(environme
     assert without["exit_code"] == 0 and without["findings"] == [], without
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.torch
 def test_the_real_torch_for_the_cpu(environment, host, tmp_path):
@@ -272,6 +275,7 @@ def test_the_real_torch_for_the_cpu(environment, host, tmp_path):
 # --- the host of the other builds does not answer -------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_command_of_a_hint_works(environment, host, tmp_path):
     """A torch for the CPU is installed; the package index has the newer one for CUDA 13."""
     put_index(host, tmp_path / "index")

@@ -30,6 +30,7 @@ ROLE = """\
 # --- the role: all, or none -----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_plan_then_all_then_nothing_to_do(
     machines: Machines, fill: Callable[..., None], zipapp: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_not_all_can_stage_it(
     assert machines.states("good") == ["abandoned"]
 
 
+@pytest.mark.long
 def test_a_check_fails_after_the_change(
     machines: Machines, fill: Callable[..., None], zipapp: Path
 ) -> None:
@@ -245,6 +247,7 @@ TASKS = """\
 """
 
 
+@pytest.mark.long
 def test_the_module_alone(machines: Machines, fill: Callable[..., None], zipapp: Path) -> None:
     fill("a")
     done = machines.play(TASKS, "-vvv", program=str(zipapp))

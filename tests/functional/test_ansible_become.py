@@ -46,6 +46,7 @@ PLAY = """\
 """
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(os.geteuid() != 0, reason="su to another user needs root"),
     pytest.mark.skipif(not PYTHON.exists(), reason=f"no {PYTHON} here"),
 ]

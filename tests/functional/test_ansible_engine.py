@@ -150,6 +150,7 @@ def is_running(program: str) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_what_the_engine_refuses(
     machines: Machines, fill: Callable[..., None], opened: Callable[..., Engine]
 ) -> None:

@@ -145,8 +145,8 @@ def build(sdist, environment, store, reporter=None, **options):
     )
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.13"])
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("version", ["3.8", pytest.param("3.13", marks=pytest.mark.long)])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_each_extension_gets_its_own_objects(environments, store, tmp_path, version, jobs):
     environment, reporter = environments(version), Lines()
     sdist = make_sdist(tmp_path, FILES)
@@ -169,6 +169,7 @@ def test_each_extension_gets_its_own_objects(environments, store, tmp_path, vers
     assert list((store.cache / "work").iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_second_build_is_none(environments, store, tmp_path):
     def no_tools(requirements, target):
         raise AssertionError("the store has it")
@@ -180,6 +181,7 @@ def test_the_second_build_is_none(environments, store, tmp_path):
     assert candidate.link.url == first.as_uri()
 
 
+@pytest.mark.long
 def test_another_build_of_the_project_is_waited_for(environments, store, tmp_path):
     sdist, reporter = make_sdist(tmp_path, FILES), Lines()
     first = build(sdist, environments(), store)
@@ -233,6 +235,7 @@ def test_the_build_sees_no_secrets(environments, store, tmp_path):
     assert "MY_TOKEN" not in seen and "PIP_INDEX_URL" not in seen
 
 
+@pytest.mark.long
 def test_another_project_than_named_is_refused(environments, store, tmp_path):
     other = FILES["setup.py"].replace('name="demo"', 'name="other"')
     with pytest.raises(BuildFailed, match=r"built other 1\.0, asked was demo 1\.0"):
@@ -245,6 +248,7 @@ def test_without_a_compiler_nothing_is_started(environments, store, tmp_path):
     assert not (store.cache / "logs").exists()
 
 
+@pytest.mark.long
 def test_a_time_limit_ends_every_process(environments, store, tmp_path):
     sdist, reporter = (
         make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")}),
@@ -257,6 +261,7 @@ def test_a_time_limit_ends_every_process(environments, store, tmp_path):
     assert reporter.outcomes == [TaskOutcome.FAILED]
 
 
+@pytest.mark.long
 def test_silence_ends_every_process(environments, store, tmp_path):
     sdist = make_sdist(tmp_path, {**FILES, "setup.py": make_hanging_setup(tmp_path / "pid")})
     with pytest.raises(BuildFailed, match="no output for 2 s"):
@@ -264,6 +269,7 @@ def test_silence_ends_every_process(environments, store, tmp_path):
     assert_ended(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.long
 def test_what_a_failed_build_leaves_behind_is_ended(environments, store, tmp_path):
     setup = make_hanging_setup(tmp_path / "pid").replace("child.wait()", "os._exit(3)")
     with pytest.raises(BuildFailed, match="exit status 3"):
@@ -333,6 +339,7 @@ def test_the_machine_is_read(environments, tmp_path):
     assert machine.places == ()  # a CPU torch asks for none
 
 
+@pytest.mark.long
 def test_a_build_cannot_write_into_the_environment(tmp_path, environments, store):
     environment = environments()
     site = environment.interpreter.scheme.purelib

@@ -149,6 +149,7 @@ def test_torch_and_an_extension_that_no_host_has(make, host):
     assert len(logs(environment)) == 1, "the wheel that was built is taken"
 
 
+@pytest.mark.long
 def test_a_wheel_that_was_built_here_is_put_beside_an_export(make, host, tmp_path):
     environment = make()
     assert environment.document("torch==2.13.0", "torch-scatter")["outcome"] == "installed"
@@ -173,6 +174,7 @@ def test_a_wheel_that_was_built_here_is_put_beside_an_export(make, host, tmp_pat
     assert "path" not in exported()
 
 
+@pytest.mark.long
 def test_an_installed_extension_is_built_again_for_a_newer_torch(make):
     """And not against the installed one."""
     environment = make("torch==2.13.0")
@@ -198,6 +200,7 @@ def test_an_installed_extension_is_built_again_for_a_newer_torch(make):
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_what_the_built_wheel_requires_comes_too(make):
     environment = make(requires="Requires-Dist: scipy>=1.10\\n")
     document = environment.document("torch", "torch-scatter")
@@ -226,12 +229,14 @@ def test_what_the_built_wheel_requires_comes_too(make):
             1,
             "Read-only file system",
             id="writes beside it",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             "open(sysconfig.get_paths()['purelib'] + '/a.py', 'w')",
             11,
             "a.py",
             id="writes into the environment",
+            marks=pytest.mark.long,
         ),
     ],
 )
@@ -263,6 +268,7 @@ def test_a_run_that_is_ended_leaves_nothing(make):
     assert (environment.tree(), left_over(environment)) == (before, [])
 
 
+@pytest.mark.long
 def test_a_wheel_of_torch_that_a_build_changes_is_not_installed(make):
     """It is not among the folders that a build may not change: it is hashed again before it is
     unpacked."""
@@ -281,6 +287,7 @@ def test_a_wheel_of_torch_that_a_build_changes_is_not_installed(make):
     assert environment.tree() == tree
 
 
+@pytest.mark.long
 def test_a_library_that_would_be_looked_for_in_the_unpacked_torch_is_refused(make):
     environment = make(flags='"-Wl,-rpath," + str(libraries),')
     tree = environment.tree()
@@ -290,6 +297,7 @@ def test_a_library_that_would_be_looked_for_in_the_unpacked_torch_is_refused(mak
     assert environment.tree() == tree
 
 
+@pytest.mark.long
 def test_what_was_built_beside_an_installed_torch_is_taken_for_the_same_one(make):
     """And it is said before; which build of torch comes, only its files tell."""
     environment = make("torch==2.13.0")
@@ -308,6 +316,7 @@ def test_what_was_built_beside_an_installed_torch_is_taken_for_the_same_one(make
     assert environment.ask(WORKS) == "2.13.0+cpu [3.0, 3.0]"
 
 
+@pytest.mark.long
 def test_what_was_built_before_needs_no_compiler(make):
     environment = make("torch==2.13.0")
     assert environment.document("torch-scatter")["exit_code"] == 0

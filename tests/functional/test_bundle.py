@@ -217,6 +217,7 @@ def damage(path, name):
     return wheel["filename"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("running", ["3.8", "3.13"])
 def test_any_python_runs_one_from_the_zipapp(there, of_zipapp, running):
     python = find_python(running)
@@ -236,6 +237,7 @@ def test_any_python_runs_one_from_the_zipapp(there, of_zipapp, running):
     assert there.tree() == before
 
 
+@pytest.mark.long
 def test_where_the_files_came_from_is_remembered(bundled, there, host):
     """In the history, and in direct_url.json of what no package index has: not the folder of the
     run. No host is asked."""
@@ -257,6 +259,7 @@ def test_where_the_files_came_from_is_remembered(bundled, there, host):
     assert "/tmp/safe-install-" not in exported.stdout
 
 
+@pytest.mark.long
 def test_what_is_there_already_stays(here, there, lab_wheels):
     there.must_pip(
         "install", "--no-index", "--find-links", str(lab_wheels("3.11").index), "numpy==2.0.0"
@@ -267,6 +270,7 @@ def test_what_is_there_already_stays(here, there, lab_wheels):
     assert "numpy==2.0.0" in there.versions()
 
 
+@pytest.mark.long
 def test_a_part_of_it(of_zipapp, there):
     """What is named is taken from the bundle, and nothing else is there to be had."""
     newer = write_wheel(there.prefix.parent / "newer", "numpy", "1.99", {"numpy.py": ""})
@@ -295,6 +299,7 @@ def write(environment, name, text):
 # --- torch comes along ----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_torch_is_in_it_where_there_is_none(make_environment, host, lab_wheels, here, tmp_path):
     wheels = tmp_path / "torch"
     build_torch_and_scatter(
@@ -322,6 +327,7 @@ def test_torch_is_in_it_where_there_is_none(make_environment, host, lab_wheels, 
     assert there.tree() == before
 
 
+@pytest.mark.long
 def test_the_environment_here_is_meant_where_nothing_is_said(
     make_environment, host, there, here, lab_wheels
 ):
@@ -341,6 +347,7 @@ def test_the_environment_here_is_meant_where_nothing_is_said(
 # --- refused there --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -357,6 +364,7 @@ def test_another_machine_is_refused_before_anything_is_touched(by_zipapp, unchan
     assert not (unchanged.prefix / ".safe-install").exists()
 
 
+@pytest.mark.long
 def test_what_has_nothing_to_do_with_torch_is_for_any_torch(by_zipapp, there):
     path = by_zipapp("numpy<2", "--platform", PLATFORM, "--python-version", any_python())
     assert install(there, path)["outcome"] == "installed"
@@ -389,6 +397,7 @@ def test_what_has_to_be_built_is_refused_with_its_name(here, host, tmp_path):
     assert not (here.prefix.parent / "NEW.zip").exists()
 
 
+@pytest.mark.long
 def test_what_is_built_here_is_bundled_for_here(here, there, host, tmp_path):
     """The wheel; its source stays here."""
     serve(host, make_sdist(tmp_path))
@@ -399,6 +408,7 @@ def test_what_is_built_here_is_bundled_for_here(here, there, host, tmp_path):
     assert there.ask("import source; print(source.VALUE)") == "3"
 
 
+@pytest.mark.long
 def test_markers_are_those_of_the_other_machine(here, host, tmp_path):
     """pip's own options leave them as they are here."""
     old, new = ("old-python; python_version < '3.9'", "new-python; python_version >= '3.9'")
@@ -440,6 +450,7 @@ def test_a_dry_run_says_what_would_be_in_it(here, host):
 # --- how it is written ----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_same_contents_have_the_same_bytes(here, bundled):
     first = hashlib.sha256(bundled("numpy<2", "torch-scatter").read_bytes()).hexdigest()
     time.sleep(2.1)  # what an archive could tell
@@ -462,6 +473,7 @@ def test_no_secret_is_in_it(here, host):
     assert b"numpy-1.26.4" in content
 
 
+@pytest.mark.long
 def test_an_interrupted_download_goes_on_and_leaves_no_file(here, host, tmp_path):
     """With the pip of these tests, which plans without the files."""
     content = os.urandom(3_000_000)
@@ -585,6 +597,7 @@ def test_a_python_that_is_too_old_for_its_program(bundled):
     assert f"needs Python {any_python()} or newer" in done.stderr
 
 
+@pytest.mark.long
 def test_a_bundle_makes_bundles(bundled, here, there):
     """Out of its own program."""
     bundle_file = bundled("numpy<2")

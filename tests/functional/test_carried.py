@@ -98,6 +98,7 @@ def test_a_torch_that_is_named_exactly_is_refused_with_the_ways_out(environment,
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_keep_extensions_leaves_them_and_permits_nothing(environment, all_for_214):  # noqa: F811 - fixtures
     document = environment.document("-U", "--keep-extensions", "torch")
     assert document["exit_code"] == 11, document
@@ -114,6 +115,7 @@ def test_keep_extensions_leaves_them_and_permits_nothing(environment, all_for_21
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_torch_that_something_else_moves_takes_them_along(environment, host, all_for_214, tmp_path):  # noqa: F811
     put(host, write_wheel(tmp_path, "base", "1.0", {"base.py": ""}, requires=["torch>=2.14"]))
     assert environment.document("--dry-run", "base")["exit_code"] == 11

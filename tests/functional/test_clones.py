@@ -141,6 +141,7 @@ def test_the_result_is_that_of_pip(environment, repository, tmp_path):
     assert environment.freeze() == freeze
 
 
+@pytest.mark.long
 def test_a_clone_that_is_there_goes_on_from_where_it_is_and_undo_puts_it_back(
     environment, repository
 ):
@@ -214,6 +215,7 @@ def cloned(request):
     return environment, request.param, repository
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", sorted(MOMENTS))
 def test_a_kill_while_a_clone_is_in_the_journal(cloned, moment):
     environment, earlier, repository = cloned
@@ -239,6 +241,7 @@ def test_a_kill_while_a_clone_is_in_the_journal(cloned, moment):
     assert version(environment).startswith("2.0 ")
 
 
+@pytest.mark.long
 def test_a_clone_whose_project_does_not_import_goes_again(make_environment, tmp_path):
     environment = make_environment("3.11", "torch==2.13.0+cpu")
     folder = tmp_path / "repository"
@@ -251,6 +254,7 @@ def test_a_clone_whose_project_does_not_import_goes_again(make_environment, tmp_
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_a_build_that_fails_leaves_the_clone_that_is_there(make_environment, repository, tmp_path):
     environment = make_environment("3.11")
     assert environment.safe_install("install", "-e", repository.format("1.0")).returncode == 0
@@ -263,6 +267,7 @@ def test_a_build_that_fails_leaves_the_clone_that_is_there(make_environment, rep
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_outside_of_the_environment_a_clone_is_not_moved_to_another_revision(
     make_environment, repository, tmp_path
 ):

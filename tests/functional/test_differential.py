@@ -12,6 +12,7 @@ from typing import Iterator
 
 import pytest
 
+from tests.choice import long_unless
 from tests.differential.compare import Bench, Row, differences, judge
 from tests.differential.packages import PackageIndex, write_packages
 from tests.differential.rows import SHORT
@@ -27,11 +28,27 @@ def bench(tmp_path_factory) -> Iterator[Bench]:
     index.stop()
 
 
+# What people type; and one that asks, one that fails, one that removes.
+QUICK = (
+    "install alpha",
+    "install -U Alpha Beta",
+    "install -q --report - alpha",
+    "install no-such-project",
+    "uninstall --yes alpha gamma beta",
+    "uninstall alpha beta",
+    "freeze",
+)
+
+
+def _is_quick(row: Row) -> bool:
+    return row.words in QUICK and not row.variables
+
+
 def _name(row: Row) -> str:
     return " ".join([row.words, row.given, *row.variables]).replace("{", "").replace("}", "")
 
 
-@pytest.mark.parametrize("row", SHORT, ids=_name)
+@pytest.mark.parametrize("row", long_unless(_is_quick, SHORT), ids=_name)
 def test_both_do_the_same(bench, row):
     if not row.applies(bench.version()):
         pytest.skip(f"for pip {row.pips}")

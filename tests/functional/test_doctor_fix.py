@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.choice import long_unless
 from tests.functional.conftest import any_python, read_document, run_process
 from tests.functional.doctor_lab import checks_with_errors, findings_of, run_doctor
 from tests.functional.doctor_lab import make_lab as make_lab
@@ -35,6 +36,7 @@ PUT_RIGHT = (
     "a power cut left zeros",
     "two metadata folders of torch",
 )
+QUICK = PUT_RIGHT[0], "pip was killed while it replaced torch", "an nccl that was uninstalled again"
 TAG = "cp{0}-cp{0}-manylinux_2_28_x86_64".format(any_python().replace(".", ""))
 
 
@@ -54,7 +56,7 @@ def less_requested(tree, healthy):
     return {**rest, **{path: healthy[path] for path in records}}
 
 
-@pytest.mark.parametrize("name", PUT_RIGHT)
+@pytest.mark.parametrize("name", long_unless(lambda name: name in QUICK, PUT_RIGHT))
 def test_files_come_back(name, make_lab):
     recipe = BY_NAME[name]
     lab = make_lab(recipe.base)
@@ -76,6 +78,7 @@ def test_a_library_that_another_package_wrote_over(make_lab):
     assert library.read_bytes() == right
 
 
+@pytest.mark.long
 def test_a_numpy_that_torch_cannot_use(make_lab):
     lab = make_lab((*OLD, "numpy==1.26.4"))
     healthy = lab.environment.tree()
@@ -83,6 +86,7 @@ def test_a_numpy_that_torch_cannot_use(make_lab):
     assert_put_right(lab, run_doctor(lab, "--fix"), healthy)
 
 
+@pytest.mark.long
 def test_what_came_from_a_file_comes_back_from_it(make_lab):
     lab = make_lab()
     wheel = write_wheel(lab.folder, "alpha", "1.0", {"alpha/__init__.py": ""})
@@ -131,6 +135,7 @@ def test_what_several_pips_left_is_put_right_in_one_change(make_lab):
     assert lab.environment.tree() == broken
 
 
+@pytest.mark.long
 def test_one_that_breaks_torch_keeps_no_other_from_being_put_back(make_lab):
     lab = make_lab()
     extend_torch(lab, INIT, before="try:\n    import alpha\nexcept ImportError:\n    pass\n")
@@ -182,6 +187,7 @@ def make_past(make_lab):
     return make
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by_path", [False, True], ids=["by name", "by path"])
 def test_what_no_host_has_comes_back_from_the_history(make_past, by_path):
     lab = make_past(by_path=by_path)
@@ -194,6 +200,7 @@ def test_what_no_host_has_comes_back_from_the_history(make_past, by_path):
     assert told.stdout == "1.0\n"
 
 
+@pytest.mark.long
 def test_a_torch_that_no_host_has_comes_back_from_the_history(make_lab):
     lab = make_lab()
     install(lab, "--force-reinstall", "--no-deps", "torch==2.13.0+cpu")
@@ -203,6 +210,7 @@ def test_a_torch_that_no_host_has_comes_back_from_the_history(make_lab):
     assert_put_right(lab, run_doctor(lab, "--fix"), healthy)
 
 
+@pytest.mark.long
 def test_the_history_of_another_content_is_not_what_was_recorded(make_past):
     lab = make_past(by_path=False)
     for kept in lab.environment.prefix.glob(".safe-install/txn-*/**/notes"):
@@ -267,6 +275,7 @@ def install(lab: Lab, *words: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("base", "torch", "right", "wrong", "requires"),
     [
@@ -317,6 +326,7 @@ def failing_fix(lab: Lab, *words: str):
     return done
 
 
+@pytest.mark.long
 def test_what_is_no_better_is_taken_back(make_lab):
     lab = make_lab((*OLD, "numpy==2.0.0"))
     broken = lab.environment.tree()

@@ -39,6 +39,7 @@ def lab(environment: Path, tmp_path: Path) -> Lab:
     return Lab(made, tmp_path, nowhere, nowhere, nowhere)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", ALONE, ids=lambda recipe: recipe.name)
 def test_the_cause_is_named_and_nothing_else(recipe, lab):
     recipe.breaks(lab)
@@ -55,6 +56,7 @@ def test_several_causes_are_named_and_nothing_else(lab):
     assert_named(run_doctor(lab), *TOGETHER)
 
 
+@pytest.mark.long
 def test_what_torch_requires_is_brought_back_in_its_version(lab, tmp_path):
     version = lab.info("typing_extensions").name.split("-")[1].replace(".dist", "")
     contents = {"typing_extensions.py": (lab.site / "typing_extensions.py").read_bytes()}
@@ -112,6 +114,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
 def test_an_extension_that_has_no_wheel_is_built_for_this_torch(lab, tmp_path):
     files = {"pyproject.toml": PROJECT, "backend.py": BACKEND, "torch_scatter.py": SCATTER}

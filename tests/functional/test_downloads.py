@@ -108,6 +108,7 @@ def test_wheels_that_pip_planned_are_fetched_once_and_together(environment, host
     assert "Successfully installed demo0-1.0 demo1-1.0" in done.stdout
 
 
+@pytest.mark.long
 def test_what_we_are_refused_pip_is_asked_for(environment, host):
     """A host may want what only pip knows to give; and what pip says of it is what people know."""
     put(host, "demo")
@@ -157,6 +158,7 @@ print(os.WEXITSTATUS(status), used.ru_maxrss * 1024)
 """
 
 
+@pytest.mark.long
 def test_no_wheel_is_held_in_memory(environment, host):
     put(host, "big", size=BIG)
     command = [sys.executable, "-c", MEASURE]

@@ -17,6 +17,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import pytest
 
+from tests.choice import long_unless
 from tests.differential.packages import write_alpha_and_what_it_needs
 from tests.functional.conftest import Environment, any_python, run_process
 from tests.lab.wheels import write_wheel
@@ -280,14 +281,23 @@ def newest_pair(make_environment, folder, newest_pip) -> Tuple[Environment, Envi
     [
         pytest.param(["--group", "{folder}/groups/pyproject.toml:some"], 0, id="a group"),
         pytest.param(
-            ["--group", "{folder}/groups/pyproject.toml:some", "gamma"], 0, id="a group and a name"
+            ["--group", "{folder}/groups/pyproject.toml:some", "gamma"],
+            0,
+            id="a group and a name",
+            marks=pytest.mark.long,
         ),
         pytest.param(
-            ["--group", "{folder}/groups/pyproject.toml:missing"], 1, id="a missing group"
+            ["--group", "{folder}/groups/pyproject.toml:missing"],
+            1,
+            id="a missing group",
+            marks=pytest.mark.long,
         ),
         pytest.param(["--requirements-from-script", "{folder}/groups/script.py"], 0, id="a script"),
         pytest.param(
-            ["--requirements-from-script", "{folder}/groups/none.py"], 1, id="a missing script"
+            ["--requirements-from-script", "{folder}/groups/none.py"],
+            1,
+            id="a missing script",
+            marks=pytest.mark.long,
         ),
     ],
 )
@@ -308,9 +318,10 @@ ONLY_OURS_TO_READ = {
 }
 
 
-@pytest.mark.parametrize("line", ONLY_OURS_TO_READ.values(), ids=ONLY_OURS_TO_READ.keys())
-def test_requirements_that_can_be_read_once(pair, folder, line):
+@pytest.mark.parametrize("name", long_unless("a pipe".__eq__, ONLY_OURS_TO_READ))
+def test_requirements_that_can_be_read_once(pair, folder, name):
     """And pip, which runs in a process of its own, reads them, too."""
+    line = ONLY_OURS_TO_READ[name]
     programs = (
         [str(pair[0].executable), "-m", "pip"],
         [sys.executable, "-m", "safe_install", "--python", str(pair[1].executable)],
@@ -326,23 +337,24 @@ def test_requirements_that_can_be_read_once(pair, folder, line):
 # --- settings -------------------------------------------------------------------------------------
 
 VARIABLES = {
-    "PIP_NO_DEPS": {"PIP_NO_DEPS": "1"},
-    "PIP_PRE": {"PIP_PRE": "1"},
-    "PIP_CONSTRAINT": {"PIP_CONSTRAINT": "{folder}/constraints.txt"},
-    "PIP_REQUIREMENT": {"PIP_REQUIREMENT": "{folder}/requirements.txt"},
-    "PIP_NO_COMPILE": {"PIP_NO_COMPILE": "1"},
-    "PIP_QUIET": {"PIP_QUIET": "1"},
-    "PIP_TARGET": {"PIP_TARGET": "{folder}/../target"},
-    "PIP_DRY_RUN": {"PIP_DRY_RUN": "1"},
+    "PIP_NO_DEPS": "1",
+    "PIP_PRE": "1",
+    "PIP_CONSTRAINT": "{folder}/constraints.txt",
+    "PIP_REQUIREMENT": "{folder}/requirements.txt",
+    "PIP_NO_COMPILE": "1",
+    "PIP_QUIET": "1",
+    "PIP_TARGET": "{folder}/../target",
+    "PIP_DRY_RUN": "1",
 }
 
 
-@pytest.mark.parametrize("variables", VARIABLES.values(), ids=VARIABLES.keys())
-def test_variables_are_honoured(pair, folder, variables):
-    filled = {name: value.replace("{folder}", str(folder)) for name, value in variables.items()}
+@pytest.mark.parametrize("variable", long_unless("PIP_TARGET".__eq__, VARIABLES))
+def test_variables_are_honoured(pair, folder, variable):
+    filled = {variable: VARIABLES[variable].replace("{folder}", str(folder))}
     compare(pair, folder, [["install", "alpha"]], **filled)
 
 
+@pytest.mark.long
 def test_config_settings_of_a_variable_reach_the_build(pair, folder):
     ours = compare(pair, folder, [["install", "{folder}/project"]], PIP_CONFIG_SETTINGS="one=1")
     assert ours.status == 0
@@ -350,6 +362,7 @@ def test_config_settings_of_a_variable_reach_the_build(pair, folder):
     assert "settings = {'one': '1'}" in built.read_text()
 
 
+@pytest.mark.long
 def test_a_configuration_file_is_honoured(pair, folder, tmp_path):
     configuration = tmp_path / "pip.conf"
     configuration.write_text(
@@ -371,7 +384,7 @@ def test_the_configuration_file_of_the_environment_is_honoured(pair, folder):
 # --- other interpreters ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["3.8", PYTHON])
+@pytest.mark.parametrize("version", [pytest.param("3.8", marks=pytest.mark.long), PYTHON])
 def test_an_environment_without_pip(make_environment, folder, version):
     environment = make_environment(version, with_pip=False, PIP_FIND_LINKS=str(folder / "wheels"))
     before = environment.tree()
@@ -387,7 +400,7 @@ def test_an_environment_without_pip(make_environment, folder, version):
     assert environment.tree() == before
 
 
-@pytest.mark.parametrize("form", ["folder", "interpreter", "joined"])
+@pytest.mark.parametrize("form", long_unless("folder".__eq__, ["folder", "interpreter", "joined"]))
 def test_python_names_another_environment(pair, form):
     active, other = pair
     words = {

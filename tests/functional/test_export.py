@@ -23,6 +23,7 @@ import pytest
 from safe_install.environment.record import read_record
 from safe_install.snapshot.sources import PYPI
 from safe_install.snapshot.toml_text import parse_toml
+from tests.choice import long_unless
 from tests.differential.__main__ import PIPS
 from tests.functional.conftest import Environment, answering, need_python, run_process
 from tests.functional.round_trips import (
@@ -43,6 +44,7 @@ from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
 from tests.wheelhost import WheelHost
 
 SCATTER = "2.1.2+pt213cu130"
+QUICK = ("pylock-sync", "pylock-uv", "requirements-pip")  # by each installer
 BACKEND = """
 import base64, hashlib, os, zipfile
 INFO = "{name}-0.1.dist-info"
@@ -142,7 +144,7 @@ def written(origin) -> Path:
     return there.rename(origin.folder / "elsewhere")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", long_unless(lambda way: way in QUICK, WAYS))
 def test_what_is_written_down_is_made_again(origin, written, tmp_path, way):
     filename, install = WAYS[way]
     again = bare_environment(tmp_path / "again", origin.environment.variables)
@@ -192,7 +194,9 @@ def of_sources(place_environment, tmp_path_factory) -> Iterator[Origin]:
 
 # pip takes a lock file with such sources only where no file in it has a hash; an editable folder
 # is no part of a bundle.
-@pytest.mark.parametrize("way", sorted(set(WAYS) - {"pylock-pip", "requirements-bundle"}))
+@pytest.mark.parametrize(
+    "way", long_unless(QUICK[0].__eq__, sorted(set(WAYS) - {"pylock-pip", "requirements-bundle"}))
+)
 def test_a_repository_and_an_editable_folder_are_named_as_such(of_sources, tmp_path, way):
     filename, install = WAYS[way]
     environment = of_sources.environment
@@ -210,6 +214,7 @@ def put_pip_into(environment: Environment) -> None:
         shutil.copytree(folder, environment.site / folder.name)
 
 
+@pytest.mark.long
 def test_a_repository_in_a_bundle(of_sources, tmp_path):
     """It is built, and its wheel bundled; an editable folder is refused."""
     environment = of_sources.environment
@@ -478,6 +483,7 @@ def test_without_a_direct_url_it_is_as_before(environment, hosts):
         assert scatter["archive"]["url"] == hosts.scatter.partition("#")[0]
 
 
+@pytest.mark.long
 def test_a_distribution_with_its_address_is_changed_as_any_other(environment, hosts):
     must(environment.safe_install("torch", "torch-scatter"))
     before = environment.tree()
@@ -494,6 +500,7 @@ def test_a_distribution_with_its_address_is_changed_as_any_other(environment, ho
     assert not list(environment.site.glob("torch_scatter*"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("version", PIPS)
 def test_each_pip_installs_again_what_it_freezes(environment, hosts, tmp_path, version):

@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+from tests.choice import long_unless
 from tests.functional.conftest import Environment, read_document
 from tests.unit.wheels.crafted import make_wheel
 from tests.wheelhost import WheelHost
@@ -24,6 +25,13 @@ from tests.wheelhost import WheelHost
 TORCH = "torch==1.8.1+cu111"
 GOOD = "1.8.1+cu111 True"
 BLIND = "2.4.1+cu121 False"
+SIGNALS = [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long), (signal.SIGINT, 130)]
+
+
+@pytest.fixture(params=["3.8", pytest.param("3.11", marks=pytest.mark.long)])
+def python(request) -> str:
+    """The story is one of Python 3.8."""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -55,7 +63,11 @@ def test_what_moves_torch_is_refused(environment, project):
 
 @pytest.mark.parametrize(
     "words",
-    [("--allow-torch-change", "harmful-tools"), ("torch==2.4.1",), ("torch==2.4.1", "deep-tools")],
+    [
+        ("--allow-torch-change", "harmful-tools"),
+        ("torch==2.4.1",),
+        pytest.param(("torch==2.4.1", "deep-tools"), marks=pytest.mark.long),
+    ],
 )
 def test_a_permitted_change_that_loses_cuda_is_rolled_back(environment, words):
     before = environment.tree()
@@ -102,6 +114,7 @@ def test_a_dependency_that_breaks_the_import_is_found_afterwards(environment):
     assert environment.cuda() == GOOD
 
 
+@pytest.mark.long
 def test_plain_pip_does_not_see_it(environment):
     environment.must_pip("install", "sneaky-tools")
     environment.must_pip("check")
@@ -154,7 +167,7 @@ HOSTED = [
 ]
 
 
-@pytest.fixture(params=HOSTED, ids=[row[0] for row in HOSTED])
+@pytest.fixture(params=long_unless(HOSTED[0].__eq__, HOSTED), ids=[row[0] for row in HOSTED])
 def hosted(request, make_environment, lab_wheels):
     """An environment, a host with the page of the base version, and the version to be chosen
     there."""
@@ -208,8 +221,11 @@ def test_a_second_time_there_is_nothing_to_do(hosted):
 
 @pytest.mark.parametrize(
     ("page", "answer"),
-    [({}, "its page is empty"), (None, "has no page for this torch"), ("stop", "does not answer")],
-    ids=["empty", "missing", "down"],
+    [
+        pytest.param({}, "its page is empty", id="empty"),
+        pytest.param(None, "has no page for this torch", id="missing", marks=pytest.mark.long),
+        pytest.param("stop", "does not answer", id="down", marks=pytest.mark.long),
+    ],
 )
 def test_no_fitting_wheel_is_exit_10_and_the_host_says_why(make_environment, page, answer):
     with WheelHost() as host:
@@ -246,6 +262,7 @@ def test_a_library_that_another_distribution_owns_is_not_overwritten(nccl_enviro
     assert nccl_environment.cuda() == "2.14.1+cu130 True"
 
 
+@pytest.mark.long
 def test_plain_pip_overwrites_it(nccl_environment):
     nccl_environment.must_pip("install", "xgboost")
     assert "ncclCommResume" in nccl_environment.cuda()
@@ -259,6 +276,7 @@ def shared_environment(make_environment, python) -> Environment:
     return made
 
 
+@pytest.mark.long
 def test_plain_pip_uninstalls_a_library_that_torch_loads(shared_environment):
     shared_environment.must_pip("uninstall", "-y", "nvidia-nccl-cu12")
     assert "libnccl.so.2" in shared_environment.cuda()
@@ -451,7 +469,7 @@ def test_an_interpreter_that_does_not_answer_is_exit_15(environment, tmp_path):
     assert "no encodings" in document["error"]["message"]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_a_signal_ends_the_command_and_changes_nothing(make_environment, number, status):
     with WheelHost() as host:
         host.misbehave("torch-1.8", "hang")
@@ -477,7 +495,7 @@ def test_a_signal_ends_the_command_and_changes_nothing(make_environment, number,
     assert environment.tree() == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_a_signal_while_an_import_hangs_is_acted_on_at_once(
     make_environment, tmp_path, number, status
 ):

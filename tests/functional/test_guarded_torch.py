@@ -14,6 +14,7 @@ from tests.unit.wheels.crafted import make_wheel
 
 TORCH = "torch==2.13.0+cpu"
 any_python = pytest.mark.any_python
+FURTHER = (any_python, pytest.mark.long)
 
 
 @pytest.fixture(params=["pth", "PYTHONPATH", "finder"])
@@ -80,7 +81,7 @@ def with_companions(make_environment, tmp_path):
     [
         ("-I", "image-tools", "torchvision/__init__.py"),
         pytest.param(
-            "--force-reinstall", "gpu-tools", "nvidia/demo/lib/libdemo.so.1", marks=any_python
+            "--force-reinstall", "gpu-tools", "nvidia/demo/lib/libdemo.so.1", marks=FURTHER
         ),
     ],
 )
@@ -99,6 +100,7 @@ def test_a_companion_of_the_same_version_is_guarded_by_its_files(
 
 
 @any_python
+@pytest.mark.long
 def test_the_same_files_again_are_harmless(with_companions, tmp_path):
     words = ("install", "--force-reinstall", "gpu-tools")
     harmless = with_companions.document(*words, PIP_FIND_LINKS=str(tmp_path / "same"))
@@ -109,6 +111,7 @@ def test_the_same_files_again_are_harmless(with_companions, tmp_path):
 
 
 @any_python
+@pytest.mark.long
 def test_a_companion_that_would_be_built_anew_is_refused(with_companions, tmp_path):
     """pip installs the same version again where a requirement names a folder of sources."""
     project = make_project(tmp_path, "pass", "wheel")
@@ -155,6 +158,7 @@ def test_what_torch_needs_is_not_uninstalled_under_it(make_environment):
 
 
 @any_python
+@pytest.mark.long
 def test_what_torch_needs_goes_with_torch(make_environment):
     environment = make_environment("3.11", "torch==1.8.1+cu111")
     removed = environment.safe_install("uninstall", "-y", "typing-extensions", "torch")
@@ -162,6 +166,7 @@ def test_what_torch_needs_goes_with_torch(make_environment):
 
 
 @any_python
+@pytest.mark.long
 def test_what_others_need_is_a_warning_as_with_pip(make_environment):
     environment = make_environment("3.11", "torch==1.8.1+cu111", "middle-tools --no-deps")
     environment.must_pip("install", "--no-deps", "deep-tools")
@@ -171,6 +176,7 @@ def test_what_others_need_is_a_warning_as_with_pip(make_environment):
 
 
 @any_python
+@pytest.mark.long
 @pytest.mark.parametrize("is_listed", [True, False])
 def test_functorch_is_closed_where_torch_brings_it(make_environment, tmp_path, is_listed):
     environment = make_environment("3.11", "torch==1.8.1+cu111")

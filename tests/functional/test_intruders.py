@@ -17,6 +17,7 @@ from tests.unit.wheels.crafted import make_wheel
 TORCH = "torch==1.8.1+cu111"
 # Further ways to what is tried on every Python in one way.
 any_python = pytest.mark.any_python
+FURTHER = (any_python, pytest.mark.long)
 PURE = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 DEMO = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
@@ -100,9 +101,9 @@ def make_project(folder, intrusion, when):
     [
         ("a file in torch", ("--dry-run",)),
         ("torch's version", ()),
-        pytest.param("torch's version", ("--dry-run",), marks=any_python),
-        pytest.param("a .pth file", ("--dry-run",), marks=any_python),
-        pytest.param("a distribution", ("--dry-run",), marks=any_python),
+        pytest.param("torch's version", ("--dry-run",), marks=FURTHER),
+        pytest.param("a .pth file", ("--dry-run",), marks=FURTHER),
+        pytest.param("a distribution", ("--dry-run",), marks=FURTHER),
     ],
 )
 def test_a_build_that_writes_into_the_environment_is_named(make_environment, tmp_path, what, words):
@@ -120,7 +121,7 @@ def test_a_build_that_writes_into_the_environment_is_named(make_environment, tmp
     assert not any(line.startswith("intruder") for line in environment.versions())
 
 
-@pytest.mark.parametrize("option", [(), pytest.param(("-e",), marks=any_python)])
+@pytest.mark.parametrize("option", [(), pytest.param(("-e",), marks=FURTHER)])
 def test_a_build_of_the_wheel_that_does_it_is_named_too(make_environment, tmp_path, option):
     environment = make_environment("3.11", TORCH)
     code, path = INTRUSIONS["torch's version"]
@@ -134,7 +135,7 @@ def test_a_build_of_the_wheel_that_does_it_is_named_too(make_environment, tmp_pa
 
 @pytest.mark.parametrize(
     ("moment", "words"),
-    [("wheel", ()), pytest.param("metadata", ("--dry-run",), marks=any_python)],
+    [("wheel", ()), pytest.param("metadata", ("--dry-run",), marks=FURTHER)],
 )
 def test_a_build_that_fails_after_it_did_it_is_named(make_environment, tmp_path, moment, words):
     environment = make_environment("3.11", TORCH)
@@ -153,8 +154,8 @@ def test_a_build_that_fails_after_it_did_it_is_named(make_environment, tmp_path,
     [
         ("metadata", ("--dry-run",)),
         ("wheel", ("--no-build-isolation",)),
-        pytest.param("metadata", (), marks=any_python),
-        pytest.param("wheel", ("-e",), marks=any_python),
+        pytest.param("metadata", (), marks=FURTHER),
+        pytest.param("wheel", ("-e",), marks=FURTHER),
     ],
 )
 def test_a_build_cannot_write_into_the_environment(make_environment, tmp_path, moment, words):
@@ -180,6 +181,7 @@ def assert_named(completed, environment):
 
 
 @any_python
+@pytest.mark.long
 def test_a_build_that_fails_for_another_reason_is_a_failure_of_pip(make_environment, tmp_path):
     """Of the environment it only speaks; where it could not write lies elsewhere."""
     environment = make_environment("3.11", TORCH)
@@ -211,7 +213,7 @@ def run_like_docker(environment, *words, **variables):
     [
         ("metadata", ("--dry-run",)),
         ("wheel", ("--no-build-isolation", "-e")),
-        pytest.param("wheel", (), marks=any_python),
+        pytest.param("wheel", (), marks=FURTHER),
     ],
 )
 def test_a_build_in_docker_cannot_write_into_the_environment(
@@ -225,7 +227,7 @@ def test_a_build_in_docker_cannot_write_into_the_environment(
     assert environment.tree() == before
 
 
-@pytest.mark.parametrize("option", [("-e",), pytest.param((), marks=any_python)])
+@pytest.mark.parametrize("option", [("-e",), pytest.param((), marks=FURTHER)])
 def test_a_build_in_docker_that_keeps_to_itself_is_installed(make_environment, tmp_path, option):
     """It writes into its sources, TMPDIR and HOME, and pip into its cache and the stage."""
     environment = make_environment("3.11", TORCH)
@@ -237,6 +239,7 @@ def test_a_build_in_docker_that_keeps_to_itself_is_installed(make_environment, t
 
 
 @any_python
+@pytest.mark.long
 def test_where_the_sources_hold_the_environment_a_build_in_docker_is_compared_with_it(
     make_environment, tmp_path
 ):
@@ -248,7 +251,7 @@ def test_where_the_sources_hold_the_environment_a_build_in_docker_is_compared_wi
     assert "something else changed the environment while this ran" in completed.stderr
 
 
-@pytest.mark.parametrize("option", [(), pytest.param(("-e",), marks=any_python)])
+@pytest.mark.parametrize("option", [(), pytest.param(("-e",), marks=FURTHER)])
 def test_sources_in_site_packages_are_built_where_they_lie(make_environment, option):
     environment = make_environment("3.11", TORCH)
     project = make_project(environment.site, "import os; os.mkdir('build-of-test')", "wheel")
@@ -258,6 +261,7 @@ def test_sources_in_site_packages_are_built_where_they_lie(make_environment, opt
 
 
 @any_python
+@pytest.mark.long
 def test_a_build_that_runs_pip_moves_nothing(make_environment, tmp_path):
     """It does not look whether pip succeeded, as many a setup.py does not."""
     environment = make_environment("3.11", TORCH)
@@ -293,6 +297,7 @@ def test_a_build_that_keeps_to_itself_is_installed(make_environment, tmp_path):
 
 
 @any_python
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["torch/extra_hook.py", "torch/version.py"])
 def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(
     make_environment, tmp_path, path
@@ -322,8 +327,8 @@ def test_a_wheel_that_writes_into_a_torch_without_metadata_is_refused(
     "what",
     [
         "a .pth file",
-        pytest.param("torch's version", marks=any_python),
-        pytest.param("a file in torch", marks=any_python),
+        pytest.param("torch's version", marks=FURTHER),
+        pytest.param("a file in torch", marks=FURTHER),
     ],
 )
 def test_an_import_that_writes_into_the_environment_is_rolled_back(
@@ -352,6 +357,7 @@ def test_an_import_that_keeps_to_itself_is_kept(make_environment, tmp_path):
 
 
 @any_python
+@pytest.mark.long
 def test_what_another_installer_adds_meanwhile_is_named_and_kept(make_environment, tmp_path):
     """It may be that installer's: a roll back could take its files away with ours."""
     environment = make_environment("3.11", TORCH)
@@ -365,6 +371,7 @@ def test_what_another_installer_adds_meanwhile_is_named_and_kept(make_environmen
 
 
 @any_python
+@pytest.mark.long
 def test_an_import_that_replaces_another_file_is_rolled_back(make_environment, tmp_path):
     environment = make_environment("3.11", TORCH)
     (environment.site / "mine.py").write_text("x = 1\n")
@@ -422,8 +429,8 @@ else:
     ("named", "in_place"),
     [
         ("path", False),
-        pytest.param("address", True, marks=any_python),
-        pytest.param("find-links", True, marks=any_python),
+        pytest.param("address", True, marks=FURTHER),
+        pytest.param("find-links", True, marks=FURTHER),
     ],
 )
 def test_a_wheel_that_is_replaced_after_its_check_is_not_the_one_that_comes(

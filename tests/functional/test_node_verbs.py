@@ -155,6 +155,7 @@ def test_a_change_that_breaks_torch_is_rolled_back_and_says_so_again(
 # --- several --------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_two_are_staged_and_one_is_committed(environment: Environment) -> None:
     before = environment.tree()
     first, second = stage(environment, "alpha==1"), stage(environment, "beta")
@@ -180,6 +181,7 @@ def test_two_are_staged_and_one_is_committed(environment: Environment) -> None:
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_the_same_again_is_the_same_change(environment: Environment) -> None:
     """An engine that lost the answer asks again; the change is not unpacked twice."""
     first = stage(environment, "alpha==1", "--ttl", "1h")
@@ -199,6 +201,7 @@ def test_the_same_again_is_the_same_change(environment: Environment) -> None:
     assert ends(environment.document("commit", fourth)) == (0, "installed")
 
 
+@pytest.mark.long
 def test_the_same_again_of_a_wheel_host(
     make_environment: Callable[..., Environment], lab_wheels: Callable[..., Any], host: WheelHost
 ) -> None:
@@ -232,6 +235,7 @@ def test_pip_meanwhile(environment: Environment) -> None:
     assert ends(environment.document("commit", identifier)) == (0, "installed")
 
 
+@pytest.mark.long
 def test_two_commits_at_once(environment: Environment) -> None:
     first, second = stage(environment, "alpha==1"), stage(environment, "beta")
 
@@ -280,6 +284,7 @@ def test_abandoned(environment: Environment) -> None:
     assert f"undo {other}" in refused["error"]["hint"]
 
 
+@pytest.mark.long
 def test_over_its_time(environment: Environment) -> None:
     identifier = stage(environment, "alpha==1", "--ttl", "1")
     time.sleep(1.1)

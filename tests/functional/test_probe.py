@@ -24,7 +24,7 @@ METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n{}\nName: not-this\n"
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
-@pytest.fixture(params=["current", "3.8", "3.13"])
+@pytest.fixture(params=["current", "3.8", pytest.param("3.13", marks=pytest.mark.long)])
 def python(request):
     found = sys.executable if request.param == "current" else find_python(request.param)
     if found is None:

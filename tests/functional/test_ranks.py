@@ -139,6 +139,7 @@ def silent_host() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
 
+@pytest.mark.long
 def test_a_leader_that_is_killed(environment: Environment, silent_host: str) -> None:
     before = environment.tree()
     words = ("install", "alpha")
@@ -163,6 +164,7 @@ def test_a_leader_that_is_killed(environment: Environment, silent_host: str) -> 
     end(again[1])
 
 
+@pytest.mark.long
 def test_the_scripts_of_a_job_and_dry_runs_are_as_ever(environment: Environment) -> None:
     for document in run_all(environment, "install", "--dry-run", "alpha"):
         assert (document["exit_code"], document["outcome"]) == (0, "planned")

@@ -239,6 +239,7 @@ def activated(home: Path) -> Dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_installation(environment: Path, tmp_path: Path) -> None:
     """Clone, pipx, uv and the zipapp; and the clone is left as it was."""
     home = tmp_path / "home"

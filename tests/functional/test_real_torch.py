@@ -239,6 +239,7 @@ def test_a_real_wheel_whose_name_says_more_than_its_metadata(built_wheel, enviro
     assert python(environment, USES_SCATTER) == "[3.0, 3.0]"
 
 
+@pytest.mark.long
 def test_a_project_that_lies_on_the_package_index_alone(environment):
     done = safe_install(environment, "torchdata", "--json")
     answer = document(done)
@@ -251,12 +252,24 @@ def test_a_project_that_lies_on_the_package_index_alone(environment):
 
 
 REFUSED: Sequence[Any] = (
-    pytest.param(["torchtext==0.18.0"], "torchtext", id="built for torch 2.3"),
-    pytest.param(["torchattacks"], "torchvision", id="its dependency would move torch"),
-    pytest.param(["torchaudio==2.11.0"], "torchaudio", id="needs the libraries of a CUDA torch"),
-    pytest.param(["torchvision"], "torchvision", id="PyPI has CUDA builds only"),
     pytest.param(
-        ["torch-scatter", "torch==2.13.0", "fastai"], "torch", id="moves torch deep in its tree"
+        ["torchtext==0.18.0"], "torchtext", id="built for torch 2.3", marks=pytest.mark.long
+    ),
+    pytest.param(["torchattacks"], "torchvision", id="its dependency would move torch"),
+    pytest.param(
+        ["torchaudio==2.11.0"],
+        "torchaudio",
+        id="needs the libraries of a CUDA torch",
+        marks=pytest.mark.long,
+    ),
+    pytest.param(
+        ["torchvision"], "torchvision", id="PyPI has CUDA builds only", marks=pytest.mark.long
+    ),
+    pytest.param(
+        ["torch-scatter", "torch==2.13.0", "fastai"],
+        "torch",
+        id="moves torch deep in its tree",
+        marks=pytest.mark.long,
     ),
 )
 
@@ -275,6 +288,7 @@ def test_what_would_break_torch_is_refused_and_nothing_changes(
     assert read_tree(environment) == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("requirement", "symptom"),
     [
@@ -305,6 +319,7 @@ def test_a_wheel_named_by_its_path_that_would_not_load_is_refused(
     assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.long
 def test_check_wheel_says_what_fits_and_what_is_missing(
     built_wheel, environment, torch_template, tmp_path
 ):
@@ -338,6 +353,7 @@ def test_check_wheel_says_what_fits_and_what_is_missing(
     assert read_tree(environment) == before
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
 def test_what_links_the_driver_is_not_broken_where_there_is_none(environment, tmp_path):
     """As on a machine that builds images. pip's answer is the same; ours says what could not be
@@ -433,6 +449,7 @@ def test_a_torch_that_is_asked_for_names_what_it_would_break(built_wheel, enviro
     assert read_tree(environment) == before
 
 
+@pytest.mark.long
 def test_torch_itself_is_replaced_verified_and_put_back(environment, torch_template):
     before = read_tree(environment)
     done = safe_install(environment, "--force-reinstall", "--no-deps", "torch==2.13.0")
@@ -489,6 +506,7 @@ def test_verify_names_every_extension_that_torch_breaks(environment, tmp_path):
     assert answer["exit_code"] == 0
 
 
+@pytest.mark.long
 def test_a_dry_run_builds_nothing_and_names_what_metadata_hides(environment, tmp_path):
     before = read_tree(environment)
     done = safe_install(
@@ -624,6 +642,7 @@ def test_a_twin_that_lacks_a_symbol_is_refused(built_wheel, environment, tmp_pat
     assert "nobody_has_it" in done.stderr
 
 
+@pytest.mark.long
 def test_what_torch_says_of_operators_that_are_registered_twice(environment, tmp_path):
     """Not known as twins, and none of them loaded by the import: each is loaded without the
     other."""

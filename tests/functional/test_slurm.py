@@ -73,6 +73,7 @@ def test_one_rank_of_two_nodes_changes_what_they_share(
     assert outcomes == ["already-satisfied", "healthy", "healthy", "healthy"]
 
 
+@pytest.mark.long
 def test_each_node_changes_its_own(
     slurm: Slurm, environment: Environment, make_environment: Callable[..., Environment]
 ) -> None:
@@ -94,6 +95,7 @@ def test_what_is_rolled_back_ends_the_step_with_12(slurm: Slurm, environment: En
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_the_job_of_the_documentation(
     slurm: Slurm, environment: Environment, lab_wheels: Callable[..., Any]
 ) -> None:

@@ -18,7 +18,7 @@ DEMO = "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"
 ENDS, HANGS = "import os; os._exit(3)\n", "import time; time.sleep(60)\n"
 
 
-@pytest.mark.parametrize("python", ["3.8", "3.13"])
+@pytest.mark.parametrize("python", ["3.8", pytest.param("3.13", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -81,10 +81,11 @@ def test_a_start_file_that_hangs_is_named(make_environment, monkeypatch, name):
     ("text", "words", "said"),
     [
         (ENDS, (), "hook.pth, which runs at every start of this Python, ends it or hangs"),
-        (
+        pytest.param(
             HANGS,
             ("--check-timeout", "2"),
             "hook.pth, which runs at every start of this Python, ends it or hangs",
+            marks=pytest.mark.long,
         ),
         ("import json; json.dumps = None\n", (), "could not be probed"),
     ],

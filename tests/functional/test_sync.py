@@ -256,6 +256,7 @@ def make_project(folder: Path, name: str, version: str = "1.0") -> None:
     (folder / f"{name}.py").write_text(f"version = {version!r}\n")
 
 
+@pytest.mark.long
 def test_a_folder_and_an_editable_folder(environment, tmp_path):
     make_project(tmp_path / "sources" / "plain", "plain")
     make_project(tmp_path / "sources" / "linked", "linked")

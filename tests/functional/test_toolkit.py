@@ -457,6 +457,7 @@ def test_a_dry_run_plans_the_build_that_can_be_done(scatter, tmp_path):
 # --- the real one ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_toolkit_of_the_package_index_compiles(disk, tmp_path):
     """110 MB from the package index; the libraries of torch's packages are stood in for by their

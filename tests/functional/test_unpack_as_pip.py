@@ -12,6 +12,7 @@ from typing import Sequence
 
 import pytest
 
+from tests.choice import long_unless
 from tests.differential.unpacked import SHORT, Trial, download
 from tests.functional.conftest import make_once
 from tests.lab import stacks
@@ -50,9 +51,10 @@ FILES = {
     "odd-1.0.dist-info/entry_points.txt": ENTRY_POINTS,
 }
 EXECUTABLE = "#!/bin/sh\nexit 0\n"
+VERSIONS = long_unless("3.11".__eq__, ["3.8", "3.11", "3.13"])
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.11", "3.13"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_both_write_the_same(tmp_path: Path, make_template, version: str) -> None:
     (tmp_path / "pure").mkdir()
     (tmp_path / "plat").mkdir()
@@ -71,8 +73,9 @@ def test_both_write_the_same(tmp_path: Path, make_template, version: str) -> Non
         assert trial.compare(wheel) == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["3.8", "3.11", "3.13"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_both_write_the_same_of_real_wheels(tmp_path: Path, make_template, version: str) -> None:
     trial = Trial(tmp_path, make_template(version, ()))
     wheels = sorted(_real_wheels(trial.template).glob("*.whl"))

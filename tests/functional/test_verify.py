@@ -47,17 +47,33 @@ def errors(environment: Environment, *words: str, **variables: str):
             "driver 450.80.02 or newer; 440.33 (CUDA 10.2)",
         ),
         ({"FAKE_CUINIT_RC": "34"}, "cuda-stub", "/libcuda.so.1 (error 34)"),
-        ({"FAKE_CUINIT_RC": "100"}, "no-device", "has 1 GPU"),
+        pytest.param({"FAKE_CUINIT_RC": "100"}, "no-device", "has 1 GPU", marks=pytest.mark.long),
         ({"FAKE_GPU_COUNT": "0"}, "no-device", "has no GPU"),
-        (
+        pytest.param(
             {"FAKE_CUINIT_RC": "803", "FAKE_NVML_RC": "18"},
             "driver-mismatch",
             "of different versions",
+            marks=pytest.mark.long,
         ),
-        ({"FAKE_CUINIT_RC": "804"}, "forward-compatibility", "cuda-compat"),
-        ({"FAKE_CUINIT_RC": "999", "FAKE_NVML_RC": "9"}, "cuda-unavailable", "error 999"),
+        pytest.param(
+            {"FAKE_CUINIT_RC": "804"},
+            "forward-compatibility",
+            "cuda-compat",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            {"FAKE_CUINIT_RC": "999", "FAKE_NVML_RC": "9"},
+            "cuda-unavailable",
+            "error 999",
+            marks=pytest.mark.long,
+        ),
         ({"CUDA_VISIBLE_DEVICES": ""}, "devices-hidden", 'CUDA_VISIBLE_DEVICES is ""'),
-        ({"CUDA_VISIBLE_DEVICES": "4"}, "devices-hidden", 'CUDA_VISIBLE_DEVICES is "4"'),
+        pytest.param(
+            {"CUDA_VISIBLE_DEVICES": "4"},
+            "devices-hidden",
+            'CUDA_VISIBLE_DEVICES is "4"',
+            marks=pytest.mark.long,
+        ),
     ],
     ids=lambda value: (
         " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else None

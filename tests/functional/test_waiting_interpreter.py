@@ -29,7 +29,7 @@ print(sys.stdin.read(4), json.dumps(answer))
 """
 
 
-@pytest.fixture(params=["3.8", "3.11", "3.13"])
+@pytest.fixture(params=["3.8", "3.11", pytest.param("3.13", marks=pytest.mark.long)])
 def environment(request, make_environment):
     return make_environment(request.param)
 

@@ -434,6 +434,7 @@ def chosen_by_program(builder, name, torch, accelerator, python, platform, *, ot
     return next(pin.link.url for pin in found.pins if pin.name == name), True
 
 
+@pytest.mark.long
 def test_of_equals_the_earlier_host_and_the_nearer_tag_win(browser, builder, tmp_path):
     hosts = [
         HostEntry(
@@ -699,6 +700,7 @@ KINDS = {
 }
 
 
+@pytest.mark.long
 def test_the_page_names_the_torch_that_the_program_takes(browser, page, builder):
     program = Program(load_script("wheel_page_torches"))
     tags = {key: tag for key, _, tag in builder.PLATFORMS}

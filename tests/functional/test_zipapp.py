@@ -14,7 +14,7 @@ import pytest
 
 from tests.functional.conftest import find_python
 
-VERSIONS = ("3.8", "3.13")
+VERSIONS = ("3.8", pytest.param("3.13", marks=pytest.mark.long))
 
 
 @pytest.fixture(params=VERSIONS)

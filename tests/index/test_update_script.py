@@ -325,6 +325,7 @@ def test_a_host_that_is_down_is_not_asked_for_every_page(host, folder):
     assert len(host.asked("/pyg/")) == asking.PATIENCE
 
 
+@pytest.mark.long
 def test_all_rows_of_torch_scatter_come_back(host, whole, capsys):
     rewrite(whole, "torch-scatter", without_macos)
     before = text_of(whole)

@@ -3,6 +3,8 @@ it cannot."""
 
 from __future__ import annotations
 
+import pytest
+
 from tests.shapes.conftest import need_python, need_uv, put, run
 
 
@@ -20,6 +22,7 @@ def refuse_undo(place, *naming):
 WITHOUT_UNDO = "safe-install install alpha==1.0"
 
 
+@pytest.mark.long
 def test_another_installer_changed_the_same(make_place, tmp_path, wheels):
     place = make_place()
     put(place.site)
@@ -52,6 +55,7 @@ def sync_by_uv(place, project, wheels):
     run(uv, *words, env=told, cwd=str(project))
 
 
+@pytest.mark.long
 def test_a_shared_folder_and_what_others_do_in_it(make_place):
     place = make_place()
     before = place.tree()

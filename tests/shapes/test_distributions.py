@@ -92,6 +92,7 @@ def test_a_development_link_is_replaced_and_removed(make_place, tmp_path):
     assert (folder / "gamma.py").exists()
 
 
+@pytest.mark.long
 def test_what_cannot_be_removed_is_refused_and_can_be_ignored(make_place, tmp_path):
     """What distutils left; a dist-info without RECORD."""
     place, more = make_place(), tmp_path / "more"

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from tests.treehash import read_tree
 
 
@@ -50,6 +52,7 @@ def leftovers(place):
     return place.document("recover")["details"]["leftovers"]
 
 
+@pytest.mark.long
 def test_an_upgrade_that_was_killed_is_put_back(make_place):
     place = make_place("many==1.0")
     before = place.tree()

@@ -84,6 +84,7 @@ def test_an_image_build(place):
     tell(place, "overlay", "mount -t tmpfs tmpfs {folder}/tmp", *layers("{folder}/tmp", "{prefix}"))
 
 
+@pytest.mark.long
 def test_undo_in_a_later_step_of_an_image_build(place, tmp_path):
     (tmp_path / "layers").mkdir()
     tell(place, "first_layer", *layers("{folder}/layers", "{prefix}"))

@@ -78,7 +78,10 @@ def test_a_signal_ends_with_the_status_of_a_shell(number, status):
 
 def hints_in(path):
     """The beginnings of the hints that a module writes."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    text = path.read_text(encoding="utf-8")
+    if "hint=" not in text:
+        return
+    for node in ast.walk(ast.parse(text)):
         for keyword in getattr(node, "keywords", ()):
             value = keyword.value
             if isinstance(value, ast.JoinedStr) and value.values:

@@ -20,13 +20,10 @@ from safe_install.resolve.pip_options import (
     OPTIONS,
     find_option,
 )
+from tests.choice import long_unless
 
-PYTHONS = (
-    sys.executable,
-    *sorted(
-        str(path) for path in Path("~/.pyenv/versions").expanduser().glob("3.[!6]*/bin/python")
-    ),
-)
+OTHERS = Path("~/.pyenv/versions").expanduser().glob("3.[!6]*/bin/python")
+PYTHONS = long_unless(sys.executable.__eq__, [sys.executable, *sorted(map(str, OTHERS))])
 # "  -r, --requirement <file>    Install from ..." or "  --no-deps   Don't ..."; what is wrapped is
 # indented further.
 LINE = re.compile(r"^  ((?:-\w, )?--[\w-]+(?:, --[\w-]+)*)(?: (<[^>]+>))?(?:  |$)")

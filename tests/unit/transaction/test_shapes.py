@@ -265,6 +265,7 @@ def timed(seconds: Dict[str, float], name: str, act: Callable[[], object]) -> No
     seconds[name] = time.perf_counter() - started
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.any_python
 @pytest.mark.parametrize("by_file", [False, True], ids=["directories", "files"])
