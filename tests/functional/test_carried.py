@@ -10,10 +10,7 @@ from tests.lab.wheels import Torch, build_torch_and_scatter, write_wheel
 
 OLD, NEW = "2.1.2+pt213cu130", "2.1.2+pt214cu130"
 TAG = "cp311-cp311-manylinux_2_28_x86_64"
-WAYS_OUT = (
-    "To let torch move all the same: safe-install uninstall torch-scatter, or leave it as it "
-    "is: --keep-extensions."
-)
+WAY_OUT = "To let torch move all the same: safe-install uninstall torch-scatter torchvision."
 
 
 @pytest.fixture
@@ -76,8 +73,28 @@ def test_the_installed_torch_stays_where_an_extension_has_no_newer_wheel(environ
     assert done.returncode == 0, done.stdout + done.stderr
     line = "torch 2.14.1: no torch-scatter was built for it; 2.13.0 stays"
     assert line in done.stdout + done.stderr
-    assert "--keep-extensions" in done.stdout + done.stderr
+    assert "Uninstall what holds it back." in done.stdout + done.stderr
     assert environment.tree() == before
+
+
+def test_what_is_offered_works_when_it_is_typed(environment, torch_213):  # noqa: F811 - fixtures
+    """torchvision requires the torch of today, and to leave it as it is is refused: offered is that
+    only where nothing that stays requires another torch."""
+    assert environment.document("-U", "--keep-extensions", "torch")["exit_code"] == 11
+    hint = environment.document("torch==2.14.1")["error"]["hint"]
+    _, _, command = hint.rstrip(".").rpartition("safe-install ")
+    words = command.split()
+    assert environment.document(*words, "-y")["exit_code"] == 0
+    document = environment.document("--dry-run", "torch==2.14.1")
+    assert (document["exit_code"], document["outcome"]) == (0, "planned")
+
+
+def test_to_keep_it_is_offered_where_that_is_no_contradiction(environment, torch_213):  # noqa: F811 - fixtures
+    environment.must_pip("uninstall", "-y", "torchvision")
+    hint = environment.document("torch==2.14.1")["error"]["hint"]
+    assert hint.endswith("uninstall torch-scatter, or leave it as it is: --keep-extensions.")
+    words = ("--dry-run", "torch==2.14.1", "--keep-extensions")
+    assert environment.document(*words)["exit_code"] == 0
 
 
 def test_a_torch_that_is_named_exactly_is_refused_with_the_ways_out(environment, torch_213):  # noqa: F811 - fixtures
@@ -94,7 +111,7 @@ def test_a_torch_that_is_named_exactly_is_refused_with_the_ways_out(environment,
     newest = (
         "The newest torch that has all of torch-scatter, torchvision is the installed one, 2.13.0."
     )
-    assert document["error"]["hint"] == f"{newest} {WAYS_OUT}"
+    assert document["error"]["hint"] == f"{newest} {WAY_OUT}"
     assert environment.tree() == before
 
 
@@ -137,7 +154,7 @@ def test_torch_that_something_else_moves_is_held_back_too(environment, host, tor
         "base 1.0 requires torch>=2.14, and the installed torch 2.13.0+cu130 stays: torch 2.14.1: "
         "no torch-scatter was built for it"
     )
-    assert "--keep-extensions" in document["error"]["hint"]
+    assert document["error"]["hint"] == "Uninstall what holds it back."
 
 
 def test_an_extension_that_only_another_torch_has_brings_it(

@@ -10,13 +10,16 @@ from typing import Callable, Collection, Iterator, List, Mapping, Optional, Sequ
 from packaging.utils import NormalizedName
 
 from safe_install.models import (
+    Action,
     Environment,
     Finding,
     InstalledDistribution,
     Plan,
     Severity,
+    Step,
     TorchBuild,
 )
+from safe_install.resolve.plan import newly_unmet
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 from safe_install.wheels.abi import (
     CHECKS,
@@ -111,6 +114,24 @@ def find_breakage(
                 Finding("breaks-with-torch", severity, name, detail, _way_out(name, coming))
             )
     return tuple(findings)
+
+
+def may_all_stay(
+    environment: Environment,
+    coming: TorchBuild,
+    variables: Mapping[str, str],
+    *,
+    moving: Collection[NormalizedName],
+) -> bool:
+    """Would a plan that brings this torch, and leaves all else as it is, be carried out? It is
+    refused where one that stays requires another torch, or is known to break. `moving`: what comes
+    anew in any case."""
+    here = environment.installed.get(TORCH)
+    version = here.version if here is not None else None
+    plan = Plan((Step(Action.REPLACE, TORCH, str(coming.version), from_version=version),))
+    unmet = [one.name for one in newly_unmet(plan, environment)]
+    broken = [one.subject for one in find_breakage(environment, plan, coming, variables)]
+    return all(name in moving for name in (*unmet, *broken))
 
 
 def _judge_with_torch(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:

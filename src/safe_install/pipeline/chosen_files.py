@@ -16,12 +16,13 @@ from safe_install.models import (
 )
 from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.pipeline.session import Session, make_folder
+from safe_install.pipeline.torch_check import TorchCheck
 from safe_install.requirements import normalize_requirements
 from safe_install.resolve import decisions
 from safe_install.resolve.decisions import Pin, Selection, Wanted
 from safe_install.resolve.promises import entries_with_hashes
 from safe_install.resolve.request import InstallRequest
-from safe_install.resolve.torch_choice import hint_to_keep
+from safe_install.resolve.torch_choice import hint_to_let_move
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
@@ -39,8 +40,9 @@ class ChosenFiles:
         catalog: Catalog,
         chooser: Chooser,
         torch_source: TorchSource,
+        torch_check: TorchCheck,
     ) -> None:
-        self._session, self._wanted = session, wanted
+        self._session, self._wanted, self._torch_check = session, wanted, torch_check
         self._request, self._reporter = session.request, session.world.reporter
         self._catalog, self._chooser, self._torch_source = catalog, chooser, torch_source
         self.folder = make_folder(session.work / "links")  # pip's find-links page
@@ -67,8 +69,7 @@ class ChosenFiles:
         except Refused as error:
             if self._may_do_without_gpu(selection):
                 error.hint += " Where no GPU is meant to compute: --accelerator cpu."
-            if candidate.name in selection.carried:
-                error.hint = hint_to_keep(error.hint, [candidate.name])
+            error.hint = self._with_ways_out(error.hint, candidate, selection)
             raise
         path = make_placeholder(
             self.folder, candidate.name, candidate.version, requires=candidate.requires
@@ -77,6 +78,13 @@ class ChosenFiles:
         return decisions.add_pin(
             selection, Pin(candidate, url, str(candidate.version), is_placeholder=True)
         )
+
+    def _with_ways_out(self, hint: str, candidate: Candidate, selection: Selection) -> str:
+        """A hint, with how torch may move without an extension that would go along."""
+        if candidate.name not in selection.carried:
+            return hint
+        may_keep = self._torch_check.may_keep(selection.planned.torch)
+        return hint_to_let_move(hint, [candidate.name], may_keep=may_keep)
 
     def _may_do_without_gpu(self, selection: Selection) -> bool:
         """Does a CUDA build of torch come to a machine without a driver, and nobody named it?"""
@@ -107,8 +115,7 @@ class ChosenFiles:
                     candidate, environment, is_promised=is_promised
                 )
             except BuildFailed as error:
-                if candidate.name in selection.carried:
-                    error.hint = hint_to_keep(error.hint, [candidate.name])
+                error.hint = self._with_ways_out(error.hint, candidate, selection)
                 raise
             check_hashes(candidate, artifact, self._request, self._session.environment)
         is_here = decisions.stays(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from packaging.requirements import Requirement
 
@@ -24,11 +24,16 @@ from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_choice import TorchChoice
 from safe_install.resolve.torch_conflict import (
     Conflict,
+    TorchRow,
     describe_conflict,
     describe_ways,
+    find_conflict,
     make_record,
+    met_by_torch,
+    wishes_of,
+    without_wishes,
 )
-from safe_install.resolve.torch_ranking import TorchOption, TorchTerms
+from safe_install.resolve.torch_ranking import TorchOption, TorchTerms, rank_torches
 from safe_install.resolve.torches_not_taken import (
     group_reasons,
     list_not_taken,
@@ -91,7 +96,7 @@ def answer_jointly(
     try:
         chosen, resolution = joint.choose(selection)
     except NoCandidate as error:
-        conflict = joint.find_conflict(selection)
+        conflict = _find_conflict(joint, selection, wanted.torch, catalog)
         raise _with_conflict(error, conflict, selection, question, catalog) from error
     if not question.no_build:
         # The same wheels; what could be built is behind them, and not forbidden.
@@ -100,6 +105,36 @@ def answer_jointly(
     torch = chosen.planned.torch
     taken = next(option for option in options if option.build == torch)
     return JointAnswer(taken, resolution, options, chosen.torch_choice)
+
+
+def _find_conflict(
+    joint: JointChoice, selection: Selection, terms: TorchTerms, catalog: Catalog
+) -> Optional[Conflict]:
+    """Which wishes exclude each other, by what is known without a question and by the pages that
+    were read; None where a torch meets them all. The person's words about torch are wishes, too."""
+    options: Dict[str, TorchOption] = {}
+    for accelerator in dict.fromkeys((terms.accelerator, "")):
+        freed = without_wishes(terms, accelerator=accelerator)
+        for option in rank_torches(None, freed, selection.here, catalog):
+            if option.excluded is None:
+                options.setdefault(option.version, option)
+    rows = [_make_row(joint, selection, option, terms) for option in options.values()]
+    wishes = wishes_of(terms, selection.extensions.values(), selection.here.torch)
+    return find_conflict(wishes, rows)
+
+
+def _make_row(
+    joint: JointChoice, selection: Selection, option: TorchOption, terms: TorchTerms
+) -> TorchRow:
+    met = set(met_by_torch(option.build, terms, selection.here.torch))
+    unknown = set()
+    for name, is_known in joint.find_each(selection, option).items():
+        wish = str(selection.extensions[name])
+        if is_known:
+            met.add(wish)
+        elif is_known is None:
+            unknown.add(wish)
+    return TorchRow(option.build.runtime_version, frozenset(met), frozenset(unknown))
 
 
 def _refuse_unlisted(question: Question, catalog: Catalog) -> None:

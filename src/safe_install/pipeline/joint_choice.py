@@ -20,7 +20,7 @@ from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import Absent, Listing, TorchFile
 from safe_install.models import CandidateKind, TorchBuild
 from safe_install.pipeline.choice import Chooser, TorchSource
-from safe_install.resolve import decisions, rounds
+from safe_install.resolve import decisions
 from safe_install.resolve.accelerator import with_listing
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.no_torch import no_torch
@@ -30,33 +30,26 @@ from safe_install.resolve.torch_choice import (
     PassedOver,
     add_hint,
     hint_of_installed,
-    hint_to_keep,
     hint_to_leave_out,
+    hint_to_let_move,
     hint_to_permit,
     hint_to_step_back,
     hint_where_pip_has_no_plan,
     join_all,
+    newest_held_back,
     passed_over_as_absent,
     say_why_not,
-)
-from safe_install.resolve.torch_conflict import (
-    Conflict,
-    TorchRow,
-    find_conflict,
-    met_by_torch,
-    wishes_of,
-    without_wishes,
 )
 from safe_install.resolve.torch_options import (
     MoreTorches,
     accelerator_to_list,
-    carried_of,
     come_again,
     is_of_another_accelerator,
     is_open_question,
     is_step_back_to,
     listed,
     may_keep_planned,
+    name_carried,
     newer_options,
     not_built,
     not_fitting,
@@ -108,12 +101,14 @@ class JointChoice:
         resolve: Resolve,
         check_torch: Callable[[Optional[TorchBuild]], None],
         resolve_with_builds: Optional[Resolve] = None,
+        may_keep: Callable[[Optional[TorchBuild]], bool] = lambda torch: False,
         finds_files: bool = True,
         offline: bool = False,
     ) -> None:
         """`resolve`: the extensions for the torch of a selection, wheels alone. `check_torch`:
         raises Refused for one that would not run with what was declared. `resolve_with_builds`:
-        where it has no wheel of one, its source. `finds_files`: a build that pip does not find by
+        where it has no wheel of one, its source. `may_keep`: may what is installed stay as it is
+        beside a torch? `finds_files`: a build that pip does not find by
         itself comes only with its file.
         `offline`: no host can be asked, so that what is not known to be there is as good as
         missing."""
@@ -121,6 +116,7 @@ class JointChoice:
         self._chooser, self._torch_source = chooser, torch_source
         self._resolve, self._check_torch = resolve, check_torch
         self._resolve_with_builds = resolve_with_builds
+        self._may_keep = may_keep
         self._finds_files, self._offline = finds_files, offline
         self._error: Optional[NoCandidate] = None  # of the first torch that was tried
         self._named: Dict[str, TorchOption] = {}  # by release: the builds that pip named
@@ -168,7 +164,12 @@ class JointChoice:
         raise self._failure(selection, options)
 
     def _settle(self, tried: Selection, options: Sequence[TorchOption]) -> Selection:
-        return settle(with_reason_of_planned(tried, options, self._wanted.torch))
+        settled = settle(with_reason_of_planned(tried, options, self._wanted.torch))
+        held_back = newest_held_back(settled.torch_choice, settled.carried)
+        if held_back is None:
+            return settled
+        choice = dataclasses.replace(settled.torch_choice, may_keep=self._may_keep(held_back))
+        return dataclasses.replace(settled, torch_choice=choice)
 
     def choose_for_installed(self, selection: Selection) -> Resolution:
         """The extensions for the installed torch. Errors: Refused; NoCandidate, with the older
@@ -225,9 +226,9 @@ class JointChoice:
     def _reason_against(self, tried: Selection, option: TorchOption) -> Optional[PassedOver]:
         """Why a torch is not even tried: what is known of its extensions, or that its file is on no
         page."""
-        reason = self._reason_by_facts(tried, option)
-        if reason is not None:
-            return PassedOver(option.build, reason, lacks_wheel=True)
+        by_facts = self._lacking_by_facts(tried, option)
+        if by_facts is not None:
+            return by_facts
         if option.is_installed and is_open_question(tried):
             return PassedOver(option.build, "whether there is a newer build like it is not known")
         if option.is_on_index or tried.torch_choice.files or not self._finds_files:
@@ -308,7 +309,7 @@ class JointChoice:
 
     # --- what is known without a question ---------------------------------------------------------
 
-    def _reason_by_facts(self, tried: Selection, option: TorchOption) -> Optional[str]:
+    def _lacking_by_facts(self, tried: Selection, option: TorchOption) -> Optional[PassedOver]:
         """Why a torch is not even tried; None where its wheels are known or only the hosts can
         tell."""
         choice = tried.torch_choice
@@ -319,16 +320,17 @@ class JointChoice:
         if missing:
             projects = [self._catalog.project(name) for name in missing]
             is_built = any(has_builds_for(project, option.build) for project in projects)
-            return not_fitting(missing) if is_built else not_built(missing)
+            reason = not_fitting(missing) if is_built else not_built(missing)
+            return PassedOver(option.build, reason, lacking=tuple(missing))
         unknown = [name for name, is_known in known.items() if is_known is None]
         if self._offline:
-            return why_not_known(unknown, option, tried, self._catalog.torch)
-        if self._is_at_limit:
-            uncertain = [name for name, is_known in known.items() if not is_known]
-            return (
-                f"no {listed(uncertain or list(known))} is known for it, and its host was not asked"
-            )
-        return None
+            offline = why_not_known(unknown, option, tried, self._catalog.torch)
+            return PassedOver(option.build, offline, lacking=tuple(unknown)) if offline else None
+        if not self._is_at_limit:
+            return None
+        uncertain = [name for name, is_known in known.items() if not is_known] or list(known)
+        reason = f"no {listed(uncertain)} is known for it, and its host was not asked"
+        return PassedOver(option.build, reason, lacking=tuple(uncertain))
 
     @property
     def _is_at_limit(self) -> bool:
@@ -389,23 +391,37 @@ class JointChoice:
         if refused:
             error.hint = hint_where_pip_has_no_plan(refused[0], selection.extensions)
             return error
-        error = self._with_carried(error, selection)
-        hint = (
+        holding, may_keep = self._find_holding(selection, options)
+        error.projects = holding or error.projects
+        error = name_carried(error, selection)
+        error.hint = (
             self._hint_to_permit(selection, options)
             or self._hint_to_leave_out(selection, options)
             or error.hint
         )
-        lacking = carried_of(error, selection)
-        error.hint = hint_to_keep(hint, lacking) if lacking else hint
+        if holding:
+            error.hint = hint_to_let_move(error.hint, holding, may_keep=may_keep)
         return error
 
-    def _with_carried(self, error: NoCandidate, selection: Selection) -> NoCandidate:
-        """With why extensions count that nobody named."""
-        texts = []
-        for name in carried_of(error, selection):
-            version = selection.here.installed[name].version
-            texts.append(f"{name} {version} is installed, {selection.bound[name]}")
-        return rounds.name_cause(error, "; ".join(texts)) if texts else error
+    def _find_holding(
+        self, selection: Selection, options: Sequence[TorchOption]
+    ) -> Tuple[Tuple[NormalizedName, ...], bool]:
+        """The extensions that cannot go along with the torch that was asked for, and may all that
+        is installed stay as it is beside it? None where one that was named cannot come, either."""
+        planned = selection.torch_choice.planned
+        meant = [one for one in options if one.build == planned] or possible_options(options, ())
+        if not meant or not selection.carried:
+            return (), False
+        tried, holding = take_torch(selection, meant[0]), []
+        for name, requirement in tried.extensions.items():
+            alone = dataclasses.replace(tried, extensions={name: requirement})
+            try:
+                refuse_other_source((self._resolve_with_builds or self._resolve)(alone), alone)
+            except NoCandidate:
+                holding.append(name)
+        if not set(holding) <= selection.carried:
+            return (), False
+        return tuple(sorted(holding)), self._may_keep(meant[0].build)
 
     def _hint_to_permit(self, selection: Selection, options: Sequence[TorchOption]) -> str:
         here, planned = selection.here.torch, selection.torch_choice.planned
@@ -436,7 +452,7 @@ class JointChoice:
     def _has_all(self, selection: Selection, option: TorchOption) -> bool:
         """Has a torch that may not come a wheel of every extension?"""
         tried = take_torch(selection, option)
-        if self._reason_by_facts(tried, option) is not None:
+        if self._lacking_by_facts(tried, option) is not None:
             return False
         is_silent = self._error is not None and self._error.is_open  # a host
         if not is_silent and all(self._find_known(tried, option).values()):
@@ -449,10 +465,10 @@ class JointChoice:
 
     def _hint_to_leave_out(self, selection: Selection, options: Sequence[TorchOption]) -> str:
         possible = [option for option in options if option.excluded is None]
-        known = {option.version: self._find_each(selection, option) for option in possible}
+        known = {option.version: self.find_each(selection, option) for option in possible}
         return hint_to_leave_out(possible, known)
 
-    def _find_each(self, selection: Selection, option: TorchOption) -> Known:
+    def find_each(self, selection: Selection, option: TorchOption) -> Known:
         """For which extensions is there a wheel? Where hosts were asked for all, their pages answer
         for each."""
         found = dict(self._find_known(selection, option))
@@ -465,32 +481,6 @@ class JointChoice:
                     dataclasses.replace(tried, extensions={name: tried.extensions[name]})
                 )
         return found
-
-    def find_conflict(self, selection: Selection) -> Optional[Conflict]:
-        """Which wishes exclude each other, by what is known without a question and by the pages
-        that were read; None where a torch meets them all. The person's words about torch are
-        wishes, too."""
-        terms = self._wanted.torch
-        options: Dict[str, TorchOption] = {}
-        for accelerator in dict.fromkeys((terms.accelerator, "")):
-            freed = without_wishes(terms, accelerator=accelerator)
-            for option in rank_torches(None, freed, selection.here, self._catalog):
-                if option.excluded is None:
-                    options.setdefault(option.version, option)
-        rows = [self._make_row(selection, option) for option in options.values()]
-        wishes = wishes_of(terms, selection.extensions.values(), selection.here.torch)
-        return find_conflict(wishes, rows)
-
-    def _make_row(self, selection: Selection, option: TorchOption) -> TorchRow:
-        met = set(met_by_torch(option.build, self._wanted.torch, selection.here.torch))
-        unknown = set()
-        for name, is_known in self._find_each(selection, option).items():
-            wish = str(selection.extensions[name])
-            if is_known:
-                met.add(wish)
-            elif is_known is None:
-                unknown.add(wish)
-        return TorchRow(option.build.runtime_version, frozenset(met), frozenset(unknown))
 
     def _has_one(self, tried: Selection) -> Optional[bool]:
         try:

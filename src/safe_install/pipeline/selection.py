@@ -182,9 +182,9 @@ class _Loop:
         self._catalog, self._chooser, self._installer = catalog, chooser, installer
         self._read_health, self._unpack_torch = read_health, unpack_torch
         self.wanted = decisions.make_wanted(session.request, session.environment)
-        self.torch_check = TorchCheck(session)
+        self.torch_check = check = TorchCheck(session)
         self._torch_source = torch_source
-        self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source)
+        self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source, check)
         self.notes: Tuple[Finding, ...] = ()
 
     @functools.cached_property
@@ -199,6 +199,7 @@ class _Loop:
             resolve=self._resolve_wheels,
             check_torch=self.torch_check.check,
             resolve_with_builds=self._resolve,
+            may_keep=self.torch_check.may_keep,
         )
 
     def run(self) -> Tuple[Selection, Tuple[Step, ...]]:

@@ -15,7 +15,7 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.session import Session
 from safe_install.resolve.carried import check_kept
-from safe_install.resolve.decisions import Selection
+from safe_install.resolve.decisions import Selection, make_wanted, names_asked_for
 from safe_install.resolve.permission import check_torch_asked_for
 from safe_install.resolve.torch_choice import name_open_question
 from safe_install.torch_family import TORCH
@@ -44,6 +44,16 @@ class TorchCheck:
         is_declared = here.driver is not None and here.driver.declared
         if torch != here.torch or is_declared:
             self._judge(check_torch_here(here, torch))
+
+    def may_keep(self, torch: Optional[TorchBuild]) -> bool:
+        """Would --keep-extensions be permitted beside a torch, as far as is known?"""
+        from safe_install.pipeline.breakage import may_all_stay  # reads binaries: late
+
+        if torch is None:
+            return False
+        request, here = self._session.request, self._session.environment
+        moving = names_asked_for(make_wanted(request, here), here)
+        return may_all_stay(here, torch, self._session.world.environ, moving=moving)
 
     def announce(self, selection: Selection) -> None:
         """Say which torch will be installed, once: when nothing refuses it any more."""

@@ -34,7 +34,7 @@ class PassedOver:
     by_installer: bool = False  # it has every extension, and pip found no plan with it
     # what the rest of pip's plan requires of torch, each for itself: one of them has to be met
     wishes: Tuple[str, ...] = ()
-    lacks_wheel: bool = False  # of an extension
+    lacking: Tuple[NormalizedName, ...] = ()  # the extensions of which it has no wheel
     is_uncertain: bool = False  # and a host of the extension did not answer
     is_open: bool = False  # its host was not asked, or did not answer
     is_silent: bool = False  # its host was asked
@@ -88,6 +88,8 @@ class TorchChoice:
     brought_for: str = ""  # the extensions that fit no other torch, where nothing else asks for one
     # installed extensions that would have gone along with a newer one
     left_behind: Tuple[NormalizedName, ...] = ()
+    # all that is installed may stay as it is beside the newest torch that an extension holds back
+    may_keep: bool = False
     is_open: bool = False  # one has to be chosen: the installer has none, or none that may come
     taken: Optional[TorchBuild] = None  # the outcome: the installer's own, or one that we chose
     # of a torch that no index of the installer has, and of its compiler
@@ -160,6 +162,7 @@ def say_why_not(version: str, reason: str) -> str:
     return f"torch {version}: {reason}"
 
 
+UNINSTALL = "Uninstall what holds it back."
 KEEP_EXTENSIONS = "Uninstall what holds it back, or leave it as it is with --keep-extensions."
 
 
@@ -197,16 +200,20 @@ def note_choice(
     other = others[0] if others and own.is_untried else None
     detail += f"{other.version}: {other.reason}; " if other is not None else ""
     detail += _describe_taken(choice, taken, list(extensions))
-    is_carried = bool(carried or choice.left_behind)
-    hint = _way_on(other or own, is_carried=is_carried, stays=choice.keeps_installed)
+    unasked = {*carried, *choice.left_behind}
+    hint = _way_on(other or own, choice, unasked, stays=choice.keeps_installed)
     return (Finding("older-torch", Severity.NOTE, TORCH, detail, hint),)
 
 
-def _way_on(passed: PassedOver, *, is_carried: bool, stays: bool) -> str:
-    """What to do so that a torch that was passed over comes. `stays`: does the installed one stay?
-    Else a build that runs has taken its place."""
-    if passed.lacks_wheel:
-        return KEEP_EXTENSIONS if is_carried else ""
+def _way_on(
+    passed: PassedOver, choice: TorchChoice, unasked: Collection[str], *, stays: bool
+) -> str:
+    """What to do so that a torch that was passed over comes. `unasked`: the installed extensions
+    that would go along. `stays`: does the installed torch stay? Else a build that runs has taken
+    its place."""
+    if passed.lacking:
+        way = KEEP_EXTENSIONS if choice.may_keep else UNINSTALL
+        return way if set(passed.lacking) <= set(unasked) else ""
     return passed.remedy if stays or passed.is_open else ""
 
 
@@ -216,7 +223,17 @@ def why_it_stays(choice: TorchChoice) -> Tuple[str, str]:
         return "", ""
     newest = max(choice.passed_over, key=lambda one: Version(one.release))
     reason = say_why_not(newest.release, newest.reason)
-    return reason, _way_on(newest, is_carried=bool(choice.left_behind), stays=True)
+    return reason, _way_on(newest, choice, choice.left_behind, stays=True)
+
+
+def newest_held_back(
+    choice: TorchChoice, carried: Collection[NormalizedName]
+) -> Optional[TorchBuild]:
+    """The newest torch that does not come because installed extensions have no wheel for it; None
+    where there is none. `carried`: those that go along."""
+    unasked = {*carried, *choice.left_behind}
+    held = [one.build for one in choice.passed_over if one.lacking and set(one.lacking) <= unasked]
+    return max(held, key=lambda build: build.version, default=None)
 
 
 def name_open_question(
@@ -318,12 +335,14 @@ def hint_where_pip_has_no_plan(passed: PassedOver, extensions: Iterable[str]) ->
     return f"Make room for the torch that fits: {has_all}, but {passed.reason}."
 
 
-def hint_to_keep(hint: str, names: Sequence[NormalizedName]) -> str:
+def hint_to_let_move(hint: str, names: Sequence[NormalizedName], *, may_keep: bool) -> str:
     """A hint, and the ways out where these installed extensions have no wheel for the torch that
-    was asked for."""
-    them = "them as they are" if len(names) > 1 else "it as it is"
+    was asked for. `may_keep`: is --keep-extensions one?"""
     removal = f"safe-install uninstall {' '.join(names)}"
-    way = f"To let torch move all the same: {removal}, or leave {them}: --keep-extensions."
+    them = "them as they are" if len(names) > 1 else "it as it is"
+    way = f"To let torch move all the same: {removal}."
+    if may_keep:
+        way = f"To let torch move all the same: {removal}, or leave {them}: --keep-extensions."
     first = hint.rstrip(".")
     return f"{first}. {way}" if first else way
 

@@ -26,7 +26,7 @@ from safe_install.models import (
     Rule,
     TorchBuild,
 )
-from safe_install.resolve import decisions
+from safe_install.resolve import decisions, rounds
 from safe_install.resolve.carried import has_own_source
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.provider import Resolution
@@ -298,7 +298,8 @@ def without_wheel(
     selection: Selection, option: TorchOption, reason: str, error: NoCandidate
 ) -> Selection:
     """With a torch that has no wheel of an extension, as the hosts say."""
-    passed = PassedOver(option.build, reason, lacks_wheel=True, is_uncertain=error.is_open)
+    names = [canonicalize_name(name) for name in error.projects or selection.extensions]
+    passed = PassedOver(option.build, reason, lacking=tuple(names), is_uncertain=error.is_open)
     return with_passed_over(selection, passed, error.rejections)
 
 
@@ -378,6 +379,15 @@ def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]
     """The extensions that nobody named, among those that an error is about."""
     names = error.projects or tuple(selection.carried)
     return sorted(canonicalize_name(name) for name in names if name in selection.carried)
+
+
+def name_carried(error: NoCandidate, selection: Selection) -> NoCandidate:
+    """The error, with why extensions count that nobody named."""
+    texts = []
+    for name in carried_of(error, selection):
+        version = selection.here.installed[name].version
+        texts.append(f"{name} {version} is installed, {selection.bound[name]}")
+    return rounds.name_cause(error, "; ".join(texts)) if texts else error
 
 
 def _telling(planned: TorchOption, options: Sequence[TorchOption]) -> Optional[TorchOption]:

@@ -285,6 +285,86 @@ def test_an_exact_torch_does_not_replace_what_has_another_source(tmp_path):
     assert chooser.built == []
 
 
+# --- what is offered works when it is typed -------------------------------------------------------
+
+HELD = replace(OLD, requires=("torch==2.12.0",))
+
+
+def test_what_would_be_refused_is_not_offered_where_the_installed_torch_stays(tmp_path):
+    """Its metadata wants the torch of today, so a plan that leaves it as it is is refused."""
+    here = make_environment(HELD, torch="2.12.0+cu130")
+    installer = FakeInstaller(torch("2.14.1"), planned())
+    words = ("-U", "torch")
+    selected, *_ = run(tmp_path, *words, here=here, chooser=HostChooser(), installer=installer)
+    (note,) = [finding for finding in selected.findings if finding.check == "older-torch"]
+    assert note.hint == "Uninstall what holds it back."
+    with pytest.raises(Refused, match=r"requires torch==2.12.0"):
+        run(
+            tmp_path / "kept",
+            *words,
+            "--keep-extensions",
+            here=here,
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+
+
+@pytest.mark.parametrize("other", [HELD, make_distribution("base", "1", requires=["torch<2.14"])])
+def test_what_would_be_refused_is_not_offered_beside_an_exact_torch(tmp_path, other):
+    """What another one requires refuses it, too."""
+    here = here_with(other)
+    with pytest.raises(NoCandidate) as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            here=here,
+            chooser=HostChooser(),
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    assert raised.value.hint.endswith("safe-install uninstall torch-scatter.")
+
+
+def test_all_that_hold_torch_back_are_named(tmp_path):
+    """Without one of them the other would refuse the same command."""
+    here = here_with(make_distribution(SPARSE, "1.0+pt212cu130"))
+    with pytest.raises(NoCandidate) as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            here=here,
+            chooser=HostChooser(),
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    assert f"{SCATTER} 1.0+pt212cu130 is installed" in raised.value.message
+    assert f"{SPARSE} 1.0+pt212cu130 is installed" in raised.value.message
+    way_out = "uninstall torch-scatter torch-sparse, or leave them as they are: --keep-extensions."
+    assert raised.value.hint.endswith(way_out)
+
+
+def test_nothing_is_offered_that_leaves_what_was_named_without_a_wheel(tmp_path):
+    with pytest.raises(NoCandidate) as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            SPARSE,
+            here=here_with(),
+            chooser=HostChooser(),
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    assert "uninstall" not in raised.value.hint
+    assert "--keep-extensions" not in raised.value.hint
+
+
+def test_a_build_that_fails_beside_what_cannot_stay_names_one_way_out(tmp_path):
+    chooser = SourceChooser(failing=[SCATTER])
+    installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))
+    here = make_environment(HELD, torch="2.12.0+cu130")
+    with pytest.raises(BuildFailed) as raised:
+        run(tmp_path, "-U", "torch", here=here, chooser=chooser, installer=installer)
+    assert raised.value.hint == (
+        "H. To let torch move all the same: safe-install uninstall torch-scatter."
+    )
+
+
 def test_a_build_that_fails_names_the_ways_out(tmp_path):
     chooser = SourceChooser(failing=[SCATTER])
     installer = FakeInstaller(torch("2.14.1"), together("2.14.1"))

@@ -284,7 +284,7 @@ CONFLICT = """The conflict is caused by:
 
 def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one():
     reason = "no torch-scatter was built for it"
-    passed = PassedOver(torch("2.13.0"), reason, lacks_wheel=True)
+    passed = PassedOver(torch("2.13.0"), reason, lacking=("torch-scatter",))
     choice = TorchChoice(planned=torch("2.13.0"), keeps_installed=True, passed_over=(passed,))
     choice = dataclasses.replace(choice, left_behind=("torch-scatter",))
     selection, wanted = selection_with(
@@ -296,9 +296,7 @@ def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one():
         f"base 1.0 requires torch>=2.13, and the installed torch {TODAY} stays: torch 2.13.0: no "
         "torch-scatter was built for it"
     )
-    assert result.error.hint == (
-        "Uninstall what holds it back, or leave it as it is with --keep-extensions."
-    )
+    assert result.error.hint == "Uninstall what holds it back."
     assert [finding.detail for finding in result.error.findings] == [result.error.message]
 
 

@@ -27,6 +27,7 @@ from safe_install.resolve.torch_choice import (
     KEEP_EXTENSIONS,
     NO_SUCH_TORCH,
     OTHER_METADATA,
+    UNINSTALL,
     PassedOver,
     TorchChoice,
     hint_to_leave_out,
@@ -34,6 +35,7 @@ from safe_install.resolve.torch_choice import (
     join_all,
     merge_rejections,
     name_open_question,
+    newest_held_back,
     note_choice,
     pass_over,
     say_why_not,
@@ -547,7 +549,8 @@ def test_why_the_newest_was_not_taken(passed, taken, names, line):
     assert [finding.detail for finding in findings] == ([] if line is None else [line])
 
 
-LACKS = PassedOver(planned_torch("2.14.1", PLATFORM), "no a was built for it", lacks_wheel=True)
+LACKS = PassedOver(planned_torch("2.14.1", PLATFORM), "no a was built for it", lacking=("a",))
+LACKS_TWO = dataclasses.replace(LACKS, lacking=("a", "b"))
 DRIVER = PassedOver(
     planned_torch("2.14.1", PLATFORM),
     "needs driver 580",
@@ -557,23 +560,51 @@ DRIVER = PassedOver(
 
 
 @pytest.mark.parametrize(
-    ("passed", "carried", "hint"),
+    ("passed", "carried", "may_keep", "hint"),
     [
-        ([LACKS], ["a"], KEEP_EXTENSIONS),
-        ([LACKS], [], ""),  # the person named it
+        (LACKS, ["a"], True, KEEP_EXTENSIONS),
+        (LACKS, ["a"], False, UNINSTALL),  # it would be refused
+        (LACKS, [], True, ""),  # the person named it
+        (LACKS, ["b"], True, ""),
+        (LACKS_TWO, ["a"], True, ""),  # and the other one of the two
+        (LACKS_TWO, ["a", "b"], True, KEEP_EXTENSIONS),
         # not the extensions that go along
-        ([DRIVER], ["a"], "Use a newer one."),
-        ([DRIVER], [], "Use a newer one."),
-        ([PASSED[0]], ["a"], ""),
+        (DRIVER, ["a"], True, "Use a newer one."),
+        (DRIVER, [], True, "Use a newer one."),
+        (PASSED[0], ["a"], True, ""),
     ],
 )
-def test_the_hint_is_about_what_holds_it_back(passed, carried, hint):
+def test_the_hint_is_about_what_holds_it_back(passed, carried, may_keep, hint):
     choice = TorchChoice(
-        passed_over=tuple(passed), keeps_installed=True, left_behind=tuple(carried)
+        passed_over=(passed,),
+        keeps_installed=True,
+        left_behind=tuple(carried),
+        may_keep=may_keep,
     )
     (finding,) = note_choice(choice, planned_torch("2.13.0", PLATFORM), [])
     assert finding.hint == hint
-    assert why_it_stays(choice) == (say_why_not("2.14.1", passed[0].reason), hint)
+    assert why_it_stays(choice) == (say_why_not("2.14.1", passed.reason), hint)
+
+
+@pytest.mark.parametrize(
+    ("passed", "carried", "held_back"),
+    [
+        ([LACKS], ["a"], "2.14.1"),
+        ([LACKS], ["b"], None),
+        ([LACKS_TWO], ["a"], None),
+        (
+            [LACKS_TWO, dataclasses.replace(LACKS, build=planned_torch("2.13.0", PLATFORM))],
+            ["a"],
+            "2.13.0",
+        ),
+        ([DRIVER], ["a"], None),
+        ([], ["a"], None),
+    ],
+)
+def test_which_torch_installed_extensions_hold_back(passed, carried, held_back):
+    choice = TorchChoice(passed_over=tuple(passed), left_behind=("c",))
+    found = newest_held_back(choice, carried)
+    assert (found and found.version.public) == held_back
 
 
 @pytest.mark.parametrize(
