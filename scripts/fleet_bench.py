@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install.fleet.engine import Call, Delivery, File, Heard, Node, Reply
+from safe_install.fleet.engine import Call, Delivery, File, Heard, Node, Reply, Settled
 from safe_install.fleet.groups import Group
 from safe_install.fleet.phases import Phase
 from safe_install.fleet.run import FleetRun, Planned, Watcher
@@ -61,9 +61,9 @@ class CannedEngine:
             replies.append(reply)
         return replies
 
-    def settle(self, changed: Sequence[str]) -> Mapping[str, str]:
+    def settle(self, changed: Sequence[str]) -> Settled:
         """Nothing has to be done."""
-        return {}
+        return Settled()
 
     def close(self) -> None:
         """Nothing is open."""

@@ -100,9 +100,9 @@ class Fleet:
             text=True,
         )
 
-    def run(self, *words: str):
+    def run(self, *words: str, cwd: Path = ROOT):
         """What `fleet` says with --json; valid by the schema."""
-        return read_document(run_process(self.command(*words, "--json"), self.controller, cwd=ROOT))
+        return read_document(run_process(self.command(*words, "--json"), self.controller, cwd=cwd))
 
     def on(self, verb: str, *words: str):
         """The same, on the nodes of this fleet."""

@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-from safe_install.fleet.engine import Delivery, Node, Reply
+from safe_install.fleet.engine import Delivery, Node, Reply, Settled
 
 GARBAGE = b'{"schema": 1, "command": "\x1b]0;owned\x07", "exit_code": 0}'
 SECONDS_LATE = 3.0
@@ -113,7 +113,7 @@ class LocalEngine:
 
     def settle(self, changed):
         self._note("engine", f"settle {' '.join(changed)}")
-        return {}
+        return Settled()
 
     def close(self):
         self._note("engine", "close")

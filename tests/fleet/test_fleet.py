@@ -258,6 +258,32 @@ def test_a_wheel_that_lies_in_the_caches_of_all_is_not_sent(fleet, projects, tmp
 
 
 @pytest.mark.long
+def test_a_run_is_found_again_from_another_folder(fleet):
+    words = ("install", "alpha==2", "--inventory", fleet.target.name)
+    done = fleet.run(*words, cwd=fleet.folder)
+    assert (done["exit_code"], done["outcome"]) == (0, "installed"), done
+    assert fleet.run("status")["exit_code"] == 0
+    assert fleet.run("undo")["outcome"] == "undone"
+
+
+def test_a_page_that_cannot_be_written(fleet, tmp_path):
+    """It is refused before anything is changed; what is done is told, also where it fails then."""
+    for place in (tmp_path, tmp_path / "none" / "fleet.html"):
+        refused = fleet.on("install", "alpha==2", "--html", str(place))
+        assert refused["exit_code"] == 2, refused
+        assert "--html" in refused["error"]["message"]
+    folder = tmp_path / "goes"
+    folder.mkdir()
+    page = ("--html", str(folder / "fleet.html"))
+    running = fleet.start("install", "alpha==2", "--inventory", str(fleet.target), *page)
+    fleet.wait_for("n2 stage")
+    folder.rmdir()
+    done = fleet.end(running)
+    assert (done["exit_code"], done["outcome"]) == (0, "installed"), done
+    assert fleet.run("undo")["outcome"] == "undone"
+
+
+@pytest.mark.long
 def test_verify_and_diff(fleet):
     healthy = fleet.on("verify")
     assert (healthy["exit_code"], outcomes(healthy)) == (0, dict.fromkeys(ALL, "healthy")), healthy

@@ -9,6 +9,7 @@ from safe_install.cli import main as surface
 from safe_install.cli.invocation import Invocation, filling_world
 from safe_install.cli.table import render_table
 from safe_install.cli.terminal import find_height
+from safe_install.cli.translation.speech import say
 from safe_install.commands.fleet import Tools, fleet
 from safe_install.errors import SystemFailed
 from safe_install.events import Reporter
@@ -102,9 +103,9 @@ class ReportingWatcher(Watcher):
         if node.standing in WAY:
             self._steps[node.name] = WAY.index(node.standing)
         kinds = [n for n, group in enumerate(self._groups, 1) if node.name in group.nodes]
-        text = node.standing.value
+        text = say(node.standing.value)
         if kinds and len(self._groups) > 1:
-            text = f"{text}, kind {kinds[0]}"
+            text = f"{text}, {say('kind')} {kinds[0]}"
         self._reporter.task_advanced(node.name, self._steps.get(node.name, 0), text)
 
     def group_planned(self, group: Group, planned: Planned) -> None:
@@ -145,16 +146,19 @@ def _node_table(
     rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
 ) -> List[str]:
     """The nodes that failed first; the columns that say something."""
-    ordered = sorted(rows, key=lambda row: not row["reason"])
     columns: Tuple[str, ...] = ("node", "outcome", "change", "kind", "why")
     kinds = {}
     if len(groups) > 1:
         kinds = {node: group["kind"] for group in groups for node in group["nodes"]}
-    cells = []
-    for row in ordered:
+    names: Dict[Tuple[str, ...], List[str]] = {}  # what is said -> the nodes of which it is said
+    for row in sorted(rows, key=lambda row: not row["reason"]):
         beside = f" (as {row['shares']})" if row.get("shares") else ""
-        name, kind = row["name"], kinds.get(row["name"], "")
-        cells.append([name + beside, row["outcome"], _change(row), kind, row["reason"]])
+        kind, reason = kinds.get(row["name"], ""), row["reason"]
+        # what went well is a line for each; of the same reason one tells enough
+        own = "" if reason else row["name"]
+        said = (row["outcome"], _change(row), kind, reason, own)
+        names.setdefault(said, []).append(row["name"] + beside)
+    cells = [[", ".join(nodes), *said[:4]] for said, nodes in names.items()]
     kept = [0, *(n for n in (1, 2, 3, 4) if any(line[n] for line in cells))]
     columns = tuple(columns[n] for n in kept)
     return render_table("", columns, [[line[n] for n in kept] for line in cells])

@@ -98,7 +98,7 @@ def bundle(request: BundleRequest, world: World) -> InstallResult:
 def _for_machine(request: BundleRequest, own: OwnOptions, machines: Machines) -> InstallRequest:
     """The install as it is planned. Against a torch that is not here nothing can be built."""
     if machines.target.torch is None:
-        own = dataclasses.replace(own, no_build=True)
+        own = dataclasses.replace(own, no_build=True, is_elsewhere=True)
     return dataclasses.replace(request.install, own=own)
 
 

@@ -18,6 +18,7 @@ from safe_install.errors import (
     Refused,
     SafeInstallError,
     SystemFailed,
+    UsageError,
     hint_for_oserror,
 )
 from safe_install.fleet.answers import Answer, clean
@@ -66,6 +67,8 @@ class Tools:
 def fleet(request: FleetRequest, world: World, tools: Tools) -> InstallResult:
     """Errors: UsageError, EngineFailed, and those of a plan; no node is changed then, or the error
     says that one may be."""
+    if request.html:
+        _refuse_page(Path(request.html).expanduser())
     front = _Front(request, world, tools)
     verbs: Dict[str, Callable[[], InstallResult]] = {
         "install": front.change,
@@ -77,7 +80,7 @@ def fleet(request: FleetRequest, world: World, tools: Tools) -> InstallResult:
     }
     result = verbs[request.verb]()
     if request.html:
-        _write_page(Path(request.html).expanduser(), result)
+        _write_page(Path(request.html).expanduser(), result, world)
     return result
 
 
@@ -111,8 +114,8 @@ class _Front:
                 tolerated=request.tolerated,
                 only_plans=request.dry_run,
             )
-            command = tuple(self._world.command)
-            run = KeptRun(state, command, request.engine, request.target, removes, request.limit)
+            command, target = tuple(self._world.command), _kept_target(request)
+            run = KeptRun(state, command, request.engine, target, removes, request.limit)
             with self._work_folder() as work:
                 plan = None if removes else _Planner(self, work).plan
                 state = self._run(engine, run, plan)
@@ -408,13 +411,27 @@ def _find_nodes(engine: Engine) -> Sequence[Node]:
     return nodes
 
 
-def _write_page(path: Path, result: InstallResult) -> None:
-    """Errors: SystemFailed."""
+def _refuse_page(path: Path) -> None:
+    """Before anything is changed. Errors: UsageError."""
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "lies in no folder that is there"
+        raise UsageError(f"--html {path}: {what}", hint="Name a file: --html fleet.html.")
+
+
+def _write_page(path: Path, result: InstallResult, world: World) -> None:
+    """What was done is done, and is told, also where the page cannot be written."""
     page = render_page(result.message, result.outcome.value, result.details)
     try:
         write_atomically(path, page.encode("utf-8"))
     except OSError as error:
-        raise _unwritable(path, error) from error
+        world.reporter.warn(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _kept_target(request: FleetRequest) -> str:
+    """As it is written down: it is read from other folders, too."""
+    if request.engine != "ansible":
+        return request.target
+    return str(Path(request.target).expanduser().absolute())
 
 
 def _unwritable(path: Path, error: OSError) -> SystemFailed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import FrozenSet, List, Optional
 
 from safe_install.fleet.state import Ending, FleetState, Intent, NodeState, Standing
@@ -24,6 +24,15 @@ class Conclusion:
 
 def conclude(state: FleetState, *, removes: bool = False) -> Conclusion:
     """How the run ended. `removes`: it was an uninstall."""
+    end = _conclude_change(state, removes=removes)
+    if not state.missing or end.status != 0:
+        return end
+    count = f"{len(state.missing)} node{'' if len(state.missing) == 1 else 's'}"
+    sentence = f"{end.sentence} But not all processes of {count} came back: see below."
+    return replace(end, status=1, sentence=sentence)
+
+
+def _conclude_change(state: FleetState, *, removes: bool) -> Conclusion:
     if state.intent is Intent.LOOK:
         return _conclude_look(state)
     if state.intent is Intent.UNDO:
@@ -152,6 +161,7 @@ def _conclude_look(state: FleetState) -> Conclusion:
     sentence = f"{state.run}: {', '.join(counts)}."
     staged = _with_standing(state, Standing.STAGED)
     is_mixed = Ending.CHANGED in endings and len(set(endings) - {Ending.UNCHANGED}) > 1
+    is_mixed = is_mixed and not state.was_kept
     if staged or is_mixed:
         sentence += f" It did not come to its end: safe-install fleet undo {state.run} does."
     return Conclusion(Outcome.LISTED, 1 if silent or staged or is_mixed else 0, sentence)

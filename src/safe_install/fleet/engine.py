@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Mapping, Optional, Protocol, Sequence, Tuple
+from typing import Callable, FrozenSet, Mapping, Optional, Protocol, Sequence, Tuple
 
 MOST_ANSWER = 16 * 1024 * 1024  # bytes of a node's answer that are read
 
@@ -61,6 +61,14 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Settled:
+    """What an engine did after a change, as far as not all is well."""
+
+    notes: Mapping[str, str] = field(default_factory=dict)  # node -> what was not done, and why
+    missing: FrozenSet[str] = frozenset()  # nodes of which processes did not come back
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """What every engine is told beside its target. An engine's module has
     `open_engine(target: str, options: EngineOptions) -> Engine`."""
@@ -96,9 +104,9 @@ class Engine(Protocol):
         """All calls at the same time, one for each node; the replies in the order of the calls.
         `timeout`: seconds for each; a call that takes longer is ended, and its node is lost."""
 
-    def settle(self, changed: Sequence[str]) -> Mapping[str, str]:
-        """What the engine has to do after these nodes changed (restart workers): node -> what was
-        not done, and why. Called once, after the last commit or undo."""
+    def settle(self, changed: Sequence[str]) -> Settled:
+        """What the engine has to do after these nodes changed (restart workers). Called once, after
+        the last commit or undo."""
 
     def close(self) -> None:
         """Nothing of ours is left on the nodes but the delivered files."""

@@ -29,6 +29,13 @@ def render_page(sentence: str, outcome: str, details: Mapping[str, Any]) -> str:
         body += _render_alike(details["alike"])
     if details.get("groups"):
         body += _render_groups(details["groups"])
+    if details.get("notes"):
+        items = "".join(f"<li>{escape(note)}</li>" for note in details["notes"])
+        body += ["<h2>Not done by the engine</h2>", f"<ul>{items}</ul>"]
+    if details.get("joined"):
+        body += [
+            f"<p>Not part of the run, joined since: {escape(', '.join(details['joined']))}</p>"
+        ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

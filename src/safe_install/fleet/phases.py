@@ -229,7 +229,18 @@ def revive(state: FleetState, intent: Intent) -> FleetState:
         elif intent is Intent.UNDO:
             node = replace(node, failure="", status=0)
         nodes.append(node)
-    return replace(state, nodes=tuple(nodes), intent=intent, is_settled=False)
+    # of what is taken back nothing is to stay, whatever the run was asked for
+    tolerated = 0 if intent is Intent.UNDO else state.tolerated
+    was_kept = state.is_settled and not state.goes_back
+    return replace(
+        state,
+        nodes=tuple(nodes),
+        intent=intent,
+        is_settled=False,
+        tolerated=tolerated,
+        was_kept=was_kept,
+        stopped_by=0,
+    )
 
 
 def _alone(node: NodeState) -> NodeState:

@@ -33,7 +33,8 @@ def install(
     `packages`: requirements, as `pip install` takes them. `options`: those of `safe-install fleet
     install`, such as "--require-cuda". `address`: where it is not given, that of the cluster to
     which this program is connected, else of the one of this machine. Errors: RuntimeError where the
-    cluster was not changed, with the reason; KeyboardInterrupt with what became of it: at Ctrl-C
+    cluster was not changed, or not all of it is there after the change, with the reason;
+    KeyboardInterrupt with what became of it: at Ctrl-C
     all is taken back first.
     """
     if isinstance(packages, str):
@@ -78,4 +79,5 @@ def describe_failure(document: Dict[str, Any]) -> str:
     parts = [error.get("message") or document["outcome"], error.get("hint") or ""]
     rows = document["details"].get("nodes", [])
     parts += [f"{row['name']}: {row['reason']}" for row in rows if row["reason"]]
+    parts += document["details"].get("notes", [])
     return "\n".join(part for part in parts if part)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from safe_install.fleet.answers import Answer, parse_reply
-from safe_install.fleet.engine import Call, Delivery, Engine, File, Reply
+from safe_install.fleet.engine import Call, Delivery, Engine, File, Reply, Settled
 from safe_install.fleet.groups import Group, make_groups
 from safe_install.fleet.phases import (
     Kind,
@@ -117,16 +117,18 @@ class FleetRun:
         if phase.kind is Kind.DELIVER:
             return self._deliver(state, phase)
         if phase.kind is Kind.SETTLE:
-            return replace(state, is_settled=True, notes=self._settle(phase.nodes))
+            return self._settle(state, phase.nodes)
         return self._ask(state, phase)
 
-    def _settle(self, nodes: Sequence[str]) -> Tuple[str, ...]:
-        """What was not done. The change is made and kept, whatever the engine cannot do."""
+    def _settle(self, state: FleetState, nodes: Sequence[str]) -> FleetState:
+        """The change is made and kept, whatever the engine cannot do."""
         try:
-            problems = self._engine.settle(nodes)
+            settled = self._engine.settle(nodes)
         except Exception as error:  # noqa: BLE001 - of whichever engine
-            return (f"{self._engine.name}: {error}",)
-        return tuple(f"{node}: {problems[node]}" for node in sorted(problems))
+            settled = Settled({self._engine.name: str(error)}, frozenset(nodes))
+        notes = tuple(f"{name}: {settled.notes[name]}" for name in sorted(settled.notes))
+        missing = tuple(sorted(settled.missing))
+        return replace(state, is_settled=True, notes=notes, missing=missing)
 
     # --- calls ---
 

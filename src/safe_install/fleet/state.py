@@ -114,7 +114,9 @@ class FleetState:
     only_plans: bool = False  # --dry-run
     is_settled: bool = False  # the engine has done what it has to do after a change
     notes: Tuple[str, ...] = ()  # what the engine could not do
+    missing: Tuple[str, ...] = ()  # nodes of which processes did not come back after the change
     stopped_by: int = 0  # the signal after which all is taken back; 0: none came
+    was_kept: bool = False  # an earlier run that came to its end, whatever failed was tolerated
 
     @cached_property
     def failed(self) -> Tuple[NodeState, ...]:

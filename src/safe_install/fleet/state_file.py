@@ -139,6 +139,8 @@ def _make_document(run: KeptRun) -> Dict[str, Any]:
         "removes": run.removes,
         "limit": run.limit,
         "is_settled": state.is_settled,
+        "tolerated": state.tolerated,
+        "stopped_by": state.stopped_by,
         "nodes": [_make_node(node) for node in state.nodes],
     }
 
@@ -162,7 +164,7 @@ def _make_node(node: NodeState) -> Dict[str, Any]:
 
 def _parse(document: Any, identifier: str) -> KeptRun:
     """Errors: KeyError, TypeError, ValueError."""
-    keys = "schema run command engine target removes limit is_settled nodes"
+    keys = "schema run command engine target removes limit is_settled tolerated stopped_by nodes"
     found = _object(document, keys)
     if found["schema"] != SCHEMA or found["run"] != identifier:
         raise ValueError("another schema, or another run")
@@ -172,7 +174,14 @@ def _parse(document: Any, identifier: str) -> KeptRun:
         raise ValueError("a node stands in it twice")
     if any(node.leader and node.leader not in names for node in nodes):
         raise ValueError("a node has a leader that is none")
-    state = FleetState(identifier, nodes, is_settled=_flag(found["is_settled"]))
+    tolerated = found["tolerated"]
+    state = FleetState(
+        identifier,
+        nodes,
+        is_settled=_flag(found["is_settled"]),
+        tolerated=None if tolerated is None else _number(tolerated),
+        stopped_by=_number(found["stopped_by"]),
+    )
     command = tuple(_text(word) for word in _list(found["command"]))
     return KeptRun(
         state,
@@ -187,9 +196,6 @@ def _parse(document: Any, identifier: str) -> KeptRun:
 def _parse_node(row: Any) -> NodeState:
     keys = "name python standing leader transaction failure status was_touched steps"
     found = _object(row, keys)
-    status = found["status"]
-    if not isinstance(status, int) or isinstance(status, bool):
-        raise TypeError("a status is a number")
     return NodeState(
         _text(found["name"]),
         _text(found["python"]),
@@ -197,7 +203,7 @@ def _parse_node(row: Any) -> NodeState:
         leader=_text(found["leader"]),
         transaction=_matching(_TRANSACTION, found["transaction"]),
         failure=_text(found["failure"]),
-        status=status,
+        status=_number(found["status"]),
         was_touched=_flag(found["was_touched"]),
         steps=tuple(_parse_step(step) for step in _list(found["steps"])),
     )
@@ -223,6 +229,12 @@ def _list(value: Any) -> List[Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("a text is missing")
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("a number is missing")
     return value
 
 

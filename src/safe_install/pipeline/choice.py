@@ -68,6 +68,7 @@ class Wishes:
 
     offline: bool = False
     no_build: bool = False
+    is_elsewhere: bool = False  # for a machine, or a torch, that is not here
     pre: bool = False
     formats: Formats = field(default_factory=Formats)  # of which projects only wheels are taken
     require_hashes: bool = False
@@ -90,6 +91,7 @@ def make_wishes(request: InstallRequest) -> Wishes:
     return Wishes(
         offline=own.offline,
         no_build=own.no_build,
+        is_elsewhere=own.is_elsewhere,
         pre=request.pre,
         formats=request.formats,
         require_hashes=request.require_hashes,
@@ -280,6 +282,7 @@ class IndexChooser:
             constraints=constraints,
             pre=self._wishes.pre,
             allow_build=allow_build and not self._wishes.no_build,
+            is_elsewhere=self._wishes.is_elsewhere,
             formats=self._wishes.formats,
             upgrade=frozenset(upgrade),
             keep_version=frozenset(keep_version),

@@ -57,7 +57,7 @@ def parse_bundle(
     )
     if request.is_elsewhere:
         # what is built here is for the machine here
-        own = dataclasses.replace(install.own, no_build=True)
+        own = dataclasses.replace(install.own, no_build=True, is_elsewhere=True)
         install = dataclasses.replace(install, own=own)
     return dataclasses.replace(request, install=install)
 

@@ -47,6 +47,7 @@ class Context:
     pre: bool = False
     allow_build: bool = True
     forbidden_by: str = "--no-build"  # the option, where building is not allowed
+    is_elsewhere: bool = False  # for a machine, or a torch, that is not here: no option permits it
     hosts_down: FrozenSet[str] = frozenset()  # host names as in URLs
 
 
@@ -412,6 +413,8 @@ def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
     this torch."""
     if candidate.kind is not CandidateKind.SDIST:
         return None
+    if context.is_elsewhere and not context.allow_build:
+        return "would have to be built, and that is done where its torch is"
     if not context.allow_build:
         return f"would have to be built, and {context.forbidden_by} was given"
     recipe, torch = context.project.recipe, context.environment.torch

@@ -287,6 +287,11 @@ def permit_build(one: Asked) -> str:
     ]
     if not versions:
         return ""
+    if one.context.is_elsewhere:
+        return (
+            f"Make a wheel of {one.context.project.name} {max(versions)} on a machine of that kind, "
+            "where it can be built, and name the file."
+        )
     hosts = _unasked(one)
     first = f"Leave --offline out to ask {hosts}, or leave" if hosts else "Leave"
     return (

@@ -30,6 +30,7 @@ class OwnOptions:
     require_cuda: bool = False
     no_rollback: bool = False
     no_build: bool = False
+    is_elsewhere: bool = False  # it is for a machine, or a torch, that is not here: no builds
     offline: bool = False
     target_gpu: Tuple[str, ...] = ()  # compute capabilities, "8.0"
     target_driver: Optional[str] = None  # "535.104"

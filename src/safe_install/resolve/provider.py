@@ -99,6 +99,7 @@ def resolve(
     constraints: Sequence[Requirement] = (),
     pre: bool = False,
     allow_build: bool = True,
+    is_elsewhere: bool = False,
     formats: Optional[Formats] = None,
     upgrade: Collection[str] = (),
     keep_version: Collection[str] = (),
@@ -109,7 +110,8 @@ def resolve(
     Requirements on other distributions and direct URLs are pip's business and are passed over;
     torch is
     what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `formats`: the
-    projects of which the person takes wheels alone. `upgrade` names the projects whose installed
+    projects of which the person takes wheels alone. `is_elsewhere`: for a machine, or a torch, that
+    is not here, so that nothing can be built for it. `upgrade` names the projects whose installed
     version is no reason to stay,
     `keep_version` those of which another build of the installed version is taken before a newer
     one. Raises Refused when torch itself would have to change,
@@ -126,6 +128,7 @@ def resolve(
         constraints=[c for c in constraints if _applies(c, environment)],
         pre=pre,
         allow_build=allow_build,
+        is_elsewhere=is_elsewhere,
         formats=formats or Formats(),
         upgrade=frozenset(canonicalize_name(name) for name in upgrade),
         keep_version=frozenset(canonicalize_name(name) for name in keep_version),
@@ -164,6 +167,7 @@ def is_known(
         constraints=[c for c in constraints if _applies(c, environment)],
         pre=pre,
         allow_build=False,
+        is_elsewhere=False,
         formats=Formats(),
         upgrade=(),
         keep_version=(),
@@ -203,6 +207,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         constraints: Sequence[Requirement],
         pre: bool,
         allow_build: bool,
+        is_elsewhere: bool,
         formats: Formats,
         upgrade: Collection[NormalizedName],
         keep_version: Collection[NormalizedName],
@@ -213,7 +218,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         self._catalog = catalog
         self._constraints = constraints
         self._pre = pre
-        self._allow_build = allow_build
+        self._allow_build, self._is_elsewhere = allow_build, is_elsewhere
         self._formats = formats
         self._upgrade = upgrade
         self._keep_version = keep_version
@@ -354,6 +359,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             pre=self._pre,
             allow_build=self._allow_build and not is_wheel_wanted,
             forbidden_by="--only-binary" if is_wheel_wanted else "--no-build",
+            is_elsewhere=self._is_elsewhere,
             hosts_down=frozenset(down),
         )
 

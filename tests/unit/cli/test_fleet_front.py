@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from safe_install.cli.completion.words import complete
 from safe_install.cli.fleet_front import ReportingWatcher, fleet_lines
+from safe_install.cli.translation import speech
 from safe_install.events import Reporter
 from safe_install.fleet.groups import Group
 from safe_install.fleet.phases import Kind, Phase
@@ -125,6 +126,32 @@ def test_on_a_terminal_each_node_has_a_line():
         "n0: 5 staged",
         "n0: 5 refused",
     ]
+
+
+def test_what_many_failed_of_is_said_once():
+    """With its lines, which may be many."""
+    bad = [{**ROW, "name": f"n{n}", "outcome": "refused", "reason": "no room"} for n in range(3)]
+    shown = lines(Outcome.REFUSED, 11, *bad, {**bad[0], "name": "n3", "reason": "no lock"})
+    assert shown.count("no room") == 1
+    assert "n0, n1, n2" in shown
+    well = lines(Outcome.INSTALLED, 0, ROW, {**ROW, "name": "n2"})
+    assert well.count("alpha none -> 2") == 2
+
+
+def test_a_chinese_table_has_chinese_words():
+    heard = Heard()
+    watcher = ReportingWatcher(heard, most_lines=1)
+    state = new_state(1)
+    try:
+        speech.speak("zh_CN")
+        for standing in Standing:
+            node = replace(state.find("n0"), standing=standing)
+            phase = Phase(Kind.STAGE, nodes=("n0",))
+            watcher.phase_begun(phase)
+            watcher.node_answered(node, phase)
+            assert not heard.said[-1].endswith(standing.value)
+    finally:
+        speech.speak("en")
 
 
 def test_more_nodes_than_lines_have_one_bar():

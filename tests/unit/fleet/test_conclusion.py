@@ -129,6 +129,32 @@ def test_a_look(rows, status, sentence):
     assert sentence in end.sentence
 
 
+def test_a_look_at_a_run_whose_failures_were_tolerated():
+    for rows, status in (
+        ([COMMITTED, (Standing.SILENT, 1)], 0),
+        ([COMMITTED, (Standing.REFUSED, 11)], 0),
+        ([COMMITTED, UNDONE], 0),
+        ([COMMITTED, (Standing.UNKNOWN, 13)], 1),
+    ):
+        end = conclude(state_of(*rows, intent=Intent.LOOK, was_kept=True))
+        assert end.status == status
+        assert "did not come to its end" not in end.sentence
+
+
+@pytest.mark.parametrize(
+    ("rows", "values", "status", "sentence"),
+    [
+        ([VERIFIED], {}, 1, "But not all processes of 1 node came back: see below."),
+        ([UNDONE], {"intent": Intent.UNDO}, 1, "But not all processes of 1 node came back"),
+        ([(Standing.UNDONE, 12)], {}, 12, "1 node failed: the change was taken back"),
+    ],
+)
+def test_a_process_that_did_not_come_back_is_no_success(rows, values, status, sentence):
+    end = conclude(state_of(*rows, missing=("n0",), **values))
+    assert end.status == status
+    assert sentence in end.sentence
+
+
 def test_an_uninstall_is_called_so():
     end = conclude(state_of(VERIFIED), removes=True)
     assert (end.outcome, end.sentence) == (

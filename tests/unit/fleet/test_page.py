@@ -44,10 +44,18 @@ def test_all_is_escaped():
         "reason": "",
     }
     details = {"verb": EVIL, "run": EVIL, "nodes": [row], "groups": [group], "alike": [alike]}
+    details.update(notes=[EVIL], joined=[EVIL])
     tags = read(render_page(EVIL, EVIL, details))
     assert "script" not in tags.tags
     assert set(tags.attributes) <= {"lang", "charset", "name", "content", "http-equiv", "class"}
-    assert "".join(tags.text).count("alert(1)") >= 14
+    assert "".join(tags.text).count("alert(1)") >= 16
+
+
+def test_what_the_engine_left_is_on_it():
+    details = {"verb": "install", "nodes": [], "notes": ["n1: start it again"], "joined": ["n9"]}
+    text = " ".join(read(render_page("Done.", "installed", details)).text)
+    assert "n1: start it again" in text
+    assert "joined since: n9" in text
 
 
 def test_it_needs_nothing_else():

@@ -445,6 +445,27 @@ def test_a_controller_that_is_killed_at_each_call(calls):
     assert conclude(finished).status == 0
 
 
+@pytest.mark.parametrize(
+    ("tolerated", "script", "status"),
+    [
+        (1, {("n1", "inventory"): ["dead"]}, 0),
+        (None, {("n1", "stage"): ["refused"], ("n2", "commit"): ["broken"]}, 0),
+        (0, {("n1", "verify"): ["ok", "broken"], ("n1", "undo"): ["dead"] * 9}, 1),
+    ],
+)
+def test_a_look_at_what_was_tolerated_says_that_it_is_over(tolerated, script, status):
+    there, state, end = finish(script, tolerated=tolerated)
+    assert end.status in (1, 13)
+    there.behaviour = lambda node, verb: "ok"
+    seen = conclude(there.run(revive(state, Intent.LOOK)))
+    assert seen.status == status
+    assert ("did not come to its end" in seen.sentence) == bool(status)
+    # once a part of it was to be taken back, the rest is no end any more
+    undoing = revive(state, Intent.UNDO)
+    first = there.run(undoing, stopped_after=Kind.ASK)
+    assert revive(first, Intent.LOOK).was_kept is False
+
+
 def test_every_verb_is_tried_with_every_deed():
     """Two things that go wrong, each at each verb."""
     for verb, other in itertools.product(VERBS, VERBS):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply
+from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply, Settled
 from safe_install.fleet.opening import open_engine
 from safe_install.fleet.run import FleetRun, NoPlan, ask_all
 from safe_install.fleet.state import FleetState, NodeState, Standing
@@ -50,7 +50,7 @@ class Engine:
         return found
 
     def settle(self, changed):
-        return {}
+        return Settled()
 
     def close(self):
         pass
@@ -130,6 +130,7 @@ def test_an_engine_that_cannot_settle_is_told(monkeypatch):
     state, kept = run(engine, new_state(1), plan=lambda group: bundle)
     assert state.find("n0").standing is Standing.VERIFIED
     assert state.notes == ("fake: no scheduler",)
+    assert state.missing == ("n0",)  # whether its processes came back is not known
     # its ID is written down before it is committed
     touched = next(one for one in kept if one.find("n0").was_touched)
     assert touched.find("n0").transaction == RUN

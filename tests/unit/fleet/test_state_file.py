@@ -24,7 +24,12 @@ NODE = NodeState(
     was_touched=True,
 )
 RUN_KEPT = KeptRun(
-    replace(new_state(0), nodes=(NODE, replace(NODE, name="b", leader="a"))),
+    replace(
+        new_state(0),
+        nodes=(NODE, replace(NODE, name="b", leader="a")),
+        tolerated=None,
+        stopped_by=15,
+    ),
     ("safe-install", "fleet", "install", "alpha"),
     "ansible",
     "hosts.yml",
@@ -64,6 +69,8 @@ def test_a_run_that_is_not_there(tmp_path):
         lambda document: document["nodes"][0].update(status=True),
         lambda document: document["nodes"][0].update(steps=[["a"]]),
         lambda document: document.update(nodes=None),
+        lambda document: document.update(tolerated="2"),
+        lambda document: document.update(stopped_by=None),
     ],
 )
 def test_a_damaged_run_is_refused(tmp_path, change):

@@ -51,6 +51,7 @@ def test_for_elsewhere_nothing_is_built(words):
     request = parse("-oF", *words, "x")
     assert request.is_elsewhere
     assert request.install.own.no_build
+    assert request.install.own.is_elsewhere
     assert request.install.place is None
     assert words[0] not in request.install.dry_run_arguments
 

@@ -113,6 +113,16 @@ def asked(judged_by: Context, *candidates, answers=()):
             asked(context(NEW, allow_build=False), sdist("2.1.1"), sdist("2.1.2"), answers=[DOWN]),
             "Leave --no-build out: torch-scatter 2.1.2 can be built from source.",
         ),
+        # A machine that is not here: no option permits it.
+        (
+            asked(
+                context(NEW, allow_build=False, is_elsewhere=True),
+                sdist("2.1.2"),
+                answers=[OFFLINE],
+            ),
+            "Make a wheel of torch-scatter 2.1.2 on a machine of that kind, where it can be built, "
+            "and name the file.",
+        ),
         (
             asked(context(NEW, allow_build=False), sdist("2.1.2"), answers=[OFFLINE]),
             "Leave --offline out to ask data.pyg.org, or leave --no-build out: torch-scatter 2.1.2 "

@@ -30,6 +30,7 @@ from safe_install.fleet.engine import (
     Heard,
     Node,
     Reply,
+    Settled,
 )
 from safe_install.system import process
 
@@ -176,9 +177,9 @@ class AnsibleEngine:
         }
         return {"call": wanted}
 
-    def settle(self, changed: Sequence[str]) -> Mapping[str, str]:
+    def settle(self, changed: Sequence[str]) -> Settled:
         """Nothing: hosts run no workers of Ansible."""
-        return {}
+        return Settled()
 
     def close(self) -> None:
         """Remove the private folder."""

@@ -30,6 +30,7 @@ from safe_install.fleet.engine import (
     Heard,
     Node,
     Reply,
+    Settled,
 )
 from safe_install.fleet.engines.members import (
     Group,
@@ -79,7 +80,7 @@ class Cluster(Protocol):
     ) -> Iterator[Tuple[str, Answer]]:
         """To each its own, all at the same time; an answer for each, as they come."""
 
-    def settle(self, groups: Sequence[Group]) -> Mapping[str, str]:
+    def settle(self, groups: Sequence[Group]) -> Settled:
         """As Engine.settle, for the nodes of these groups."""
 
     def close(self) -> None:
@@ -236,14 +237,15 @@ class ClusterEngine:
         argv = [python, "-I", call.program, "--python", python, *call.words, "--json"]
         return ("run", argv, timeout, MOST_ANSWER, self._cluster.inherited)
 
-    def settle(self, changed: Sequence[str]) -> Mapping[str, str]:
+    def settle(self, changed: Sequence[str]) -> Settled:
         """Looked at anew: processes may have come and gone."""
         if not changed:
-            return {}
+            return Settled()
         self._reach(changed)
         groups = [self._groups[node] for node in changed if node in self._groups]
         gone = {node: self._gone(node) for node in changed if node not in self._groups}
-        return {**gone, **self._cluster.settle(groups)}
+        done = self._cluster.settle(groups)
+        return Settled({**gone, **done.notes}, frozenset({*gone, *done.missing}))
 
     def close(self) -> None:
         """Files that were delivered stay for the next change; they go a week after their use."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import queue
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import EngineOptions
+from safe_install.fleet.engine import EngineOptions, Settled
 from safe_install.fleet.engines.cluster import (
     SHORT,
     Answer,
@@ -22,7 +24,8 @@ from safe_install.fleet.engines.members import MOST_TEXT, Group, split_answer
 
 SCHEDULER = "scheduler"  # where the address of a worker could stand
 OLDEST = (2024, 1)
-RESTART = 120.0  # seconds for workers to come back
+RESTART = 120.0  # seconds for workers to end, and again as many for them to come back
+LOOK_AGAIN = 0.5
 CONNECT = 30.0
 EXTRA = "Install Dask beside safe-install: pip install 'torch-safe-install[dask]'."
 # Evaluated where it arrives, by the Python that is there: compiled code would serve one version.
@@ -74,6 +77,14 @@ def _refuse_old(version: str) -> None:
         raise EngineFailed(f"distributed {version} is too old, 2024.1 or newer serves", hint=EXTRA)
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A worker, as the scheduler knows it."""
+
+    nanny: Optional[str]  # its address: it can start the worker again
+    identifier: str  # of this process
+
+
 class DaskCluster:
     """A Cluster of a Dask scheduler and its workers."""
 
@@ -88,20 +99,20 @@ class DaskCluster:
 
     def members(self) -> Sequence[str]:
         """The workers by address, then the scheduler. Errors: EngineFailed."""
-        return [*sorted(self._nannies()), SCHEDULER]
+        return [*sorted(self._list()), SCHEDULER]
 
-    def _nannies(self) -> Dict[str, bool]:
-        """The address of each worker, and whether it has a nanny."""
+    def _list(self) -> Dict[str, Worker]:
+        """The workers that are there now, by address. Errors: EngineFailed."""
         try:
             listed = self._wait(self._run_on_scheduler(self._list_workers), SHORT)
-            workers = split_answer(listed)[0]["workers"]
+            rows = split_answer(listed)[0]["workers"]
+            return {address: Worker(*row) for address, row in rows.items()}
         except Exception as error:
             raise EngineFailed(
                 f"the Dask scheduler does not list its workers: {describe(error)}",
                 hint="Is it still there, and does its configuration let clients run functions "
                 "(distributed.scheduler.pickle)?",
             ) from error
-        return dict(workers)
 
     def ask_all(
         self, addresses: Sequence[str], question: Question, timeout: float
@@ -175,23 +186,24 @@ class DaskCluster:
 
     # --- after a change ---------------------------------------------------------------------------
 
-    def settle(self, groups: Sequence[Group]) -> Mapping[str, str]:
+    def settle(self, groups: Sequence[Group]) -> Settled:
         """Workers with a nanny are started again, all at once, and once. What has no nanny is not
         ended: nobody might start it again."""
-        nannies = self._nannies()
-        served = [
-            address for group in groups for address in group.addresses if nannies.get(address)
-        ]
+        before = self._list()
+        addresses = [address for group in groups for address in group.addresses]
+        served = [address for address in addresses if address in before and before[address].nanny]
         outcomes = self._restart(served) if served else {}
-        undone: Dict[str, str] = {}
+        absent = self._wait_until_back({address: before[address] for address in served})
+        notes: Dict[str, str] = {}
         for group in groups:
-            words = _describe_left(group, nannies, outcomes)
+            words = describe_left(group, before, absent, outcomes)
             if words:
-                undone[group.node.name] = words
-        return undone
+                notes[group.node.name] = words
+        missing = [group.node.name for group in groups if absent.intersection(group.addresses)]
+        return Settled(notes, frozenset(missing))
 
     def _restart(self, workers: Sequence[str]) -> Mapping[str, str]:
-        """Worker -> "OK", or what became of it."""
+        """Worker -> "OK", or why it was not restarted, as far as Dask says so."""
         try:
             outcomes = self._client.restart_workers(
                 list(workers), timeout=RESTART, raise_for_error=False
@@ -200,21 +212,48 @@ class DaskCluster:
             return dict.fromkeys(workers, describe(error))
         return {address: _describe_outcome(outcome) for address, outcome in outcomes.items()}
 
+    def _wait_until_back(self, old: Mapping[str, Worker]) -> FrozenSet[str]:
+        """The workers in whose place no new one has come. Dask says "OK" of one that has ended, and
+        something else of one that comes back late."""
+        end = time.monotonic() + RESTART
+        absent = find_absent(old, self._list()) if old else frozenset()
+        while absent and time.monotonic() < end:
+            time.sleep(LOOK_AGAIN)
+            absent = find_absent(old, self._list())
+        return absent
+
     def close(self) -> None:
         """The cluster goes on."""
         self._client.close()
 
 
-def _describe_left(group: Group, nannies: Mapping[str, bool], outcomes: Mapping[str, str]) -> str:
-    """Which processes of a node go on with the old packages."""
+def find_absent(old: Mapping[str, Worker], now: Mapping[str, Worker]) -> FrozenSet[str]:
+    """The old workers whose nanny has no new one. With a port of its own a worker comes back to the
+    same address."""
+    back = set()
+    for worker in now.values():
+        if worker not in old.values():
+            back.add(worker.nanny)
+    return frozenset(address for address, worker in old.items() if worker.nanny not in back)
+
+
+def describe_left(
+    group: Group,
+    before: Mapping[str, Worker],
+    absent: FrozenSet[str],
+    outcomes: Mapping[str, str],
+) -> str:
+    """Which processes of a node go on with the old packages, or do not come back."""
     left: List[str] = []
     for address in group.addresses:
         if address == SCHEDULER:
             left.append("the scheduler still has the old packages in memory: start it again")
-        elif address in nannies and not nannies[address]:
+        elif address in absent:
+            told = outcomes.get(address, "OK")
+            why = "" if told == "OK" else f" ({told})"
+            left.append(f"worker {address} was ended and did not come back{why}")
+        elif address in before and not before[address].nanny:
             left.append(f"worker {address} has no nanny: start it again yourself")
-        elif outcomes.get(address, "OK") != "OK":
-            left.append(f"worker {address} was not started again: {outcomes[address]}")
     return "; ".join(left)
 
 

@@ -26,6 +26,7 @@ SIGN_OF_LIFE = 20.0  # seconds between two of a worker that is being changed
 NANNY_ANSWERS = 5.0  # seconds; one that is just starting answers nothing
 TRIES, PAUSE = 60, 2.0  # while another safe-install holds the environment
 HELD, REFUSED = 14, 11  # exit statuses
+IN_PLACE = ("installed", "already-satisfied")  # outcomes; a worker may be missing nevertheless
 HANDLER = "safe_install_piece"
 EVALUATED = "(exec(compile(source, 'safe-install', 'exec'), space), space[name](*words))[1]"
 Way = Tuple[str, List[str]]  # a program, and the words that it is run with
@@ -60,11 +61,13 @@ class Change(SchedulerPlugin):
         # that the scheduler has, so that variables such as PYTHONPATH count.
         argv = [sys.executable, program, "fleet", "install", *self._words]
         status, document = await in_thread(run_json, [*argv, "--dask", scheduler.address])
-        if status != 0:
+        if status != 0 and document["outcome"] not in IN_PLACE:
             raise RuntimeError(describe_failure(document))
         ways = [(path, ["install"]) for path in find_bundles(document)]
         ways.append((program, ["install", *self._words]))
         await self._register(scheduler, ways)
+        if status != 0:
+            raise RuntimeError(describe_failure(document))
 
     async def _register(self, scheduler: Any, ways: Sequence[Way]) -> None:
         pieces = scheduler.handlers.get(HANDLER)
@@ -263,6 +266,7 @@ def describe_failure(document: Dict[str, Any]) -> str:
     parts += [one["detail"] for one in document["findings"] if one["severity"] == "error"][:1]
     rows = document["details"].get("nodes", [])
     parts += ["{}: {}".format(row["name"], row["reason"]) for row in rows if row["reason"]]
+    parts += document["details"].get("notes", [])
     return ". ".join(part for part in parts if part)
 
 

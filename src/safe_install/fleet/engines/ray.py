@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import EngineOptions
+from safe_install.fleet.engine import EngineOptions, Settled
 from safe_install.fleet.engines.cluster import (
     SHORT,
     Answer,
@@ -146,7 +146,7 @@ class RayCluster:
             return Lost(f"the answer is no bytes but {type(answer).__name__}")
         return answer
 
-    def settle(self, groups: Sequence[Group]) -> Mapping[str, str]:
+    def settle(self, groups: Sequence[Group]) -> Settled:
         """Nothing is ended. Processes that still have the old files in memory are named."""
         questions: Dict[str, Question] = {group.addresses[0]: ("programs",) for group in groups}
         names = {group.addresses[0]: group.node.name for group in groups}
@@ -155,7 +155,7 @@ class RayCluster:
             words = _describe_programs(answer)
             if words:
                 told[names[address]] = words
-        return told
+        return Settled(told)
 
     def close(self) -> None:
         """The cluster goes on; a connection that was there before, too."""

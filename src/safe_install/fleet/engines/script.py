@@ -55,8 +55,11 @@ async def answer_beside(question: str, *words: Any) -> bytes:
 
 
 def list_workers(dask_scheduler: Any) -> bytes:
-    """Of a Dask scheduler: address -> has it a nanny, which can start it again?"""
-    workers = {address: bool(state.nanny) for address, state in dask_scheduler.workers.items()}
+    """Of a Dask scheduler: address -> the address of its nanny, null where it has none, and what no
+    other process has that comes to the same address."""
+    workers = {}
+    for address, state in dask_scheduler.workers.items():
+        workers[address] = [state.nanny or None, str(getattr(state, "server_id", ""))]
     return json.dumps({"workers": workers}).encode("ascii") + b"\n"
 
 

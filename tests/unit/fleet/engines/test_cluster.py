@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import MOST_ANSWER, Call, File, Reply
+from safe_install.fleet.engine import MOST_ANSWER, Call, File, Reply, Settled
 from safe_install.fleet.engines import cluster as cluster_module
 from safe_install.fleet.engines.cluster import PIECE, ClusterEngine, Lost, read_reply
 
@@ -93,7 +93,7 @@ class Processes:
 
     def settle(self, groups):
         self.settled = [group.addresses for group in groups]
-        return {}
+        return Settled()
 
 
 @pytest.fixture
@@ -245,11 +245,13 @@ def test_no_more_of_an_answer_than_is_read():
 
 def test_settle_looks_again():
     cluster, engine, names = start(Process("a"), Process("b"))
-    assert engine.settle([]) == {}
+    assert engine.settle([]) == Settled()
     assert cluster.settled is None
     del cluster.all["a"]
     cluster.all["new"] = Process("new", place="a")
-    assert engine.settle(names) == {}
+    assert engine.settle(names) == Settled()
     assert cluster.settled == [("new",), ("b",)]
     del cluster.all["b"]
-    assert "no process of box:/b" in engine.settle(["box:/b"])["box:/b"]
+    settled = engine.settle(["box:/b"])
+    assert "no process of box:/b" in settled.notes["box:/b"]
+    assert settled.missing == {"box:/b"}

@@ -1,0 +1,46 @@
+"""Which workers of Dask came back after a restart, and what is said of the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe_install.fleet.engine import Node
+from safe_install.fleet.engines.dask import Worker, describe_left, find_absent
+from safe_install.fleet.engines.members import Group
+
+FIRST, SECOND = Worker("tcp://n:1", "one"), Worker("tcp://n:2", "two")
+OLD = {"tcp://w:1": FIRST, "tcp://w:2": SECOND}
+
+
+@pytest.mark.parametrize(
+    ("now", "absent"),
+    [
+        # both came back, under other addresses or, with a port of their own, under the same
+        ({"tcp://w:3": Worker("tcp://n:1", "3"), "tcp://w:4": Worker("tcp://n:2", "4")}, ()),
+        ({"tcp://w:1": Worker("tcp://n:1", "3"), "tcp://w:2": Worker("tcp://n:2", "4")}, ()),
+        # the old one has not gone yet
+        ({"tcp://w:1": FIRST, "tcp://w:4": Worker("tcp://n:2", "4")}, ("tcp://w:1",)),
+        # another worker joined meanwhile
+        ({"tcp://w:3": Worker("tcp://n:9", "3"), "tcp://w:4": Worker(None, "4")}, tuple(OLD)),
+        ({}, tuple(OLD)),
+    ],
+)
+def test_who_did_not_come_back(now, absent):
+    assert find_absent(OLD, now) == frozenset(absent)
+
+
+def test_what_is_said_of_a_node():
+    before = {**OLD, "tcp://w:3": Worker(None, "three")}
+    addresses = ("scheduler", "tcp://w:1", "tcp://w:2", "tcp://w:3")
+    group = Group(Node("n", "/env/bin/python"), addresses)
+    absent = frozenset(["tcp://w:1", "tcp://w:2"])
+    told = describe_left(group, before, absent, {"tcp://w:1": "OK", "tcp://w:2": "timed out"})
+    assert told.split("; ") == [
+        "the scheduler still has the old packages in memory: start it again",
+        "worker tcp://w:1 was ended and did not come back",
+        "worker tcp://w:2 was ended and did not come back (timed out)",
+        "worker tcp://w:3 has no nanny: start it again yourself",
+    ]
+    # it is back, whatever Dask said
+    quiet = Group(group.node, ("tcp://w:1",))
+    assert describe_left(quiet, before, frozenset(), {"tcp://w:1": "timed out"}) == ""
