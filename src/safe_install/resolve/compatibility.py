@@ -353,7 +353,7 @@ def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
     built = _accelerator_when_installed(candidate, context)
     if driver is None or built is None:
         return None
-    table, system = context.catalog.cuda, _system(context.environment)
+    table, system = context.catalog.cuda, context.environment.interpreter.system
     too_old = table.why_too_old(driver, built, system=system)
     if not too_old:
         return None
@@ -382,10 +382,6 @@ def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optio
     if not is_built or torch is None or project.accelerator_match is AcceleratorMatch.ANY:
         return None
     return torch.accelerator or None
-
-
-def _system(environment: Environment) -> str:
-    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
 
 
 def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:

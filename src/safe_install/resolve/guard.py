@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Container, List, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from safe_install.models import (
     SOURCES,
@@ -19,7 +18,7 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.requirements import accepts, applies, parse_requirement
+from safe_install.requirements import accepts, applies, is_version, parse_requirement
 from safe_install.torch_family import TORCH, is_guarded
 
 
@@ -42,7 +41,7 @@ def guard_constraints(
     lines = [
         f"{distribution.name}=={distribution.version}"
         for distribution in guarded_distributions(environment)
-        if distribution.name not in released and _is_version(distribution.version)
+        if distribution.name not in released and is_version(distribution.version)
     ]
     unknown = torch_without_metadata(environment)
     if unknown is not None and TORCH not in released and TORCH not in environment.installed:
@@ -71,14 +70,6 @@ def _foreign_torch(environment: Environment) -> Optional[str]:
         return None
     packages = [place for place in environment.torch_places if place.files == "package"]
     return f"the torch in {packages[0].torch}" if packages else None
-
-
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
 
 
 def names_released(

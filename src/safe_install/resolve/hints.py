@@ -126,17 +126,14 @@ def _torch_release(environment: Environment) -> Optional[Version]:
     )
 
 
-def _system(environment: Environment) -> str:
-    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
-
-
 def _floor(accelerator: str, context: Context) -> Optional[str]:
-    return context.catalog.cuda.driver_floor(accelerator, system=_system(context.environment))
+    system = context.environment.interpreter.system
+    return context.catalog.cuda.driver_floor(accelerator, system=system)
 
 
 def _runs(accelerator: str, context: Context) -> bool:
     """Does a build for this accelerator run with the driver, as far as that is known?"""
-    driver, system = context.environment.driver, _system(context.environment)
+    driver, system = context.environment.driver, context.environment.interpreter.system
     return driver is None or not context.catalog.cuda.is_too_old(driver, accelerator, system=system)
 
 

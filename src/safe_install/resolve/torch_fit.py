@@ -46,7 +46,7 @@ def check_torch(
         return ()
     severity = Severity.ERROR if driver.declared else Severity.WARNING
     found = []
-    too_old = catalog.cuda.why_too_old(driver, torch.accelerator, system=_system(interpreter))
+    too_old = catalog.cuda.why_too_old(driver, torch.accelerator, system=interpreter.system)
     if too_old:
         found.append(("driver-too-old", f"torch {torch.runtime_version} {too_old}"))
     if code is None:
@@ -122,10 +122,6 @@ def _no_code(
     return (
         f"no kernel image for {names}, which is {where}: torch {torch.runtime_version} has {code}"
     )
-
-
-def _system(interpreter: Interpreter) -> str:
-    return "windows" if interpreter.platform.startswith("win") else "linux"
 
 
 # --- which build would run ------------------------------------------------------------------------
@@ -292,7 +288,7 @@ def _runs(
     interpreter: Interpreter,
     catalog: Catalog,
 ) -> bool:
-    if catalog.cuda.is_too_old(driver, accelerator, system=_system(interpreter)):
+    if catalog.cuda.is_too_old(driver, accelerator, system=interpreter.system):
         return False
     code = known_code(Version(release.version), accelerator, interpreter, catalog.torch)
     limits = code or toolkit_limits(accelerator)
