@@ -133,6 +133,11 @@ class Interpreter:
         return self.prefix != self.base_prefix
 
     @property
+    def system(self) -> str:
+        """ "windows" or "linux": NVIDIA's minimum drivers differ between them."""
+        return "windows" if self.platform.startswith("win") else "linux"
+
+    @property
     def python_tag(self) -> str:
         """`cp311` for CPython 3.11."""
         major, minor = self.version.split(".")[:2]

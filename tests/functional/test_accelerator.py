@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.pipeline.choice import IndexChooser, Wishes
+from safe_install.pipeline.choice import ChoiceOptions, IndexChooser
 from safe_install.ports import World
 from tests.functional.test_joint_plan import put
 from tests.lab.wheels import Torch, build_torch, write_wheel
@@ -89,7 +89,7 @@ def test_the_pages_of_the_host_by_declared_driver(host, tmp_path, declared, gpu,
         tmp_path,
         "torch",
         here=here,
-        chooser=IndexChooser(Wishes(), world),
+        chooser=IndexChooser(ChoiceOptions(), world),
         installer=PackageIndex(),
     )
     assert torch_of(selected) == version

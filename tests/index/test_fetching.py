@@ -18,7 +18,7 @@ from safe_install.errors import DownloadFailed, HashMismatch, Refused
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Action, Candidate, CandidateKind, Link, Origin, Step
 from safe_install.pipeline import fetching
-from safe_install.pipeline.fetching import Fetcher, WantedFile, want_of_pip
+from safe_install.pipeline.fetching import Fetcher, WantedFile, wanted_file_of_step
 from safe_install.ports import World
 from safe_install.system.http import HttpClient
 from safe_install.system.several import AT_ONCE, THREAD_NAME
@@ -336,7 +336,7 @@ def test_what_pip_has_in_its_cache_is_not_asked_for(host, tmp_path):
 def test_what_a_host_refuses_is_left_to_pip(host, tmp_path):
     one, other = wheels(host, 2)
     host.misbehave("demo0", "401")
-    pips = WantedFile(one.link, is_pips=True)
+    pips = WantedFile(one.link, pip_can_fetch=True)
     found = make_fetcher(tmp_path).fetch_all([pips, other])
     assert found[0] is None and found[1].is_file()
     host.misbehave("demo0", "close")  # where pip would fare no better
@@ -354,7 +354,7 @@ def test_a_file_of_pips_may_be_redirected_anywhere(host, tmp_path):
         step = Step(
             Action.ADD, "demo", "1.0", url=url, sha256=one.link.sha256, download_info={"url": url}
         )
-        assert make_fetcher(tmp_path).fetch_all([want_of_pip(step)])[0].is_file()
+        assert make_fetcher(tmp_path).fetch_all([wanted_file_of_step(step)])[0].is_file()
         ours = WantedFile(Link(url, "demo-1.0-py3-none-any.whl", sha256=one.link.sha256))
         with pytest.raises(DownloadFailed, match="not followed"):
             make_fetcher(tmp_path / "ours").fetch_all([ours])
@@ -374,10 +374,10 @@ def test_a_file_of_pips_may_be_redirected_anywhere(host, tmp_path):
 )
 def test_which_files_pip_need_not_bring(fields, url):
     step = Step(Action.ADD, "a", "1.0", **{"sha256": "1" * 64, **fields})
-    wanted = want_of_pip(step)
+    wanted = wanted_file_of_step(step)
     assert (wanted and wanted.link.url) == url
     if wanted is not None:
-        assert (wanted.link.filename, wanted.is_pips) == ("a+1-1.0.whl", True)
+        assert (wanted.link.filename, wanted.pip_can_fetch) == ("a+1-1.0.whl", True)
 
 
 def test_the_hosts_to_which_a_candidate_may_be_redirected(tmp_path):

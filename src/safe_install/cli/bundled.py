@@ -1,5 +1,5 @@
-"""Where a bundle starts: the program as it is, whose `install` and `stage` take their files from the
-bundle; and `stage --bundle FILE` of the program itself.
+"""The start of a bundle: the program as usual, whose `install` and `stage` take their files from
+the bundle; and `stage --bundle FILE` of the program itself.
 
 python FILE.zip --python ENV install
 """
@@ -49,7 +49,7 @@ def run() -> None:
 
 
 def main(argv: Sequence[str], path: Path) -> int:
-    """Run one command line of the bundle `path`; its exit status."""
+    """Run one command line of the bundle `path`. The result: the exit status."""
     leave_out_settings()
     if not argv:
         return surface.main(["check-bundle"], {"check-bundle": partial(describe, path)})
@@ -61,15 +61,16 @@ def main(argv: Sequence[str], path: Path) -> int:
 
 
 def leave_out_settings() -> None:
-    """What is configured for pip speaks of indexes, folders and versions; the wheels of a bundle
-    were chosen. What pip is to do otherwise stands on the command line."""
+    """Ignore pip's configuration: it names indexes, folders and versions, but the wheels of a
+    bundle are fixed. Only options on the command line count."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         del os.environ[name]
     os.environ["PIP_CONFIG_FILE"] = os.devnull
 
 
 def describe(path: Path, invocation: Invocation, reporter: Reporter) -> InstallResult:
-    """What it holds, and what to type; not whether it is whole. Errors: BundleInvalid."""
+    """The content of the bundle and the commands to type; its hashes are not checked. Errors:
+    BundleInvalid."""
     bundle = open_bundle(path)
     program = f"python {shlex.quote(str(path))}"
     lines = [
@@ -90,8 +91,8 @@ def stage_named(invocation: Invocation, reporter: Reporter) -> Answer:
 
 
 def install_from(path: Path, invocation: Invocation, reporter: Reporter) -> Answer:
-    """`install`, or `stage`, of what the bundle was made for, or of what is named, from its wheels
-    alone. Errors: those of an install; BundleInvalid."""
+    """`install` or `stage`, of what the bundle was made for or of the named requirements, from its
+    wheels alone. Errors: those of an install; BundleInvalid."""
     if invocation.line.words.has(BUNDLE):
         return stage_named(invocation, reporter)
     if invocation.line.words.has(REMOVE):
@@ -123,8 +124,8 @@ def _install_from(path: Path, invocation: Invocation, world: World) -> Answer:
 
 
 def words_for(written: Words, supply: BundleSupply, requirements: Sequence[str]) -> Words:
-    """The words of an install from the wheels of a bundle: those that were written, less where to
-    look."""
+    """The words of an install from a bundle: those of the command line, without the options on
+    where to search."""
     words = ["--offline", "--no-index", "--no-build", "--only-binary", ":all:"]
     words += ["--find-links", str(supply.folder), "--constraint", str(supply.write_constraints())]
     names_something = False
@@ -144,7 +145,7 @@ def words_for(written: Words, supply: BundleSupply, requirements: Sequence[str])
 
 
 def refuse_elsewhere(request: InstallRequest) -> None:
-    """Errors: UsageError."""
+    """Refuse the options that install into another folder. Errors: UsageError."""
     if request.place not in (None, "user"):
         raise UsageError(
             f"--{request.place}: a bundle is installed into an environment",

@@ -1,5 +1,5 @@
-"""What `explain` says, as lines: the torch that was chosen, the file of each extension, and why not
-each other one."""
+"""The text of `explain`: the chosen torch, the file of each extension, and why each other one was
+not chosen."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FEW_VERSIONS = 3
 
 
 def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = None) -> List[str]:
-    """Each rejected candidate with its rule, in the order given: nearest first. Past `limit` a
-    count by rule."""
+    """A line for each rejected candidate with its rule, in the given order. Past `limit`: a count
+    for each rule."""
     shown = rejections if limit is None else rejections[:limit]
     lines = [
         one_line(f"  {item.candidate.link.filename}: {item.rule.value}: {item.detail}")
@@ -31,8 +31,8 @@ def render_rejections(rejections: Sequence[Rejection], limit: Optional[int] = No
 
 
 def explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = False) -> List[str]:
-    """Each file, and why not each other one. Where torch is chosen, too, `verbose` has the second
-    part."""
+    """Each file, and why each other one was not chosen. Where torch is chosen, too, the rejected
+    files are shown only with `verbose`."""
     is_short = "torch" in details and not verbose
     lines: List[str] = []
     for step in plan.steps:
@@ -88,8 +88,8 @@ def _rejection_lines(step: Step, plan: Plan, *, verbose: bool) -> List[str]:
 
 
 def _torch_lines(step: Step, details: Mapping[str, Any], *, verbose: bool) -> List[str]:
-    """The torch that would be chosen, and why none before it: by release, or by build
-    (`verbose`)."""
+    """The chosen torch, and why no better-ranked one was chosen: by release, with `verbose` by
+    build."""
     torch = details["torch"]
     lines = [f"torch {torch['version']} ({step.because})", f"  {torch['page']}"]
     if verbose:
@@ -106,7 +106,7 @@ def _torch_lines(step: Step, details: Mapping[str, Any], *, verbose: bool) -> Li
 
 
 def _listed_versions(versions: Sequence[str]) -> str:
-    """All of a few, else the first and the last."""
+    """All of a few versions, else the first and the last."""
     if len(versions) <= FEW_VERSIONS:
         return ", ".join(versions)
     return f"{versions[0]} to {versions[-1]} ({len(versions)} releases)"

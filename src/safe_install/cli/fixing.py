@@ -1,8 +1,8 @@
-"""`doctor --fix`: shows what would be carried out, asks, carries it out, and asks doctor again.
+"""`doctor --fix`: shows the plan of the repair, asks, carries it out, and runs doctor again.
 
-All that comes and goes is one journalled change, verified as an install is. What was interrupted
-before is brought to its end first, as `recover` does it. What leaves the environment no better than
-it was is taken back, and so is what was cut short.
+Everything is installed and removed in one journalled change, verified like an install. An
+interrupted run is recovered first, as by `recover`. If the environment is no better afterwards, or
+the repair is interrupted, the changes are undone.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.requirements import requirement_name
 from safe_install.resolve.command_line import Words
 
-# What would be carried out, as `diagnosis.mends` says it: "recovers", "removed", "installed".
+# The plan, by the keys of `diagnosis.mends`: "recovers", "removed", "installed".
 Mends = Mapping[str, Any]
 
 
-# Puts back what fits torch, or is recorded, once more if it is there. Nothing else moves.
+# Options of the repair: the named distributions are installed again, and nothing else changes.
 INSTALL = ("install", "--force-reinstall", "--no-deps")
 
 
 class Run(Protocol):
-    """Runs a command line of ours on the same environment."""
+    """Runs another command of ours on the same environment."""
 
     def __call__(self, words: Sequence[str], mending: Optional[Mending] = None) -> Answer:
-        """`mending`: what an install does besides."""
+        """`mending`: further changes of an install."""
 
 
 class Fixing:
@@ -47,7 +47,7 @@ class Fixing:
         self._transactions: List[str] = []
 
     def run(self, examine: Callable[[], Answer]) -> Answer:
-        """`examine`: the doctor itself, whose result has the plan in its details."""
+        """`examine`: runs doctor; its result has the plan in its details."""
         before = examine()
         if isinstance(before, int):
             return before
@@ -58,7 +58,7 @@ class Fixing:
         try:
             after = self._carry_out(before, mends, examine)
         except BaseException:
-            # Nobody has seen that it helps: a refusal, Ctrl-C, a mistake of ours.
+            # It is not known to help: a refusal, Ctrl-C, an error of this program.
             self._take_back("--fix did not come to its end: what was changed is taken back")
             raise
         if isinstance(after, int):
@@ -71,14 +71,14 @@ class Fixing:
     def _carry_out(
         self, before: InstallResult, mends: Mends, examine: Callable[[], Answer]
     ) -> Answer:
-        """What doctor says afterwards."""
+        """Carry the plan out. The result: doctor's findings afterwards."""
         environment = before.environment
         if mends["recovers"]:
             self._note(self._run(("recover",)))
             now = examine()
             if isinstance(now, int):
                 return now
-            # What came back with it need not come again.
+            # What the recovery has restored need not be installed.
             mends, environment = both(mends, now.details["mends"]), now.environment
             if is_empty(mends):
                 return now
@@ -89,7 +89,8 @@ class Fixing:
         return examine()
 
     def _install(self, mends: Mends, environment: Optional[Environment]) -> Answer:
-        """One change. What a past one keeps comes from there, and needs no host."""
+        """Install in one change. What a past change keeps is taken from there, without asking a
+        host."""
         texts, removed = mends["installed"], [canonicalize_name(one) for one in mends["removed"]]
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             kept = pack_kept(texts, environment, Path(folder)) if environment is not None else {}
@@ -99,7 +100,7 @@ class Fixing:
             return self._run((*INSTALL, *words), Mending(tuple(removed), frozenset(kept)))
 
     def _kept(self, after: InstallResult) -> InstallResult:
-        """What doctor says now, with what takes the changes back, in the order to type."""
+        """Doctor's result, with the commands that undo the changes, in the order to type them."""
         undo = [f"safe-install undo {identifier}" for identifier in reversed(self._transactions)]
         newest = self._transactions[-1] if self._transactions else None
         return dataclasses.replace(
@@ -119,7 +120,7 @@ class Fixing:
             self._reporter.note(f"would install: {', '.join(mends['installed'])}")
 
     def _agrees(self) -> bool:
-        """The person's word, where there is a terminal to give it on."""
+        """Does the user confirm? False without a terminal."""
         is_said = self._words.has("--yes") or self._words.count("yes") > 0
         if is_said or sys.stdin is None or not sys.stdin.isatty():
             return True
@@ -131,7 +132,8 @@ class Fixing:
             self._transactions += transactions_of(answer)
 
     def _take_back(self, why: str) -> None:
-        """Newest first. Where that is cut short, what is left to type is said."""
+        """Undo the changes, newest first. Where that is interrupted, the remaining commands are
+        shown."""
         if not self._transactions:
             return
         self._reporter.warn(why)
@@ -153,12 +155,12 @@ def _from_history(text: str, kept: Mapping[NormalizedName, Path]) -> str:
 
 
 def is_empty(mends: Mends) -> bool:
-    """Is there nothing to carry out?"""
+    """Is there nothing to do?"""
     return not (mends["recovers"] or mends["removed"] or mends["installed"])
 
 
 def both(shown: Mends, needed: Mends) -> Mends:
-    """Of what was shown, and agreed to, what is still needed."""
+    """The part of the plan that was confirmed and is still needed."""
     kept: Dict[str, Any] = {"recovers": False}
     for key in ("removed", "installed"):
         kept[key] = [text for text in shown[key] if text in needed[key]]
@@ -166,7 +168,7 @@ def both(shown: Mends, needed: Mends) -> Mends:
 
 
 def transactions_of(answer: InstallResult) -> List[str]:
-    """The changes that a command has kept, oldest first, each once; `recover` may make several."""
+    """The committed changes of a command, oldest first, each once; `recover` may make several."""
     if answer.transaction:
         return [answer.transaction]
     rows = answer.details.get("leftovers", ())

@@ -1,4 +1,5 @@
-"""`fleet` at the surface: its words, its bundles by the command `bundle`, its progress, its tables."""
+"""The command line of `fleet`: its options, its bundles (made by the command `bundle`), its
+progress, its tables."""
 
 from __future__ import annotations
 
@@ -58,11 +59,11 @@ WAY = (
 
 
 class ReportingWatcher(Watcher):
-    """Says what happens: on a terminal a table with a line for each node, or of many nodes a bar for
-    each phase; lines elsewhere."""
+    """Shows the progress: on a terminal a table with a line for each node, or for many nodes a bar
+    for each phase; elsewhere lines."""
 
     def __init__(self, reporter: Reporter, *, most_lines: int) -> None:
-        """`most_lines`: for how many nodes a terminal has room; 0 for what is no terminal."""
+        """`most_lines`: the number of nodes that fit on the terminal; 0 without a terminal."""
         self._reporter, self._most_lines = reporter, most_lines
         self._done = 0
         self._steps: Dict[str, int] = {}  # node -> how far it came
@@ -71,7 +72,7 @@ class ReportingWatcher(Watcher):
         self._failed: Dict[str, str] = {}  # node -> why, as far as it was said
 
     def phase_begun(self, phase: Phase) -> None:
-        """The bar counts nodes."""
+        """A phase begins; its bar counts nodes."""
         self._done, count = 0, max(1, len(phase.nodes))
         self._reporter.task_started(phase.kind.value, count, "nodes")
         if count > self._most_lines:
@@ -82,7 +83,7 @@ class ReportingWatcher(Watcher):
                 self._reporter.task_started(node, len(WAY) - 1)
 
     def node_answered(self, node: NodeState, phase: Phase) -> None:
-        """A node that failed is named at once."""
+        """A node has answered; a failure is shown at once."""
         self._done += 1
         self._reporter.task_advanced(phase.kind.value, self._done, node.name)
         if node.name in self._nodes:
@@ -99,7 +100,7 @@ class ReportingWatcher(Watcher):
                 self._reporter.note(f"kind {number}: {group.description}: {_count(group.nodes)}")
 
     def _show(self, node: NodeState) -> None:
-        """Its line: one on which something went wrong stays where it was."""
+        """Update the line of a node. After a failure it stays as it is."""
         if node.standing in WAY:
             self._steps[node.name] = WAY.index(node.standing)
         kinds = [n for n, group in enumerate(self._groups, 1) if node.name in group.nodes]
@@ -109,7 +110,7 @@ class ReportingWatcher(Watcher):
         self._reporter.task_advanced(node.name, self._steps.get(node.name, 0), text)
 
     def group_planned(self, group: Group, planned: Planned) -> None:
-        """What a kind of nodes gets."""
+        """One line on what a group of nodes gets."""
         self._groups.append(group)
         if isinstance(planned, NothingToDo):
             self._reporter.note(f"{group.description}: nothing to change")
@@ -124,7 +125,7 @@ def _count(nodes: Sequence[str]) -> str:
 
 
 def fleet_lines(result: InstallResult) -> List[str]:
-    """What people read of it."""
+    """The result as text."""
     details = result.details
     lines: List[str] = []
     if details.get("nodes"):
@@ -145,7 +146,7 @@ def fleet_lines(result: InstallResult) -> List[str]:
 def _node_table(
     rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
 ) -> List[str]:
-    """The nodes that failed first; the columns that say something."""
+    """The nodes, failed ones first, with the columns that are not empty."""
     columns: Tuple[str, ...] = ("node", "outcome", "change", "kind", "why")
     kinds = {}
     if len(groups) > 1:

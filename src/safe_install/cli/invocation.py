@@ -1,4 +1,4 @@
-"""What a process was asked for, and what a command may reach in answer to it."""
+"""The arguments and environment of this process, and what a command may use."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class Invocation(NamedTuple):
-    """What this process was asked for, and by whom: read once, here, and handed on."""
+    """The arguments and environment of this process: read once, and passed on."""
 
     line: CommandLine
     environ: Mapping[str, str]
 
     @property
     def arguments(self) -> Tuple[str, ...]:
-        """The words behind the command, and the options before it that are heard by it."""
+        """The words after the command, with the general options before it."""
         return self.line.route.arguments
 
     @property
@@ -45,13 +45,13 @@ class Invocation(NamedTuple):
         return self.line.words.value("--python") or self.environ.get("SAFE_INSTALL_PYTHON")
 
 
-# A command's own result, or the exit status of a program that said everything itself.
+# The result of a command, or the exit status of a program that has printed everything itself.
 Answer = Union[InstallResult, int]
 Run = Callable[[Invocation, Reporter], Answer]
 
 
 def reading_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
-    """The world of a command that fetches nothing, or little."""
+    """The world of a command that downloads little or nothing."""
     from safe_install.wheels.store import find_cache
 
     environ = invocation.environ
@@ -59,7 +59,7 @@ def reading_world(invocation: Invocation, reporter: Reporter, network: NetworkSe
 
 
 def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSettings) -> World:
-    """The world of a command that fetches or builds: its cache can be written."""
+    """The world of a command that downloads or builds; its cache is writable."""
     from safe_install.wheels.store import choose_cache
 
     cache, problem = choose_cache(invocation.environ)
@@ -73,12 +73,13 @@ def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSe
 
 
 def _as_kept(words: Sequence[str]) -> Sequence[str]:
-    """The command for the history, which keeps no password of an index."""
+    """The command for the history, without passwords of indexes."""
     return ("safe-install", *redact_words(words))
 
 
 def configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
-    """Of the commands that are not about pip's configuration; `words`: those that count."""
+    """The network settings of a command that has none of pip's options. `words`: those of the
+    command line."""
     from safe_install.resolve.request import parse_network
     from safe_install.system.pip_configuration import read_configuration
 
@@ -87,14 +88,14 @@ def configured_network(invocation: Invocation, words: Words) -> NetworkSettings:
 
 @contextmanager
 def probing(invocation: Invocation) -> Iterator[Optional[Probe]]:
-    """The managed interpreter is asked while we import what is needed for the answer."""
+    """Start to probe the managed interpreter while imports go on."""
     from safe_install.environment.interpreter import Probe, find_interpreter
 
     executable = find_interpreter(invocation.python, invocation.environ)
     try:
         probe = Probe(executable)
     except ProbeFailed:
-        yield None  # the command finds that, too
+        yield None  # the command will report that
         return
     try:
         yield probe

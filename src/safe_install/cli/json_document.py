@@ -1,4 +1,4 @@
-"""A result, or an error, as the JSON document of `--json` (result.schema.json)."""
+"""The JSON document of `--json` for a result or an error (result.schema.json)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCHEMA = 1
 def make_document(
     result: InstallResult, error: Optional[SafeInstallError] = None
 ) -> Dict[str, Any]:
-    """The JSON document of a result, or of an error raised before there was one."""
+    """The document of a result, or of an error that was raised before there was one."""
     plan = result.plan or Plan()
     findings, rejections = [*result.findings], [*plan.rejections]
     if error is not None:
@@ -171,7 +171,7 @@ def _rejection(rejection: Rejection) -> Dict[str, Any]:
 
 
 def show_document(document: Mapping[str, Any]) -> None:
-    """The one JSON document on stdout."""
+    """Print the document on stdout."""
     redacted = _redacted(document)
     text = json.dumps(redacted, indent=2, ensure_ascii=False)
     if not can_write(text, sys.stdout):
@@ -180,7 +180,7 @@ def show_document(document: Mapping[str, Any]) -> None:
 
 
 def escape_unprintable(text: str) -> str:
-    """JSON escapes fewer characters than a terminal obeys."""
+    """Escape control characters that JSON allows but a terminal would obey."""
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 

@@ -1,4 +1,4 @@
-"""The text of a requirements file, wherever it lies."""
+"""Reads requirements files from paths and URLs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ BYTE_ORDER_MARKS = (
 )
 
 
-# Names that mean something else in another process.
+# Paths that mean another file in another process.
 _OWN_NAMES = ("/dev/stdin", "/dev/fd/", "/proc/self/", "/proc/thread-self/")
-# Open to the end of the process, which alone knows them by name.
+# Kept open to the end of the process: the copies have no name on disk.
 _COPIES: List[IO[bytes]] = []
 
 
 def copy_streams(words: Words) -> Words:
-    """The same words with a copy for each file of requirements that only we can read, and perhaps
+    """The words, with a copy of each requirements file that only this process can read, or only
     once: `-r /dev/stdin`, and `-r <(COMMAND)` of a shell. pip reads it after us."""
     return dataclasses.replace(words, all=tuple(map(_with_copy, words.all)))
 
@@ -79,7 +79,8 @@ def read_location(location: str, *, world: World) -> str:
 
 
 def _decode(content: bytes) -> str:
-    """As pip reads it: the byte order mark, else a coding line, else UTF-8, else the locale."""
+    """The text of a file, decoded as by pip: byte order mark, else coding line, else UTF-8, else
+    locale."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(encoding)

@@ -1,8 +1,8 @@
-"""argv -> request -> use case -> report -> exit status. The one place that catches
+"""Arguments -> request -> command -> output -> exit status. The only place that catches
 SafeInstallError.
 
 The words are split once, by `resolve.command_line`. Those of install, uninstall and explain are
-read by `resolve.request`, because pip's options must keep their order and their spelling; the
+read by `resolve.request`, because pip's options must keep their order and spelling; those of the
 others by Typer.
 """
 
@@ -78,19 +78,19 @@ Request = TypeVar("Request")
 
 
 def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, Run]] = None) -> int:
-    """Run one command line and return its exit status. `commands`: in place of COMMANDS."""
+    """Run one command line. The result: its exit status. `commands`: replaces COMMANDS."""
     environ = os.environ
     line = parse_command_line(sys.argv[1:] if argv is None else argv)
     invocation = Invocation(line, environ)
     _catch_signals()
     terminal.prepare_streams(environ)
     if line.words.count("no-color") or is_true(environ.get("PIP_NO_COLOR")):
-        environ["NO_COLOR"] = "1"  # for the processes that are started, too
+        environ["NO_COLOR"] = "1"  # child processes inherit it
     if line.argv and line.argv[0].partition("=")[0] in COMPLETION_OPTIONS:
         return _guarded(invocation, "completion", _offer_completion)
     command = line.route.command
     if command == "version" and re.fullmatch(r"pip[0-9.]*", Path(sys.argv[0]).name):
-        command = "pip"  # whatever looks for a pip reads its version in the second word
+        command = "pip"  # programs that look for pip read its version in the second word
     topic = _help_topic(line)
     if topic is not None:
         return _show_help(topic)
@@ -108,8 +108,8 @@ def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, R
 
 
 def _help_topic(line: CommandLine) -> Optional[str]:
-    """The command whose help was asked for, where it is ours; "help": of all. None: it was not, or
-    it is pip's.
+    """The command of ours whose help was requested; "help": the overview. None: no help was
+    requested, or that of a command of pip.
 
     `help install` is ours, `help freeze` is pip's, `help` alone is --help.
     """
@@ -130,11 +130,11 @@ def _help_topic(line: CommandLine) -> Optional[str]:
 
 
 def _guarded(invocation: Invocation, command: str, run: Run) -> int:
-    """Run, render the result or the error, return the exit status."""
+    """Run a command and show its result or error. The result: the exit status."""
     try:
         return _run(invocation, command, run)
     except KeyboardInterrupt:
-        return 130  # while the answer was being written
+        return 130  # while the output was written
 
 
 def _run(invocation: Invocation, command: str, run: Run) -> int:
@@ -179,8 +179,8 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
 
 
 def _program(words: Words, started_as: str) -> str:
-    """What to type for another command on the same environment: the program as it was started, and
-    its --python."""
+    """The command line with which other commands work on the same environment: the program as it
+    was started, and --python."""
     name = Path(started_as).name
     if name == "__main__.py":
         program = "python -m safe_install"
@@ -195,7 +195,7 @@ def _program(words: Words, started_as: str) -> str:
 
 
 def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
-    """What ended the command, in our words; `made`: the change that it had committed before."""
+    """The error that ended the command. `made`: the change that it had committed before."""
     if isinstance(error, SafeInstallError):
         told = error
     elif isinstance(error, OSError):
@@ -214,7 +214,7 @@ def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
 
 
 def _ignore_signals() -> None:
-    """All is done but the telling: nothing that comes now may cut it short."""
+    """Ignore signals from here on: everything is done except the output."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None:
@@ -237,8 +237,8 @@ def _show_failure(
 
 
 def _catch_signals() -> None:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: children ended, stage removed, lock given
-    back."""
+    """SIGTERM and SIGHUP end a command like Ctrl-C: child processes ended, stage removed, lock
+    released."""
 
     def end(number: int, _: object) -> None:
         raise Interrupted(
@@ -261,8 +261,8 @@ def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> NoReturn:
 def _read_request(
     invocation: Invocation, parse: Callable[..., Request]
 ) -> Tuple[Request, NetworkSettings]:
-    """What a command was asked that takes pip's words, and how hosts are reached. `parse`: reads
-    the words with pip's configuration."""
+    """(the request of a command with pip's options, the network settings). `parse`: reads the words
+    with pip's configuration."""
     from safe_install.cli.locations import copy_streams, read_location
     from safe_install.environment.interpreter import find_interpreter
     from safe_install.resolve.request import parse_network
@@ -307,7 +307,7 @@ def _install(
 
 
 def heed_output_options(reporter: Reporter, request: InstallRequest) -> None:
-    """What pip's options say of how much is shown, and where it is written."""
+    """Apply pip's options on the amount and destination of output."""
     reporter.quiet = max(reporter.quiet, request.quiet)  # PIP_QUIET and pip.conf, too
     reporter.log_file = request.log_file
     reporter.shows_progress = request.shows_progress
@@ -382,7 +382,7 @@ def _doctor(invocation: Invocation, reporter: Reporter) -> Answer:
 
 
 def _run_inside(invocation: Invocation, reporter: Reporter) -> RunInside:
-    """Runs a command line of ours on the same environment, within this one."""
+    """A function that runs another command of ours on the same environment."""
 
     def run(words: Sequence[str], mending: Optional[Mending] = None) -> Answer:
         inner = Invocation(within(invocation.line, words), invocation.environ)
@@ -429,7 +429,7 @@ def _offer_completion(invocation: Invocation, reporter: Reporter) -> int:
 
 
 def _pass_to_pip(invocation: Invocation, reporter: Reporter) -> int:
-    """What is not ours: the words as they stand, less our --python, which says whose pip it is."""
+    """Run pip with the words as they are, without our --python, which selects the pip."""
     from safe_install.cli.passing import run_pip
     from safe_install.environment.interpreter import find_interpreter
 

@@ -1,5 +1,5 @@
-"""The commands and options declared to Typer, out of their table: the help of all, and the words of
-those that are not pip's."""
+"""Declares the commands and options of the table to Typer: all help, and the parsing of the
+commands without pip's options."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ Run = Callable[..., InstallResult]
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-# --- out of the table -----------------------------------------------------------------------------
+# --- declarations from the table ------------------------------------------------------------------
 
 
 def declare(command: CommandRow, run: Optional[Run]) -> None:
-    """Declare a command to Typer. `run`: what it does, given the world, our options, and the values
-    that are its own; None: it is only declared, because pip's options must keep their order and
-    their spelling."""
+    """Declare a command to Typer. `run`: its function, called with the world, our options and the
+    values of its own options. None: it is only declared, because pip's options must keep their
+    order and spelling."""
 
     def call(context: typer.Context, **values: Any) -> Any:
         if run is None:
@@ -82,12 +82,12 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
         try:
             return run(context.obj, own, **own_values)
         except KeyboardInterrupt as error:
-            # Typer would make an exit status of it, and say nothing.
+            # Typer would turn the result into an exit status and print nothing.
             raise Interrupted(
                 "interrupted: nothing was changed", signal_number=signal.SIGINT
             ) from error
 
-    # Typer reads a signature: it is made here.
+    # Typer reads the function's signature, which is made here.
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     ]
@@ -132,7 +132,7 @@ def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
 
 
 def _words_of(command: CommandRow, values: Mapping[str, Any]) -> List[Word]:
-    """What Typer read of our options, as words: only what was written."""
+    """The values of our options that Typer has parsed, as words; only options that were given."""
     words: List[Word] = []
     for option in command.options:
         value = values[option.field]
@@ -169,7 +169,7 @@ def run_doctor(
     fix: bool,
     yes: bool,
 ) -> InstallResult:
-    """Exit status 0 where no error was found, else 1. What --fix carries out: `cli.fixing`."""
+    """Exit status 0 where no error was found, else 1. --fix is done by `cli.fixing`."""
     from safe_install.commands.doctor import check_names, doctor, list_checks
 
     if list:
@@ -220,7 +220,7 @@ def run_export(
     at: Optional[str],
     wheels: Optional[str],
 ) -> InstallResult:
-    """Exit status 0 also where not every source is known: that is said."""
+    """Exit status 0 even where a source is not known; that is reported."""
     from safe_install.commands.export import export
 
     return export(
@@ -235,7 +235,7 @@ def run_export(
 
 
 def run_recover(world: World, own: OwnOptions, *, user: bool) -> InstallResult:
-    """Exit status 13 when it cannot, with the command that helps."""
+    """Exit status 13 where it fails, with a command that helps."""
     from safe_install.commands.recover import recover
 
     return recover(world, python=own.python, user=user, check_timeout=own.check_timeout)
@@ -285,7 +285,7 @@ def run_commit(world: World, own: OwnOptions, *, identifier: str, user: bool) ->
 
 
 def run_abandon(world: World, own: OwnOptions, *, identifier: str, user: bool) -> InstallResult:
-    """Exit status 0 where nothing of it is kept afterwards."""
+    """Exit status 0 where nothing of it is left."""
     from safe_install.commands.abandon import abandon
 
     return abandon(world, python=own.python, user=user, identifier=identifier)
@@ -294,7 +294,7 @@ def run_abandon(world: World, own: OwnOptions, *, identifier: str, user: bool) -
 def run_status(
     world: World, own: OwnOptions, *, identifier: Optional[str], user: bool
 ) -> InstallResult:
-    """Exit status 0, whatever the state is."""
+    """Always exit status 0."""
     from safe_install.commands.status import status
 
     return status(world, python=own.python, user=user, identifier=identifier)
@@ -308,7 +308,7 @@ def run_inventory(world: World, own: OwnOptions) -> InstallResult:
 
 
 def run_diff(world: World, own: OwnOptions, *, sides: List[str], user: bool) -> InstallResult:
-    """Exit status 0 the same, 1 they differ, 2 trouble."""
+    """Exit status 0 where they are equal, 1 where they differ, 2 for an error."""
     from safe_install.cli.locations import read_location
     from safe_install.commands.diff import diff
 
@@ -347,7 +347,7 @@ for row in COMMANDS:
 
 
 def run_command(command: str, arguments: Sequence[str], world: World) -> Union[InstallResult, int]:
-    """Run one of the commands that Typer reads. Errors: UsageError in place of click's own."""
+    """Run one of the commands that Typer parses. Errors: UsageError in place of click's own."""
     group = typer.main.get_command(app)
     try:
         result: Union[InstallResult, int] = group.main(
@@ -376,7 +376,7 @@ def show_help(command: Optional[str]) -> int:
 
 
 def _say_help(command: Any) -> None:
-    """In the language of the person; click's own words stay."""
+    """Show help in the user's language; click's own words stay in English."""
     command.help = say(command.help)
     for parameter in command.params:
         if getattr(parameter, "help", None):
@@ -384,7 +384,7 @@ def _say_help(command: Any) -> None:
 
 
 def render_commands() -> str:
-    """The overview: a line for each command, under the heading of its group."""
+    """The overview: a line for each command, below the heading of its group."""
     width = max(len(name) for name in BY_COMMAND)
     lines: Dict[str, List[str]] = {group: [say(f"{group}:")] for group in GROUPS}
     for command in COMMANDS:

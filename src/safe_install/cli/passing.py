@@ -1,4 +1,4 @@
-"""pip with its own output and exit status, for what is not ours."""
+"""Runs pip with its own output and exit status, for commands that are not ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 
 def run_pip(executable: Path, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """The pip of this interpreter, or one of ours where it has none; its exit status."""
+    """Run the pip of this interpreter, or one of ours where it has none. The result: its exit
+    status."""
     from safe_install.environment.interpreter import read_environment
     from safe_install.system import pip
 
@@ -24,8 +25,8 @@ def run_pip(executable: Path, arguments: Sequence[str], environ: Mapping[str, st
 
 
 def install_elsewhere(request: InstallRequest, environ: Mapping[str, str], *, stages: bool) -> int:
-    """--target, --root, --prefix and the like leave the environment alone: pip does that by
-    itself. Errors: Refused; UsageError."""
+    """Let pip install by --target, --root, --prefix and similar options, which do not change the
+    environment. The result: its exit status. Errors: Refused; UsageError."""
     from safe_install.commands.install import refuse_place
     from safe_install.environment.interpreter import find_interpreter
 

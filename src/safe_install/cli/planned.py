@@ -1,4 +1,4 @@
-"""What a plan would do, and in which environment, as text."""
+"""The text of a plan and of an environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safe_install.models import Action, Environment, Plan, Step
 
 
 def render_steps(plan: Plan) -> List[str]:
-    """The plan as a table, one line a step."""
+    """The plan as a table, one line for each step."""
     lines = []
     for step in plan.steps:
         if step.action is Action.REMOVE:
@@ -26,13 +26,14 @@ def render_steps(plan: Plan) -> List[str]:
 
 
 def _origin(step: Step) -> str:
-    """`sdist, or built here before`: which build of torch comes, its files tell."""
+    """`sdist, or built here before`: only the coming torch's files tell whether the kept build
+    fits."""
     may_be_kept = step.candidate is not None and step.candidate.may_be_kept
     return f"{step.origin.value}, or built here before" if may_be_kept else step.origin.value
 
 
 def listed_names(plan: Plan) -> str:
-    """As pip lists them: by the names of their metadata."""
+    """The names of the steps in their metadata's spelling, as pip lists them."""
     found = sorted(
         (step.written_name or step.name, step.version) for step in plan.steps if step.version
     )
@@ -50,8 +51,8 @@ def counted_line(plan: Plan, environment: Optional[Environment]) -> str:
 
 
 def render_environment(environment: Environment, torch_version: Optional[str] = None) -> str:
-    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the one after a change, where
-    that is known, and empty where it was removed."""
+    """`./env (Python 3.11.7, torch 2.13.0+cpu)`. `torch_version`: the version after a change, where
+    it is known; "" where torch was removed."""
     interpreter = environment.interpreter
     if torch_version is None and environment.torch is not None:
         torch_version = environment.torch.runtime_version
@@ -62,7 +63,7 @@ def render_environment(environment: Environment, torch_version: Optional[str] = 
 
 
 def _short_path(path: Path) -> str:
-    """Below the working folder `./env`, else the whole path."""
+    """`./env` below the working folder, else the whole path."""
     try:
         return f"./{path.relative_to(Path.cwd())}"
     except (ValueError, OSError):

@@ -1,5 +1,5 @@
-"""What a command says while it works: lines and bars on stderr, pip's own lines where pip writes
-them."""
+"""The output of a command while it works: lines and progress bars on stderr, pip's own lines where
+pip prints them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AGAIN = 30.0  # seconds between two lines about a task that goes on, where there
 
 @dataclass
 class _Task:
-    """A task that goes on."""
+    """A running task."""
 
     started: float  # monotonic
     total: Optional[float]
@@ -44,7 +44,7 @@ class _Task:
 
 
 def render_amount(done: float, total: Optional[float], unit: str) -> str:
-    """`3/7 files`, `12/804 MB`; empty where nothing is known."""
+    """`3/7 files`, `12/804 MB`; "" where nothing is known."""
     if unit == "bytes":
         done, total, unit = done / 1e6, total / 1e6 if total else None, "MB"
     if total:
@@ -72,7 +72,7 @@ def _make_clock(column: Any) -> Any:
 
 
 class TextReporter(Reporter):
-    """Lines on stderr; bars there when it is a terminal; pip's own lines where pip would write
+    """Prints lines on stderr, with progress bars on a terminal; pip's own lines go where pip prints
     them."""
 
     def __init__(
@@ -83,7 +83,7 @@ class TextReporter(Reporter):
         notes: bool = True,
         program: str = "safe-install",
     ) -> None:
-        """`program`: what to type for another command on the same environment."""
+        """`program`: the command line with which other commands work on the same environment."""
         self.quiet = quiet
         self.program = program
         self.notes = notes
@@ -96,44 +96,43 @@ class TextReporter(Reporter):
         self._running: Dict[str, _Task] = {}
 
     def note(self, text: str) -> None:
-        """A decision."""
+        """Print a decision."""
         if self.notes and self.quiet < 1:
             self._say(say(printable(text)))
 
     def warn(self, text: str) -> None:
-        """A warning is shown unless -qq."""
+        """Print a warning, unless -qq."""
         if self.quiet < 2:
             self._say(say(f"warning: {printable(text)}"))
 
     def found(self, finding: Finding) -> None:
-        """With its hint, as the result would show it."""
+        """Print a finding with its hint, as in the result."""
         if self.quiet < 2:
             self.said.append(finding)
             for line in render_finding(finding):
                 self._say(hint_as_typed(line, self.program))
 
     def change_made(self, transaction: str) -> None:
-        """From now on "nothing was changed" would be wrong."""
+        """A change was committed: "nothing was changed" would be wrong from now on."""
         self.made = transaction
 
     def change_taken_back(self) -> None:
-        """It is true again."""
+        """The change was undone."""
         self.made = None
 
     def output(self, line: str) -> None:
-        """pip's stdout."""
+        """Print a line of pip's stdout."""
         if self.quiet < 1:
             self._line(self._pip_stdout, printable(line))
 
     def announce(self, line: str) -> None:
-        """pip's words, of what we did: to stdout, and into the log that pip writes for --log."""
+        """Print a line of pip on a change that we made, on stdout and into the file of --log."""
         self.output(line)
         if self.log_file is not None:
             append_to_log(self.log_file, printable(line))
 
     def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
-        """On the terminal, or whatever stands on stdin. However quiet the rest is, a question is
-        shown."""
+        """Ask on the terminal, or read from stdin. A question is shown even with -q."""
         if self._bars is not None:
             self._bars.stop()
         self._open_question = read_settings()
@@ -157,20 +156,20 @@ class TextReporter(Reporter):
         return answer.rstrip("\r\n")
 
     def pip_warning(self, line: str) -> None:
-        """On stderr, as a warning of pip's."""
+        """Print a warning of pip on stderr."""
         if self.quiet < 2:
             self._line(sys.stderr, printable(line))
 
     def document(self, text: str) -> None:
-        """What the person asked for on stdout is shown however quiet the rest is."""
+        """Print a requested document on stdout, even with -q."""
         print(escape_unprintable(text), file=self._pip_stdout, flush=True)
 
     def error_output(self, line: str) -> None:
-        """pip's stderr."""
+        """Print a line of pip's stderr."""
         self._line(sys.stderr, printable(line))
 
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
-        """A bar on a terminal, gone when the task is over."""
+        """Show a bar on a terminal until the task ends."""
         self._running[task] = _Task(time.monotonic(), total, unit)
         if self.quiet or not self.shows_progress or not sys.stderr.isatty():
             return
@@ -180,7 +179,7 @@ class TextReporter(Reporter):
     def task_advanced(
         self, task: str, done: float, text: str = "", total: Optional[float] = None
     ) -> None:
-        """The bar moves; elsewhere a task that takes long is named again from time to time."""
+        """Move the bar. Without a terminal, a long task prints a line from time to time."""
         running = self._running.get(task)
         if running is None:
             return
@@ -202,7 +201,7 @@ class TextReporter(Reporter):
     def task_ended(
         self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE
     ) -> None:
-        """The bar goes; a slow task leaves a line."""
+        """Remove the bar; a slow task leaves a line."""
         running = self._running.pop(task, None)
         seconds = time.monotonic() - running.started if running is not None else 0.0
         if task in self._tasks and self._bars is not None:
@@ -214,15 +213,15 @@ class TextReporter(Reporter):
             self.note(f"{task}: {text or outcome.value} ({seconds:.1f} s)")
 
     def _leave_question(self) -> None:
-        """An interrupted question leaves the terminal without echo, and the cursor behind its
-        words."""
+        """After an interrupted question: switch the terminal's echo on again, and begin a new
+        line."""
         if self._open_question is not None:
             restore_settings(self._open_question)
             self._open_question = None
             print(file=sys.stderr)
 
     def close(self) -> None:
-        """Take every bar away."""
+        """Remove all bars."""
         self._leave_question()
         if self._bars is not None:
             self._bars.stop()
@@ -242,7 +241,7 @@ class TextReporter(Reporter):
         running.next_line = seconds + AGAIN
 
     def _say(self, text: str) -> None:
-        """A text of ours, on stderr."""
+        """Print a text of ours on stderr."""
         if self._bars is None:
             write_line(text, sys.stderr)
             sys.stderr.flush()
@@ -253,8 +252,8 @@ class TextReporter(Reporter):
                 self._line(sys.stderr, part)
 
     def _line(self, stream: IO[str], text: str) -> None:
-        """A line as it stands: pip's lines are not ours to wrap. On the terminal of the bars it
-        goes above them."""
+        """Print a line without wrapping it: pip's lines are printed as they are. Bars stay below
+        it."""
         self._leave_question()
         if self._bars is not None and stream.isatty():
             self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -267,7 +266,7 @@ class TextReporter(Reporter):
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
             from rich.table import Column
 
-            # Only the description gives way on a narrow terminal, and it loses its end.
+            # On a narrow terminal the end of the description is cut.
             has_more = can_write("\u2026\u280b", sys.stderr)
             front = Column(ratio=1, no_wrap=True, overflow="ellipsis" if has_more else "crop")
             has_room = (find_width(sys.stderr) or WIDE) >= BAR_FROM
@@ -288,7 +287,8 @@ class TextReporter(Reporter):
 
 
 def append_to_log(path: Path, line: str) -> None:
-    """A line in the form of pip's log; a log that cannot be written is pip's to complain about."""
+    """Append a line in the format of pip's log. Errors are ignored: pip itself reports a log that
+    cannot be written."""
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now))
     try:

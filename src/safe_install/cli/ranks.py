@@ -1,5 +1,5 @@
-"""A changing command in a step of Slurm: one rank of those that share an environment carries it out,
-the others wait for it, and then look at their own node."""
+"""A changing command in a Slurm step: one of the ranks that share an environment makes the change;
+the others wait for it, then check their own node."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 LIMIT_VARIABLE = "SAFE_INSTALL_RANK_TIMEOUT"
 _LIMIT = 3600.0  # seconds; a build from source takes minutes
-# A host may show for a minute what it has seen before of a folder that a server keeps.
+# A file server's client may show outdated folders for a minute.
 _SEEING_LIMIT = 90.0
 _ELSEWHERE = ("target", "root", "prefix")
 
@@ -57,10 +57,10 @@ def run_in_step(
     reporter: Reporter,
     run_line: Callable[[Sequence[str]], Answer],
 ) -> Answer:
-    """What this rank has to say; without Slurm, and for what changes no environment, that is `run`
-    alone. `run_line`: runs a command line of ours on the same environment.
+    """The result for this rank. Without Slurm, and for commands that change nothing, that of `run`.
+    `run_line`: runs another command of ours on the same environment.
 
-    Errors: those of `run`; LeaderFailed; EnvironmentLocked, when the wait was too long.
+    Errors: those of `run`; LeaderFailed; EnvironmentLocked after a too long wait.
     """
     rank = parse_rank(invocation.environ)
     if rank is None or not _changes(command, invocation):
@@ -77,11 +77,11 @@ def run_in_step(
 
 
 def _changes(command: str, invocation: Invocation) -> bool:
-    """Is it a change of the environment that one rank makes for all? What cannot be read is refused
-    by the command itself."""
+    """Is it a command that changes the environment for all ranks? An invalid command line is not:
+    the command itself refuses it."""
     words, environ = invocation.line.words, invocation.environ
     if command == "undo" and any(word.argument for word in words.all):
-        return False  # as the engine of a fleet calls it, node by node
+        return False  # called by a fleet engine, node by node
     if words.problem is not None or words.has("--dry-run") or words.has("--check"):
         return False
     if is_true(environ.get("SAFE_INSTALL_DRY_RUN")) or is_true(environ.get("PIP_DRY_RUN")):
@@ -90,7 +90,8 @@ def _changes(command: str, invocation: Invocation) -> bool:
 
 
 def _find_place(invocation: Invocation) -> Optional[Environment]:
-    """The environment in which the ranks meet. None: it is the system's, and will be refused."""
+    """The environment that the ranks share. None: it is the operating system's, and will be
+    refused."""
     environment = _read(invocation)
     keys = {word.key for word in invocation.line.words.all}
     may_break = "break-system-packages" in keys or is_true(
@@ -109,7 +110,7 @@ def _read(invocation: Invocation) -> Environment:
 
 
 def _parse_limit(text: Optional[str]) -> Optional[float]:
-    """Seconds; None: no limit. Errors: UsageError."""
+    """A duration in seconds; None: no limit. Errors: UsageError."""
     if not text:
         return _LIMIT
     return parse_limit(
@@ -118,7 +119,7 @@ def _parse_limit(text: Optional[str]) -> Optional[float]:
 
 
 class _RankRun:
-    """One rank on its way through one command."""
+    """One rank's run of a command."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class _RankRun:
         self._role, self._leader = "follower", rank.number
 
     def run(self, run: Run, run_line: Callable[[Sequence[str]], Answer]) -> Answer:
-        """Errors: as `run_in_step`."""
+        """The result for this rank. Errors: see `run_in_step`."""
         try:
             record = self._wait_for_word()
             if record is None:
@@ -162,11 +163,11 @@ class _RankRun:
             return answer
         return dataclasses.replace(answer, details={**answer.details, "rank": self._describe()})
 
-    # --- who is it? -------------------------------------------------------------------------------
+    # --- which rank leads -------------------------------------------------------------------------
 
     def _wait_for_word(self) -> Optional[Record]:
-        """What the leader says of a change that was made; None: this rank leads, and has the lock.
-        Errors: LeaderFailed, EnvironmentLocked."""
+        """The leader's record of its change; None: this rank leads and has the lock. Errors:
+        LeaderFailed, EnvironmentLocked."""
         watch, started, has_told = Watch(), time.monotonic(), False
         while True:
             record, sign = self._meeting.read()
@@ -211,7 +212,7 @@ class _RankRun:
         return error
 
     def _found_dead(self, record: Record) -> SafeInstallError:
-        """It has ended without a word: what it had begun is undone, and the others are told."""
+        """The leader has ended without a report: recover its change, and tell the others."""
         message = "it ended without a word (killed?)"
         try:
             with lock_environment(self._meeting.prefix):
@@ -242,7 +243,7 @@ class _RankRun:
     # --- the leader -------------------------------------------------------------------------------
 
     def _lead(self, run: Run) -> Answer:
-        """Errors: those of `run`, which the others are told."""
+        """Run the command as leader. Errors: those of `run`, which the others get, too."""
         record = Record(self._rank.number, self._host)
         self._meeting.forget_old()
         self._meeting.write(record)
@@ -265,12 +266,14 @@ class _RankRun:
         if not isinstance(answer, int) and answer.plan is not None:
             names += [step.name for step in answer.plan.steps]
         seen: Mapping[str, Optional[str]] = {}
-        with contextlib.suppress(SafeInstallError):  # the change is made, whatever it says now
+        with contextlib.suppress(
+            SafeInstallError
+        ):  # the change is committed, whatever else it reports
             seen = _see(_read(self._invocation), names)
         return dataclasses.replace(record, status=0, seen=seen)
 
     def _write_end(self, record: Record) -> None:
-        """The environment is as it will stay: a failure here is a warning."""
+        """Write the outcome. The change itself is done, so a failure here is only a warning."""
         try:
             self._meeting.write(record)
         except SafeInstallError as error:
@@ -279,8 +282,8 @@ class _RankRun:
     # --- the others -------------------------------------------------------------------------------
 
     def _follow(self, record: Record, run_line: Callable[[Sequence[str]], Answer]) -> Answer:
-        """Is this node healthy, with the environment as the leader left it? Errors: LeaderFailed,
-        where this node does not see that."""
+        """Check this node, with the environment as the leader left it. Errors: LeaderFailed, where
+        this node does not see the change."""
         environment = self._wait_until_seen(record)
         told = f"{record.leader_name} made the change in {self._meeting.prefix}"
         if environment.torch is None:
@@ -338,7 +341,7 @@ def _is_ctrl_c(error: BaseException) -> bool:
 
 
 def _why(answer: Answer) -> str:
-    """Why a command did not succeed, in a sentence."""
+    """Why a command failed, as a sentence."""
     if isinstance(answer, int):
         return f"exit status {answer}"
     reasons = [one.detail for one in answer.findings if one.severity is Severity.ERROR]
@@ -346,7 +349,7 @@ def _why(answer: Answer) -> str:
 
 
 def _see(environment: Environment, names: Iterable[str]) -> Mapping[str, Optional[str]]:
-    """Each of these distributions as it lies there: a value for its files, None without it."""
+    """A stamp of each of these distributions; None for one that is not installed."""
     wanted = sorted(set(names))
     present = {
         NormalizedName(name): environment.installed[NormalizedName(name)]

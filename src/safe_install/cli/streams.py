@@ -1,8 +1,8 @@
-"""stdin, stdout and stderr of this process: always there, and never a reason to end in the middle.
+"""stdin, stdout and stderr of this process: always open, and errors in writing do not end the
+program.
 
-A full disk, a reader that went away and a stream that is closed change nothing of what the command
-did: its exit status stands, and what could not be written is said once on stderr. A key press of a
-completing shell loads this module.
+A full disk, a reader that has ended, or a closed stream do not change the exit status; what could
+not be written is reported once on stderr. Shell completion loads this module at each key press.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ _NAMES = ("stdin", "stdout", "stderr")  # by number
 
 
 class Output:
-    """A stream for text that raises nothing. What is written after the first failure is left
-    out."""
+    """A text stream whose methods raise nothing. After the first error it writes nothing more."""
 
     def __init__(self, stream: TextIO, *, is_closed: bool = False) -> None:
         self._stream = stream
@@ -24,7 +23,7 @@ class Output:
         self.problem: Optional[str] = None  # why something was not written
 
     def write(self, text: str) -> int:
-        """As any stream; the number of characters, written or not."""
+        """Write a text. The result: its length, even if it was not written."""
         if self._is_closed:
             self.problem = "it is closed"
         if self.problem is None:
@@ -47,7 +46,7 @@ class Output:
 
     def _give_up(self, error: Exception) -> None:
         self.problem = getattr(error, "strerror", None) or str(error)
-        # What is still in a buffer goes nowhere, instead of failing again when Python ends.
+        # Discard what is in the buffer, so that it does not fail again when Python ends.
         try:
             nothing = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nothing, self._stream.fileno())
@@ -57,10 +56,10 @@ class Output:
 
 
 def open_closed() -> None:
-    """Give every closed number of the three an empty device: a file that is opened later must not
-    get it.
+    """Open the null device for each of the three numbers that is closed, so that a file opened
+    later does not get it.
 
-    Children inherit it, as they inherit the others.
+    Child processes inherit it.
     """
     for number in range(len(_NAMES)):
         try:
@@ -74,7 +73,7 @@ def open_closed() -> None:
 
 
 def prepare() -> None:
-    """Once, at the start of the program."""
+    """Guard the streams, once, at the start of the program."""
     open_closed()
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - for as long as the program runs
@@ -90,7 +89,7 @@ def _guard(stream: Optional[TextIO]) -> Output:
 
 
 def finish(*, says_problem: bool = True) -> None:
-    """At the end: write what is left, and say what could not be written."""
+    """Flush the streams at the end, and report what could not be written."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     problem = getattr(sys.stdout, "problem", None)

@@ -1,4 +1,4 @@
-"""Tables as lines of text, in columns that are as wide as what stands in them."""
+"""Tables as lines of text, with columns as wide as their content."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import List, Sequence
 from safe_install.cli.terminal import WIDE, can_write, count_columns, find_width, printable
 from safe_install.cli.translation.speech import say
 
-RULE = "\u2500"  # what a table is ruled with, where the encoding has it
+RULE = "\u2500"  # the ruling of a table, where the encoding has this character
 
 
 def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
-    """A table as lines of text; on a terminal that is too narrow, its columns in several tables
-    below each other."""
+    """A table as lines of text. On a narrow terminal its columns are split into several tables."""
     width = find_width(sys.stdout) or WIDE
     columns = [say(column) for column in columns]
     rows = [[say(cell) for cell in row] for row in rows]
@@ -30,7 +29,7 @@ def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
             stop += 1
         part = [[row[0], *row[shown:stop]] for row in rows]
         if shown > 1 or stop < len(columns):
-            # a part of a wide table shows the rows that it has
+            # in a part of a wide table, only the rows with content
             part = [row for row in part if any(row[1:])]
         lines += _draw_table(title, [first, *columns[shown:stop]], part, width=width)
         title, shown = "", stop

@@ -1,5 +1,4 @@
-"""Lines on stdout and stderr: as wide as the terminal, in colour where that is wanted, in
-characters that it has."""
+"""Prints lines on stdout and stderr, with the terminal's width, colour, encoding and language."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from safe_install.redaction import redact
 WIDE = 1000  # columns of what is no terminal
 USUAL_WIDTH = 80
 USUAL_HEIGHT = 24
-# A line is cut nowhere when it begins with one of these: people copy it as a whole.
+# A line that begins with one of these is not wrapped, because it is copied as a whole.
 COPIED = ("Undo with: ", "撤销命令：")
 BOLD_RED, BOLD_GREEN, YELLOW, CYAN = "1;31", "1;32", "33", "36"
 # What a line begins with, and the colour of that beginning (ECMA-48, "select graphic rendition").
@@ -41,15 +40,15 @@ COLOURS: Tuple[Tuple[str, str], ...] = (
     ("说明：", CYAN),
     ("健康", BOLD_GREEN),
 )
-# Chinese has no spaces: a line may be cut beside each of its characters, and is not cut before a
-# closing sign, nor behind an opening one.
+# Chinese has no spaces: a line may be wrapped at each character, but not before a closing sign or
+# after an opening one.
 _WIDE = "\u2e80-\u9fff\uff00-\uffef"
 _PIECE = rf"\s+|[（“]*(?:[{_WIDE}]|[^\s{_WIDE}]+)[，。；：、）？！”]*"
 
 
 def prepare_streams(environ: Mapping[str, str]) -> None:
-    """A character that a stream's encoding lacks becomes an escape, never an error; and the
-    person's language is spoken where both streams have its characters."""
+    """Escape characters that a stream's encoding lacks. The user's language is used where both
+    streams have its characters."""
     language = choose_language(environ)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -61,8 +60,7 @@ def prepare_streams(environ: Mapping[str, str]) -> None:
 
 
 def read_settings() -> Optional[List[Any]]:
-    """The settings of the terminal that this process runs on (termios); None where it runs on
-    none."""
+    """The settings of this process's terminal (termios); None without one."""
     try:
         import termios
     except ImportError:  # Windows
@@ -75,7 +73,7 @@ def read_settings() -> Optional[List[Any]]:
 
 
 def restore_settings(settings: List[Any]) -> None:
-    """Give the terminal these settings again."""
+    """Restore the terminal's settings."""
     import termios
 
     try:
@@ -86,7 +84,7 @@ def restore_settings(settings: List[Any]) -> None:
 
 
 def write_line(text: str, stream: IO[str]) -> None:
-    """One text of ours, of one or more lines."""
+    """Print one text of ours, of one or more lines."""
     width = find_width(stream)
     coloured = is_coloured(stream, os.environ)
     for line in text.split("\n"):
@@ -98,7 +96,7 @@ def write_line(text: str, stream: IO[str]) -> None:
 
 
 def find_width(stream: IO[str]) -> Optional[int]:
-    """The columns of a terminal; None for what is no terminal."""
+    """The columns of a terminal; None where the stream is none."""
     if not stream.isatty():
         return None
     columns = os.environ.get("COLUMNS", "")
@@ -111,7 +109,7 @@ def find_width(stream: IO[str]) -> Optional[int]:
 
 
 def find_height(stream: IO[str]) -> int:
-    """The lines of a terminal; 0 for what is no terminal."""
+    """The lines of a terminal; 0 where the stream is none."""
     if not stream.isatty():
         return 0
     try:
@@ -121,12 +119,12 @@ def find_height(stream: IO[str]) -> int:
 
 
 def is_coloured(stream: IO[str], environ: Mapping[str, str]) -> bool:
-    """Only a terminal that can, and whose person did not say no (https://no-color.org)."""
+    """Use colour? Only on a capable terminal, and not with NO_COLOR (https://no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
 
 
 def can_write(text: str, stream: IO[str]) -> bool:
-    """Has the encoding of a stream these characters?"""
+    """Does the stream's encoding have these characters?"""
     try:
         text.encode(getattr(stream, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -135,10 +133,10 @@ def can_write(text: str, stream: IO[str]) -> bool:
 
 
 def wrap(line: str, width: int) -> List[str]:
-    """A line in parts of at most `width` columns, cut at spaces and between Chinese characters
-    only: an ID, a path, an address stays whole.
+    """A line in parts of at most `width` columns, split only at spaces and between Chinese
+    characters: an ID, a path, a URL stays whole.
 
-    What follows the first part is indented by two more.
+    Further parts are indented by two more spaces.
     """
     if count_columns(line) <= width or line.startswith(COPIED):
         return [line]
@@ -170,7 +168,7 @@ def _wrap_wide(line: str, width: int, indent: str) -> List[str]:
 
 
 def count_columns(text: str) -> int:
-    """How much of a terminal's line a text takes: a Chinese character takes two columns."""
+    """The columns that a text takes on a terminal; a Chinese character takes two."""
     if text.isascii():
         return len(text)
     import unicodedata
@@ -181,7 +179,7 @@ def count_columns(text: str) -> int:
 
 
 def paint(line: str) -> str:
-    """The beginning of a line that says what kind of line it is, in its colour."""
+    """The line with its beginning ("error:") in the colour of its kind."""
     for beginning, colour in COLOURS:
         if line.startswith(beginning):
             return f"\x1b[{colour}m{beginning}\x1b[0m{line[len(beginning) :]}"
@@ -189,7 +187,7 @@ def paint(line: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text from outside without the control characters that would steer a terminal."""
+    """A text from outside without control characters, which could control a terminal."""
     text = redact(text)
     return "".join(
         character if character.isprintable() or character in "\t\n" else "?" for character in text
@@ -197,13 +195,13 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same, for what must not look like a line of ours: a name, an address, a row."""
+    """As `printable`, on one line, so that a name or URL cannot look like a line of ours."""
     return printable(text).replace("\n", "?")
 
 
 def write_document(text: str) -> None:
-    """A document for programs, to stdout: its letters as they are, whatever the terminal's encoding
-    is."""
+    """Print a document for programs on stdout, with its characters unchanged, whatever the
+    terminal's encoding is."""
     sys.stdout.flush()
     stream = getattr(sys.stdout, "buffer", None)
     if stream is None:  # a stand-in that takes text alone

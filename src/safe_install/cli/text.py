@@ -1,7 +1,7 @@
 """Results, plans and findings as text.
 
-pip's own lines and the outcome go to stdout, what we decided and why to stderr. With --json stdout
-holds one document (`json_document`) and everything else goes to stderr.
+pip's own lines and the outcome go to stdout; our decisions and their reasons to stderr. With
+--json, stdout has one document (`json_document`) and everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from safe_install.resolve.command_line import ALL_COMMANDS
 
 REFUSED = (10, 11)  # exit statuses
 CHANGING = ("install", "uninstall", "undo", "sync", "stage", "commit")
-# Checks of the shared objects of a wheel (wheels.abi): a wheel may hold dozens that fail alike.
+# Checks of a wheel's shared objects (wheels.abi), of which dozens may fail in the same way.
 FILE_CHECKS = frozenset(
     ["does-not-load", "built-for-another-torch", "load-unknown", "optional-part-does-not-load"]
 )
@@ -50,14 +50,14 @@ _LINE_TO_TYPE = re.compile(rf"\bsafe-install (?=(?:{'|'.join(sorted(ALL_COMMANDS
 
 
 class Shown(NamedTuple):
-    """A finding that is shown, and how many like it are not."""
+    """A finding to show, and the number of similar ones that are not shown."""
 
     finding: Finding
     more: int = 0
 
 
 def render_finding(finding: Finding, *, more: int = 0) -> List[str]:
-    """One finding as lines of text; `more`: how many like it are left out."""
+    """One finding as lines of text. `more`: the number of similar ones that are not shown."""
     lines = [f"{finding.severity.value}: {printable(finding.detail)}", *_more_lines(more)]
     if finding.hint:
         lines.append(f"  hint: {printable(finding.hint)}")
@@ -65,7 +65,8 @@ def render_finding(finding: Finding, *, more: int = 0) -> List[str]:
 
 
 def as_typed(line: str, program: str) -> str:
-    """A line with the commands in it as they work here: of this program, on this environment."""
+    """The line with its commands as they have to be typed: for this program, on this
+    environment."""
     return _LINE_TO_TYPE.sub(lambda found: f"{program} ", line)
 
 
@@ -76,11 +77,11 @@ def _more_lines(count: int) -> List[str]:
 def select_findings(
     findings: Sequence[Finding], *, said: str = "", verbose: bool = False
 ) -> List[Shown]:
-    """What people are shown of them: of the files of one wheel that fail in one way the first, and
-    no hint twice.
+    """The findings to show: of a wheel's files that fail in the same way only the first, and no
+    hint twice.
 
-    Notes on the files of a wheel that is refused say nothing more. `said`: a hint that is shown
-    anyway. `verbose`: all.
+    Further notes on a refused wheel are left out. `said`: a hint that is shown anyway. `verbose`:
+    show all.
     """
     if verbose:
         return [Shown(finding) for finding in findings]
@@ -107,14 +108,14 @@ def select_findings(
 
 
 def shorten(text: str) -> str:
-    """At most LONGEST letters, cut at a space: the names of C++ symbols have no end."""
+    """At most LONGEST characters, cut at a space: names of C++ symbols may be very long."""
     if len(text) <= LONGEST:
         return text
     return text[:LONGEST].rpartition(" ")[0] + " ..."
 
 
 def render_health(report: HealthReport) -> str:
-    """One line that says how torch and its extensions are."""
+    """One line on the health of torch and its extensions."""
     parts = [f"torch {report.torch_version}" if report.torch_version else "no torch"]
     if report.torch_version:
         available = {
@@ -141,12 +142,12 @@ def render_health(report: HealthReport) -> str:
 
 
 def is_without_cuda(report: HealthReport) -> bool:
-    """A build for the CPU or another accelerator: CUDA cannot be there."""
+    """Is it a build for the CPU or another accelerator, which cannot have CUDA?"""
     return report.asked == "import" and report.torch_cuda is None and not report.cuda_available
 
 
 def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]:
-    """The error as people read it: findings, message, hint."""
+    """The error as text: findings, message, hint."""
     lines: List[str] = []
     message = error.message
     if not verbose and any(
@@ -162,7 +163,7 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
     if isinstance(error, PipFailed) and not error.was_relayed:
         lines += [printable(line) for line in error.output.splitlines()]
     if not (isinstance(error, PipFailed) and error.was_relayed):
-        # Otherwise pip has said it already, in the words that people look for.
+        # Otherwise pip has printed it already, in words that people search for.
         lines.append(f"error: {printable(message)}")
         lines += _more_lines(more)
     if error.rejections:
@@ -173,12 +174,12 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
 
 
 def hint_as_typed(line: str, program: str) -> str:
-    """A line in the person's language; as typed, where it is a hint: the rest is told in words of
-    others, too."""
+    """A line in the user's language; a hint with its commands as they have to be typed. Other texts
+    may quote other programs."""
     return as_typed(say(line), program) if line.startswith(HINTS) else say(line)
 
 
-# --- the end --------------------------------------------------------------------------------------
+# --- the result -----------------------------------------------------------------------------------
 
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
     Outcome.REFUSED: "Refused: nothing was changed.",
@@ -194,13 +195,13 @@ def show_result(
     verbose: bool = False,
     said: Collection[Finding] = (),
 ) -> None:
-    """The result as text: findings to stderr, what was done and the outcome to stdout. `said`:
+    """Show the result: findings on stderr, what was done and the outcome on stdout. `said`:
     findings that were shown before."""
     findings = [finding for finding in result.findings if finding not in said]
     if "report" in result.details:
         findings = []  # it has them
     for shown in select_findings(findings, verbose=verbose):
-        # pip -q says, too, which requirements an install has broken.
+        # As pip, also with -q: requirements that the install has broken.
         is_conflict = result.command == "install" and shown.finding.check == "requirement-unmet"
         if quiet < 1 or is_conflict or shown.finding.severity is Severity.ERROR:
             for line in render_finding(shown.finding, more=shown.more):
@@ -266,8 +267,8 @@ def _planned_lines(result: InstallResult, plan: Plan) -> List[str]:
 
 
 def _kept_sentence(result: InstallResult) -> Optional[str]:
-    """What was done and is kept, up to the name of the place. "Successfully installed" was said
-    when it was."""
+    """What was done and is kept, up to the environment's name. "Successfully installed" was printed
+    before."""
     if result.outcome is Outcome.INSTALLED:
         return "Installed into"
     if result.outcome is Outcome.UNINSTALLED:
@@ -289,8 +290,8 @@ def _rolled_back_line(result: InstallResult) -> str:
 
 
 def _doctor_lines(result: InstallResult) -> List[str]:
-    """The report alone, or the four questions with their answers, what could not be checked, and
-    the verdict with what to do next."""
+    """The report alone, or the four questions with answers, what could not be checked, and the
+    verdict with what to do."""
     if "report" in result.details:
         return str(result.details["report"]).splitlines()
     questions = result.details["questions"]
@@ -322,7 +323,7 @@ def _wheel_lines(result: InstallResult) -> List[str]:
 
 
 def _examined_lines(result: InstallResult, health: HealthReport) -> List[str]:
-    """What was looked at, then the outcome: which torch, from where, what it computed on."""
+    """What was checked, then the outcome: which torch, from where, on which device it computed."""
     driver = result.environment.driver if result.environment is not None else None
     lines = [
         f"torch {health.torch_version} in {health.torch_folder}" if health.torch_folder else "torch"
@@ -344,7 +345,7 @@ def _of_environment(result: InstallResult) -> str:
 
 
 def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
-    """Yes or no, the driver, the GPUs that torch sees."""
+    """Is CUDA available? With the driver, and the GPUs that torch sees."""
     if driver is None or driver.declared:
         here = ""
     else:
@@ -364,7 +365,7 @@ def render_cuda(health: HealthReport, driver: Optional[Driver]) -> str:
         if driver and here
         else []
     )
-    # A variable may hide some of the driver's: then which ones torch sees is not known here.
+    # A variable may hide some GPUs; which ones torch sees is then not known here.
     named = f": {', '.join(names)}" if len(names) == count else f" of {len(names)}" if names else ""
     return f"available, {f'{here}, ' if here else ''}{devices}{named}"
 
@@ -400,7 +401,7 @@ def _undo_lines(result: InstallResult) -> List[str]:
 
 
 def show_traceback(error: BaseException) -> None:
-    """Where a mistake of ours happened, on stderr."""
+    """Print the traceback of an error of this program on stderr."""
     for line in traceback.format_exception(type(error), error, error.__traceback__):
         print(printable(line.rstrip("\n")), file=sys.stderr)
 
@@ -412,8 +413,8 @@ def show_error(
     program: str = "safe-install",
     verbose: bool = False,
 ) -> None:
-    """The error on stderr; a refused change ends with the outcome and the environment that it is
-    about."""
+    """Print the error on stderr. A refused change ends with the outcome and the environment's
+    name."""
     for line in render_error(error, verbose=verbose):
         write_line(hint_as_typed(line, program), sys.stderr)
     if command in CHANGING and error.exit_status in REFUSED and error.environment is not None:

@@ -1,4 +1,4 @@
-"""`safe-install abandon`: a staged change is let go."""
+"""`safe-install abandon`: removes a staged change."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from safe_install.transaction.staged_states import GONE, State
 def abandon(
     world: World, *, python: Optional[str], user: bool = False, identifier: str
 ) -> InstallResult:
-    """Remove a staged change; nothing of the environment is changed. One that is gone already is as
-    good. Errors: Refused for one that is committed, or was never staged here."""
+    """Remove a staged change; the environment is not changed. One that is gone already is no error.
+    Errors: Refused for one that is committed, or was never staged here."""
     check_id(identifier)
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix

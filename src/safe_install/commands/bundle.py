@@ -1,5 +1,5 @@
-"""`safe-install bundle REQ... -o FILE.zip`: requirements and all that they need in one file, which
-installs them on a machine without network."""
+"""`safe-install bundle REQ... -o FILE.zip`: requirements and everything that they need in one file,
+to be installed on a machine without network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from safe_install.models import Finding, InstallResult, Origin, Outcome, Severit
 from safe_install.pipeline.bundling import (
     Machines,
     PlannedBundle,
-    bring_wheels,
+    fetch_wheels,
     find_machines,
     find_missing,
     find_sizes,
@@ -70,10 +70,10 @@ Artifacts = Mapping[NormalizedName, Artifact]
 
 
 def bundle(request: BundleRequest, world: World) -> InstallResult:
-    """Write the bundle, or say what would be in it; no environment is changed.
+    """Write the bundle, or report what would be in it. No environment is changed.
 
     Errors: NoCandidate and PipFailed where there is no plan, Refused for what cannot be bundled,
-    those of downloads; FILE is then as it was.
+    those of downloads. FILE is unchanged after an error.
     """
     timings = Timings()
     with contextlib.ExitStack() as stack:
@@ -96,14 +96,14 @@ def bundle(request: BundleRequest, world: World) -> InstallResult:
 
 
 def _for_machine(request: BundleRequest, own: OwnOptions, machines: Machines) -> InstallRequest:
-    """The install as it is planned. Against a torch that is not here nothing can be built."""
+    """The install request to plan. For a torch that is not installed here nothing can be built."""
     if machines.target.torch is None:
         own = dataclasses.replace(own, no_build=True, is_elsewhere=True)
     return dataclasses.replace(request.install, own=own)
 
 
 def find_output(request: BundleRequest) -> Path:
-    """The file to write; "-o FOLDER" is a mistake. Errors: UsageError."""
+    """The file to write; a folder for -o is an error. Errors: UsageError."""
     path = Path(request.output or "").expanduser().absolute()
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else "lies in no folder that is there"
@@ -112,7 +112,8 @@ def find_output(request: BundleRequest) -> Path:
 
 
 def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
-    """What is known to find no room is not fetched. Errors: Refused."""
+    """Refuse a bundle that is known to exceed the disk, before anything is fetched. Errors:
+    Refused."""
     size = sum(find_sizes(planned).values())
     session = planned.session
     cache = session.work if session.request.no_cache else session.world.cache_dir
@@ -124,13 +125,13 @@ def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
         )
 
 
-# --- what is in it --------------------------------------------------------------------------------
+# --- its content ----------------------------------------------------------------------------------
 
 
 def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> InstallResult:
     session = planned.session
     there = read_there(Path(request.installed).expanduser()) if request.installed else There()
-    artifacts = bring_wheels(planned)
+    artifacts = fetch_wheels(planned)
     all_wheels = tuple(
         _wheel_of(step, artifacts[step.name], session.request)
         for step in sorted(planned.steps, key=lambda step: step.name)
@@ -161,7 +162,8 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
 def _find_missing_there(
     wheels: Sequence[BundledWheel], artifacts: Artifacts, there: There
 ) -> Tuple[BundledWheel, ...]:
-    """Those that are not installed there; what lies in its cache is named alone."""
+    """The wheels that are not installed on the machine; those in its cache are only named in the
+    bundle."""
     missing: List[BundledWheel] = []
     for wheel in wheels:
         if there.has_installed(artifacts[canonicalize_name(wheel.name)]):
@@ -195,7 +197,7 @@ def _written(
 
 
 def _fetch_needed(planned: PlannedBundle, lines: Sequence[str]) -> Path:
-    """The wheels of these lines. Errors: PipFailed."""
+    """The wheels for these requirement lines. Errors: PipFailed."""
     installer = planned.installer
     folder = make_folder(planned.session.work / "program")
     words = [*installer.request.settings_free_options, *installer.offline_words]
@@ -205,7 +207,7 @@ def _fetch_needed(planned: PlannedBundle, lines: Sequence[str]) -> Path:
 
 
 def _wheel_of(step: Step, artifact: Artifact, request: InstallRequest) -> BundledWheel:
-    # of what was built, the address is that of its source
+    # for a built wheel, the URL is that of its source
     is_remote = (step.url or "").startswith(("http://", "https://"))
     is_fetched = is_remote and step.origin is Origin.WHEEL
     return BundledWheel(
@@ -220,7 +222,8 @@ def _wheel_of(step: Step, artifact: Artifact, request: InstallRequest) -> Bundle
 
 
 def _filename_of(artifact: Artifact) -> str:
-    """The name that its host gave it says more than METADATA: the torch that it was built for."""
+    """The name that its host gave it, which may have more than METADATA: the torch that it was
+    built for."""
     try:
         check_filename(artifact.path.name)
         return artifact.path.name
@@ -229,7 +232,7 @@ def _filename_of(artifact: Artifact) -> str:
 
 
 def public_address(url: str) -> str:
-    """An address without what it carries beside the place: users, passwords, tokens."""
+    """A URL without user names, passwords and tokens."""
     parts = urlsplit(url)
     plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
     if redact(urlunsplit(plain)) != urlunsplit(plain):
@@ -252,7 +255,7 @@ def _made_for(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> MadeFor
 
 
 def _has_to_do_with_torch(planned: PlannedBundle) -> bool:
-    """Is there something in it that was chosen for a torch, or needs one?"""
+    """Is there a wheel that was chosen for a torch, or requires one?"""
     for step in planned.steps:
         needs = {requirement_name(text) for text in step.requires}
         if step.name in known_projects() or TORCH in needs:
@@ -261,7 +264,7 @@ def _has_to_do_with_torch(planned: PlannedBundle) -> bool:
 
 
 def _make_snapshot(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> Snapshot:
-    """What the lock file says: which distributions, and where each came from."""
+    """The content of the lock file: the distributions, with their sources."""
     interpreter = planned.machines.target.interpreter
     torch = planned.selected.torch_after
     facts = None
@@ -299,7 +302,7 @@ def _recorded(step: Step, wheel: BundledWheel, planned: PlannedBundle) -> Record
     )
 
 
-# --- what is said of it ---------------------------------------------------------------------------
+# --- its result -----------------------------------------------------------------------------------
 
 
 def _nothing(planned: PlannedBundle, timings: Timings) -> InstallResult:
@@ -318,7 +321,7 @@ def _nothing(planned: PlannedBundle, timings: Timings) -> InstallResult:
 
 
 def _describe(planned: PlannedBundle, request: BundleRequest) -> InstallResult:
-    """What --dry-run says."""
+    """The result of --dry-run."""
     sizes = find_sizes(planned)
     rows: List[Dict[str, Any]] = []
     for step in sorted(planned.steps, key=lambda step: step.name):
@@ -366,7 +369,7 @@ def count(wheels: int) -> str:
 
 
 def megabytes(size: Optional[int]) -> str:
-    """`12.3 MB`; "" where nobody knows."""
+    """`12.3 MB`; "" for None."""
     return "" if size is None else f"{size / 1e6:.1f} MB"
 
 

@@ -1,4 +1,4 @@
-"""`safe-install check-bundle FILE`: is a bundle whole, and what does it hold?"""
+"""`safe-install check-bundle FILE`: is a bundle intact, and what is in it?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safe_install.snapshot.manifest import describe_target, describe_wheel
 
 
 def check(world: World, file: str) -> InstallResult:
-    """Errors: BundleInvalid for the first thing that is not what its list says."""
+    """Check a bundle. Errors: BundleInvalid for the first difference from its manifest."""
     timings = Timings()
     bundle = check_bundle(Path(file), world.reporter)
     manifest = bundle.manifest
@@ -37,7 +37,7 @@ def check(world: World, file: str) -> InstallResult:
 
 
 def describe_bundle(bundle: Bundle) -> List[str]:
-    """What it holds, and for whom, as lines."""
+    """Its content and its target, as lines."""
     manifest = bundle.manifest
     lines = [f"{', '.join(manifest.requirements)} for {manifest.made_for}"]
     for wheel in manifest.wheels:

@@ -1,5 +1,5 @@
-"""`safe-install check-wheel FILE...`: would this wheel load here? Its files are read; nothing of it
-is executed."""
+"""`safe-install check-wheel FILE...`: would this wheel load here? Its files are read and never
+executed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from safe_install.wheels.inspection import Inspector, check_objects, demangle, n
 def check_wheel(
     world: World, files: Sequence[str], own: OwnOptions, *, torch_dir: Optional[str]
 ) -> InstallResult:
-    """Judge wheel files beside the installed torch, or beside an unpacked one. Exit status 0 all
-    fit, 1 not.
+    """Check wheel files against the installed torch, or an unpacked one. Exit status 0 where all
+    fit, else 1.
 
-    Errors: Refused without a torch; UsageError for what is no file; WheelInvalid for what is no
-    sound wheel.
+    Errors: Refused without a torch; UsageError for a missing file; WheelInvalid for an invalid
+    wheel.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -44,7 +44,7 @@ def check_wheel(
     wheels: Dict[str, Any] = {}
     findings: List[Finding] = []
     with error_context(environment), timings.stage("check"):
-        # A torch that the declared driver or GPU cannot run is no torch to fit.
+        # A torch that does not run with the declared driver or GPU is refused first.
         unfit = check_torch_here(environment)
         for file in files:
             artifact = open_wheel(_wheel_file(file), verify_members=False)
@@ -74,8 +74,8 @@ def check_wheel(
 def _probe(
     world: World, own: OwnOptions, torch_dir: Optional[str]
 ) -> Tuple[Environment, TorchBuild, Optional[Path]]:
-    """The environment, its torch or the unpacked one in `torch_dir`, and that one's folder. Errors:
-    Refused."""
+    """(the environment, the torch to check against, the folder of an unpacked torch or None).
+    Errors: Refused."""
     environment = probe_environment(own, world)
     if torch_dir is not None:
         folder, torch = read_torch_dir(Path(torch_dir), environment.interpreter)
@@ -107,7 +107,7 @@ def _check(
     findings = _check_tags(artifact, environment) if folder is None else []
     findings += _check_requirements(artifact, environment, torch)
     with tempfile.TemporaryDirectory(prefix="safe-install-") as temporary:
-        # The files lie below their final paths, as in a stage.
+        # The files are unpacked below their final paths, as in a stage.
         stage = Path(temporary)
         site = environment.interpreter.scheme.platlib if folder is None else folder.parent
         extract_members(artifact, artifact.native_objects, stage.joinpath(*site.parts[1:]))
@@ -145,8 +145,7 @@ def _check_tags(artifact: Artifact, environment: Environment) -> List[Finding]:
 def _check_requirements(
     artifact: Artifact, environment: Environment, torch: TorchBuild
 ) -> List[Finding]:
-    """What its metadata asks of Python, of torch, and of the distributions that move with torch and
-    are installed."""
+    """Findings on its requirements: on Python, on torch, and on installed companions of torch."""
     interpreter = environment.interpreter
     findings = []
     if artifact.requires_python and not _is_python_fitting(
@@ -171,7 +170,7 @@ _OTHER_FILE = "Take the file for this Python and platform."
 
 
 def _requirements(artifact: Artifact, environment: Environment) -> Iterator[Requirement]:
-    """Those that apply here; what cannot be read is for pip to refuse."""
+    """The requirements that apply here. Invalid ones are skipped: pip will refuse them."""
     for text in artifact.requires_dist:
         try:
             requirement = Requirement(text)
@@ -184,7 +183,7 @@ def _requirements(artifact: Artifact, environment: Environment) -> Iterator[Requ
 def _version_here(
     name: NormalizedName, environment: Environment, torch: TorchBuild
 ) -> Optional[str]:
-    """The installed version of torch, or of what moves with it; None for anything else."""
+    """The installed version of torch or of a companion; None for any other name."""
     if name == TORCH:
         return str(torch.version)
     found = environment.installed.get(name) if is_guarded(name) else None
@@ -193,7 +192,7 @@ def _version_here(
 
 def _is_fitting(requirement: Requirement, version: str) -> bool:
     try:
-        # Since packaging 26 `contains` is False for what is no version, before it was this error.
+        # packaging before 26 raised this for an invalid version; since then `contains` is False.
         comparable = Version(version)
     except InvalidVersion:
         return True  # a vendor's version, which nobody can compare

@@ -1,4 +1,4 @@
-"""`safe-install commit`: a staged change put in place, verified, kept or rolled back."""
+"""`safe-install commit`: puts a staged change in place, verifies it, keeps it or rolls it back."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def commit(
     identifier: str,
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
 ) -> InstallResult:
-    """Put a staged change in place. What was decided of it already is said again, and nothing is
-    done.
+    """Put a staged change in place. One with an outcome is not repeated: its outcome is reported
+    again.
 
-    Errors: Refused where it does not fit any more, or is not staged; it then stays as it is.
+    Errors: Refused where it does not fit any more, or is not staged; nothing is changed then.
     """
     check_id(identifier)
     timings = Timings()
@@ -61,7 +61,7 @@ def commit(
 
 
 def _answer_again(change: StagedChange, environment: Environment) -> Optional[InstallResult]:
-    """The answer about a change that is not staged any more; None for one that is. Errors:
+    """The outcome of a change that is not staged any more; None for a staged one. Errors:
     Refused."""
     details = {"id": change.id, "state": change.state.value}
     if change.state is State.STAGED:
@@ -123,7 +123,7 @@ def _state_after(verdict: Verdict) -> State:
 
 
 def _record(change: StagedChange, verdict: Verdict, world: World) -> None:
-    """The environment is as it will stay: a failure here is a warning."""
+    """Record the outcome. The change itself is done, so a failure here is only a warning."""
     reasons = [one.detail for one in verdict.findings if has_errors([one])]
     try:
         staged.record_outcome(change, _state_after(verdict), detail=reasons[0] if reasons else "")

@@ -43,9 +43,10 @@ NOW = "now"
 def diff(
     world: World, sides: Sequence[str], *, python: Optional[str], user: bool, read: Reader
 ) -> InstallResult:
-    """Exit status 0 where they are the same, 1 where they differ. `read`: brings the text of a file.
+    """Compare two sides. Exit status 0 where they are equal, 1 where they differ. `read`: returns
+    the text of a file.
 
-    Errors: UsageError (2) for whatever keeps a side from being read, as diff(1) has it.
+    Errors: UsageError (exit 2) for a side that cannot be read, as in diff(1).
     """
     if len(sides) > 2:
         raise UsageError(
@@ -60,7 +61,7 @@ def diff(
 
 
 class _Comparison:
-    """Reads the two sides. The managed environment is probed when a side needs it."""
+    """Reads the two sides. The managed environment is probed only where a side needs it."""
 
     def __init__(self, world: World, *, python: Optional[str], user: bool, read: Reader) -> None:
         self._world, self._python, self._user, self._read = world, python, user, read
@@ -87,14 +88,15 @@ class _Comparison:
         )
 
     def _is_left_out(self, change: Discrepancy, names: Tuple[str, str]) -> bool:
-        """Does a file not name pip and the like? Few files do, and sync leaves them alone."""
+        """Is it pip or similar, which few files name and sync never removes?"""
         if change.name not in TOOLS or (change.is_in_old and change.is_in_new):
             return False
         missing = names[1] if change.is_in_old else names[0]
         return missing in self._files
 
     def _describe(self, side: str) -> Snapshot:
-        """What a word names: now, a change, a bundle, an environment, a file. Errors: SafeInstallError."""
+        """What a word names: the environment now, a past change, a bundle, an environment, a file.
+        Errors: SafeInstallError."""
         if side == NOW:
             return describe_environment(self._environment())
         path = Path(side).expanduser()
@@ -110,7 +112,7 @@ class _Comparison:
         return found
 
     def _describe_file(self, side: str) -> Snapshot:
-        """It may be of another machine. Errors: SafeInstallError."""
+        """The snapshot of a file, which may be for another machine. Errors: SafeInstallError."""
         location, extras = split_extras(side)
         interpreter = self._environment().interpreter
         folder = os.getcwd()  # noqa: PTH109 - as pip has it
@@ -140,7 +142,7 @@ class _Comparison:
         return self._here
 
     def _describe_past(self, transaction: str) -> Snapshot:
-        """What a change left."""
+        """The environment right after a change."""
         environment = self._environment()
         entries = read_history(environment.interpreter.prefix)
         later: List[past.Change] = []
@@ -160,7 +162,7 @@ def _environment_at(path: Path) -> Environment:
     return read_environment(executable, read_driver())
 
 
-# --- what is said ---------------------------------------------------------------------------------
+# --- the result -----------------------------------------------------------------------------------
 
 
 def change_row(change: Discrepancy) -> Dict[str, Optional[str]]:

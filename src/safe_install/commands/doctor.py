@@ -1,4 +1,4 @@
-"""`safe-install doctor`: what is wrong here, why, and what to do about it."""
+"""`safe-install doctor`: what is wrong with this environment, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def doctor(
     with_report: bool = False,
     fix_of: Optional[FrozenSet[str]] = None,
 ) -> InstallResult:
-    """Every check in the order of what it needs. Exit status 0 where no error was found, else 1.
+    """Run every check, in the order of their requirements. Exit status 0 where no error was found,
+    else 1.
 
-    `fix_of`: plan what would put right what these checks found (empty: every error); None: no plan.
-
-    Errors: UsageError where there is no such interpreter; one that does not start is a finding.
+    `fix_of`: plan the repair of the findings of these checks (empty: of every error); None: plan
+    nothing.
+    Errors: UsageError where the interpreter does not exist; one that does not start is a finding.
     """
     timings = Timings()
     with progress_task("check in a fresh process", world):
@@ -72,15 +73,14 @@ def doctor(
 
 
 def list_checks() -> InstallResult:
-    """The names of all checks, and what each asks."""
+    """The names of all checks with their questions."""
     rows = [[check.name, check.about] for check in CHECKS]
     table = {"title": "", "columns": ["check", "asks whether"], "rows": rows}
     return InstallResult("doctor", Outcome.LISTED, 0, details={"tables": [table]})
 
 
 def check_names(names: Sequence[str], *, fix: bool) -> FrozenSet[str]:
-    """The checks that were named. Errors: UsageError for one that does not exist, or without
-    --fix."""
+    """The named checks. Errors: UsageError for an unknown one, or without --fix."""
     for name in names:
         if name not in BY_NAME:
             raise UsageError(f"no such check: {name}", hint="See safe-install doctor --list.")

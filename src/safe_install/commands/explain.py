@@ -1,8 +1,8 @@
-"""`safe-install explain REQ...`: which file would be chosen, from where, and the rule that rejected
-each other one.
+"""`safe-install explain REQ...`: which file would be chosen, from where, and which rule rejected
+each other file.
 
-Beside a torch that is there, or is named with --torch: its files. Else the torch that has them all,
-and its files.
+Where torch is installed, or named with --torch: the files for that torch. Else: the torch that has
+all extensions, and its files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.pipeline.choice import IndexChooser, Wishes
+from safe_install.pipeline.choice import ChoiceOptions, IndexChooser
 from safe_install.pipeline.choice_text import cpu_fallback_notes
 from safe_install.pipeline.joint_answer import (
     Question,
@@ -49,7 +49,7 @@ from safe_install.torch_family import TORCH
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What was chosen."""
+    """The result of the choice."""
 
     beside: Environment  # with the torch that the files are for
     resolution: Resolution
@@ -59,11 +59,11 @@ class _Chosen:
 
 
 def explain(request: ExplainRequest, world: World) -> InstallResult:
-    """The choice for this environment, or for a machine elsewhere. Changes nothing, downloads no
-    wheel.
+    """The choice for this environment, or for another machine. Nothing is changed and no wheel is
+    downloaded.
 
-    Errors: NoCandidate (10) with every rejection and what each host said, or with the names that
-    exclude each other; UsageError for an unknown project.
+    Errors: NoCandidate (exit 10) with every rejection and what each host answered, or with the
+    requirements that exclude each other; UsageError for an unknown project.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -79,10 +79,10 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
     own = request.own
     question = _make_question(request, environment)
     _refuse_unknown(question.extensions)
-    wishes = Wishes(
+    options = ChoiceOptions(
         offline=own.offline, no_build=own.no_build, pre=request.pre, third_party=own.third_party
     )
-    chooser = IndexChooser(wishes, world)
+    chooser = IndexChooser(options, world)
     with error_context(environment), timings.stage("resolve"):
         if _torch_is_given(question, request, environment):
             chosen = _choose_beside(environment, question, request, chooser)
@@ -104,7 +104,7 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
 
 
 def _make_question(request: ExplainRequest, environment: Environment) -> Question:
-    """Errors: UsageError."""
+    """The question about torch and extensions. Errors: UsageError."""
     own = with_known_accelerator(request.own, bundled_catalog().torch)
     meant = [one for one in request.requirements if applies(one, environment)]
     on_torch = tuple(one for one in meant if canonicalize_name(one.name) == TORCH)
@@ -125,10 +125,10 @@ def _make_question(request: ExplainRequest, environment: Environment) -> Questio
 
 
 def _torch_is_given(question: Question, request: ExplainRequest, environment: Environment) -> bool:
-    """Is the torch that is there, or was named with --torch, what was asked for? As with pip, it
-    stays then.
+    """Does the installed torch, or that of --torch, meet the requirements on torch? As with pip, it
+    then stays.
 
-    Errors: UsageError where --torch names another one.
+    Errors: UsageError where --torch does not meet them.
     """
     torch = environment.torch
     if torch is None:
@@ -148,8 +148,8 @@ def _torch_is_given(question: Question, request: ExplainRequest, environment: En
 def _choose_beside(
     environment: Environment, question: Question, request: ExplainRequest, chooser: IndexChooser
 ) -> _Chosen:
-    """The files for the torch that is there, or was named."""
-    # What is installed does not count: the question is which file would be taken.
+    """The files for the installed torch, or for that of --torch."""
+    # Installed extensions are ignored: the question is which file would be chosen.
     bare = dataclasses.replace(environment, installed={})
     resolution = chooser.choose(question.extensions, bare)
     findings: Tuple[Finding, ...] = ()
@@ -162,7 +162,7 @@ def _choose_beside(
 
 
 def _choose_torch(environment: Environment, question: Question, chooser: IndexChooser) -> _Chosen:
-    """A torch that has them all, and its files. Errors: NoCandidate."""
+    """A torch that has all extensions, and its files. Errors: NoCandidate."""
     bare = dataclasses.replace(environment, installed={})
     catalog = bundled_catalog()
     answer = answer_jointly(question, bare, catalog, chooser, chooser.torch_pages)
@@ -190,7 +190,7 @@ def _assumed(environment: Environment) -> Tuple[Finding, ...]:
 
 
 def _refuse_unknown(requirements: Sequence[Requirement]) -> None:
-    """Errors: UsageError, for a project that is not in the wheel index."""
+    """Refuse a project that is not in the wheel index. Errors: UsageError."""
     refuse_misspelled(requirements, known=known_projects(), installed=())
     unknown = [
         one.name for one in requirements if canonicalize_name(one.name) not in known_projects()
@@ -203,7 +203,7 @@ def _refuse_unknown(requirements: Sequence[Requirement]) -> None:
 
 
 def _unknown_wheels(plan: Plan) -> Iterator[Finding]:
-    """A source build where a host that was not asked may have a wheel: not the last word."""
+    """Findings on source builds where a host that was not asked may have a wheel."""
     for step in plan.steps:
         if step.origin is not Origin.SDIST:
             continue

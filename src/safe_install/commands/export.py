@@ -1,4 +1,4 @@
-"""`safe-install export`: the environment, written down so that it can be made again."""
+"""`safe-install export`: writes the environment down so that it can be recreated."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def export(
     wheels: Optional[str] = None,
     offline: bool = False,
 ) -> InstallResult:
-    """Write the whole environment down, each distribution with its exact source.
+    """Write a document with every distribution and its exact source.
 
-    Errors: UsageError for a format or a file that cannot be; Refused where a change `at` is not
-    known, or a file for `wheels` is another one by now.
+    Errors: UsageError for an impossible format or file; Refused where the change `at` is not known,
+    or a file for `wheels` has changed.
     """
     timings = Timings()
     target = None if output in (None, STDOUT) else Path(str(output))
@@ -85,8 +85,7 @@ def export(
 
 
 def choose_format(name: Optional[str], target: Optional[Path]) -> Format:
-    """The format that was named, else the one that the file's name says, else a lock file. Errors:
-    UsageError."""
+    """The named format, else that of the file's name, else a lock file. Errors: UsageError."""
     if name is not None:
         found = format_of_name(name)
         if found is None:
@@ -97,7 +96,7 @@ def choose_format(name: Optional[str], target: Optional[Path]) -> Format:
 
 
 def _check_target(target: Optional[Path], wanted: Format) -> None:
-    """Errors: UsageError, before anything is asked."""
+    """Check the file, before any index is asked. Errors: UsageError."""
     if target is None:
         return
     if target.is_dir() or not target.parent.is_dir():
@@ -157,7 +156,7 @@ def _details(
 
 
 def read_conda_packages(interpreter: Interpreter) -> Tuple[CondaPackage, ...]:
-    """What conda recorded of its own packages; none where it did not make the environment."""
+    """conda's records of its packages; none in an environment that conda did not make."""
     found: List[CondaPackage] = []
     for path in sorted(interpreter.prefix.glob("conda-meta/*.json")):
         try:

@@ -1,4 +1,5 @@
-"""`history`: past transactions, and the space that their undo takes."""
+"""`safe-install history`: past transactions, and the disk space of the files kept for their
+undo."""
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ from safe_install.transaction.lock import lock_environment
 def list_history(
     world: World, *, python: Optional[str], user: bool = False, prune: bool, keep: int
 ) -> InstallResult:
-    """Past transactions, newest first, with the space that their undo takes. `prune` lets the
-    oldest go."""
+    """Past transactions, newest first, with the disk space of the files kept for their undo.
+    `prune`: remove those of the oldest."""
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
     lines: List[str] = []
     if prune:
         with lock_environment(prefix):
-            staged.settle(prefix)  # what is let go can say no more what became of it
+            staged.settle(prefix)  # first, because a removed transaction cannot tell its outcome
             for pruned in history.prune(prefix, keep=keep):
                 if pruned.problem:
                     world.reporter.warn(f"{pruned.id} could not be removed: {pruned.problem}")

@@ -1,8 +1,8 @@
-"""`safe-install install`: the pipeline, readable from top to bottom; and `stage`, which is the same
-up to the full stage.
+"""`safe-install install`, from beginning to end, and `stage`, which does the same up to the full
+stage.
 
-probe, lock, recover, health before (beside everything else), plan (choose, ask pip, build), fetch
-and verify, stage, the static check of what is staged, swap, health after, commit or roll back.
+probe, lock, recover, check before (in parallel), plan (choose, ask pip, build), fetch and verify,
+stage, static check, swap, check after, commit or roll back.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from safe_install.models import (
 )
 from safe_install.pipeline.baseline import (
     BaselineCheck,
-    naming_intruders,
+    explaining_failed_build,
     refuse_changed,
 )
-from safe_install.pipeline.choice import IndexChooser, make_wishes
+from safe_install.pipeline.choice import IndexChooser, make_choice_options
 from safe_install.pipeline.coming_torch import ComingTorch
 from safe_install.pipeline.installer import PipInstaller, local_sources
 from safe_install.pipeline.selection import Selected, refuse_errors, select
@@ -55,12 +55,12 @@ from safe_install.pipeline.session import (
     Session,
     defaults_to_user_site,
     error_context,
-    leaving,
+    find_leaving,
+    find_staying_beside,
     lock_and_recover,
     make_work_folder,
     probe_environment,
     refuse_externally_managed,
-    staying_beside,
     user_environment,
 )
 from safe_install.ports import Timings, World
@@ -84,24 +84,24 @@ class Mending(NamedTuple):
     """What `doctor --fix` adds to an install."""
 
     removes: Tuple[NormalizedName, ...] = ()
-    # come out of the history: the address of that file is nobody's
+    # files from the history, whose URL is of no use to anybody
     kept: FrozenSet[NormalizedName] = frozenset()
 
 
 class Supply(Protocol):
-    """The files that an install is made from, and no others: those of a bundle."""
+    """The only files that an install may use: those of a bundle."""
 
-    work: Path  # the folder of this run, in which they come to lie
+    work: Path  # the temporary folder for these files
 
     def check(self, environment: Environment) -> None:
-        """Errors: Refused where they are for another environment."""
+        """Check that they are for this environment. Errors: Refused."""
 
     def bring(self, environment: Environment, reporter: Reporter, *, anew: bool) -> None:
-        """Put them where the request says that they are; what the environment has already only
-        where it is installed `anew`."""
+        """Put the files where the request expects them. Those of distributions that the environment
+        has already are left out unless `anew`."""
 
     def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
-        """The plan with the addresses from which they came."""
+        """The plan with the URLs that the files came from."""
 
 
 def install(
@@ -113,11 +113,12 @@ def install(
     stages: bool = False,
     mending: Optional[Mending] = None,
 ) -> InstallResult:
-    """Install what was asked for, or say why not; the environment ends as it was, or changed and
-    verified. `probe`: of the managed interpreter, if it was started before. `stages`: the change is
-    set aside, to be committed later. `mending`: what is done besides, in the same change.
+    """Install what was requested. Afterwards the environment is changed and verified, or as before.
+    `probe`: a probe of the managed interpreter that was started before. `stages`: stage the change,
+    to be committed later. `mending`: further changes in the same transaction.
 
-    Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
+    Errors: every SafeInstallError. After an error the environment is unchanged, except after
+    RollBackFailed.
     """
     timings = Timings()
     if stages:
@@ -142,7 +143,7 @@ def install(
         session = Session(request, environment, world, timings, work)
         installer = PipInstaller(session)
         chooser = IndexChooser(
-            make_wishes(request), world, installer.credentials, pip=lambda: installer.pip
+            make_choice_options(request), world, installer.credentials, pip=lambda: installer.pip
         )
         stack.enter_context(_forgetting_refused(chooser))
         result = _plan_and_apply(
@@ -152,8 +153,8 @@ def install(
 
 
 def _place(request: InstallRequest, environment: Environment) -> Tuple[InstallRequest, Environment]:
-    """Into the environment, or into the user site; the system's own is refused. Errors:
-    ExternallyManaged, and what the user site is refused for."""
+    """The request and environment for this installation, or for the user site; that of the
+    operating system is refused. Errors: ExternallyManaged, PipFailed, Refused."""
     # pip answers that everywhere
     is_only_report = request.own.dry_run and request.report_file is not None
     refuse_externally_managed(
@@ -167,7 +168,7 @@ def _place(request: InstallRequest, environment: Environment) -> Tuple[InstallRe
 
 
 def _refuse_editables(request: InstallRequest) -> None:
-    """What they install is a folder of the person, which goes on to change. Errors: Refused."""
+    """Refuse editables in a stage: their source folder may still change. Errors: Refused."""
     if request.editables:
         text = request.editables[0].text
         raise Refused(
@@ -227,8 +228,8 @@ def _set_aside() -> Callable[..., InstallResult]:
 def _promise(
     session: Session, chooser: IndexChooser, supply: Optional[Supply]
 ) -> Callable[[Step], bool]:
-    """Are the bytes of a step promised by somebody? What is supplied was judged when it was chosen,
-    and compared with its hash since."""
+    """Are the bytes of a step promised? Supplied files were checked when they were chosen, and
+    their hashes since."""
     if supply is not None:
         return lambda step: True
     return functools.partial(
@@ -240,7 +241,7 @@ def _promise(
 
 
 def _with_origins(selected: Selected, session: Session, supply: Optional[Supply]) -> Selected:
-    """What is supplied lies in a folder of this run: the plan says from where it came."""
+    """The plan with the original URLs of supplied files, which are in a temporary folder."""
     if supply is None:
         return selected
     records = not session.request.own.no_direct_url
@@ -251,7 +252,7 @@ def _with_origins(selected: Selected, session: Session, supply: Optional[Supply]
 def _with_mending(
     selected: Selected, mending: Optional[Mending], environment: Environment
 ) -> Selected:
-    """What comes in the same change does not go."""
+    """The plan with the removals of `doctor --fix`, without what the plan itself installs."""
     if mending is None:
         return selected
     steps = [
@@ -267,7 +268,7 @@ def _with_mending(
 
 
 class _PlanCheck:
-    """What a plan is refused for before anything is fetched: for a build, and for the change."""
+    """The checks that refuse a plan before anything is fetched, for a build or for the change."""
 
     def __init__(self, session: Session, before: BaselineCheck) -> None:
         self.session, self.before = session, before
@@ -275,8 +276,8 @@ class _PlanCheck:
         self._findings: Sequence[Finding] = ()
 
     def refuse(self, selected: Selected) -> Sequence[Finding]:
-        """What is known to break, as far as it is permitted. Looked at once, unless the plan brings
-        something else after a build: what was built may require more. Errors: Refused."""
+        """Warnings on what is known to break and permitted to. They are computed once, unless the
+        plan has changed after a build. Errors: Refused."""
         plan = selected.plan
         changes = frozenset((step.name, step.action) for step in plan.steps)
         if self._seen != (selected.torch_after, changes):
@@ -294,7 +295,7 @@ def _select(
     chooser: IndexChooser,
     coming: ComingTorch,
 ) -> Selected:
-    """The plan. What would be refused is refused before torch is fetched for a build."""
+    """The plan. It is checked before torch is fetched for a build."""
 
     before = check.before
 
@@ -302,7 +303,7 @@ def _select(
         check.refuse(selected)
         return coming.unpack(selected.plan.steps)
 
-    with naming_intruders(before, chooser.built):
+    with explaining_failed_build(before, chooser.built):
         selected = select(
             session,
             bundled_catalog(),
@@ -317,17 +318,18 @@ def _select(
 
 
 def _check_before(session: Session, plan: Plan, before: BaselineCheck) -> None:
-    """What the environment must be like for a change. A dry run refuses what the run itself would.
-    Errors: Refused."""
+    """Check that the environment can be changed; in a dry run, too. Errors: Refused."""
     environment = session.environment
-    interpreter, beside = environment.interpreter, staying_beside(plan, environment)
-    check_place(interpreter.prefix, interpreter.scheme, leaving(plan, environment), beside=beside)
+    interpreter, beside = environment.interpreter, find_staying_beside(plan, environment)
+    check_place(
+        interpreter.prefix, interpreter.scheme, find_leaving(plan, environment), beside=beside
+    )
     if session.request.own.require_cuda:
         _require_cuda_before(before)
 
 
 def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
-    """What a person should know of a plan that may be carried out."""
+    """Notes and warnings on a plan that is permitted."""
     plan, torch, environment = selected.plan, selected.torch_after, session.environment
     terms = torch_terms(session.request, environment)
     is_meant = torch is not None and terms.ask_for(torch)
@@ -338,15 +340,15 @@ def _notes_on(selected: Selected, session: Session) -> Tuple[Finding, ...]:
         *(() if is_meant else unused),
         *note_torch_stays(plan, environment, accelerator=terms.asked.accelerator),
         *find_conflicts(plan, session.request, environment),
-        *(_note_beside(distribution) for distribution in staying_beside(plan, environment)),
+        *(_note_beside(distribution) for distribution in find_staying_beside(plan, environment)),
     )
 
 
 def _find_breakage(session: Session, selected: Selected) -> Sequence[Finding]:
-    """What the plan is known to break is refused before anything is fetched. Errors: Refused.
+    """Refuse a plan that is known to break extensions, before anything is fetched. Errors: Refused.
 
-    --allow-torch-change lets torch move; that extensions stop working is permitted by
-    --no-rollback, which keeps a change whatever the check after it says.
+    --allow-torch-change permits another torch; broken extensions are permitted by --no-rollback,
+    which keeps a change whatever the check after it finds.
     """
     plan = selected.plan
     if plan.find(TORCH) is None:
@@ -363,7 +365,8 @@ def _find_breakage(session: Session, selected: Selected) -> Sequence[Finding]:
 
 @contextlib.contextmanager
 def _forgetting_refused(chooser: IndexChooser) -> Iterator[None]:
-    """A file that is refused must not stand in the way of a better one at its address."""
+    """After a refusal, forget the hashes of files that were first seen in this run, so that a
+    corrected file is accepted later."""
     try:
         yield
     except SafeInstallError as error:
@@ -397,7 +400,7 @@ def _require_cuda_before(before: BaselineCheck) -> None:
 
 
 def _built_in_this_run(plan: Plan, chooser: IndexChooser) -> Tuple[str, ...]:
-    """The names whose build code ran, for the metadata or for the wheel."""
+    """The projects whose build code ran, for metadata or for a wheel."""
     by_pip = [step.name for step in plan.steps if step.origin in SOURCES]
     return tuple(dict.fromkeys([*by_pip, *chooser.built]))
 
@@ -414,9 +417,9 @@ def _note_beside(distribution: InstalledDistribution) -> Finding:
 
 
 def refuse_place(request: InstallRequest, executable: Path, *, stages: bool = False) -> None:
-    """pip may put files elsewhere by itself, but not into the environment by another door. Errors:
-    Refused; UsageError for an accelerator, of which pip knows nothing, and where the change was to
-    be staged (`stages`)."""
+    """Refuse an installation by pip into this environment by way of --target, --root or --prefix;
+    other folders are left to pip. Errors: Refused; UsageError with an accelerator, which pip does
+    not know, or for `stage` (`stages`)."""
     if stages:
         raise UsageError(
             f"stage takes no --{request.place}: only an environment has changes that are staged",
@@ -441,11 +444,10 @@ def refuse_place(request: InstallRequest, executable: Path, *, stages: bool = Fa
 
 
 def find_destination(request: InstallRequest, environment: Path) -> Optional[Path]:
-    """The folder into which pip would write by --target, --root and --prefix; None where none is
-    given.
+    """The folder that pip would install into by --target, --root and --prefix; None without these
+    options.
 
-    As pip computes it: --root comes before the path of --prefix, or of the environment where there
-    is none.
+    As in pip, --root is put before the path of --prefix, or of the environment without --prefix.
     """
     if request.target:
         return Path(request.target).expanduser()

@@ -1,5 +1,5 @@
-"""`safe-install inventory`: what this machine and this environment are, to be compared with others.
-Changes nothing."""
+"""`safe-install inventory`: describes this machine and this environment, for comparison with
+others. Changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from safe_install.wheels.kept_wheels import name_kept_wheels
 
 
 def inventory(world: World, *, python: Optional[str]) -> InstallResult:
-    """Driver, GPUs, libc, Python and torch stand in the result's environment; the rest in its
+    """Driver, GPUs, libc, Python and torch are in the result's environment; the rest is in its
     details."""
     environment = probe_named(world, python)
     with error_context(environment):
@@ -53,9 +53,9 @@ def _describe(environment: Environment, cache: Path) -> Dict[str, Any]:
         ],
         "history": {"head": entries[0].id if entries else None, "count": len(entries)},
         "staged": staged,
-        # in the cache: they need not be brought
+        # wheels in the cache, which need not be sent
         "wheels": list(name_kept_wheels(cache)),
-        # one marker on two hosts: it is one environment, which they share
+        # hosts with the same marker share the environment
         "place": {
             "device": place.st_dev,
             "inode": place.st_ino,
@@ -65,7 +65,7 @@ def _describe(environment: Environment, cache: Path) -> Dict[str, Any]:
 
 
 def _lines(environment: Environment, details: Mapping[str, Any]) -> List[str]:
-    """For people."""
+    """The text output."""
     interpreter, torch, driver = environment.interpreter, environment.torch, environment.driver
     libc = " ".join(interpreter.libc).strip()
     gpus = (

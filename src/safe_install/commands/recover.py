@@ -1,4 +1,5 @@
-"""`recover`: finish or undo what was killed, and put right what an interrupted pip left."""
+"""`safe-install recover`: finishes or undoes what was killed, and repairs what an interrupted pip
+left."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ def recover(
     user: bool = False,
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
 ) -> InstallResult:
-    """Finish or undo what a killed run of ours left, then put right what an interrupted pip left,
-    as far as it is certain."""
+    """Finish or undo what a killed run of ours left, then repair what an interrupted pip left, as
+    far as that is certain."""
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
     with lock_environment(prefix):
@@ -73,7 +74,7 @@ def recover(
 
 @dataclass(frozen=True)
 class _Repaired:
-    """What was decided about the leftovers of one distribution, and what came of it."""
+    """The decision about a distribution's leftovers, and its result."""
 
     decision: LeftoverDecision
     transaction: Optional[str] = None
@@ -85,7 +86,7 @@ class _Repaired:
         return "rolled-back" if self.rolled_back else self.decision.action.value
 
     def lines(self) -> List[str]:
-        """For people."""
+        """The text output."""
         subject = self.decision.distribution or ", ".join(
             Path(path).name for path in self.decision.paths
         )
@@ -98,7 +99,7 @@ class _Repaired:
         return lines
 
     def document(self) -> Dict[str, Any]:
-        """For programs."""
+        """The JSON output."""
         return {
             "what": self.what,
             "distribution": self.decision.distribution or None,
@@ -112,7 +113,7 @@ class _Repaired:
 def _repair(
     environment: Environment, world: World, check_timeout: Optional[float]
 ) -> List[_Repaired]:
-    """All that is certain as one change."""
+    """Repair everything that is certain, in one change."""
     areas = make_areas(environment.interpreter.prefix, environment.interpreter.scheme)
     with progress_task("look for what an interrupted pip left", world):
         decisions = decide(*read_leftovers(areas))
@@ -123,7 +124,7 @@ def _repair(
     together = _apply_or_report(certain, environment, world, check_timeout)
     if len(certain) == 1 or all(one.transaction for one in together):
         return repaired + together
-    # One that does not hold keeps no other one from being put right.
+    # If the common change is refused, each repair is tried separately.
     for decision in certain:
         environment = read_again(environment)
         repaired += _apply_or_report([decision], environment, world, check_timeout)
@@ -136,7 +137,7 @@ def _apply_or_report(
     world: World,
     check_timeout: Optional[float],
 ) -> List[_Repaired]:
-    """A refused change is told with its reason."""
+    """Apply the decisions. A refused change is reported with its reason."""
     try:
         return _apply(decisions, environment, world, check_timeout)
     except Refused as error:
@@ -152,7 +153,7 @@ def _report(decision: LeftoverDecision, error: Refused) -> _Repaired:
 
 
 def _make_steps(decision: LeftoverDecision) -> List[Step]:
-    """What the history says of it."""
+    """The steps for the history."""
     if not decision.recorded:  # folders, and no distribution: they have no version
         folders = NormalizedName(", ".join(Path(path).name for path in decision.paths))
         return [Step(StepAction.REMOVE, folders, None, because="left over")]
@@ -168,7 +169,8 @@ def _apply(
     world: World,
     check_timeout: Optional[float],
 ) -> List[_Repaired]:
-    """One transaction: checked in a fresh process, to be undone like any other. Errors: Refused."""
+    """Apply the decisions in one transaction, checked in a fresh process and undoable. Errors:
+    Refused."""
     interpreter = environment.interpreter
     put_back = [one for decision in decisions for one in decision.recorded]
     names = {canonicalize_name(one.name) for one in put_back}

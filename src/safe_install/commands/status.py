@@ -1,4 +1,4 @@
-"""`safe-install status`: what is staged, and what became of each change. Changes nothing."""
+"""`safe-install status`: staged changes, and the outcome of each. Changes nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def status(
 
 
 def _describe(change: StagedChange, environment: Environment, stamp: Stamp) -> Dict[str, Any]:
-    """One change for the JSON document. `stamp`: of the environment as it is."""
+    """A change as a JSON object. `stamp`: that of the environment now."""
     age = None if change.created is None else round(time.time() - change.created, 1)
     row: Dict[str, Any] = {
         "id": change.id,
@@ -62,7 +62,7 @@ def _describe(change: StagedChange, environment: Environment, stamp: Stamp) -> D
 
 
 def _find_fit(change: StagedChange, environment: Environment, stamp: Stamp) -> Mapping[str, Any]:
-    """Could it be committed now?"""
+    """Could it be committed now? As JSON values."""
     try:
         misfit = compare(read_staged(change), change, environment, stamp)
     except (Refused, OSError) as error:
@@ -77,7 +77,7 @@ def _find_fit(change: StagedChange, environment: Environment, stamp: Stamp) -> M
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    """One change for people."""
+    """A change as a line of text."""
     parts: List[str] = [row["id"], row["state"]]
     if row["steps"]:
         parts.append(describe_changes(row))

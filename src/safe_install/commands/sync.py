@@ -1,8 +1,8 @@
 """`safe-install sync FILE`: makes an environment exactly what a file says, in one change.
 
-read the file, compare, ask pip for what the file leaves open (which file of a version, what the
-sources of a folder are), fetch and verify, then as an install: stage, swap, verify, keep or roll
-back. Nothing is resolved: what comes is what the file names.
+Read the file, compare, ask pip for what the file leaves open (the file of a version, the sources in
+a folder), fetch and verify, then continue as an install: stage, swap, verify, keep or roll back.
+Nothing is resolved: only what the file names is installed.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ SHOWN = 5  # names in one sentence
 
 
 def sync(request: SyncRequest, world: World, probe: Optional[Probe] = None) -> InstallResult:
-    """Make the environment what the file says, or say why not; it ends as it was, or changed and
-    verified. `probe`: of the managed interpreter, if it was started before.
+    """Make the environment what the file says. Afterwards it is changed and verified, or as before.
+    `probe`: a probe of the managed interpreter that was started before.
 
-    Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
+    Errors: every SafeInstallError. After an error the environment is unchanged, except after
+    RollBackFailed.
     """
     timings = Timings()
     install = request.install
@@ -94,7 +95,7 @@ def sync(request: SyncRequest, world: World, probe: Optional[Probe] = None) -> I
 
 
 def _with_entries(request: SyncRequest, lock: LockedEnvironment) -> InstallRequest:
-    """The install with what the file names; of a lock file pip's words have nothing."""
+    """The install request with the requirements of the file; for a lock file it has none."""
     if form_of(request.location) is not Form.PYLOCK:
         return request.install
     entries = tuple(entry_of(one) for one in lock.distributions)
@@ -108,7 +109,7 @@ def _change(
     session: Session,
     stack: contextlib.ExitStack,
 ) -> InstallResult:
-    # Late: where nothing differs it is not needed.
+    # Imported here: it is not needed where nothing differs.
     from safe_install.pipeline.baseline import BaselineCheck
     from safe_install.snapshot.lock_change import LockChange
 
@@ -121,12 +122,12 @@ def _change(
     return LockChange(request.location, session, before).run(lock, difference)
 
 
-# --- what differs ---------------------------------------------------------------------------------
+# --- the difference -------------------------------------------------------------------------------
 
 
 def _read(request: SyncRequest, environment: Environment, world: World) -> LockedEnvironment:
-    """What the file says for this interpreter. Errors: InputError; Refused, NoCandidate, where it
-    is for another one, or names nothing."""
+    """The content of the file for this interpreter. Errors: InputError; Refused or NoCandidate,
+    where it is for another interpreter, or names nothing."""
     lock = parse_lock(
         request.location,
         interpreter=environment.interpreter,
@@ -145,7 +146,8 @@ def _read(request: SyncRequest, environment: Environment, world: World) -> Locke
 
 
 def _refuse(problems: Sequence[Finding]) -> None:
-    """All of them at once. Errors: NoCandidate, where only files are missing; else Refused."""
+    """Refuse all problems together. Errors: NoCandidate, where only files are missing; else
+    Refused."""
     if not problems:
         return
     if any(finding.check != "no-file-here" for finding in problems):
@@ -179,7 +181,8 @@ def _details(request: SyncRequest, difference: Difference) -> Mapping[str, Any]:
 
 
 def _note_kept(difference: Difference) -> Tuple[Finding, ...]:
-    """What is not in the file and stays, one note for each reason; pip and the like are no news."""
+    """Notes on what is not in the file and stays, one for each reason, without pip and similar
+    tools."""
     names_by_reason: Dict[str, List[str]] = {}
     for name, reason in difference.kept.items():
         names_by_reason.setdefault(reason, []).append(name)
@@ -198,7 +201,7 @@ def _checked(
     environment: Environment,
     timings: Timings,
 ) -> InstallResult:
-    """--check: exit status 1 where there is a difference."""
+    """The result of --check: exit status 1 where there is a difference."""
     steps = describe_steps(difference, request.location)
     outcome = Outcome.DIFFERS if steps else Outcome.SAME
     message = f"The environment is what {request.location} says."
@@ -236,7 +239,7 @@ def _nothing_to_do(
 
 
 def _refuse_before(request: SyncRequest, difference: Difference, environment: Environment) -> None:
-    """What needs no question to anybody. Errors: NoCandidate, Refused."""
+    """Refuse what needs no question to pip or a host. Errors: NoCandidate, Refused."""
     _refuse(find_unfit_wheels(difference.deviations, environment))
     _refuse(_find_missing(difference.deviations, request.location))
     if not request.install.own.allow_torch_change:
@@ -246,7 +249,7 @@ def _refuse_before(request: SyncRequest, difference: Difference, environment: En
 
 
 def _find_missing(deviations: Sequence[Deviation], location: str) -> Tuple[Finding, ...]:
-    """The files and folders of this machine that the file names, and that are not there."""
+    """Errors on local files and folders that the file names and that do not exist."""
     found = []
     for deviation in deviations:
         source = deviation.locked.source

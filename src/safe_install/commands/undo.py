@@ -1,4 +1,4 @@
-"""`undo`: a past transaction taken back, verified and journalled as an install is."""
+"""`safe-install undo`: undoes a past transaction, journalled and verified like an install."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def undo(
     force: bool = False,
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
 ) -> InstallResult:
-    """Take one transaction back; verified and journalled as an install is. One that is named, and
-    of which nothing is in place, is taken back already.
+    """Undo one transaction; journalled and verified like an install. A named one of which nothing
+    is installed counts as undone.
 
-    Errors: Refused where something that was installed later needs what would go, unless `force`.
+    Errors: Refused where a later distribution requires what would be removed, unless `force`.
     """
     timings = Timings()
     environment = probe_named(world, python, user=user)
@@ -76,7 +76,7 @@ def undo(
             transaction,
             before,
             [subject for subject in before.subjects if not _is_removed(plan, subject.name)],
-            # The state before is what was asked for, its unmet requirements included.
+            # The former state was asked for, including its unmet requirements.
             expectation=_expect(plan, no_rollback=no_rollback),
             summary={**summarize(plan.steps, world.command), "undoes": entry.id},
             timings=timings,
@@ -98,7 +98,7 @@ def _with_message(
 
 
 def _answer_again(change: StagedChange, environment: Environment) -> Optional[InstallResult]:
-    """The answer about a change of which nothing is in place; None for another. Errors: Refused for
+    """The result for a change of which nothing is installed; None for others. Errors: Refused for
     one that is still to be committed."""
     if change.state is State.STAGED:
         raise Refused(
@@ -124,7 +124,7 @@ def _answer_again(change: StagedChange, environment: Environment) -> Optional[In
 
 
 def _begin(environment: Environment, transaction_id: Optional[str], world: World) -> Transaction:
-    """The transaction that takes the other one back."""
+    """The transaction that undoes the other one."""
     prefix = environment.interpreter.prefix
     owners = make_ownership(environment.installed.values(), prefix, environment.interpreter.scheme)
     return history.begin_undo(
@@ -133,7 +133,8 @@ def _begin(environment: Environment, transaction_id: Optional[str], world: World
 
 
 def _expect(plan: Plan, *, no_rollback: bool) -> Expectation:
-    """What an undo may do to torch. Where the change brought the first one, CUDA goes with it."""
+    """What the undo may do to torch. Where the change installed the first torch, CUDA is lost with
+    it."""
     return Expectation(
         torch_requested=plan.find(TORCH) is not None,
         cuda_loss_requested=_is_removed(plan, TORCH),
@@ -144,8 +145,7 @@ def _expect(plan: Plan, *, no_rollback: bool) -> Expectation:
 def _check_needed(
     entry: history.HistoryEntry, plan: Plan, environment: Environment, *, force: bool
 ) -> Tuple[UnmetRequirement, ...]:
-    """The requirements that the undo breaks, which is permitted by `force` alone. Errors:
-    Refused."""
+    """The requirements that the undo breaks. Errors: Refused, without `force`."""
     needed = find_needed(plan, environment, since=entry.created)
     if needed and not force:
         raise Refused(
@@ -170,10 +170,10 @@ def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.Histor
 def find_needed(
     plan: Plan, environment: Environment, *, since: float
 ) -> Tuple[UnmetRequirement, ...]:
-    """The requirements that an undo would break, of distributions that came after `since` (seconds
-    of the epoch).
+    """The requirements that an undo would break, of distributions that were installed after `since`
+    (seconds since the epoch).
 
-    What was there before the change was content, or not, with what the undo brings back.
+    Older distributions were there with the versions that the undo restores.
     """
     return tuple(
         unmet
@@ -183,7 +183,7 @@ def find_needed(
 
 
 def _came_after(environment: Environment, name: NormalizedName, since: float) -> bool:
-    # The inode's own time: uv links files whose other times are those of its cache.
+    # ctime: uv hard-links files from its cache, with the cache's other times.
     try:
         return environment.installed[name].metadata_path.stat().st_ctime > since
     except OSError:

@@ -1,8 +1,8 @@
-"""`safe-install uninstall`: what pip uninstall does, guarded the same way as an install; and
-`stage --remove`, which sets the same change aside.
+"""`safe-install uninstall`: as `pip uninstall`, with the checks of an install; and `stage
+--remove`, which stages the same change.
 
-pip trusts RECORD and removes whatever it names, also files that another distribution owns. Here the
-files of a distribution leave by journalled renames, and what another one lists stays.
+pip removes whatever RECORD names, even files that another distribution owns. Here files are moved
+out by journalled renames, and those that another distribution lists stay.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def uninstall(
     *,
     stages: bool = False,
 ) -> InstallResult:
-    """Remove distributions; put them back when what remains got worse. `probe`: of the managed
-    interpreter, if it was started before. `stages`: the change is set aside, to be committed later.
-    """
+    """Remove distributions, and put them back where what remains got worse. `probe`: a probe of the
+    managed interpreter that was started before. `stages`: stage the change, to be committed
+    later."""
     command = "stage" if stages else "uninstall"
     timings = Timings()
     for text in request.ignored:
@@ -125,8 +125,8 @@ def _plan(request: UninstallRequest, environment: Environment, world: World) -> 
 def _refuse_dependency_of_torch(
     request: UninstallRequest, plan: Plan, environment: Environment
 ) -> None:
-    """What torch needs, itself or through another, goes with torch, or where that is permitted.
-    Errors: Refused."""
+    """Refuse to remove a direct or indirect requirement of torch, unless torch is removed, too, or
+    that is permitted. Errors: Refused."""
     is_permitted = request.own.allow_torch_change or request.own.no_rollback
     if is_permitted or plan.find(TORCH) is not None:
         return
@@ -150,7 +150,7 @@ def _refuse_dependency_of_torch(
 def _confirmed(
     request: UninstallRequest, plan: Plan, environment: Environment, world: World
 ) -> Plan:
-    """The plan with what the person agrees to, asked for one after the other, as pip asks."""
+    """The plan with the removals that the user confirms, one after the other, as in pip."""
     steps: List[Step] = []
     if request.yes:
         return plan
@@ -181,8 +181,7 @@ def _agrees(world: World) -> bool:
 
 
 def removal_listing(distribution: InstalledDistribution) -> List[str]:
-    """What the RECORD of a distribution names, as pip lists it: packages and metadata by their
-    folder."""
+    """What pip lists before a removal: the packages and metadata in RECORD, by folder."""
     try:
         names = [entry.path for entry in read_record(distribution.metadata_path)]
     except OSError:
@@ -209,7 +208,7 @@ def _remove(
     kept = kept_names(plan, environment)
     removes_torch = plan.find(TORCH) is not None
     before = BaselineCheck(environment, check_timeout=request.own.check_timeout)
-    # Without torch nothing can be asked of the rest, and that was asked for.
+    # Without torch extensions cannot be checked, and its removal was requested.
     staying = [one for one in before.subjects if plan.find(one.name) is None]
     with contextlib.ExitStack() as stack:
         stack.callback(before.stop)
@@ -274,8 +273,8 @@ def _expect(request: UninstallRequest, plan: Plan) -> Expectation:
 
 
 def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: bool) -> None:
-    """pip's lines on each removal; where the person was asked, the question has said all but the
-    last."""
+    """pip's lines on each removal; after a confirmation only the last one, because the question has
+    shown the others."""
     for step in plan.steps:
         distribution = environment.installed[step.name]
         lines = removed_lines(distribution)
@@ -289,6 +288,5 @@ def _announce(plan: Plan, environment: Environment, world: World, *, was_asked: 
 
 
 def _unmet(plan: Plan, environment: Environment) -> Tuple[Finding, ...]:
-    """What now misses something that was removed on purpose: worth a word, no reason to put it
-    back."""
+    """Warnings on distributions that require something that was removed; no reason to roll back."""
     return tuple(make_finding(unmet, Severity.WARNING) for unmet in newly_unmet(plan, environment))

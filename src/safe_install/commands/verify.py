@@ -33,12 +33,12 @@ def verify(
     require_cuda: bool,
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
 ) -> InstallResult:
-    """Ask a fresh process for torch, CUDA and every installed extension that the wheel index knows.
+    """Check torch, CUDA and every installed extension of the wheel index in a fresh process.
 
-    A driver or a GPU that is here while CUDA is not available, and a torch that is not the
-    installed one, are errors. Unmet requirements, and files of any extension that were built for
-    another torch, are warnings: what imports and computes is healthy. Exit status 0 healthy, 1 not.
-    `check_timeout`: seconds; None: no limit.
+    Errors: CUDA is not available though there is a driver or GPU; the imported torch is not the
+    installed one. Warnings: unmet requirements, files that were built for another torch: what
+    imports and computes is healthy. Exit status 0 healthy, 1 not. `check_timeout`: seconds; None:
+    no limit.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -58,8 +58,8 @@ def verify(
         def answers() -> HealthReport:
             return examination.result(unmet)
 
-        # Files are read while the other process imports; where a library is missing, its answer is
-        # waited for.
+        # Files are read while the other process imports. Its result is waited for only where a
+        # library is missing.
         try:
             broken = find_broken(environment, world.environ, preloaded=lambda: answers().libraries)
             health = answers()

@@ -1,5 +1,5 @@
-"""`safe-install wheels`: what the wheel index knows, as tables; asks the hosts; brings a newer
-index."""
+"""`safe-install wheels`: the wheel index as tables; `--check` asks the hosts, `--update` fetches a
+newer index."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ FAILED = frozenset({HostAnswerKind.DOWN, HostAnswerKind.PAGE_EMPTY, HostAnswerKi
 def show_wheels(
     world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]
 ) -> InstallResult:
-    """The matrix of each named project, or all projects with what fits here. Asks no host.
+    """The matrix of each named project, or all projects with what fits here. No host is asked.
 
-    `machine`: torch, python_version, platform of a machine elsewhere, as `explain` has them.
-    Errors: UsageError.
+    `machine`: torch, python_version, platform of another machine, as for `explain`. Errors:
+    UsageError.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -112,7 +112,7 @@ def _matrix_table(project: Project, matrix: Matrix, environment: Environment) ->
 
 
 def _fits(project: Project, cell: Cell, environment: Environment) -> bool:
-    """Would this cell's wheel be taken here? Judged by the rules that choose."""
+    """Would a wheel of this cell be chosen here? Judged by the rules of the choice."""
     torch = environment.torch
     version = torch.runtime_version if torch is not None else ""
     own = (bundled.minor_of(version), f"nv{container_of_version(version)}")
@@ -121,7 +121,7 @@ def _fits(project: Project, cell: Cell, environment: Environment) -> bool:
         and project.torch_match is not TorchMatch.ANY
         and bundled.minor_of(cell.torch) not in own
     ):
-        return False  # it would be rejected too, only later
+        return False  # it would be rejected as well, but later
     context = Context(project, environment, bundled_catalog())
     return any(
         check_candidate(candidate, context) is None
@@ -156,7 +156,7 @@ def _wheels_of(project: Project, cell: Cell, environment: Environment) -> Iterat
 
 
 def _told(project: Project) -> List[str]:
-    """What a table cannot say."""
+    """Notes that do not fit into a table."""
     told = (
         [f"{project.name}: asked in this order: " + ", ".join(_host_names(project))]
         if project.hosts
@@ -172,8 +172,7 @@ def _told(project: Project) -> List[str]:
 
 
 def _doubts(projects: Iterable[Project]) -> Dict[str, List[Dict[str, str]]]:
-    """What is not certain of the facts: for --json, because it is about the index and not about
-    this environment."""
+    """The uncertain facts, for --json: they are about the index, not about this environment."""
     found: Dict[str, List[Dict[str, str]]] = {}
     for project in projects:
         found[str(project.name)] = [
@@ -217,11 +216,11 @@ def _projects_table(environment: Environment) -> Dict[str, Any]:
 def check_wheels(
     world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]
 ) -> InstallResult:
-    """Ask every host of the projects for this torch: does it answer, and does it still list what is
-    known?
+    """Ask every host of the projects: does it answer, and does it still list the known files for
+    this torch?
 
-    Exit status 1 when one does not answer, or a known file is no longer listed. Errors: UsageError,
-    Refused.
+    Exit status 1 where one does not answer, or a known file is not listed any more. Errors:
+    UsageError, Refused.
     """
     timings = Timings()
     with timings.stage("probe"):
@@ -259,7 +258,7 @@ def check_wheels(
 def _ask_hosts(
     names: Sequence[str], environment: Environment, world: World, own: OwnOptions
 ) -> Tuple[List[HostAnswer], List[Finding]]:
-    """What each host of the projects says, and the known files that it no longer lists."""
+    """The answer of each host, and findings on known files that it does not list any more."""
     bare = dataclasses.replace(environment, installed={})
     http = make_client(world, offline=own.offline, ask_again=True)
     finder = Finder(
@@ -279,8 +278,7 @@ def _ask_hosts(
 def _gone(
     project: Project, environment: Environment, found: Sequence[Candidate], listed: Iterable[str]
 ) -> Iterator[Finding]:
-    """Files that the index knows for this torch on hosts that answered, and that they do not
-    list."""
+    """Findings on known files for this torch that their hosts answered without."""
     there = {
         canonical_url(candidate.link.url)
         for candidate in found
@@ -302,11 +300,11 @@ def _gone(
 
 
 def update_wheels(world: World, location: str, own: OwnOptions) -> InstallResult:
-    """Bring the index file at `location`, a URL or a path with `#sha256=HEX`, into the person's
-    data folder.
+    """Fetch the index file at `location`, a URL or a path with `#sha256=HEX`, into the user's data
+    folder.
 
-    Errors: UsageError without a hash; HashMismatch, DownloadFailed, IndexInvalid: the index in
-    force stays.
+    Errors: UsageError without a hash; HashMismatch, DownloadFailed, IndexInvalid: the current index
+    is kept.
     """
     address, fragment = urldefrag(location)
     name, _, promised = fragment.partition("=")

@@ -1,5 +1,5 @@
-"""The environment before a change: is it healthy, and does anybody else change it while a change is
-prepared?"""
+"""The environment before a change: its health, and whether another program changes it while the
+change is prepared."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ from safe_install.torch_family import is_guarded
 
 
 class BaselineCheck:
-    """The check before the change, working beside us; `report()` waits for it."""
+    """The check before a change. It runs in a process of its own; `report()` waits for its
+    result."""
 
     def __init__(
         self,
@@ -61,9 +62,10 @@ class BaselineCheck:
         check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT,
         sources: Sequence[Path] = (),
     ) -> None:
-        """`check_timeout`: seconds for each of the checks, before and after; None: no limit.
-        `sources`: local folders that the change builds; a torch in one of them is theirs to
-        change."""
+        """`asked`: "loader" for the light check, "import" for the full one. `check_timeout`:
+        seconds for each check, before and after; None: no limit. `sources`: local folders that the
+        change builds; files in them are not counted as files of torch, because their own build may
+        change them."""
         self.environment = environment
         self.check_timeout = check_timeout
         self._sources = tuple(sources)
@@ -77,12 +79,12 @@ class BaselineCheck:
             if environment.torch is not None
             else None
         )
-        # while the process starts: what it loads changes nothing of the environment
+        # The process is starting meanwhile: loading libraries changes no file.
         self.stamp = self._seen = stamp_of(environment, self._sources)
 
     def changed_paths(self, *, in_torch: bool = True) -> Tuple[str, ...]:
-        """The paths that somebody else changed since this object was made; after a swap ours are
-        among them. `in_torch`: are the 12,000 files of torch looked at, too?"""
+        """The paths that were changed since this object was made. After a swap this includes our
+        own changes. `in_torch`: also compare the 12,000 files of torch."""
         if not in_torch:
             seen = stamp_of(self.environment, self._sources, seen=self._seen)
             return self.stamp.changed(seen)
@@ -90,7 +92,7 @@ class BaselineCheck:
         return self.stamp.changed(self._seen)
 
     def watched_folders(self) -> Tuple[Path, ...]:
-        """The folders into which nobody else may write."""
+        """The folders that only this run may write to."""
         return watched_folders(self.environment, self._sources)
 
     def _examine(self, asked: str) -> Examination:
@@ -103,8 +105,8 @@ class BaselineCheck:
         )
 
     def report(self) -> HealthReport:
-        """The health before. A library that the loader does not find may be brought by torch's
-        Python code: then, and only then, the slow import decides."""
+        """The health before the change. The light check may miss a library that only torch's Python
+        code loads, so a bad result is checked again by import, which is slow."""
         if self._report is None:
             unmet = unmet_requirements(
                 self.environment.installed, self.environment.interpreter.markers
@@ -118,8 +120,8 @@ class BaselineCheck:
         return self._report
 
     def prepare_report_after(self, environ: Mapping[str, str]) -> None:
-        """Start the interpreter of the check after the change, which waits for it. `environ`: the
-        variables that it inherits."""
+        """Start the interpreter for the check after the change; it waits for its questions.
+        `environ`: the variables that it inherits."""
         interpreter = self.environment.interpreter
         if self.environment.torch is None or not can_wait(interpreter, environ):
             return
@@ -129,12 +131,12 @@ class BaselineCheck:
             )
 
     def _take_waiting(self) -> Optional[WaitingInterpreter]:
+        """The waiting interpreter, once; None afterwards."""
         waiting, self._waiting = self._waiting, None
         return waiting
 
     def full_report(self, on_tick: Optional[Tick] = None) -> HealthReport:
-        """The health before, by import: for when the light answer is not enough. The old files must
-        be in place."""
+        """The health before the change, always by import. The old files must be in place."""
         report = self.report()
         if report.asked == "loader":
             report = self._examine("import").result(report.unmet, on_tick=on_tick)
@@ -148,12 +150,12 @@ class BaselineCheck:
         torch_may_change: bool,
         on_tick: Optional[Tick] = None,
     ) -> HealthReport:
-        """The health after a change: a fresh import, and beside it a fresh probe for what is
-        installed.
+        """The health after a change, by a fresh import. The installed distributions are read again
+        in parallel.
 
-        `kept`: distributions that were there before; only their requirements are looked at.
-        An interpreter that cannot be probed any more is a result of the change, as a torch that
-        does not import is.
+        `kept`: distributions that the change does not touch; only their requirements are checked.
+        An interpreter that cannot be probed any more is a result of the change, so it is reported
+        as a crash and raises no error.
         """
         executable = self.environment.interpreter.executable
         examination: Optional[Examination] = None
@@ -190,13 +192,13 @@ class BaselineCheck:
             return examination.result(unmet, torch=new.torch, on_tick=on_tick)
 
     def stamp_now(self, *, torch_stays: bool = False) -> Stamp:
-        """The environment as it lies there now. `torch_stays`: nothing of torch was moved since
-        its files were looked at last, and what was seen of them then counts."""
-        is_seen = torch_stays and not self._sources  # which may hold torch, and were not looked at
+        """The environment as it is now. `torch_stays`: the change moved no file of torch, so the
+        last look at its files is used again."""
+        is_seen = torch_stays and not self._sources  # a source folder may hold torch, unseen
         return stamp_of(self.environment, seen=self._seen if is_seen else None)
 
     def stop(self) -> None:
-        """Nobody needs the answer any more."""
+        """End the processes of this check; its result is not needed any more."""
         waiting = self._take_waiting()
         if waiting is not None:
             waiting.stop()
@@ -208,12 +210,12 @@ class BaselineCheck:
 
 
 def subject_of(project: Project) -> Subject:
-    """The questions that the wheel index has for a project."""
+    """What the health check asks about a project of the wheel index."""
     return Subject(project.name, project.imports, project.native, project.operation)
 
 
 def installed_subjects(environment: Environment) -> Tuple[Subject, ...]:
-    """The installed projects that the wheel index knows."""
+    """What the health check asks about each installed project of the wheel index."""
     return tuple(
         subject_of(load_project(name))
         for name in sorted(known_projects())
@@ -222,7 +224,7 @@ def installed_subjects(environment: Environment) -> Tuple[Subject, ...]:
 
 
 def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[Subject, ...]:
-    """Both, each project once, by name."""
+    """Both groups in one, sorted by name; of a project in both the added one counts."""
     merged = {subject.name: subject for subject in (*known, *added)}
     return tuple(merged[name] for name in sorted(merged))
 
@@ -230,11 +232,11 @@ def with_subjects(known: Iterable[Subject], added: Iterable[Subject]) -> Tuple[S
 def check_torch_here(
     environment: Environment, torch: Optional[TorchBuild] = None
 ) -> Tuple[Finding, ...]:
-    """Would `torch` (None: the installed one) run with the driver and on the GPUs that were
-    declared, or that are here?
+    """What speaks against `torch` (None: the installed one) on the driver and GPUs that were
+    declared, or else on those of this machine.
 
-    Errors for what was declared, warnings for what is here. The GPU code of the installed torch is
-    read in its files.
+    Findings are errors for what was declared and warnings for this machine. The GPU code of the
+    installed torch is read from its files.
     """
     torch, driver = torch or environment.torch, environment.driver
     if torch is None or driver is None:
@@ -250,25 +252,26 @@ def check_torch_here(
     return check_torch(torch, driver, environment.interpreter, catalog=bundled_catalog(), code=code)
 
 
-# --- others who change it meanwhile ---------------------------------------------------------------
+# --- changes by other programs --------------------------------------------------------------------
 
 
 def refuse_changed(
     changed: Sequence[str], environment: Environment, *, built: Sequence[str] = ()
 ) -> None:
-    """Between the first look and the swap nobody else may change the environment. Errors: Refused.
+    """Refuse where another program changed the environment before the swap. Errors: Refused.
 
-    `changed`: paths that somebody else changed. `built`: what was built meanwhile, whose build code
-    may have done it.
+    `changed`: the changed paths. `built`: projects that were built meanwhile; their build code may
+    be the cause.
     """
     if changed:
         raise _refused_for_changes(changed, environment, built)
 
 
 @contextmanager
-def naming_intruders(before: BaselineCheck, built: Sequence[str]) -> Iterator[None]:
-    """A build that fails may have changed the environment before, or have failed because it could
-    not: that is the worse news. Errors: Refused then."""
+def explaining_failed_build(before: BaselineCheck, built: Sequence[str]) -> Iterator[None]:
+    """Where a build fails inside this context, check whether the environment was changed, or
+    whether the build tried to write to it. Errors: Refused in that case, else the original
+    error."""
     try:
         yield
     except Interrupted:
@@ -287,8 +290,8 @@ def naming_intruders(before: BaselineCheck, built: Sequence[str]) -> Iterator[No
 
 
 def _refused_for_attempt(error: SafeInstallError, before: BaselineCheck) -> Optional[Refused]:
-    """The refusal of a build that failed and says itself that it tried to write into the
-    environment."""
+    """The refusal where the output of a failed build shows that it tried to write into the
+    environment; None where it does not."""
     if not isinstance(error, (PipFailed, BuildFailed)):
         return None
     attempt = find_write_attempt(error.output, before.watched_folders())
@@ -312,7 +315,10 @@ def _refused_for_changes(
     hint = "Look at those paths; another installer, or code of a build, wrote there."
     torch = environment.torch
     if torch is not None and any(concerns_torch(path, environment) for path in changed):
-        hint += f" To bring torch back: safe-install --force-reinstall --no-deps torch=={torch.version}."
+        hint += (
+            " To bring torch back: safe-install --force-reinstall --no-deps "
+            f"torch=={torch.version}."
+        )
     return Refused(
         f"something else changed the environment while this ran{suspects}: {paths}",
         hint=hint,
@@ -325,8 +331,8 @@ def _refused_for_changes(
 
 
 def concerns_torch(path: str, environment: Environment) -> bool:
-    """Is it a file of torch, the metadata of torch or its companions, or what every start of Python
-    runs?"""
+    """Is the path a file of torch, metadata of torch or its companions, or a file that Python runs
+    at every start?"""
     from safe_install.wheels.startup import runs_at_start
 
     folder = str(folder_of_torch(environment))

@@ -1,5 +1,5 @@
-"""Which installed extensions does the torch that is there break, and which would one that is
-planned? Read from their files, without loading them, and before torch is fetched."""
+"""Which installed extensions do not fit the installed torch, and which would not fit a planned one?
+The answer is read from their files before torch is fetched; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from safe_install.wheels.abi import (
 from safe_install.wheels.inspection import Inspector, demangle, needs_of, recorded_objects
 from safe_install.wheels.loader import Missing, Problems
 
-# An installed extension, and what is said of its files.
+# An installed extension, and the verdicts on its files.
 Judged = Tuple[InstalledDistribution, List[ObjectVerdict]]
 _BROKEN = (LoadOutcome.DOES_NOT_LOAD, LoadOutcome.ANOTHER_TORCH)
 
@@ -47,10 +47,10 @@ def find_broken(
     *,
     preloaded: Callable[[], Sequence[str]],
 ) -> Tuple[Finding, ...]:
-    """Warnings on the installed extensions whose files do not fit the torch that is there.
+    """Warnings on the installed extensions whose files do not fit the installed torch.
 
-    `preloaded`: asked at most once, where a library is missing: what a process that imported torch
-    has in memory.
+    `preloaded`: returns the libraries that a process with torch imported has in memory. It is
+    called at most once, and only where a library is missing.
     """
     return broken_among(judge_installed(environment, variables, preloaded=preloaded))
 
@@ -61,7 +61,7 @@ def judge_installed(
     *,
     preloaded: Callable[[], Sequence[str]],
 ) -> Tuple[Judged, ...]:
-    """What is said of the files of each installed extension beside the torch that is there."""
+    """The verdicts on the files of each installed extension, beside the installed torch."""
     if environment.torch is None:
         return ()
     inspector = Inspector(environment, environment.torch, variables=variables, preloaded=preloaded)
@@ -69,7 +69,7 @@ def judge_installed(
 
 
 def broken_among(judged: Sequence[Judged]) -> Tuple[Finding, ...]:
-    """Warnings on those whose files do not fit."""
+    """Warnings on the extensions whose files do not fit."""
     findings: List[Finding] = []
     for distribution, verdicts in judged:
         outcome, deciding_objects = judge_wheel(verdicts, needs_of(distribution.name, verdicts))
@@ -90,8 +90,8 @@ def find_breakage(
     *,
     severity: Severity = Severity.ERROR,
 ) -> Tuple[Finding, ...]:
-    """What fits the torch that is there, stays as it is, and does not fit `coming`: findings of
-    `severity`."""
+    """Findings of `severity` on the extensions that fit the installed torch, are not changed by the
+    plan, and do not fit `coming`."""
     now_here = environment.torch
     if now_here is None or coming is None or plan.find(TORCH) is None:
         return ()
@@ -109,9 +109,11 @@ def find_breakage(
         then = [_judge_with_torch(one.facts, context) for one in now]
         outcome, deciding_objects = judge_wheel(then, needs_of(name, then))
         if works and outcome in _BROKEN:
-            detail = f"{name} {distribution.version} {_why(deciding_objects[0], outcome, coming)}"
+            detail = (
+                f"{name} {distribution.version} {_reason(deciding_objects[0], outcome, coming)}"
+            )
             findings.append(
-                Finding("breaks-with-torch", severity, name, detail, _way_out(name, coming))
+                Finding("breaks-with-torch", severity, name, detail, _hint(name, coming))
             )
     return tuple(findings)
 
@@ -135,10 +137,11 @@ def may_all_stay(
 
 
 def _judge_with_torch(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:
-    """One installed object beside a torch of which only the version and the accelerator are known.
+    """The verdict on one installed file beside a torch of which only version and accelerator are
+    known.
 
-    Its symbols are not known yet. Known are the torch that the file was built for, and the
-    libraries that no build of the coming accelerator brings.
+    The symbols of that torch are unknown. What can be compared: the torch that the file was built
+    for, and libraries that no build for the new accelerator has.
     """
     lost = [library for library in facts.needed if _is_lost(library, context.torch)]
     problems = Problems(missing=tuple(Missing(library, facts.member) for library in lost))
@@ -157,14 +160,14 @@ def _cuda_major(torch: TorchBuild) -> Optional[int]:
     return int(torch.cuda.split(".")[0]) if torch.cuda is not None else None
 
 
-def _why(deciding: ObjectVerdict, outcome: LoadOutcome, coming: TorchBuild) -> str:
+def _reason(deciding: ObjectVerdict, outcome: LoadOutcome, coming: TorchBuild) -> str:
     if outcome is LoadOutcome.DOES_NOT_LOAD:
         return f"would not load beside torch {coming.runtime_version}: {deciding.reason}"
     built = " or ".join(deciding.facts.fingerprint.minors) or "another torch"
     return f"was built for torch {built}: torch {coming.runtime_version} breaks it"
 
 
-def _way_out(name: str, coming: TorchBuild) -> str:
+def _hint(name: str, coming: TorchBuild) -> str:
     return (
         f"Ask for it in the same command, so that both fit: safe-install torch=={coming.version} "
         f"{name}. "
@@ -180,7 +183,8 @@ def _extensions(
     passed_over: Callable[[NormalizedName], bool],
     without: Collection[NormalizedName] = (),
 ) -> Iterator[Judged]:
-    """The installed distributions with files for torch, and what is said of these files."""
+    """The installed distributions that have files for torch, each with the verdicts on these
+    files."""
     installed = inspector.environment.installed
     for name in sorted(installed):
         paths = {} if name in without or passed_over(name) else _members(installed[name])
@@ -189,7 +193,7 @@ def _extensions(
 
 
 def _members(distribution: InstalledDistribution) -> Mapping[str, str]:
-    """Its shared objects by their paths below site-packages."""
+    """The shared objects of a distribution: path below site-packages -> absolute path."""
     return {
         os.path.relpath(path, distribution.location): path
         for path in sorted(recorded_objects([distribution]))

@@ -1,5 +1,5 @@
-"""The plan of a bundle, and its files: as if nothing but torch were installed, for an environment
-such as the one here, or for a machine elsewhere."""
+"""The plan of a bundle and its files. It is planned for an environment that has only torch, on this
+machine or on another one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from safe_install.models import (
     Step,
 )
 from safe_install.pip_output import unmatched_requirement
-from safe_install.pipeline.choice import IndexChooser, make_wishes
-from safe_install.pipeline.delivery import begin_delivery, bring
-from safe_install.pipeline.fetching import want_of_pip
+from safe_install.pipeline.choice import IndexChooser, make_choice_options
+from safe_install.pipeline.delivery import begin_delivery, fetch_files
+from safe_install.pipeline.fetching import wanted_file_of_step
 from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.selection import Selected, select
 from safe_install.pipeline.session import (
@@ -42,16 +42,16 @@ from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
 from safe_install.wheels.placeholder import make_placeholder
 
-# A build number: of the files of one version pip takes this one, and not that of its index.
+# A build number so high that pip prefers this file to the index's files of the same version.
 BEFORE_OTHERS = 999999
 
 
 @dataclass(frozen=True)
 class Machines:
-    """For which environment a bundle is planned, and the one that plans it."""
+    """The environment that a bundle is planned for, and the one that plans it."""
 
     here: Environment
-    target: Environment  # of the distributions that it has, torch alone counts
+    target: Environment  # of its distributions only torch is kept
     is_elsewhere: bool
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Machines:
 
 
 def find_machines(request: BundleRequest, world: World) -> Machines:
-    """Errors: UsageError."""
+    """The environments of a request. Errors: UsageError."""
     own = request.install.own
     here = probe_environment(own, world)
     target = here
@@ -80,7 +80,8 @@ def find_machines(request: BundleRequest, world: World) -> Machines:
 
 
 def _with_torch_alone(environment: Environment) -> Environment:
-    """What else is installed may be missing where the bundle is used."""
+    """The environment with no other distribution than torch: the others may be missing where the
+    bundle is used."""
     torch = environment.torch
     if torch is None:
         return dataclasses.replace(environment, installed={})
@@ -94,7 +95,7 @@ def _with_torch_alone(environment: Environment) -> Environment:
 
 
 class PlanningPip(PipInstaller):
-    """pip, to which torch alone is installed, and which may plan for a machine elsewhere."""
+    """pip, which sees torch as the only installed distribution and may plan for another machine."""
 
     def __init__(self, session: Session, machines: Machines) -> None:
         super().__init__(dataclasses.replace(session, environment=machines.here))
@@ -116,7 +117,7 @@ class PlanningPip(PipInstaller):
             )
 
     def _plan_known(self, constraints: Sequence[str]) -> Optional[Planned]:
-        """What is installed here says nothing."""
+        """Always None: the plan must not depend on what is installed here."""
         return None
 
     def _dry_run(
@@ -130,7 +131,7 @@ class PlanningPip(PipInstaller):
         links = list(find_links)
         if TORCH in self._machines.target.installed:
             links.append(self._torch_folder)
-        # behind the person's own, because the last word on wheels alone counts
+        # After the options of the command line: of several --only-binary the last one counts.
         end = arguments.index("--") if "--" in arguments else len(arguments)
         words = [*arguments[:end], *self._words, *arguments[end:]]
         answer = super()._dry_run(words, constraints, links, without=without)
@@ -140,8 +141,8 @@ class PlanningPip(PipInstaller):
 
 
 def machine_words(target: Environment, folder: str) -> Tuple[str, ...]:
-    """What makes pip choose files for another machine. It wants a folder for that; nothing is
-    written there."""
+    """The options that make pip choose files for another machine. pip requires --target with them;
+    a dry run writes nothing there."""
     interpreter = target.interpreter
     words = ["--target", folder, "--only-binary", ":all:", "--implementation", "cp"]
     words += ["--python-version", interpreter.version]
@@ -152,7 +153,7 @@ def machine_words(target: Environment, folder: str) -> Tuple[str, ...]:
 
 
 def _without_torch(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The torch that is there already was shown to pip as a file."""
+    """pip's report without the installed torch, which pip was given as a file."""
     kept = [
         entry
         for entry in report.get("install", ())
@@ -163,9 +164,9 @@ def _without_torch(report: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class PlannedBundle:
-    """What will be in a bundle."""
+    """The content of a bundle."""
 
-    session: Session  # whose environment is the target
+    session: Session  # its environment is the target
     machines: Machines
     selected: Selected
     installer: PlanningPip
@@ -173,16 +174,19 @@ class PlannedBundle:
 
     @property
     def steps(self) -> Tuple[Step, ...]:
-        """One for each wheel."""
+        """One step for each wheel."""
         return self.selected.plan.steps
 
 
 def plan_bundle(request: BundleRequest, machines: Machines, session: Session) -> PlannedBundle:
-    """Errors: NoCandidate, PipFailed, Refused, UsageError."""
+    """The content of a bundle. Errors: NoCandidate, PipFailed, Refused, UsageError."""
     install = session.request
     installer = PlanningPip(session, machines)
     chooser = IndexChooser(
-        make_wishes(install), session.world, installer.credentials, pip=lambda: installer.pip
+        make_choice_options(install),
+        session.world,
+        installer.credentials,
+        pip=lambda: installer.pip,
     )
     try:
         selected = select(
@@ -219,14 +223,15 @@ def _no_wheel(requirement: str, machines: Machines) -> NoCandidate:
 
 
 def _refuse_sources(steps: Sequence[Step], machines: Machines) -> None:
-    """What is built here is for the machine here. Errors: Refused."""
+    """Refuse a source distribution for another machine: it would be built for this one. Errors:
+    NoCandidate."""
     for step in steps:
         if machines.is_elsewhere and step.origin is not Origin.WHEEL:
             raise _no_wheel(f"{step.name}=={step.version}", machines)
 
 
 def find_sizes(planned: PlannedBundle) -> Dict[NormalizedName, int]:
-    """The bytes of the wheels, as far as they are known before they are fetched."""
+    """The sizes of the wheels in bytes, for those whose size is known before they are fetched."""
     sizes: Dict[NormalizedName, int] = {}
     for step in planned.steps:
         artifact = planned.selected.artifacts.get(step.name)
@@ -243,13 +248,13 @@ def find_sizes(planned: PlannedBundle) -> Dict[NormalizedName, int]:
 
 
 def find_missing(planned: PlannedBundle) -> int:
-    """The bytes that have to be fetched, as far as they are known."""
+    """How many bytes have to be fetched, as far as the sizes are known."""
     sizes = find_sizes(planned)
     missing = 0
     for step in planned.steps:
         if step.name in planned.selected.artifacts:
             continue
-        of_pip = want_of_pip(step)
+        of_pip = wanted_file_of_step(step)
         link = of_pip.link if of_pip is not None else None
         if step.candidate is not None:
             link = step.candidate.link
@@ -258,8 +263,9 @@ def find_missing(planned: PlannedBundle) -> int:
     return missing
 
 
-def bring_wheels(planned: PlannedBundle) -> Mapping[NormalizedName, Artifact]:
-    """Every wheel on this machine, compared with its hash. Errors: those of a download."""
+def fetch_wheels(planned: PlannedBundle) -> Mapping[NormalizedName, Artifact]:
+    """Every wheel as a file on this machine, with its hash compared. Errors: those of a
+    download."""
     session = planned.session
     promise = functools.partial(
         is_promised,
@@ -270,12 +276,12 @@ def bring_wheels(planned: PlannedBundle) -> Mapping[NormalizedName, Artifact]:
     delivery = begin_delivery(
         session, planned.installer, promise, planned.chooser.fetcher, copies=False
     )
-    return bring(delivery, planned.selected.plan, planned.selected.artifacts)
+    return fetch_files(delivery, planned.selected.plan, planned.selected.artifacts)
 
 
 def list_requirements(request: BundleRequest, steps: Sequence[Step]) -> Tuple[str, ...]:
-    """What the install there asks for: the person's words, and in place of a folder, a file or an
-    address the version that it has."""
+    """The requirements to install from the bundle: those of the command line; a folder, file or URL
+    is replaced by `name==version`."""
     found: List[str] = []
     named = set()
     for entry in request.install.entries:

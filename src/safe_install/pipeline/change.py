@@ -10,7 +10,7 @@ from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Step
-from safe_install.pipeline.baseline import BaselineCheck, naming_intruders
+from safe_install.pipeline.baseline import BaselineCheck, explaining_failed_build
 from safe_install.pipeline.commit import Commit, PreparedChange, subjects_after
 from safe_install.pipeline.delivery import (
     Artifacts,
@@ -23,7 +23,7 @@ from safe_install.pipeline.delivery import (
 )
 from safe_install.pipeline.health_gate import Expectation, UnpackedFile
 from safe_install.pipeline.selection import Selected, refuse_errors
-from safe_install.pipeline.session import Session, leaving
+from safe_install.pipeline.session import Session, find_leaving
 from safe_install.pipeline.static_check import StaticCheck, check_staged, coming_subjects, must_work
 from safe_install.requirements import requirement_name
 from safe_install.resolve.permission import asked_of_torch
@@ -39,7 +39,8 @@ from safe_install.wheels.archive import Artifact
 
 
 def compare_same_versions(selected: Selected, delivery: Delivery, steps: Tuple[Step, ...]) -> None:
-    """A dry run fetches what only its files can tell: is it what is there? Errors: Refused."""
+    """In a dry run, fetch the files of these steps and compare them with the installed ones of the
+    same version. Errors: Refused."""
     chosen = {
         step.name: selected.artifacts[step.name]
         for step in steps
@@ -51,10 +52,11 @@ def compare_same_versions(selected: Selected, delivery: Delivery, steps: Tuple[S
 def carry_out(
     selected: Selected, delivery: Delivery, before: BaselineCheck, built: Sequence[str]
 ) -> InstallResult:
-    """Fetch, stage, swap, verify, commit or roll back. `built`: the names whose build code ran, or
-    will.
+    """Fetch, stage, swap, verify, then commit or roll back. `built`: the projects whose build code
+    ran, or will run.
 
-    Errors: every SafeInstallError; nothing is changed when one leaves here, except RollBackFailed.
+    Errors: every SafeInstallError. After an error the environment is unchanged, except after
+    RollBackFailed.
     """
     session, clones = delivery.session, delivery.installer.clones
     with preparing(selected, delivery, before, built) as (change, transaction):
@@ -71,13 +73,13 @@ def carry_out(
 def preparing(
     selected: Selected, delivery: Delivery, before: BaselineCheck, built: Sequence[str]
 ) -> Iterator[Tuple[PreparedChange, swap.Transaction]]:
-    """Fetch every file, fill the stage of a transaction and look at it; what is done inside of the
-    context decides what becomes of it. Nothing of the environment is changed.
+    """Fetch every file, fill the stage of a transaction and check it. The caller commits inside the
+    context; leaving it otherwise drops the stage. The environment is not changed here.
 
     Errors: every SafeInstallError.
     """
     selected = replace(selected, plan=with_addresses(selected.plan, delivery.request))
-    with naming_intruders(before, built):
+    with explaining_failed_build(before, built):
         artifacts = fetch(delivery, selected.plan, selected.artifacts, released=selected.released)
     plan, session, environment = selected.plan, delivery.session, delivery.environment
     interpreter, world = environment.interpreter, session.world
@@ -86,7 +88,7 @@ def preparing(
     ) as transaction:
         check_space(delivery, artifacts)
         before.prepare_report_after(world.environ)
-        with session.timings.stage("stage"), naming_intruders(before, built):
+        with session.timings.stage("stage"), explaining_failed_build(before, built):
             unpacking = stage(delivery, plan, artifacts, transaction.stage)
         with unpacking, session.timings.stage("check"):
             notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage)
@@ -112,7 +114,7 @@ def _look_at_stage(
     artifacts: Artifacts,
     stage: Path,
 ) -> Tuple[Tuple[Finding, ...], StaticCheck]:
-    """What is said of the staged files, and what they say of themselves. Errors: Refused."""
+    """Notes on the staged files, and the result of their static check. Errors: Refused."""
     plan = selected.plan
     notices = find_notices(delivery, plan, artifacts, beside_torch=selected.selection.has_torch)
     check = check_staged(
@@ -122,7 +124,7 @@ def _look_at_stage(
         artifacts,
         stage=stage,
         torch=selected.torch_after,
-        replaced=leaving(plan, delivery.environment),
+        replaced=find_leaving(plan, delivery.environment),
         cpu_builds=frozenset(
             note.subject for note in selected.findings if note.check == "cpu-build"
         ),
@@ -139,7 +141,8 @@ def _with_expectation(
     before: BaselineCheck,
     built: Sequence[str],
 ) -> PreparedChange:
-    """The change with what the person asked for: of what is there, and of what comes."""
+    """The change with what must hold after it: what was asked for, and what is allowed to get
+    worse."""
     plan, request = change.plan, session.request
     torch, removed = plan.find(TORCH), removed_names(plan)
     subjects = subjects_after(before.subjects, change.coming, removed)
@@ -165,8 +168,8 @@ def _with_expectation(
 def _is_other_build_asked_for(
     request: InstallRequest, environment: Environment, step: Step
 ) -> bool:
-    """Did the person ask for a torch without CUDA (`torch==2.4.1+cpu`, `--accelerator cpu`, an
-    index for it)? Then losing CUDA is what was asked for."""
+    """Does the command line ask for a torch without CUDA (`torch==2.4.1+cpu`, `--accelerator cpu`,
+    its index)? Then losing CUDA is no fault."""
     name = accelerator_of_version(step.version or "")
     accelerator = parse_accelerator(name) if name else None
     if name is None or accelerator is None or accelerator.kind == "cuda":
@@ -179,7 +182,8 @@ def _is_other_build_asked_for(
 
 @contextmanager
 def _clones_elsewhere(clones: Optional[Clones]) -> Iterator[Callable[[], None]]:
-    """Clones that lie outside of the environment come with the change, and go if it is not kept."""
+    """Put clones into folders outside of the environment, and remove them again unless the function
+    that this yields was called."""
     if clones is None:
         yield lambda: None
         return

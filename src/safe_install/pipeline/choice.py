@@ -1,8 +1,7 @@
-"""Chooses the builds of extension projects that fit the torch that is there, and brings them as
-files.
+"""Chooses the builds of extension projects that fit the installed torch, and obtains their files.
 
-pip cannot know which of many wheels of one name and version belongs to a torch; here the wheel
-index, the rules and the joint choice decide, and what has no fitting wheel is built from source.
+pip cannot tell which of several wheels of one version was built for which torch. Here the wheel
+index and our rules decide; a project without a fitting wheel is built from source.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import functools
 from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
-    Any,
     Callable,
     Collection,
     Iterator,
@@ -51,8 +49,7 @@ from safe_install.torch_family import is_library_of_torch
 from safe_install.wheels.store import WheelStore, read_switches
 
 if TYPE_CHECKING:
-    # What finds, chooses or brings files is imported when that is done: most installs are of files
-    # that are named, and `explain` brings none.
+    # Imported where they are needed, to start faster: many commands neither search nor fetch.
     from safe_install.index.finder import Finder
     from safe_install.index.torch_files import Absent, Listing, TorchFile
     from safe_install.index.torch_pages import TorchPages
@@ -60,35 +57,36 @@ if TYPE_CHECKING:
     from safe_install.system.pip import PipRunner
     from safe_install.wheels.archive import Artifact
     from safe_install.wheels.recipe import BuildRecipe
+    from safe_install.wheels.toolkit import InstallRequirements
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """How the person wants extensions to be chosen."""
+class ChoiceOptions:
+    """The options that the choice of extensions depends on."""
 
     offline: bool = False
     no_build: bool = False
     is_elsewhere: bool = False  # for a machine, or a torch, that is not here
     pre: bool = False
-    formats: Formats = field(default_factory=Formats)  # of which projects only wheels are taken
+    formats: Formats = field(default_factory=Formats)  # --only-binary and --no-binary
     require_hashes: bool = False
     index_url: Optional[str] = None
     find_links: Tuple[str, ...] = ()
-    own_indexes: Tuple[str, ...] = ()  # all that are searched but pypi.org
+    own_indexes: Tuple[str, ...] = ()  # all searched indexes except pypi.org
     no_index: bool = False
     third_party: Tuple[str, ...] = ()  # optional hosts that may be asked
     no_toolkit: bool = False
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
     strict_records: bool = False
-    index_options: Tuple[str, ...] = ()  # pip's words for how it reaches which index
-    dry_run: bool = False  # nothing is unpacked: whole files are verified when they are brought
-    pip_cache: Optional[str] = None  # where the person wants pip's cache
+    index_options: Tuple[str, ...] = ()  # pip's options on indexes and how to reach them
+    dry_run: bool = False  # nothing is unpacked, so the members of a wheel are hashed at once
+    pip_cache: Optional[str] = None  # folder of pip's cache
 
 
-def make_wishes(request: InstallRequest) -> Wishes:
-    """How the person wants extensions to be chosen."""
+def make_choice_options(request: InstallRequest) -> ChoiceOptions:
+    """The part of a request that the choice of extensions depends on."""
     own = request.own
-    return Wishes(
+    return ChoiceOptions(
         offline=own.offline,
         no_build=own.no_build,
         is_elsewhere=own.is_elsewhere,
@@ -114,7 +112,8 @@ def _is_default_index(url: str) -> bool:
 
 
 class Chooser(Protocol):
-    """Finds and judges the candidates of extension projects, and brings what was chosen."""
+    """Finds and judges the candidates of extension projects, and obtains the files of the chosen
+    ones."""
 
     def choose(
         self,
@@ -126,10 +125,10 @@ class Chooser(Protocol):
         keep_version: Collection[NormalizedName] = (),
         allow_build: bool = True,
     ) -> Resolution:
-        """One candidate for each extension that the requirements name or bring.
+        """One candidate for each extension that the requirements name or depend on.
 
-        Errors: NoCandidate (10) with every rejection; Refused (11) where torch itself would have to
-        change.
+        Errors: NoCandidate (exit 10) with every rejection; Refused (exit 11) where torch itself
+        would have to change.
         """
 
     def is_known(
@@ -139,72 +138,73 @@ class Chooser(Protocol):
         *,
         constraints: Sequence[Requirement] = (),
     ) -> Optional[bool]:
-        """Is there a wheel for the torch of `environment`, without a question to a host? None: only
-        a host can tell."""
+        """Is there a wheel for the torch of `environment`? No host is asked. None: only a host can
+        tell."""
 
-    def bring_ahead(self, pins: Sequence[Candidate]) -> None:
-        """Several pins that will be obtained, fetched at the same time."""
+    def prefetch(self, pins: Sequence[Candidate]) -> None:
+        """Fetch the files of several pins at the same time, before `obtain` is called for each."""
 
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
     ) -> Tuple[Candidate, Artifact]:
-        """The pin as a wheel file that was verified: from the store, fetched, or built. The hashes
-        of its members are compared when it is unpacked."""
+        """The pin as a verified wheel: from the store, fetched, or built. The hashes of its members
+        are compared later, when it is unpacked."""
 
     def check_build(self, pin: Candidate, environment: Environment) -> None:
-        """Could the pin be built here? Errors: Refused, as the build itself would be."""
+        """Check whether the pin can be built here. Errors: Refused, as the build itself would
+        raise."""
 
     def is_on_index(self, name: str, filename: str, sha256: str) -> bool:
-        """Does the page of a project on the package index promise this sha256 for the file?"""
+        """Does the project's page on the package index list the file with this sha256?"""
 
 
 class TorchSource(Protocol):
-    """The builds of torch that lie on no package index; `index.torch_pages.TorchPages` is one."""
+    """The builds of torch that are on no package index; `index.torch_pages.TorchPages` is one."""
 
     def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
-        """Those for an accelerator."""
+        """The builds for an accelerator."""
 
     def find_torch(self, build: TorchBuild, interpreter: Interpreter) -> Union[TorchFile, Absent]:
-        """The wheel of one of them."""
+        """The wheel of a build."""
 
     def find_compilers(
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
     ) -> Tuple[TorchFile, ...]:
-        """What torch generates code with, where that lies beside torch; `requires`: torch's
-        requirements. Errors: NoCandidate for one that is not there."""
+        """The compiler packages that torch requires (triton), where they are published beside
+        torch. `requires`: torch's requirements. Errors: NoCandidate for one that is missing."""
 
 
 class IndexChooser:
-    """The choice by the wheel index, the pages of its hosts, and our rules; a TorchSource, too."""
+    """The choice by the wheel index, the pages of its hosts and our rules. It is a TorchSource,
+    too."""
 
     def __init__(
         self,
-        wishes: Wishes,
+        options: ChoiceOptions,
         world: World,
         credentials: Optional[Credentials] = None,
         *,
         pip: Optional[Callable[[], PipRunner]] = None,
     ) -> None:
-        """`credentials`: of the person's indexes; None: those that stand in the addresses, and
-        netrc.
-        `pip`: brings what a build needs; None where nothing is built."""
-        self._wishes = wishes
+        """`credentials`: for the indexes; None: only those in URLs and netrc.
+        `pip`: returns the pip that installs what a build needs; None: this chooser never builds."""
+        self._options = options
         self._world = world
         self._pip = pip
         self.built: List[NormalizedName] = []  # what was built from source, or tried
         self._store = WheelStore(world.cache_dir, read_switches(world.environ))
         self._http = make_client(
             world,
-            offline=wishes.offline,
-            trusted_hosts=named_hosts(wishes.find_links),
+            offline=options.offline,
+            trusted_hosts=named_hosts(options.find_links),
             credentials=credentials,
         )
         self.fetcher = Fetcher(
             self._http,
             world,
             self._redirects_of,
-            require_hashes=wishes.require_hashes,
-            pip_cache=wishes.pip_cache,
+            require_hashes=options.require_hashes,
+            pip_cache=options.pip_cache,
         )
 
     @functools.cached_property
@@ -212,15 +212,15 @@ class IndexChooser:
         """The builds of torch that lie on no package index."""
         from safe_install.index.torch_pages import TorchPages
 
-        wishes = self._wishes
-        offline = "--offline" if wishes.offline else "--no-index" if wishes.no_index else ""
+        options = self._options
+        offline = "--offline" if options.offline else "--no-index" if options.no_index else ""
         return TorchPages(
             self._http,
             bundled_catalog().torch,
             offline=offline,
-            third_party=wishes.third_party,
-            find_links=wishes.find_links,
-            indexes=wishes.own_indexes,
+            third_party=options.third_party,
+            find_links=options.find_links,
+            indexes=options.own_indexes,
         )
 
     def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
@@ -239,7 +239,7 @@ class IndexChooser:
 
     @functools.cached_property
     def _finder(self) -> Finder:
-        return self._make_finder(offline=self._wishes.offline)
+        return self._make_finder(offline=self._options.offline)
 
     @functools.cached_property
     def _known(self) -> Finder:
@@ -248,16 +248,16 @@ class IndexChooser:
     def _make_finder(self, *, offline: bool, only_near: bool = False) -> Finder:
         from safe_install.index.finder import Finder
 
-        wishes = self._wishes
+        options = self._options
         return Finder(
             http=self._http,
             catalog=bundled_catalog(),
             store=self._find_built,
             offline=offline,
-            index_url=wishes.index_url,
-            find_links=wishes.find_links,
-            only_find_links=wishes.no_index,
-            third_party=wishes.third_party,
+            index_url=options.index_url,
+            find_links=options.find_links,
+            only_find_links=options.no_index,
+            third_party=options.third_party,
             only_near=only_near,
         )
 
@@ -280,19 +280,20 @@ class IndexChooser:
             find=self._finder.find,
             catalog=bundled_catalog(),
             constraints=constraints,
-            pre=self._wishes.pre,
-            allow_build=allow_build and not self._wishes.no_build,
-            is_elsewhere=self._wishes.is_elsewhere,
-            formats=self._wishes.formats,
+            pre=self._options.pre,
+            allow_build=allow_build and not self._options.no_build,
+            is_elsewhere=self._options.is_elsewhere,
+            formats=self._options.formats,
             upgrade=frozenset(upgrade),
             keep_version=frozenset(keep_version),
         )
-        pins = tuple(self._asking_store(pin, environment) for pin in resolution.pins)
+        pins = tuple(self._mark_kept_build(pin, environment) for pin in resolution.pins)
         return dataclasses.replace(resolution, pins=pins)
 
-    def _asking_store(self, pin: Candidate, environment: Environment) -> Candidate:
-        """A source, with whether its build may be spared. Of the installed torch all is known: what
-        the store has for it was among the candidates."""
+    def _mark_kept_build(self, pin: Candidate, environment: Environment) -> Candidate:
+        """A source distribution, marked where the store may have its build. This matters only for a
+        torch that is not installed yet; for the installed one the store's wheels were
+        candidates."""
         torch = environment.torch
         is_coming = torch is not None and torch.folder is None
         if pin.kind is not CandidateKind.SDIST or not is_coming:
@@ -307,7 +308,7 @@ class IndexChooser:
         *,
         constraints: Sequence[Requirement] = (),
     ) -> Optional[bool]:
-        """As Chooser says: by our own store, the person's folders and the bundled facts."""
+        """As Chooser says: from our own store, the --find-links folders and the bundled facts."""
         from safe_install.resolve.provider import is_known
 
         known = is_known(
@@ -316,48 +317,47 @@ class IndexChooser:
             find=self._known.find,
             catalog=bundled_catalog(),
             constraints=constraints,
-            pre=self._wishes.pre,
+            pre=self._options.pre,
         )
         return None if known is False and self._has_own_places else known
 
     @property
     def _has_own_places(self) -> bool:
-        """Did the person name an index or a page of their own? What that has, no facts know."""
-        index = self._wishes.index_url or PIP_INDEX
-        return not _is_default_index(index) or bool(self._wishes.find_links)
+        """Was an index or a --find-links page named? The bundled facts do not know what it
+        lists."""
+        index = self._options.index_url or PIP_INDEX
+        return not _is_default_index(index) or bool(self._options.find_links)
 
-    def bring_ahead(self, pins: Sequence[Candidate]) -> None:
+    def prefetch(self, pins: Sequence[Candidate]) -> None:
         """As Chooser says."""
         from safe_install.index.local_pages import is_local
 
         wheels = [pin for pin in pins if pin.kind is CandidateKind.WHEEL]
         far = [pin for pin in wheels if not is_local(pin.link.url)]
         if len(far) > 1:
-            # whether a hash of the person's is among the promises, `obtain` asks
+            # `obtain` compares the hashes that were given.
             wanted = [self.fetcher.want(pin, is_promised=True) for pin in far]
             self.fetcher.fetch_all(wanted)
 
     def obtain(
         self, pin: Candidate, environment: Environment, *, is_promised: bool = False
     ) -> Tuple[Candidate, Artifact]:
-        """As Chooser says. `is_promised`: the person gave a hash for it, with which the caller
-        compares it."""
+        """As Chooser says. `is_promised`: a hash was given for it; the caller compares it."""
         from safe_install.wheels.archive import open_wheel
         from safe_install.wheels.fetch import find_local_path
 
         if pin.kind is CandidateKind.SDIST:
             pin = self._find_kept(pin, environment) or self._build(pin, environment)
         path = self.fetcher.fetch(self.fetcher.want(pin, is_promised=is_promised))
-        # A link to a file of this machine stands only in a folder or on a page that the person
-        # named.
+        # A link to a local file is only in a folder or on a page that the command names.
         is_local = find_local_path(pin.link.url) is not None
         has_promise = is_promised or is_local or pin.link.sha256 is not None
         artifact = open_wheel(
             path,
             sha256=pin.link.sha256,
-            verify_members=self._wishes.dry_run,
+            verify_members=self._options.dry_run,
             is_promised=lambda: has_promise,
-            strict_records=self._wishes.strict_records,
+            strict_records=self._options.strict_records,
         )
         if artifact.name != pin.name:
             raise Refused(
@@ -367,7 +367,7 @@ class IndexChooser:
         return pin, artifact
 
     def _find_built(self, name: NormalizedName, environment: Environment) -> Iterator[Candidate]:
-        """What the store has, with what the project needs though no metadata says so."""
+        """The wheels in the store, with the requirements that their metadata leaves out."""
         hidden = load_project(name).requires
         for built in self._store.find(name, environment):
             yield dataclasses.replace(built, requires=hidden)
@@ -378,7 +378,7 @@ class IndexChooser:
         return any(link.filename == filename and link.sha256 == sha256 for link in links)
 
     def find_size(self, name: str, sha256: str) -> Optional[int]:
-        """The bytes of a file of the package index, where its page says them."""
+        """The size of a file of the package index in bytes; None where its page does not say it."""
         links = self._finder.read_index_page(canonicalize_name(name))
         return next((link.size for link in links if link.sha256 == sha256), None)
 
@@ -388,7 +388,8 @@ class IndexChooser:
         return self._finder.redirects_of(pin)
 
     def check_build(self, pin: Candidate, environment: Environment) -> None:
-        """As Chooser says. Nothing is kept. What may be in the store may need no compiler."""
+        """As Chooser says; nothing is kept. A pin whose build may be in the store is not
+        checked."""
         if pin.may_be_kept:
             return
         from safe_install.wheels.build import check_build
@@ -398,25 +399,33 @@ class IndexChooser:
             environment,
             self._world.cache_dir,
             variables=self._world.environ,
-            forbidden_by=self._no_toolkit_because(),
+            forbidden_by=self._toolkit_forbidden_by(),
             install_toolkit=self._install_target(only_wheels=True, dry_run=True),
         )
 
-    def _install_target(self, **options: bool) -> Callable[..., Any]:
-        """pip, which puts what a build needs into a folder."""
+    def _install_target(
+        self, *, only_wheels: bool = False, offline: bool = False, dry_run: bool = False
+    ) -> InstallRequirements:
+        """pip's `install --target`, which installs what a build needs into a folder."""
         if self._pip is None:
             raise ValueError("a chooser without pip builds nothing")
-        install: Callable[..., Any] = self._pip().install_target
-        return functools.partial(install, options=self._wishes.index_options, **options)
+        return functools.partial(
+            self._pip().install_target,
+            only_wheels=only_wheels,
+            offline=offline,
+            dry_run=dry_run,
+            options=self._options.index_options,
+        )
 
-    def _no_toolkit_because(self) -> str:
-        """The option that forbids fetching a CUDA toolkit."""
-        if self._wishes.no_toolkit:
+    def _toolkit_forbidden_by(self) -> str:
+        """The option that forbids fetching a CUDA toolkit; "" where none does."""
+        if self._options.no_toolkit:
             return "--no-toolkit"
-        return "--offline" if self._wishes.offline else ""
+        return "--offline" if self._options.offline else ""
 
     def _find_kept(self, pin: Candidate, environment: Environment) -> Optional[Candidate]:
-        """The wheel of a source that was built before for this very torch."""
+        """The wheel that was built before from this source, for this torch; None where there is
+        none."""
         for built in self._find_built(pin.name, environment):
             if built.version == pin.version:
                 self._world.reporter.note(f"{pin.name} {pin.version}: {BUILT_BEFORE}")
@@ -432,8 +441,8 @@ class IndexChooser:
             f"{pin.version} from "
             "source (this runs the project's own build code)"
         )
-        recipe, forbidden_by = _recipe(load_project(pin.name), pin), self._no_toolkit_because()
-        # What is missing here is known before the source is fetched.
+        recipe, forbidden_by = _recipe(load_project(pin.name), pin), self._toolkit_forbidden_by()
+        # Fail before the source is fetched where a compiler is missing.
         plan_here(
             recipe,
             environment,
@@ -446,10 +455,10 @@ class IndexChooser:
             recipe=recipe,
             environment=environment,
             store=self._store,
-            install_tools=self._install_target(offline=self._wishes.offline),
+            install_tools=self._install_target(offline=self._options.offline),
             reporter=self._world.reporter,
             variables=self._world.environ,
-            timeout=self._wishes.build_timeout,
+            timeout=self._options.build_timeout,
             install_toolkit=self._install_target(only_wheels=True),
             forbidden_by=forbidden_by,
         )

@@ -1,4 +1,4 @@
-"""What is said of a choice of extensions."""
+"""Notes and warnings on a choice of extensions."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def describe_torch(environment: Environment) -> str:
 def cpu_fallback_notes(
     pins: Sequence[Candidate], answers: Sequence[HostAnswer], environment: Environment
 ) -> Tuple[Finding, ...]:
-    """A note on each pin that is a CPU build beside a torch for a GPU, and where a better one may
-    be."""
+    """A note on each CPU build chosen beside a torch for a GPU, with the host that may have a
+    better one."""
     torch = environment.torch
     notes = []
     for pin in pins:
@@ -70,8 +70,8 @@ def cpu_fallback_notes(
 
 
 def describe_silent_hosts(pins: Sequence[Candidate], answers: Sequence[HostAnswer]) -> List[str]:
-    """A source build that a host's silence is the reason for should not look like the normal
-    case: a sentence on each such host."""
+    """Warnings, one sentence each, on hosts that did not answer or were not asked, where a project
+    is therefore built from source."""
     built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
     told = []
     for answer in answers:
@@ -85,7 +85,7 @@ def describe_silent_hosts(pins: Sequence[Candidate], answers: Sequence[HostAnswe
 
 
 def describe_pins(resolution: Resolution) -> List[str]:
-    """What was chosen, a sentence each."""
+    """One sentence for each chosen file."""
     told: Dict[str, str] = {}
     for pin in resolution.pins:
         if pin.kind is CandidateKind.INSTALLED:
@@ -100,7 +100,7 @@ def describe_pins(resolution: Resolution) -> List[str]:
 
 
 def describe_satisfied(requirements: Iterable[Requirement], selection: Selection) -> List[str]:
-    """pip's own words for what is there already."""
+    """pip's own lines on requirements that are installed already."""
     lines = []
     for requirement in requirements:
         found = selection.here.installed.get(canonicalize_name(requirement.name))
@@ -113,8 +113,8 @@ def describe_satisfied(requirements: Iterable[Requirement], selection: Selection
 def note_torch(
     selection: Selection, plan: Plan, wanted: Wanted, catalog: Catalog
 ) -> Tuple[Finding, ...]:
-    """Why a newer torch does not come: it was passed over, or something else in the plan requires
-    an older one."""
+    """Why a newer torch is not installed: it was passed over, or something in the plan requires an
+    older one."""
     choice, taken = selection.torch_choice, selection.planned.torch
     passed = note_choice(choice, taken, selection.extensions, carried=selection.carried)
     if passed or plan.find(TORCH) is None:

@@ -1,4 +1,5 @@
-"""The files of what was chosen: fetched or built, verified, and shown to pip."""
+"""The files of the chosen candidates: fetched or built, verified, and offered to pip by
+--find-links."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class ChosenFiles:
-    """The files of one request, and the folder in which pip is shown them."""
+    """The files of one request, and the --find-links folder in which pip finds them."""
 
     def __init__(
         self,
@@ -45,25 +46,26 @@ class ChosenFiles:
         self._session, self._wanted, self._torch_check = session, wanted, torch_check
         self._request, self._reporter = session.request, session.world.reporter
         self._catalog, self._chooser, self._torch_source = catalog, chooser, torch_source
-        self.folder = make_folder(session.work / "links")  # pip's find-links page
+        self.folder = make_folder(session.work / "links")  # for --find-links
         self.artifacts: Dict[NormalizedName, Artifact] = {}
 
-    def bring_ahead(self, candidates: Sequence[Candidate]) -> None:
-        """Fetch at the same time what will be obtained one by one."""
+    def prefetch(self, candidates: Sequence[Candidate]) -> None:
+        """Fetch the files of several candidates at the same time, before `obtain` is called for
+        each."""
         with self._session.timings.stage("fetch"):
-            self._chooser.bring_ahead(candidates)
+            self._chooser.prefetch(candidates)
 
     def obtain(self, candidate: Candidate, selection: Selection) -> Selection:
-        """The chosen file on this machine, verified; of what is built later, an empty wheel in its
-        place."""
+        """The selection with the verified file of a candidate; with an empty wheel (placeholder)
+        where it is built later."""
         is_source = candidate.kind is CandidateKind.SDIST
         if is_source and (self._request.own.dry_run or selection.coming_torch is not None):
-            return self._stand_in(candidate, selection)
-        return self.bring(candidate, selection, selection.planned)
+            return self._add_placeholder(candidate, selection)
+        return self.fetch_or_build(candidate, selection, selection.planned)
 
-    def _stand_in(self, candidate: Candidate, selection: Selection) -> Selection:
-        """An empty wheel. A dry run builds nothing: the plan says that it would. For a torch that
-        comes, there is nothing to build against before it is planned."""
+    def _add_placeholder(self, candidate: Candidate, selection: Selection) -> Selection:
+        """The selection with an empty wheel for a candidate. A dry run builds nothing; and an
+        extension for a new torch can only be built after that torch was planned."""
         try:
             self._chooser.check_build(candidate, selection.planned)
         except Refused as error:
@@ -87,12 +89,13 @@ class ChosenFiles:
         return hint_to_let_move(hint, [candidate.name], may_keep=may_keep)
 
     def _may_do_without_gpu(self, selection: Selection) -> bool:
-        """Does a CUDA build of torch come to a machine without a driver, and nobody named it?"""
+        """Is a CUDA build of torch planned for a machine without a driver, though no accelerator
+        was named?"""
         coming = selection.coming_torch
         is_unasked = not self._wanted.torch.accelerator and selection.here.driver is None
         return coming is not None and coming.cuda is not None and is_unasked
 
-    def bring(
+    def fetch_or_build(
         self,
         candidate: Candidate,
         selection: Selection,
@@ -100,8 +103,9 @@ class ChosenFiles:
         *,
         torch_file: str = "",
     ) -> Selection:
-        """The chosen file, verified: fetched, or built in `environment`. `torch_file`: of a torch
-        that comes."""
+        """The selection with the verified file of a candidate: fetched, or built in `environment`.
+        `torch_file`: the planned wheel of torch that it is built for; "" for the installed
+        torch."""
         is_source = candidate.kind is CandidateKind.SDIST
         if is_source and self._request.config_settings_of(candidate.name, is_requested=False):
             self._reporter.warn(
@@ -122,7 +126,7 @@ class ChosenFiles:
             candidate.name, str(artifact.version), selection, self._wanted, self._catalog
         )
         if is_here and not torch_file:
-            # a file whose name says more than its METADATA: the very version is there, and sound
+            # The file name has a local version and METADATA has none: this version is installed.
             return selection
         self.artifacts[candidate.name] = artifact
         pin = Pin(
@@ -135,12 +139,12 @@ class ChosenFiles:
         )
         return decisions.add_pin(selection, pin)
 
-    def show_torch(self, selection: Selection) -> Selection:
-        """With the files of a torch that pip does not find by itself, as it is shown them."""
+    def offer_torch(self, selection: Selection) -> Selection:
+        """The selection with the files of a torch that is on no index of pip, offered to pip."""
         for file in selection.torch_choice.files:
             if file.candidate.name in selection.torch_pins:
                 continue
-            pin = self._show_file(file, selection)
+            pin = self._offer_file(file, selection)
             shown = {**selection.torch_pins, pin.name: pin}
             accelerator, interpreter = (
                 file.candidate.built_for.accelerator or "",
@@ -149,15 +153,15 @@ class ChosenFiles:
             for compiler in self._torch_source.find_compilers(
                 pin.requires, accelerator, interpreter
             ):
-                beside = self._show_file(compiler, selection)
+                beside = self._offer_file(compiler, selection)
                 shown[beside.name] = beside
             selection = dataclasses.replace(selection, torch_pins=shown)
         return selection
 
-    def _show_file(self, file: TorchFile, selection: Selection) -> Pin:
-        """A wheel that has the METADATA of the file and nothing else, so that pip can plan before
-        it is fetched; the file itself where its page does not promise both its METADATA and its
-        hash, or the person gave a hash."""
+    def _offer_file(self, file: TorchFile, selection: Selection) -> Pin:
+        """Offer a wheel to pip: an empty one with the METADATA of the file, so that pip can plan
+        before the file is fetched. The file itself is fetched where its page lacks its METADATA or
+        its hash, or where a hash was given."""
         candidate = file.candidate
         is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
         if (
@@ -184,7 +188,7 @@ class ChosenFiles:
                 candidate, selection.planned, is_promised=is_promised
             )
             check_hashes(candidate, artifact, self._request, self._session.environment)
-        # It may be brought once more, for a build: then it has to be the same.
+        # A build may fetch it again: then it has to be the same file.
         requires = normalize_requirements(artifact.requires_dist)
         candidate = dataclasses.replace(candidate, requires=requires)
         self.artifacts[candidate.name] = artifact
@@ -194,7 +198,7 @@ class ChosenFiles:
         )
 
     def _link_to(self, artifact: Artifact) -> str:
-        """A wheel in the folder that pip is shown; its address there."""
+        """The URL of a wheel in the --find-links folder, where it is linked."""
         link = self.folder / artifact.installable_filename
         if link.is_symlink():
             # files for two torches may have one name:
@@ -203,8 +207,8 @@ class ChosenFiles:
         link.symlink_to(artifact.path.resolve())
         return link.absolute().as_uri()
 
-    def forget_others(self, selection: Selection) -> None:
-        """What was brought for a torch that does not come is not shown to pip."""
+    def remove_others(self, selection: Selection) -> None:
+        """Remove the files of a torch that was not chosen, so that pip does not find them."""
         kept = {pin.url for pin in selection.files}
         for link in self.folder.iterdir():
             if link.absolute().as_uri() not in kept:
@@ -216,7 +220,7 @@ class ChosenFiles:
 def check_hashes(
     candidate: Candidate, artifact: Artifact, request: InstallRequest, environment: Environment
 ) -> None:
-    """The --hash options of a requirements file hold for the files that we choose, too. Errors:
+    """The --hash options of requirements files hold for the files that we choose, too. Errors:
     HashMismatch."""
     if candidate.kind is not CandidateKind.WHEEL:
         return

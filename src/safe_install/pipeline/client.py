@@ -1,4 +1,4 @@
-"""The way to the hosts: mirrors, tokens, certificates, as the person set them."""
+"""The HTTP client: mirrors, tokens and certificates as the user set them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from safe_install.system.mirrors import MirrorRule, parse_mirrors
 
 
 def _refuse_missing_certificates(world: World) -> None:
-    """Without the file every host would seem to be down. Errors: InputError, of which pip has the
-    exit status."""
+    """Refuse a certificate file that does not exist: without it every host would seem to be down.
+    Errors: InputError, with pip's exit status."""
     network = world.network
     named = [
         ("--cert (PIP_CERT)", network.ca_bundle),
         ("--client-cert", network.client_certificate),
     ]
     if not network.ca_bundle:
-        # requests reads them, the first that says something.
+        # requests reads the first of them that is set.
         variables = [
             (name, world.environ.get(name)) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
         ]
@@ -48,8 +48,7 @@ def make_client(
     ask_again: bool = False,
     credentials: Optional[Credentials] = None,
 ) -> HttpClient:
-    """The way to the hosts: the person's mirrors, their token for GitHub's API, the cache. Errors:
-    UsageError."""
+    """The HTTP client: mirrors, the token for GitHub's API, the cache. Errors: UsageError."""
     if not offline:
         _refuse_missing_certificates(world)
     text = world.environ.get("SAFE_INSTALL_MIRRORS", "")
@@ -79,7 +78,6 @@ def named_mirrors() -> Mapping[str, Tuple[MirrorRule, ...]]:
 
 
 def named_hosts(urls: Sequence[str]) -> Tuple[str, ...]:
-    """The hosts that the person wrote down: asked over plain http too, if that is what was
-    written."""
+    """The hosts of these URLs. They were written by the user, so plain http is allowed for them."""
     hosts = [urlsplit(url).hostname for url in urls]
     return tuple(host for host in hosts if host)

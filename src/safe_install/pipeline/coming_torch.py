@@ -1,10 +1,10 @@
-"""The torch that comes, unpacked before it is installed: extensions for which there is no wheel are
+"""Unpacks the torch of a plan before it is installed, so that extensions without a wheel can be
 built against it.
 
-Its wheels, and those of everything that it requires in the plan, are fetched and verified. They are
-unpacked into a folder of this run, outside of the environment. The installation unpacks the same
-wheels once more, after their hashes were compared again: what a build does to the unpacked torch,
-or to a wheel, reaches no environment.
+Its wheels, and those of everything that it requires in the plan, are fetched and verified, then
+unpacked into a temporary folder outside of the environment. The installation unpacks the same
+wheels again, after comparing their hashes again: a build that changes the unpacked torch, or a
+wheel, cannot change the environment.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from safe_install.torch_family import TORCH
 from safe_install.transaction.room import find_shortage_of_files
 
 if TYPE_CHECKING:
-    # What opens wheels is imported when there are some: most runs build nothing.
+    # Imported where it is needed, to start faster: most runs build nothing.
     from safe_install.wheels.archive import Artifact
 
 
 class ComingTorch:
-    """The torch of the plans of one run."""
+    """The unpacked torch of the plans of one run."""
 
     def __init__(
         self,
@@ -41,18 +41,18 @@ class ComingTorch:
         is_promised: Callable[[Step], bool],
         fetcher: Fetcher,
     ) -> None:
-        """As for a delivery. `is_promised`: are the bytes that pip brings for a step promised by
-        somebody?"""
+        """The arguments of a delivery. `is_promised`: does a hash from the command or the index
+        vouch for the bytes that pip fetches for a step?"""
         self._session, self._installer = session, installer
         self._is_promised, self._fetcher = is_promised, fetcher
         self._folder = session.work / "coming"
-        self._folders = 0  # that were made in it
+        self._folders = 0  # number of folders made in it
         self._unpacked: Optional[Tuple[Tuple[Step, ...], Environment]] = None
         self.artifacts: Dict[NormalizedName, Artifact] = {}  # the wheels that were fetched
 
     def unpack(self, steps: Sequence[Step]) -> Environment:
-        """The environment as a build has to see it: with the torch of this plan, and what that
-        requires, before the installed packages.
+        """The environment for a build: the torch of this plan and its requirements come before the
+        installed packages.
 
         Errors: those of a delivery; Refused, where there is no room, or where another torch would
         be imported.
@@ -68,14 +68,14 @@ class ComingTorch:
         return environment
 
     def remove(self) -> None:
-        """Remove what was unpacked; the wheels stay."""
+        """Remove the unpacked files; the fetched wheels are kept."""
         self._unpacked = None
         for root in self._folder.glob("*/unpacked"):
             shutil.rmtree(root, ignore_errors=True)
 
     def _fill(self, folder: Path, steps: Sequence[Step]) -> Tuple[Path, ...]:
-        """Fetch and unpack the wheels; the folders of packages that this makes."""
-        from safe_install.pipeline.delivery import begin_delivery, bring, unpack_wheels
+        """Fetch and unpack the wheels. The result: the new site-packages folders."""
+        from safe_install.pipeline.delivery import begin_delivery, fetch_files, unpack_wheels
 
         delivery = begin_delivery(
             self._session,
@@ -85,7 +85,7 @@ class ComingTorch:
             brought=self.artifacts,
             folder=folder,
         )
-        found = bring(delivery, Plan(tuple(steps)), {})
+        found = fetch_files(delivery, Plan(tuple(steps)), {})
         self.artifacts = {**self.artifacts, **found}
         _check_room(folder, found)
         root = make_folder(folder / "unpacked")
@@ -96,8 +96,7 @@ class ComingTorch:
         return tuple(site for site in dict.fromkeys(sites) if site.is_dir())
 
     def _read(self, sites: Tuple[Path, ...], steps: Sequence[Step]) -> Environment:
-        """What the files say of the torch that a build will import, read as that of an installed
-        one is."""
+        """The environment with the torch that a build will import, probed like an installed one."""
         here = self._session.environment
         found = read_environment(here.interpreter.executable, here.driver, ahead=sites)
         torch = _check_torch(found, sites, steps)
@@ -113,8 +112,8 @@ class ComingTorch:
 
 
 def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step]) -> TorchBuild:
-    """The torch that is imported, which has to be the unpacked one and that of the plan. Errors:
-    Refused."""
+    """The torch that is imported. It has to be the unpacked one, in the version of the plan.
+    Errors: Refused."""
     planned = next((step.version for step in steps if step.name == TORCH), None)
     torch, distribution = found.torch, found.installed.get(TORCH)
     places = [site.resolve() / "torch" for site in sites]
@@ -130,7 +129,7 @@ def _check_torch(found: Environment, sites: Sequence[Path], steps: Sequence[Step
 
 
 def _check_room(folder: Path, artifacts: Dict[NormalizedName, Artifact]) -> None:
-    """Errors: Refused, before anything is unpacked there."""
+    """Refuse before anything is unpacked, where the disk has too little room. Errors: Refused."""
     sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
     shortage = find_shortage_of_files(folder, sizes, compile_bytecode=False)
     if shortage is not None:

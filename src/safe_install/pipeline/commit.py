@@ -1,5 +1,5 @@
-"""From a full stage to a changed environment: plan the moves against the disk as it is, swap,
-verify, keep or roll back. By the process that filled the stage, or by a later one."""
+"""From a full stage to a changed environment: plan the moves, swap, verify, then commit or roll
+back. It runs in the process that filled the stage, or in a later one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from safe_install.pipeline.health_gate import (
     make_result,
     summarize,
 )
-from safe_install.pipeline.session import leaving, prune_history, staying_beside
+from safe_install.pipeline.session import find_leaving, find_staying_beside, prune_history
 from safe_install.ports import Timings, World
 from safe_install.resolve.guard import torch_without_metadata
 from safe_install.resolve.pip_words import PipWords, uninstalled_line
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedChange:
-    """A change whose stage is full and checked: all that is needed to put it in place."""
+    """A change with a full, checked stage, and all that is needed to commit it."""
 
     plan: Plan
     command: Tuple[str, ...]  # for the history
-    requested: Tuple[str, ...] = ()  # requirements as they were written: pip's words name them so
-    coming: Tuple[Subject, ...] = ()  # what of it has to do with torch
+    requested: Tuple[str, ...] = ()  # requirements as written, for the lines that pip would print
+    coming: Tuple[Subject, ...] = ()  # what the health check asks about its new distributions
     files: Mapping[NormalizedName, UnpackedFile] = field(default_factory=dict)  # for the history
-    # its `kept` is read from the environment as it is then
+    # `expectation.kept` is set when the change is committed
     expectation: Expectation = field(default_factory=Expectation)
-    path_warnings: Tuple[str, ...] = ()  # pip's words on commands that no shell finds
-    findings: Tuple[Finding, ...] = ()  # what a person should know of its files
+    path_warnings: Tuple[str, ...] = ()  # pip's lines on scripts in a folder that is not on PATH
+    findings: Tuple[Finding, ...] = ()  # notes and warnings on its files
 
 
 class Commit:
-    """One prepared change on its way into the environment. Used inside `with transaction`, in this
-    order: `plan_moves`, `swap`; `conclude` afterwards."""
+    """The commit of one prepared change. Call `plan_moves`, then `swap` inside `with transaction`,
+    and `conclude` after it."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Commit:
         self._world, self._timings = world, timings
         self._environment = before.environment
         self._kept = kept_names(change.plan, self._environment)
-        self._leaving = leaving(change.plan, self._environment)
+        self._leaving = find_leaving(change.plan, self._environment)
         self._coming, self._removed = coming_steps(change.plan), removed_names(change.plan)
         self._words = PipWords(self._coming, change.requested, self._environment)
 
     def plan_moves(self, sources: Sequence[Path] = ()) -> None:
-        """Which files go and which come. `sources`: clones that are replaced whole. Errors:
-        Refused, where they may not."""
+        """Decide which files move out and which move in. `sources`: clones that are replaced as
+        whole folders. Errors: Refused, where a file may not be moved."""
         plan, environment = self._change.plan, self._environment
         if self._coming:
             self._world.reporter.announce(self._words.installing())
@@ -76,13 +76,13 @@ class Commit:
             self._transaction.plan(
                 remove=self._leaving,
                 keep=[environment.installed[name] for name in sorted(self._kept)],
-                beside=staying_beside(plan, environment),
+                beside=find_staying_beside(plan, environment),
                 closed=_folders_without_metadata(plan, environment),
                 sources=sources,
             )
 
     def swap(self) -> Verdict:
-        """Put it in place, ask a fresh process, keep it or roll it back. Errors: as
+        """Swap, check in a fresh process, commit or roll back. Errors: those of
         `apply_and_verify`."""
         change = self._change
         return apply_and_verify(
@@ -96,7 +96,8 @@ class Commit:
         )
 
     def conclude(self, verdict: Verdict) -> InstallResult:
-        """Old transactions go, pip's own lines on a change that was made are said; the result."""
+        """The result. Old transactions are pruned, and pip's own lines on the change are
+        printed."""
         environment = self._environment
         if verdict.outcome is not Outcome.ROLLED_BACK:
             prune_history(environment.interpreter.prefix, self._world)
@@ -123,17 +124,18 @@ class Commit:
 def subjects_after(
     before: Sequence[Subject], coming: Sequence[Subject], removed: Collection[NormalizedName]
 ) -> Tuple[Subject, ...]:
-    """Every extension that is there after a change. Without torch nothing can be asked of them."""
+    """What the health check asks about each extension that is there after a change; nothing where
+    torch is removed."""
     if TORCH in removed:
         return ()
     return tuple(one for one in with_subjects(before, coming) if one.name not in removed)
 
 
 def _folders_without_metadata(plan: Plan, environment: Environment) -> Dict[Path, str]:
-    """The folder of a torch that no distribution lists, and that stays: nothing comes into it, or
-    over its files.
+    """The folders of an installed torch that has no metadata, and that the plan leaves alone: no
+    file may be written into them.
 
-    A folder `torch` in site-packages would come before one to which a .pth file leads.
+    A folder `torch` in site-packages would hide a torch that is found through a .pth file.
     """
     torch = torch_without_metadata(environment)
     if torch is None or torch.folder is None or plan.find(TORCH) is not None:

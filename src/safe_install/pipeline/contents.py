@@ -1,4 +1,5 @@
-"""What the names and hashes in a wheel mean where it will lie."""
+"""What the files of a wheel would do where they are installed: differences, clashes, code that runs
+at start."""
 
 from __future__ import annotations
 
@@ -23,10 +24,10 @@ from safe_install.wheels.startup import (
 
 
 def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> Tuple[str, ...]:
-    """The files that differ between a wheel and the distribution in its place, by name, in order.
+    """The files that differ between a wheel and the installed distribution, as sorted names.
 
-    By the hashes of both RECORDs. Not compared: commands, which each installer writes in its own
-    way, bytecode, and what an installer adds to dist-info (INSTALLER, direct_url.json,
+    The hashes of both RECORDs are compared. Left out: scripts, which each installer writes in its
+    own way, bytecode, and what an installer adds to dist-info (INSTALLER, direct_url.json,
     uv_cache.json).
     """
     old = _files_in(
@@ -43,7 +44,7 @@ def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> 
                 continue
             digest, algorithm = row.digest, row.algorithm
             if row.path in noted and row.path in artifact.files:
-                # RECORD does not say the truth of it.
+                # RECORD is wrong about this file, so it is hashed.
                 digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
             new[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
     added = {
@@ -54,7 +55,7 @@ def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> 
 
 
 def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
-    """The files of a RECORD that came out of the wheel, relative to site-packages."""
+    """The hashes of a RECORD for files that came from the wheel, by path below site-packages."""
     found = {}
     for path, written in hashes.items():
         name = os.path.relpath(path, site)
@@ -64,7 +65,7 @@ def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
 
 
 def _name_in_site(artifact: Artifact, path: str) -> Optional[str]:
-    """Where in site-packages a member of a wheel comes to lie; None where it goes elsewhere."""
+    """The path of a wheel's member below site-packages; None where it is installed elsewhere."""
     data = f"{artifact.dist_info[: -len('.dist-info')]}.data/"
     if not path.startswith(data):
         return path
@@ -78,11 +79,12 @@ RUNS_CODE = "code that runs at every start of this Python"
 def contents_findings(
     artifact: Artifact, *, folds_case: bool, hidden: Mapping[str, Optional[str]], beside_torch: bool
 ) -> Tuple[Finding, ...]:
-    """What the names in a wheel mean where it will lie. `hidden`: its commands, and the ones that
-    they would hide. `beside_torch`: code that runs before torch does is worth a warning.
+    """Notes and warnings on the files of a wheel. `hidden`: its scripts, each with the command of
+    the same name that it would hide. `beside_torch`: code that runs at start is a warning, not a
+    note.
 
-    Paths that differ in case only are two files on most of Linux, and wheels with Linux headers
-    have them; where they are one file, a part of the wheel would be lost.
+    Paths that differ only in case are two files on most Linux file systems (wheels with Linux
+    headers have them). Where they are one file, one of them would be lost: an error.
     """
     findings: List[Finding] = []
     clashes = find_case_clashes(artifact.files)
@@ -153,8 +155,8 @@ def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], s
 
 
 def _with_code(artifact: Artifact, paths: Sequence[str]) -> List[str]:
-    """Those of the files read at start that run code. setuptools' own is in nearly every
-    environment."""
+    """Those of the files read at start that run code, without setuptools' own, which nearly every
+    environment has."""
     known = "distutils-precedence.pth" if artifact.name == "setuptools" else ""
     paths = [path for path in paths if path != known]
     if not paths:
@@ -173,18 +175,16 @@ def _record_details(notes: Sequence[RecordNote]) -> List[str]:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """The first five, and how many more there are."""
+    """The first five names, and the number of the others."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-# Commands of another Python's environment are hidden by every virtual environment, which is what it
-# is for.
+# Only these: that a virtual environment hides the commands of other Pythons is its purpose.
 SYSTEM_FOLDERS = ("/bin", "/sbin", "/usr/bin", "/usr/sbin")
 
 
 def system_path(prefix: Path, environ: Mapping[str, str]) -> str:
-    """The operating system's folders of commands that are on PATH, without the environment's
-    own."""
+    """The folders on PATH that hold the operating system's commands, as a PATH."""
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
     return os.pathsep.join(
         folder
@@ -194,7 +194,7 @@ def system_path(prefix: Path, environ: Mapping[str, str]) -> str:
 
 
 def find_hidden(names: Iterable[str], scripts: Path, path: str) -> Dict[str, Optional[str]]:
-    """Commands that come into the folder `scripts`, and which one each would hide. What is there
-    already hides it today."""
+    """New scripts for the folder `scripts`, each with the command on `path` that it would hide, or
+    None. A script that exists there already is left out: it hides the command today."""
     new = [name for name in names if not os.path.lexists(scripts / name)]
     return {name: shutil.which(name, path=path) for name in new}

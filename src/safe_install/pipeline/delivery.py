@@ -1,5 +1,5 @@
-"""From a plan to a full stage: every file fetched, its hash compared, the wheel verified, and
-unpacked beside the environment."""
+"""From a plan to a full stage: fetch every file, compare its hash, verify the wheel, unpack it
+beside the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from safe_install.pipeline.contents import (
     find_hidden,
     system_path,
 )
-from safe_install.pipeline.fetching import Fetcher, WantedFile, want_of_pip
+from safe_install.pipeline.fetching import Fetcher, WantedFile, wanted_file_of_step
 from safe_install.pipeline.installer import PipInstaller, build_readers
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.requirements import normalize_requirements
@@ -41,7 +41,7 @@ from safe_install.wheels.archive import Artifact, hash_file, open_wheel
 from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.unpack import Destination, Unpacking
 
-SHOWN = 3  # requirements
+SHOWN = 3  # names or requirements in a message
 LARGE_WHEEL = 64 * 2**20  # bytes
 
 Artifacts = Mapping[NormalizedName, Artifact]
@@ -49,38 +49,38 @@ Artifacts = Mapping[NormalizedName, Artifact]
 
 @dataclass(frozen=True)
 class Delivery:
-    """How the files of one plan are brought."""
+    """How the files of one plan are obtained."""
 
     session: Session
     installer: PipInstaller
-    # are the bytes that pip brings for a step promised by somebody?
+    # does a hash from the command or the index vouch for the bytes that pip fetches for a step?
     is_promised: Callable[[Step], bool]
-    fetcher: Fetcher  # brings what pip need not bring
+    fetcher: Fetcher  # for the files that we fetch without pip
     fetched: Path  # what pip downloads or builds
-    # wheels of other folders, which others may rewrite; None: whoever reads them compares the hash
+    # copies of wheels from folders that other programs write to; None: make no copies
     copies: Optional[Path]
-    # what lies in a folder of this run already, and was verified
+    # wheels that this run has fetched and verified already
     brought: Artifacts = field(default_factory=dict)
 
     @property
     def request(self) -> InstallRequest:
-        """What was asked for."""
+        """The request that is carried out."""
         return self.session.request
 
     @property
     def environment(self) -> Environment:
-        """The environment as it is."""
+        """The environment as it was probed."""
         return self.session.environment
 
     @property
     def cache(self) -> Optional[Path]:
-        """Where fetched files are kept, if not beside the others: as with pip, nothing large stays
-        in an image that is built without a cache."""
+        """The folder for fetched files; None: the usual cache. With --no-cache-dir they are
+        temporary, so that an image built without a cache keeps no large files."""
         return self.session.work / "downloaded" if self.request.no_cache else None
 
     @property
     def fetch_options(self) -> Tuple[str, ...]:
-        """pip's options for a file; what a build is told stands with the build."""
+        """pip's options for fetching a file, without --config-settings."""
         return (*self.request.settings_free_options, *self.installer.offline_words)
 
 
@@ -94,8 +94,9 @@ def begin_delivery(
     folder: Optional[Path] = None,
     copies: bool = True,
 ) -> Delivery:
-    """Make the folders, in that of the run or in `folder`. `brought`: wheels that this run has
-    fetched and verified for a build. `copies`: wheels of other folders are copied first."""
+    """A delivery with new folders in `folder`, by default the temporary folder of the run.
+    `brought`: wheels that this run has fetched and verified already. `copies`: copy wheels of other
+    folders first."""
     place = folder or session.work
     return Delivery(
         session,
@@ -114,19 +115,21 @@ def begin_delivery(
 def fetch(
     delivery: Delivery, plan: Plan, chosen: Artifacts, *, released: Container[NormalizedName]
 ) -> Dict[NormalizedName, Artifact]:
-    """Every file of the plan on disk, hashes compared, wheels verified.
+    """Every file of the plan on disk, with hashes compared and wheels verified.
 
-    `chosen`: wheels of extensions, which are on disk. `released`: guarded names that may move in
-    this plan.
-    Errors: HashMismatch, PipFailed, Refused, and what a wheel is refused for.
+    `chosen`: the wheels of extensions, which are on disk. `released`: guarded names that this plan
+    may change.
+    Errors: HashMismatch, PipFailed, Refused, WheelInvalid.
     """
-    artifacts = bring(delivery, plan, chosen)
+    artifacts = fetch_files(delivery, plan, chosen)
     _refuse_other_files(delivery, same_version_steps(plan, released=released), artifacts)
     return artifacts
 
 
-def bring(delivery: Delivery, plan: Plan, chosen: Artifacts) -> Dict[NormalizedName, Artifact]:
-    """As `fetch`, whatever is installed now."""
+def fetch_files(
+    delivery: Delivery, plan: Plan, chosen: Artifacts
+) -> Dict[NormalizedName, Artifact]:
+    """As `fetch`, without comparing anything with the installed distributions."""
     artifacts = {name: _copy_artifact(delivery, artifact) for name, artifact in chosen.items()}
     for step in coming_steps(plan):
         if step.name in artifacts:
@@ -149,7 +152,7 @@ def bring(delivery: Delivery, plan: Plan, chosen: Artifacts) -> Dict[NormalizedN
 
 
 def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Artifacts) -> None:
-    """torch, or what moves with it, in the version that is there and with other files. Errors:
+    """Refuse a guarded distribution that has the installed version and other files. Errors:
     Refused."""
     for step in steps:
         artifact = artifacts.get(step.name)
@@ -161,7 +164,7 @@ def _refuse_other_files(delivery: Delivery, steps: Sequence[Step], artifacts: Ar
 
 
 def _fetch(delivery: Delivery, steps: Sequence[Step]) -> Artifacts:
-    """What we fetch ourselves, all at the same time; pip is asked for the rest."""
+    """The wheels that we fetch ourselves, several at the same time."""
     wanted = {}
     for step in steps:
         one = _want(delivery, step)
@@ -182,18 +185,20 @@ def _fetch(delivery: Delivery, steps: Sequence[Step]) -> Artifacts:
 
 
 def _want(delivery: Delivery, step: Step) -> Optional[WantedFile]:
-    """A wheel that pip planned by its METADATA alone is not on pip's index: only we can bring it.
-    Others pip could bring, too, one after the other."""
+    """The file that we fetch ourselves for a step; None where pip does it. A wheel that pip saw
+    only as METADATA is on no index of pip. The others are fetched here because pip fetches one at a
+    time."""
     if step.candidate is None:
-        # Offline the file of a lock may be in the cache; pip would go and fetch it.
+        # Offline, a file named by a lock file may be in our cache; pip would ask its host.
         is_offline = delivery.request.own.offline and not step.is_locked
-        return None if is_offline else want_of_pip(step)
+        return None if is_offline else wanted_file_of_step(step)
     is_wheel = step.candidate.kind is CandidateKind.WHEEL
     return delivery.fetcher.want(step.candidate) if is_wheel else None
 
 
 def _compare_requirements(step: Step, artifact: Artifact) -> None:
-    """Of a file of ours pip saw only what its page said. Errors: HashMismatch."""
+    """Check that a wheel requires what the METADATA on its page said, with which pip planned.
+    Errors: HashMismatch."""
     if step.candidate is None:
         return
     planned = set(step.candidate.requires)
@@ -208,8 +213,8 @@ def _compare_requirements(step: Step, artifact: Artifact) -> None:
 
 
 def _take_brought(delivery: Delivery, step: Step) -> Optional[Artifact]:
-    """A wheel that was fetched for a build, if it is the file of the plan. A build may have written
-    to it since."""
+    """A wheel that was fetched for a build, where it is the file of the plan. It is hashed again,
+    because the build may have changed it."""
     artifact = delivery.brought.get(step.name)
     if artifact is None or step.origin is not Origin.WHEEL or step.sha256 != artifact.sha256:
         return None
@@ -218,7 +223,7 @@ def _take_brought(delivery: Delivery, step: Step) -> Optional[Artifact]:
 
 
 def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
-    """A wheel that lies on this machine needs no pip to bring it."""
+    """A wheel that is a local file."""
     url = str((step.download_info or {}).get("url", ""))
     if step.origin is not Origin.WHEEL or not url.startswith("file:"):
         return None
@@ -229,10 +234,10 @@ def _take_local(delivery: Delivery, step: Step) -> Optional[Artifact]:
 
 
 def _take_downloaded(delivery: Delivery, step: Step) -> Optional[Artifact]:
-    """What pip downloaded while it planned is not downloaded again, if it is the file of the plan.
+    """A wheel that pip downloaded while it planned, where it is the file of the plan.
 
-    A source distribution is put where pip fetches into: pip takes it from there, after it has
-    compared the hash.
+    A source distribution is linked into the folder that pip fetches into: pip finds it there and
+    compares the hash.
     """
     downloads = delivery.installer.downloads
     if downloads is None or step.sha256 is None or step.candidate is not None:
@@ -243,7 +248,7 @@ def _take_downloaded(delivery: Delivery, step: Step) -> Optional[Artifact]:
             try:
                 return _open(delivery, path, step)
             except HashMismatch:
-                continue  # a download that broke off: the next one is another file
+                continue  # an incomplete download; try the next file
         # Two projects may have a file of one name: main.zip.
         target = delivery.fetched / filename
         if not target.exists() and hash_file(path) == step.sha256:
@@ -253,13 +258,13 @@ def _take_downloaded(delivery: Delivery, step: Step) -> Optional[Artifact]:
 
 
 def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> Artifacts:
-    """pip downloads or builds them."""
+    """The files that pip downloads or builds."""
     request, reporter = delivery.request, delivery.session.world.reporter
     words = PipWords(plan.steps, [entry.text for entry in request.entries], delivery.environment)
     wanted = [replace(step, written_name=words.name_of(step)) for step in missing]
     settings = {step.name: _config_settings(request, step) for step in wanted}
-    # pip compares hashes for all lines of a run or for none: what has no hash (a folder, a
-    # repository) goes apart.
+    # pip compares hashes for all lines of a run or for none, so what has no hash (a folder, a
+    # repository) is fetched in a run of its own.
     plain = [step for step in wanted if not settings[step.name]]
     hashed = [step for step in plain if step.sha256 and step.origin is not Origin.REPOSITORY]
     others = [step for step in plain if step not in hashed]
@@ -286,14 +291,14 @@ def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> 
 
 
 def _config_settings(request: InstallRequest, step: Step) -> Tuple[str, ...]:
-    """What its build is told; a wheel is built already."""
+    """The --config-settings for the build of a step; none for a wheel."""
     if step.origin is Origin.WHEEL:
         return ()
     return request.config_settings_of(step.name, is_requested=step.requested)
 
 
 def _open_fetched(delivery: Delivery, wanted: Sequence[Step]) -> Artifacts:
-    """The wheels that pip brought."""
+    """The wheels that pip fetched or built. Errors: HashMismatch, PipFailed."""
     by_name = {step.name: step for step in wanted}
     found: Dict[NormalizedName, Artifact] = {}
     for path in sorted(delivery.fetched.glob("*.whl")):
@@ -317,11 +322,11 @@ def _open_fetched(delivery: Delivery, wanted: Sequence[Step]) -> Artifacts:
 
 
 def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
-    """The wheel, verified but for the hashes of its members: they are compared when it is unpacked,
-    and not at all where pip's report has the hash of a large file.
+    """The wheel, verified except for the hashes of its members. These are compared when it is
+    unpacked; not at all for a large file whose own hash is in pip's report.
 
-    A dry run unpacks nothing, and refuses what the run would refuse: it compares them here. What
-    pip built of a step is another file than the one that the step names.
+    A dry run unpacks nothing, so it compares them here, to refuse what the real run would refuse.
+    The hash of a step is not compared with a wheel that pip built from its source.
     """
     request = delivery.request
     path = _copy_wheel(delivery, path, step.name)
@@ -347,8 +352,7 @@ def _open(delivery: Delivery, path: Path, step: Step) -> Artifact:
 
 
 def _copy_artifact(delivery: Delivery, artifact: Artifact) -> Artifact:
-    """An extension's wheel was verified where it lies: the copy that is unpacked has to be the same
-    file."""
+    """The artifact with a copy of its file, which is compared with the verified one."""
     copy = _copy_wheel(delivery, artifact.path, artifact.name)
     if copy != artifact.path:
         _compare_hash(artifact, copy)
@@ -356,7 +360,7 @@ def _copy_artifact(delivery: Delivery, artifact: Artifact) -> Artifact:
 
 
 def _compare_hash(artifact: Artifact, path: Path) -> None:
-    """Is the file that will be unpacked the one that was verified? Errors: HashMismatch."""
+    """Is this still the file that was verified? Errors: HashMismatch."""
     if hash_file(path) != artifact.sha256:
         raise HashMismatch(
             f"{artifact.path} was replaced after it had been checked: it had sha256 "
@@ -366,11 +370,10 @@ def _compare_hash(artifact: Artifact, path: Path) -> None:
 
 
 def _copy_wheel(delivery: Delivery, path: Path, name: NormalizedName) -> Path:
-    """A copy in our own folder, or `path` itself if it lies there. Errors: Refused.
+    """A copy in our own folder, or `path` itself where it is there already. Errors: Refused.
 
-    A wheel in a folder of the person, a find-links folder or a cache may be replaced or rewritten
-    by another program between the check and the unpacking. What is checked, recorded and unpacked
-    is therefore one file that nobody else writes to.
+    Another program may replace a wheel in a user's folder, a find-links folder or a cache after it
+    was checked. So the checked, recorded and unpacked file is one that only this run writes to.
     """
     if delivery.copies is None or delivery.session.work in path.parents:
         return path
@@ -389,8 +392,7 @@ def _copy_wheel(delivery: Delivery, path: Path, name: NormalizedName) -> Path:
 
 
 def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
-    """Old and new files lie side by side until the end. Errors: Refused, before anything is written
-    there."""
+    """Refuse where the disk has no room for old and new files together. Errors: Refused."""
     sizes = [entry for artifact in artifacts.values() for entry in artifact.sizes]
     shortage = find_shortage_of_files(
         delivery.environment.interpreter.prefix,
@@ -406,8 +408,8 @@ def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
 
 
 def stage(delivery: Delivery, plan: Plan, artifacts: Artifacts, folder: Path) -> Unpacking:
-    """Build the editables of the plan below `folder`, and unpack its wheels there; what is returned
-    ends that."""
+    """Build the editables of the plan below `folder` and unpack its wheels there. Bytecode is still
+    compiled when this returns; leaving the result's context waits for it."""
     request, reporter = delivery.request, delivery.session.world.reporter
     clones = delivery.installer.clones
     if clones is not None:
@@ -446,7 +448,7 @@ def unpack_wheels(
 
 
 def _from_clone(step: Step, clones: Optional[Clones]) -> Step:
-    """A clone is built where it is now."""
+    """The step with the clone's present folder as its source."""
     source = clones.source_of(step.url or "") if clones is not None else None
     if source is None:
         return step
@@ -459,10 +461,10 @@ def _from_clone(step: Step, clones: Optional[Clones]) -> Step:
 def find_notices(
     delivery: Delivery, plan: Plan, artifacts: Artifacts, *, beside_torch: bool
 ) -> Tuple[Finding, ...]:
-    """What a person should know of the files before they are there: code at every start, names that
-    hide others.
+    """Notes and warnings on the files that will be installed: code that runs at every start,
+    scripts that hide other commands.
 
-    `beside_torch`: is there a torch, or does one come?
+    `beside_torch`: is torch there after the change?
     """
     interpreter = delivery.environment.interpreter
     folds = folds_case(interpreter.scheme.purelib)
@@ -480,8 +482,8 @@ def find_notices(
 
 
 def path_warnings(delivery: Delivery, plan: Plan, artifacts: Artifacts) -> List[str]:
-    """pip's words on commands in a folder that no shell looks in; Python's own folder is left out,
-    as pip does."""
+    """pip's warnings on scripts in a folder that is not on PATH. As in pip, the folder of Python
+    itself is left out."""
     interpreter = delivery.environment.interpreter
     path = delivery.session.world.environ.get("PATH", os.defpath).split(os.pathsep)
     known = {

@@ -1,4 +1,4 @@
-"""The files of hosts, brought to this machine: several at the same time, and shown as one task."""
+"""Fetches files from hosts: several at the same time, shown as one task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safe_install.system.pip_cache import find_body, find_pip_cache
 from safe_install.system.several import Call, Stop, call_several
 from safe_install.transaction.room import find_shortage, read_room
 
-SHOWN = 3  # names of files that are on their way
+SHOWN = 3  # names of running downloads
 MAKE_ROOM = (
     "Make room there, or name another folder: SAFE_INSTALL_CACHE_DIR (with --no-cache-dir: TMPDIR)."
 )
@@ -27,14 +27,14 @@ class WantedFile(NamedTuple):
     """A file that is to be fetched."""
 
     link: Link
-    allowed_hosts: Tuple[str, ...] = ()  # to which its host may redirect
-    is_promised: bool = False  # the person gave a hash for it, with which the caller compares it
-    is_pips: bool = False  # pip can be asked for it, and knows ways to a host that we do not
+    allowed_hosts: Tuple[str, ...] = ()  # hosts that its host may redirect to
+    is_promised: bool = False  # a hash was given for it, which the caller compares
+    pip_can_fetch: bool = False  # pip can fetch it, too, and may be able to log in where we cannot
 
 
-def want_of_pip(step: Step) -> Optional[WantedFile]:
-    """The file that pip planned, where pip need not be the one that brings it: a wheel of which its
-    report has the address and the hash. As with pip, its host may redirect to any other."""
+def wanted_file_of_step(step: Step) -> Optional[WantedFile]:
+    """The wheel of a step, where pip's report has its URL and hash, so that we can fetch it without
+    pip; None for others. As with pip, its host may redirect to any other."""
     if step.origin is not Origin.WHEEL or step.candidate is not None or step.sha256 is None:
         return None
     url = str((step.download_info or {}).get("url", step.url or ""))
@@ -45,11 +45,12 @@ def want_of_pip(step: Step) -> Optional[WantedFile]:
         parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     filename = unquote(parts.path.rpartition("/")[2])
     link = Link(urlunsplit(parts), filename, sha256=step.sha256, found_in="its index")
-    return WantedFile(link, (ANY_HOST,), is_pips=True)
+    return WantedFile(link, (ANY_HOST,), pip_can_fetch=True)
 
 
 class Fetcher:
-    """Fetches files into a cache; what was seen for the first time on the way can be forgotten."""
+    """Fetches files into a cache. Hashes of files that were seen for the first time can be
+    forgotten."""
 
     def __init__(
         self,
@@ -60,37 +61,37 @@ class Fetcher:
         require_hashes: bool = False,
         pip_cache: Optional[str] = None,
     ) -> None:
-        """`redirects_of`: the hosts to which a candidate's host may redirect. `pip_cache`: where
-        the person wants pip's cache."""
+        """`redirects_of`: the hosts that a candidate's host may redirect to. `pip_cache`: the
+        folder of pip's cache."""
         self._http, self._world = http, world
         self._redirects_of = redirects_of
         self._require_hashes = require_hashes
         self._pip_cache = pip_cache
-        self._newly_seen: List[str] = []  # addresses
+        self._newly_seen: List[str] = []  # URLs
 
     def want(self, candidate: Candidate, *, is_promised: bool = False) -> WantedFile:
         """The file of a candidate."""
         return WantedFile(candidate.link, self._redirects_of(candidate), is_promised)
 
     def fetch(self, wanted: WantedFile, *, cache: Optional[Path] = None) -> Path:
-        """The file on this machine; its hash was compared. `cache`: where it is kept, if not beside
-        the others. Errors: DownloadFailed, HashMismatch."""
+        """The file on this machine, with its hash compared. `cache`: the folder for it; None: the
+        usual cache. Errors: DownloadFailed, HashMismatch."""
         return self._fetch(wanted, cache, self._world.reporter)
 
     def fetch_all(
         self, wanted: Sequence[WantedFile], *, cache: Optional[Path] = None
     ) -> List[Optional[Path]]:
-        """The same for several, in their order; None for one that a host refuses to us, where pip
-        can be asked for it. The first error, or a signal, ends them all; so does Refused, as soon
-        as their hosts have said that they are too large for the disk."""
-        shown = _OneTask(self._world.reporter, wanted, cache or self._world.cache_dir)
+        """The same for several files, in their order; None for a file that its host refuses to us
+        and that pip can fetch. The first error, or a signal, stops all downloads. Errors: those of
+        `fetch`; Refused, as soon as the sizes that the hosts report exceed the room on the disk."""
+        shown = _CombinedTask(self._world.reporter, wanted, cache or self._world.cache_dir)
 
         def make_call(one: WantedFile) -> Call[Optional[Path]]:
             def bring(stop: Stop) -> Optional[Path]:
                 try:
                     return self._fetch(one, cache, shown, stop)
                 except FileRefused:
-                    if one.is_pips:
+                    if one.pip_can_fetch:
                         return None
                     raise
 
@@ -98,7 +99,7 @@ class Fetcher:
 
         with shown:
             calls = [make_call(one) for one in wanted]
-            found = call_several(calls, cut=self._http.cut, on_tick=shown.look)
+            found = call_several(calls, cut=self._http.cut, on_tick=shown.check_room)
         if cache is None and shown.is_shown:
             from safe_install.wheels.kept_downloads import prune_downloads
 
@@ -137,7 +138,7 @@ class Fetcher:
         return find_body(url, find_pip_cache(self._pip_cache))
 
     def forget_first_seen(self) -> None:
-        """Forget what addresses were first seen to serve in this run."""
+        """Forget the hashes that were recorded at first sight in this run."""
         from safe_install.wheels.fetch import forget_first_seen
 
         for url in self._newly_seen:
@@ -148,12 +149,12 @@ def _host_of(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-class _OneTask(Reporter):
-    """Several downloads as one task. Their threads tell it what they do; `show` says it, in the
-    thread that waits for them."""
+class _CombinedTask(Reporter):
+    """Shows several downloads as one task. Their threads report to it; `show` prints, in the thread
+    that waits for them."""
 
     def __init__(self, reporter: Reporter, wanted: Collection[WantedFile], folder: Path) -> None:
-        """`folder`: in which the files come to lie."""
+        """`folder`: where the files are written."""
         self._reporter = reporter
         self._files = len(wanted)
         self._folder = folder
@@ -164,16 +165,16 @@ class _OneTask(Reporter):
         self._under_way: Dict[str, None] = {}
         self._done: Dict[str, float] = {}
         self._totals: Dict[str, Optional[float]] = {}
-        self.is_shown = False  # does something come at all?
+        self.is_shown = False  # has a download begun?
 
-    # --- told by the threads ---
+    # --- called in the threads of the downloads ---
 
     def note(self, text: str) -> None:
-        """Said later."""
+        """Print later."""
         self._said.put((self._reporter.note, text))
 
     def warn(self, text: str) -> None:
-        """Said later."""
+        """Print later."""
         self._said.put((self._reporter.warn, text))
 
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
@@ -184,20 +185,20 @@ class _OneTask(Reporter):
     def task_advanced(
         self, task: str, done: float, text: str = "", total: Optional[float] = None
     ) -> None:
-        """A download has so many bytes, of a total that its host may have said."""
+        """A download has `done` bytes; `total` is what its host reported, if it did."""
         self._done[task] = done
         self._totals[task] = total or self._totals.get(task)
 
     def task_ended(
         self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE
     ) -> None:
-        """A download is over."""
+        """A download has ended."""
         self._under_way.pop(task, None)
 
-    # --- said by the one that waits ---
+    # --- called in the thread that waits ---
 
     def show(self) -> None:
-        """Say what was told since the last time."""
+        """Print what was reported since the last call."""
         while not self._said.empty():
             say, text = self._said.get()
             say(text)
@@ -213,12 +214,13 @@ class _OneTask(Reporter):
             self._task, sum(list(self._done.values())), self._names(), total
         )
 
-    def look(self) -> None:
-        """Say it, and whether there is room, each time that a host has said how large its file is:
-        what others write later is theirs. Errors: Refused."""
+    def check_room(self) -> None:
+        """Print, and check the room on the disk when another host has reported a size. It is not
+        checked again, because later writes of other programs are not our concern. Errors:
+        Refused."""
         self.show()
         missing, sizes = 0.0, 0
-        for task, done in list(self._done.items()):  # of what goes on, a part is there
+        for task, done in list(self._done.items()):
             total = self._totals.get(task)
             if total is not None:
                 sizes += 1
@@ -236,7 +238,7 @@ class _OneTask(Reporter):
         tasks = list(self._under_way)[:SHOWN]
         return ", ".join(task.split()[-1].split("-")[0] for task in tasks)
 
-    def __enter__(self) -> _OneTask:
+    def __enter__(self) -> _CombinedTask:
         return self
 
     def __exit__(self, kind: object, error: Optional[BaseException], traceback: object) -> None:

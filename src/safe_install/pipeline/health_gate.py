@@ -1,8 +1,9 @@
-"""What every guarded command shares: ask before, swap, ask after, keep or put back.
+"""What every guarded command shares: check, swap, check again, then commit or roll back.
 
-The light check before a change asks torch's libraries and the driver (0.02 to 0.4 s) and not an
-import (2 s). When the check after the change fails on something that the light one was not asked,
-the old environment is put back and asked in full; was it no better, the change is put in again.
+The light check before a change asks torch's libraries and the driver (0.02 to 0.4 s) and imports
+nothing (2 s). Where the check after the change finds an error that the light one could not have
+seen, the old environment is put back and checked by import. If it was no better, the change is
+swapped in again.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ from safe_install.system.modules import load_packages, loaded_files
 from safe_install.system.process import Tick
 
 if TYPE_CHECKING:
-    # what only asks changes nothing, and need not import it
+    # Imported where it is needed, to start faster: many commands change nothing.
     from safe_install.transaction.swap import Transaction
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the person asked for, as far as the verdict depends on it."""
+    """What must hold after a change, and what may get worse, as the user asked."""
 
     requested: FrozenSet[str] = frozenset()  # modules and projects that must work afterwards
     torch_requested: bool = False
@@ -75,14 +76,14 @@ class Expectation:
     no_rollback: bool = False
     # distributions that were there before and are not touched
     kept: FrozenSet[NormalizedName] = frozenset()
-    built: Tuple[str, ...] = ()  # what was built from source on the way
-    # those of `kept` whose requirements may be broken, as pip breaks them
+    built: Tuple[str, ...] = ()  # projects that were built from source for this change
+    # those of `kept` whose requirements may be broken, as pip would break them
     may_miss: FrozenSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a swapped change ended."""
+    """The outcome of a swapped change."""
 
     outcome: Outcome
     exit_status: int
@@ -95,17 +96,19 @@ class Verdict:
 def check_target(
     torch: Optional[TorchBuild], driver: Optional[Driver], after: HealthReport
 ) -> Tuple[Finding, ...]:
-    """What could not be asked of a CUDA build of torch, and why: no driver, or an import that
-    failed."""
-    # The one that was imported is the one that is there now; one that does not import says nothing
-    # of itself.
+    """A note where CUDA could not be tried for a CUDA build of torch: there is no driver, or the
+    import failed."""
+    # The imported torch is the installed one. Without an import `torch` says what is installed.
     version, cuda = after.torch_version, after.torch_cuda
     if version is None and torch is not None:
         version, cuda = torch.runtime_version, torch.cuda
     if version is None or cuda is None or after.cuda_available is not None:
         return ()
     reason = _why_not_asked(driver, after)
-    detail = f"torch {version} is a CUDA build, and {reason}: CUDA and the GPU code of the extensions were not tried"
+    detail = (
+        f"torch {version} is a CUDA build, and {reason}: CUDA and the GPU code of the extensions "
+        "were not tried"
+    )
     hint = "`safe-install verify --require-cuda` at the first start on the target settles it."
     return (Finding("cuda-not-asked", Severity.NOTE, "torch", detail, hint),)
 
@@ -124,7 +127,7 @@ def _why_not_asked(driver: Optional[Driver], after: HealthReport) -> str:
 
 
 class Checks(Protocol):
-    """What the gate asks of the environment; BaselineCheck answers."""
+    """What the gate asks about the environment; BaselineCheck implements it."""
 
     environment: Environment
 
@@ -145,42 +148,42 @@ class Checks(Protocol):
         """The health after."""
 
     def changed_paths(self, *, in_torch: bool = True) -> Tuple[str, ...]:
-        """The paths that somebody else changed since the first look. `in_torch`: are the files of
-        torch looked at, too?"""
+        """The paths that were changed since the first look. `in_torch`: also compare the files of
+        torch."""
 
     def stamp_now(self, *, torch_stays: bool = False) -> Stamp:
-        """The environment as it lies there now. `torch_stays`: nothing of torch was moved since
-        its files were looked at last, and what was seen of them then counts."""
+        """The environment as it is now. `torch_stays`: the change moved no file of torch, so the
+        last look at its files is used again."""
 
 
-class Ruling(enum.Enum):
-    """What is done with a change that was checked."""
+class Decision(enum.Enum):
+    """What to do with a change that was checked."""
 
     KEEP = "keep"
     ROLL_BACK = "roll-back"
-    # the light check before did not ask what fails now: ask the old environment by import
+    # the light check could not see what fails now: check the old environment by import
     SETTLE = "settle"
 
 
-def rule(
+def decide(
     findings: Iterable[Finding],
-    intruded: Iterable[Finding],
+    changed_meanwhile: Iterable[Finding],
     *,
     asked_before: str,
     no_rollback: bool,
-) -> Ruling:
-    """What the findings after a change mean for it.
+) -> Decision:
+    """What to do, given the findings after a change.
 
-    `findings`: after, compared with before. `intruded`: what the check itself or somebody else
-    changed meanwhile. `asked_before`: how the check before asked: "loader" or "import".
+    `findings`: what got worse. `changed_meanwhile`: what the check itself or another program
+    changed. `asked_before`: how the health before was checked, "loader" or "import".
     """
     if no_rollback:
-        return Ruling.KEEP
-    if has_errors(intruded):
-        return Ruling.ROLL_BACK
+        return Decision.KEEP
+    if has_errors(changed_meanwhile):
+        return Decision.ROLL_BACK
     if not has_errors(findings):
-        return Ruling.KEEP
-    return Ruling.SETTLE if asked_before == "loader" else Ruling.ROLL_BACK
+        return Decision.KEEP
+    return Decision.SETTLE if asked_before == "loader" else Decision.ROLL_BACK
 
 
 def apply_and_verify(
@@ -194,59 +197,64 @@ def apply_and_verify(
     world: World,
     outcome: Outcome = Outcome.INSTALLED,
 ) -> Verdict:
-    """Swap the planned moves in, ask a fresh process, then commit or roll back. Called inside `with
-    transaction`.
+    """Swap the planned moves in, check in a fresh process, then commit or roll back. Call it inside
+    `with transaction`.
 
-    `outcome`: that of a change that is kept and healthy.
-    Errors: Refused when the moves could not be made (all is as before), RollBackFailed, Interrupted
-    (rolled back).
+    `outcome`: that of a change that is committed and healthy.
+    Errors: Refused when the moves could not be made (everything is as before), RollBackFailed,
+    Interrupted (rolled back).
     """
-    _load_what_comes_later(transaction)
+    _preload_own_modules(transaction)
     torch_stays = not transaction.touches(folder_of_torch(before.environment))
     health_before = before.report()
     _refuse_changed_before(before, expectation, torch_stays=torch_stays)
     with timings.stage("swap"):
         transaction.swap()
-    heed_signal = functools.partial(_heed_signal, transaction)
+    raise_if_interrupted = functools.partial(_raise_if_interrupted, transaction)
     with timings.stage("after"), progress_task("check after the change", world):
         swapped_in = before.stamp_now(torch_stays=torch_stays)
-        compared = _compare(before, health_before, subjects, expectation, swapped_in, heed_signal)
-    ruling = rule(
+        compared = _compare(
+            before, health_before, subjects, expectation, swapped_in, raise_if_interrupted
+        )
+    decision = decide(
         compared.findings,
-        compared.intruded,
+        compared.changed_meanwhile,
         asked_before=health_before.asked,
         no_rollback=expectation.no_rollback,
     )
-    if ruling is Ruling.SETTLE:
+    if decision is Decision.SETTLE:
         with timings.stage("settle"):
-            compared, is_kept = _settle(transaction, before, compared, expectation, heed_signal)
+            compared, is_kept = _settle(
+                transaction, before, compared, expectation, raise_if_interrupted
+            )
     else:
-        is_kept = ruling is Ruling.KEEP
-    heed_signal()
-    if ruling is Ruling.ROLL_BACK:
+        is_kept = decision is Decision.KEEP
+    raise_if_interrupted()
+    if decision is Decision.ROLL_BACK:
         with timings.stage("roll-back"):
             transaction.roll_back()
     if not is_kept:
-        left = _left_changed(before) if ruling is Ruling.ROLL_BACK else ()
-        return compared.ends_as(Outcome.ROLLED_BACK, left)
+        left = _find_left_changed(before) if decision is Decision.ROLL_BACK else ()
+        return compared.make_verdict(Outcome.ROLLED_BACK, left)
     with timings.stage("commit"):
         _commit(transaction, summary, world.reporter)
     target = check_target(before.environment.torch, before.environment.driver, compared.after)
     target += _note_running(before.environment, summary)
-    is_unhealthy = has_errors((*compared.findings, *compared.intruded, *target))
-    return compared.ends_as(Outcome.UNHEALTHY if is_unhealthy else outcome, target)
+    is_unhealthy = has_errors((*compared.findings, *compared.changed_meanwhile, *target))
+    return compared.make_verdict(Outcome.UNHEALTHY if is_unhealthy else outcome, target)
 
 
 def _refuse_changed_before(before: Checks, expectation: Expectation, *, torch_stays: bool) -> None:
-    """Errors: Refused where somebody else changed the environment meanwhile. Where torch stays, the
-    look after the change sees what was done to its files before, too."""
+    """Refuse where another program changed the environment meanwhile. Errors: Refused. Where torch
+    stays, its files are compared after the swap only; that look covers the time before, too."""
     in_torch = bool(expectation.built) or not torch_stays
     changed = before.changed_paths(in_torch=in_torch)
     refuse_changed(changed, before.environment, built=expectation.built)
 
 
-def _heed_signal(transaction: Transaction) -> None:
-    """Leaving the transaction rolls it back. Errors: Interrupted."""
+def _raise_if_interrupted(transaction: Transaction) -> None:
+    """Raise where a signal has arrived; leaving the transaction rolls it back. Errors:
+    Interrupted."""
     if transaction.pending_signal is not None:
         raise Interrupted(
             f"interrupted by signal {transaction.pending_signal}: rolled back, the environment is "
@@ -263,7 +271,7 @@ def _commit(transaction: Transaction, summary: Mapping[str, Any], reporter: Repo
 
 
 def _note_running(environment: Environment, summary: Mapping[str, Any]) -> Tuple[Finding, ...]:
-    """Which running programs work with files that this change has replaced?"""
+    """Notes on running programs that use files which this change replaced."""
     actions = {row.get("action") for row in summary.get("steps", ())}
     if actions <= {Action.ADD.value}:
         return ()
@@ -272,18 +280,22 @@ def _note_running(environment: Environment, summary: Mapping[str, Any]) -> Tuple
 
 @dataclass(frozen=True)
 class _Compared:
-    """The environment before a change and after it."""
+    """The health before a change and after it, with what follows from them."""
 
     before: HealthReport
     after: HealthReport
-    findings: Tuple[Finding, ...]  # of the health after, compared with the one before
-    intruded: Tuple[Finding, ...]  # what the check itself or somebody else changed meanwhile
+    findings: Tuple[Finding, ...]  # what got worse
+    changed_meanwhile: Tuple[Finding, ...]  # what the check or another program changed meanwhile
 
-    def ends_as(self, outcome: Outcome, more: Tuple[Finding, ...] = ()) -> Verdict:
-        """The verdict, with all that was found."""
+    def make_verdict(self, outcome: Outcome, more: Tuple[Finding, ...] = ()) -> Verdict:
+        """The verdict with this outcome and all findings."""
         status = 12 if outcome in (Outcome.ROLLED_BACK, Outcome.UNHEALTHY) else 0
         return Verdict(
-            outcome, status, self.before, self.after, (*self.findings, *self.intruded, *more)
+            outcome,
+            status,
+            self.before,
+            self.after,
+            (*self.findings, *self.changed_meanwhile, *more),
         )
 
 
@@ -295,15 +307,18 @@ def _compare(
     swapped_in: Stamp,
     on_tick: Tick,
 ) -> _Compared:
-    """Ask a fresh process about what was just put in; `swapped_in`: what lay there before it."""
+    """Check the changed environment in a fresh process. `swapped_in`: the stamp right after the
+    swap."""
     after = checks.report_after(
         subjects,
         kept=expectation.kept,
         torch_may_change=expectation.torch_requested,
         on_tick=on_tick,
     )
-    intruded = _changed_by_check(swapped_in, checks.stamp_now(), checks.environment)
-    return _Compared(health_before, after, _judge(health_before, after, expectation), intruded)
+    changed_meanwhile = _changed_by_check(swapped_in, checks.stamp_now(), checks.environment)
+    return _Compared(
+        health_before, after, _judge(health_before, after, expectation), changed_meanwhile
+    )
 
 
 def _settle(
@@ -313,8 +328,8 @@ def _settle(
     expectation: Expectation,
     on_tick: Tick,
 ) -> Tuple[_Compared, bool]:
-    """Ask the old environment by import, and compare again. Was it no better, what was asked for
-    goes in again, within milliseconds; else the old files stay. The second value: is the change in
+    """Roll back, check the old environment by import, and compare again. Where it was no better,
+    the change is swapped in again, which takes milliseconds. The second value: is the change in
     place?"""
     transaction.roll_back()
     health_before = checks.full_report(on_tick)
@@ -325,9 +340,9 @@ def _settle(
     return replace(compared, before=health_before, findings=findings), is_kept
 
 
-def _load_what_comes_later(transaction: Transaction) -> None:
-    """The program's own files may be among those that move: nothing is imported or read from them
-    afterwards."""
+def _preload_own_modules(transaction: Transaction) -> None:
+    """Import everything that is still needed, where the change moves files of this program
+    itself."""
     if transaction.moves_any(loaded_files()):
         load_packages("safe_install", "rich")
         for package in ("safe_install.health", "safe_install.environment"):
@@ -338,16 +353,20 @@ def _load_what_comes_later(transaction: Transaction) -> None:
 def _changed_by_check(
     swapped_in: Stamp, now: Stamp, environment: Environment
 ) -> Tuple[Finding, ...]:
-    """What was imported for the check, or somebody else meanwhile, may not change what is there.
+    """Findings on files that changed since the swap: by code that the check imported, or by another
+    program.
 
-    What only came, and cannot change what torch or Python does, may be another installer's: it is
-    named and no reason for a roll back, which could take that installer's files away with ours.
+    New files that cannot affect torch or Python may belong to another installer. They are a warning
+    and no reason to roll back, because that could remove that installer's files, too.
     """
     changed = swapped_in.changed(now)
     if not changed:
         return ()
     paths = describe_paths(changed, environment)
-    detail = f"the environment was changed while it was checked, by what was imported or by another installer: {paths}"
+    detail = (
+        "the environment was changed while it was checked, by what was imported or by another "
+        f"installer: {paths}"
+    )
     is_harmless = all(
         path not in swapped_in.states and not concerns_torch(path, environment) for path in changed
     )
@@ -355,12 +374,14 @@ def _changed_by_check(
     return (Finding("changed-meanwhile", severity, "environment", detail),)
 
 
-def _left_changed(before: Checks) -> Tuple[Finding, ...]:
-    """After a roll back: what is not as it was, because it was not ours to put back."""
+def _find_left_changed(before: Checks) -> Tuple[Finding, ...]:
+    """After a roll back: a warning on paths that differ from before, because another program
+    changed them."""
     changed = before.changed_paths()
     if not changed:
         return ()
-    detail = f"not as before, since something else changed it: {describe_paths(changed, before.environment)}"
+    paths = describe_paths(changed, before.environment)
+    detail = f"not as before, since something else changed it: {paths}"
     return (
         Finding("left-changed", Severity.WARNING, "environment", detail, "Look at those paths."),
     )
@@ -377,7 +398,7 @@ def _judge(
         cuda_loss_requested=expectation.cuda_loss_requested,
     )
     findings += check_torch_is(expectation.coming_torch, after)
-    # What may be broken was said before the change.
+    # What the plan may break was reported before the change.
     findings = tuple(
         finding
         for finding in findings
@@ -401,7 +422,7 @@ def make_result(
     plan: Plan,
     timings: Timings,
 ) -> InstallResult:
-    """What a command that changed an environment, or tried to, has to say."""
+    """The result of a command that changed the environment, or tried to."""
     return InstallResult(
         command,
         verdict.outcome,
@@ -417,7 +438,7 @@ def make_result(
 
 
 class UnpackedFile(NamedTuple):
-    """The wheel that was unpacked for a step."""
+    """The wheel file that was unpacked for a step."""
 
     sha256: str
     size: int  # bytes
@@ -428,7 +449,7 @@ def summarize(
     command: Sequence[str],
     files: Optional[Mapping[NormalizedName, UnpackedFile]] = None,
 ) -> Dict[str, Any]:
-    """What the history keeps of a change; of each file that came, where it came from."""
+    """The summary of a change for the history; of each new file, where it came from."""
     kept: List[Dict[str, Any]] = []
     for step in steps:
         row: Dict[str, Any] = {
@@ -444,9 +465,9 @@ def summarize(
 
 
 def _origin_of(step: Step, unpacked: Optional[UnpackedFile]) -> Dict[str, Any]:
-    """Where the files of a step came from, as `export` reads it."""
+    """Where the files of a step came from, in the form that `export` reads."""
     sha256, size = step.sha256, None
-    # Of a source the wheel is not what another machine can have.
+    # The hash of a wheel built from a source is of no use elsewhere: the source's is recorded.
     if unpacked is not None and step.origin in (Origin.WHEEL, Origin.BUILT):
         sha256, size = unpacked.sha256, unpacked.size
     is_direct = step.is_direct or step.records_address

@@ -1,7 +1,7 @@
-"""pip as the installer of a change: it plans under our constraints, with the person's own words,
+"""pip as the installer of a change: it plans under our constraints, with the user's own options,
 questions and clones.
 
-What it says in a round is kept, because a round may turn out to be not the last one.
+Its output in a round is kept back, because another round may follow.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ TASK = "pip resolves"
 
 
 class Installer(Protocol):
-    """Resolves what we do not choose. pip is one."""
+    """Resolves what we do not choose ourselves; pip is the only implementation."""
 
     def plan(
         self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
@@ -71,18 +71,18 @@ class Installer(Protocol):
         hidden: Sequence[str] = (),
         without_source: Sequence[str] = (),
     ) -> Union[Planned, Failed]:
-        """A plan for the person's own words, and for `hidden` requirements, which no metadata has.
-        Of the projects `without_source` no source distribution is taken: to read one is to run
-        it."""
+        """A plan for the user's own requirements and options, and for `hidden` requirements, which
+        no metadata has. No source distribution is taken of the projects `without_source`: to read
+        its requirements is to run its code."""
 
     def relay(self) -> None:
-        """Show the person what the installer said in its last round."""
+        """Print the installer's output of its last round."""
 
 
 class PipInstaller:
     """pip in the managed interpreter, as one install command uses it."""
 
-    # of the machine elsewhere for which it plans; None: it plans for its own
+    # environment markers of another machine that it plans for; None: it plans for this one
     markers: Optional[Mapping[str, str]] = None
 
     def __init__(self, session: Session) -> None:
@@ -100,7 +100,7 @@ class PipInstaller:
 
     @property
     def pip(self) -> PipRunner:
-        """pip, found when it is first needed."""
+        """pip, searched for at its first use."""
         if self._runner is None:
             self._runner = PipRunner(
                 self._environment.interpreter,
@@ -114,15 +114,14 @@ class PipInstaller:
         return self._runner
 
     def _ask_person(self, question: str, *, is_secret: bool = False) -> Optional[str]:
-        """A question comes after what pip said before it."""
+        """Ask the user, after printing what pip said before its question."""
         self.relay()
         return self._world.reporter.ask(question, is_secret=is_secret)
 
     def plan(
         self, requirements: Sequence[str], *, constraints: Sequence[str], find_links: Sequence[Path]
     ) -> Union[Planned, Failed]:
-        """A plan for these requirements alone, on the indexes and with the options that the person
-        named."""
+        """A plan for these requirements alone, with the user's indexes and options."""
         words = [*self.offline_words, *self.request.fetch_options]
         if self.request.upgrade:
             words.append("--upgrade")
@@ -148,25 +147,25 @@ class PipInstaller:
         hidden: Sequence[str] = (),
         without_source: Sequence[str] = (),
     ) -> Union[Planned, Failed]:
-        """A plan for the person's own words."""
+        """As Installer says."""
         known = None if hidden or find_links else self._plan_known(constraints)
         if known is not None:
             return known
         words = [*self.offline_words]
         if self.request.place == "user":
-            words.append("--user")  # what hides a distribution of the user site only pip knows
+            words.append("--user")  # only pip knows what hides a distribution of the user site
         if without_source:
             words += ["--only-binary", ",".join(without_source)]
-        words += self.request.dry_run_arguments  # the person's own options come later, and win
+        words += self.request.dry_run_arguments  # the user's options come last, so they win
         if self.clones is not None:
             words += ["--src", str(self.clones.work)]
         return self._dry_run([*words, *hidden], constraints, find_links)
 
     def _plan_known(self, constraints: Sequence[str]) -> Optional[Planned]:
-        """The plan of which pip need not be asked; None where it has to be."""
+        """The plan where it is certain without running pip; None where pip has to run."""
         if not may_be_known(self.request) or _has_leftovers(self._environment):
             return None
-        folder = os.getcwd()  # noqa: PTH109 - as pip has it
+        folder = os.getcwd()  # noqa: PTH109 - pip does the same
         wheels = read_local_wheels(self.request, folder)
         plan = None
         if wheels is not None:
@@ -187,7 +186,7 @@ class PipInstaller:
 
     @property
     def offline_words(self) -> Tuple[str, ...]:
-        """With --offline pip looks where the person pointed, and nowhere else."""
+        """With --offline pip looks only where the user's own options point."""
         return ("--no-index",) if self.request.own.offline else ()
 
     def _dry_run(
@@ -198,7 +197,8 @@ class PipInstaller:
         *,
         without: Optional[Pattern[str]] = None,
     ) -> Union[Planned, Failed]:
-        """`without`: what pip says of a file that is ours and no news to anybody."""
+        """The plan of one pip run. `without`: text to remove from its output, about a file of
+        ours."""
         ours = [path.name.partition("-")[0] for folder in find_links for path in folder.iterdir()]
         output = self._output = _Output(
             self._world.reporter, without, ours=frozenset(map(canonicalize_name, ours))
@@ -219,12 +219,13 @@ class PipInstaller:
         return Planned(self._at_final_paths(report))
 
     def relay(self) -> None:
-        """What pip said in its last round, as pip would have said it."""
+        """Print pip's output of the last round."""
         if self._output is not None:
             self._output.relay()
 
     def _with_final_paths(self, read: LineReader) -> LineReader:
-        """What pip says of a clone is said of the place to which it will come."""
+        """A reader of pip's output that replaces the temporary folder of a clone by its final
+        one."""
         clones = self.clones
         if clones is None:
             return read
@@ -239,13 +240,13 @@ class PipInstaller:
         return found
 
 
-def hand_over(
+def write_report(
     answer: Union[Planned, Failed],
     selection: Selection,
     request: InstallRequest,
     reporter: Reporter,
 ) -> None:
-    """pip's report to where the person wants it (--report): a file, or stdout."""
+    """Write pip's report to the file of --report, or to stdout for `-`."""
     target = request.report_file
     if target is None or isinstance(answer, Failed):
         return
@@ -258,15 +259,15 @@ def hand_over(
 
 
 def _has_leftovers(environment: Environment) -> bool:
-    """Is there something of which pip would warn: what an interrupted pip left?"""
+    """Are there leftovers of an interrupted pip, of which pip would warn?"""
     scheme = environment.interpreter.scheme
     sites = {scheme.purelib, scheme.platlib}
     return any(any(site.glob("~*")) for site in sites)
 
 
 def read_local_wheels(request: InstallRequest, folder: str) -> Optional[Dict[str, LocalWheel]]:
-    """The wheels that the entries name by a path, by their texts; None where only pip can read
-    one."""
+    """The wheels that the entries name by path, by the texts of the entries; None where only pip
+    can read one."""
     from safe_install.wheels.archive import open_wheel
 
     found: Dict[str, LocalWheel] = {}
@@ -278,7 +279,7 @@ def read_local_wheels(request: InstallRequest, folder: str) -> Optional[Dict[str
         try:
             artifact = open_wheel(path, verify_members=False, is_promised=lambda: True)
         except (SafeInstallError, OSError):
-            return None  # pip says what is wrong with it
+            return None  # pip will report what is wrong with it
         is_plain = str(artifact.version) == artifact.written_version
         if artifact.installable_filename != path.name or not is_plain:
             return None
@@ -296,7 +297,7 @@ def read_local_wheels(request: InstallRequest, folder: str) -> Optional[Dict[str
 
 
 class _Output:
-    """What pip says in one round."""
+    """The output of pip in one round."""
 
     def __init__(
         self,
@@ -305,9 +306,9 @@ class _Output:
         *,
         ours: FrozenSet[NormalizedName] = frozenset(),
     ) -> None:
-        """`ours`: the projects of which pip is shown a wheel that we chose."""
+        """`ours`: the projects whose chosen wheel pip is given."""
         self._reporter, self._without, self._ours = reporter, without, ours
-        self._lines: List[Tuple[bool, str]] = []  # is it stdout's, and the line
+        self._lines: List[Tuple[bool, str]] = []  # (is it of stdout, the line)
         reporter.task_started(TASK)
 
     def read_line(self, line: str) -> None:
@@ -324,13 +325,14 @@ class _Output:
         self._lines.append((False, line))
 
     def close(self) -> None:
-        """The round is over; that pip found nothing is an answer, too."""
+        """End the task of this round. A round without a plan is no failure: what pip did not find
+        is an answer."""
         is_interrupted = isinstance(sys.exc_info()[1], (KeyboardInterrupt, Interrupted))
         outcome = TaskOutcome.INTERRUPTED if is_interrupted else TaskOutcome.DONE
         self._reporter.task_ended(TASK, outcome=outcome)
 
     def relay(self) -> None:
-        """Each line once. pip's "Would install" is ours to say."""
+        """Print each line once, without pip's "Would install": we print our own."""
         lines, self._lines = self._lines, []
         for is_stdout, line in lines:
             if is_about_same_version(line, self._ours):
@@ -342,8 +344,8 @@ class _Output:
 
 
 def build_readers(request: InstallRequest, reporter: Reporter, task: str) -> Dict[str, LineReader]:
-    """What becomes of the lines of a pip that builds: what it says of builds is the person's; with
-    -v all is."""
+    """The readers of pip's output while it builds, as arguments of PipRunner. They print the lines
+    about builds; with -v all lines."""
 
     def read_line(line: str) -> None:
         reporter.task_advanced(task, 0, line)
@@ -361,8 +363,8 @@ def build_readers(request: InstallRequest, reporter: Reporter, task: str) -> Dic
 def make_protection(
     request: InstallRequest, environment: Environment, cache_dir: Path
 ) -> Protection:
-    """What builds may not change. Repositories may be fetched by ssh, which refuses to work in a
-    user namespace."""
+    """The folders that builds may not change. Without a user namespace where a repository is
+    cloned: ssh refuses to work in one."""
     sources = local_sources(request)
     return Protection(
         watched_folders(environment, sources),
@@ -374,7 +376,7 @@ def make_protection(
 def prepare_clones(
     request: InstallRequest, environment: Environment, work: Path
 ) -> Optional[Clones]:
-    """The folder in which pip clones; None where it clones nothing."""
+    """The folder for pip's clones; None where nothing is cloned."""
     repositories = [entry for entry in request.editables if is_repository(entry.text)]
     if not repositories:
         return None
@@ -392,8 +394,8 @@ def prepare_clones(
 def make_credentials(
     request: InstallRequest, environment: Environment, ask: Question
 ) -> Credentials:
-    """As pip has it, --no-input also keeps from a keyring that was not named: it may ask for its
-    own password."""
+    """User names and passwords for the indexes. As in pip, --no-input also disables a keyring that
+    was not named, because it may ask for its own password."""
     may_look = not request.no_input or request.keyring_provider not in ("auto", "disabled")
     has_module = canonicalize_name("keyring") in environment.installed
     python = environment.interpreter.executable if has_module else None
@@ -405,7 +407,7 @@ def make_credentials(
 
 
 def local_sources(request: InstallRequest) -> Tuple[Path, ...]:
-    """The folders of sources that the person names; real paths."""
+    """The local source folders among the requirements, as real paths."""
     found = []
     for entry in request.entries:
         text = re.sub(r"\[[^\]]*\]$", "", entry.text.partition(" @ ")[2] or entry.text)

@@ -1,5 +1,5 @@
-"""Which torch has all extensions that were asked for? Asked ahead: nothing is planned by pip, and
-nothing changes."""
+"""Which torch has all requested extensions? Answered for `explain`, without a plan of pip and
+without any change."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ PYTORCH = "https://download.pytorch.org/whl"
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a machine, here or elsewhere."""
+    """A request for torch and extensions, for this machine or another one."""
 
     extensions: Tuple[Requirement, ...]
     torch: Tuple[Requirement, ...] = ()  # requirements on torch
-    accelerator: str = ""  # that was asked for; "": the driver decides
+    accelerator: str = ""  # the requested one; "": the driver decides
     pre: bool = False
     no_build: bool = False
     offline: bool = False
@@ -58,12 +58,12 @@ class Question:
 
 @dataclass(frozen=True)
 class JointAnswer:
-    """The torch, and a file for each extension."""
+    """The chosen torch, and a file for each extension."""
 
     torch: TorchOption
     resolution: Resolution
     options: Tuple[TorchOption, ...]  # every build, in order of preference
-    choice: TorchChoice  # what was passed over
+    choice: TorchChoice  # why each other build was passed over
 
 
 def answer_jointly(
@@ -73,8 +73,8 @@ def answer_jointly(
     chooser: Chooser,
     torch_source: TorchSource,
 ) -> JointAnswer:
-    """The best torch that has every extension. Errors: NoCandidate with the names that exclude each
-    other."""
+    """The best torch that has every extension. Errors: NoCandidate with the requirements that
+    exclude each other."""
     _refuse_unlisted(question, catalog)
     wanted = Wanted((), no_build=question.no_build, torch=_terms_of(question))
 
@@ -99,7 +99,7 @@ def answer_jointly(
         conflict = _find_conflict(joint, selection, wanted.torch, catalog)
         raise _with_conflict(error, conflict, selection, question, catalog) from error
     if not question.no_build:
-        # The same wheels; what could be built is behind them, and not forbidden.
+        # Again with builds allowed: the same wheels, but "no build" is no reason any more.
         resolution = resolve(chosen, allow_build=True)
     options = joint.rank(selection)
     torch = chosen.planned.torch
@@ -138,7 +138,8 @@ def _make_row(
 
 
 def _refuse_unlisted(question: Question, catalog: Catalog) -> None:
-    """Errors: NoCandidate, for an accelerator of a kind of which the facts list no build."""
+    """Refuse an accelerator of a kind whose builds the bundled facts do not list (ROCm, XPU).
+    Errors: NoCandidate."""
     if question.accelerator and not is_listed_kind(question.accelerator, catalog.torch):
         raise NoCandidate(
             f"which torch there is for {question.accelerator} is not known here",
@@ -152,11 +153,11 @@ def _terms_of(question: Question) -> TorchTerms:
     return TorchTerms(question.torch, (), question.pre, asked, question.accelerator)
 
 
-# --- what is said of it ---------------------------------------------------------------------------
+# --- the answer as text and JSON ------------------------------------------------------------------
 
 
 def step_of_torch(answer: JointAnswer, question: Question, environment: Environment) -> Step:
-    """The torch that would be installed. Which of its files, pip says."""
+    """The step that would install torch. Which of its files it installs is pip's decision."""
     installed = environment.torch
     because = "requested" if question.torch else f"{question.extensions[0].name} needs one"
     return Step(
@@ -170,7 +171,8 @@ def step_of_torch(answer: JointAnswer, question: Question, environment: Environm
 
 
 def describe_answer(answer: JointAnswer, question: Question) -> Mapping[str, Any]:
-    """The torch, why each one before it was not taken, and what to type, as JSON values."""
+    """The chosen torch, why each better-ranked one was not chosen, and the command to type, as JSON
+    values."""
     torch = answer.torch
     rows = list_not_taken(answer.options, answer.choice, torch)
     groups = group_reasons(nearest_of_each_release(answer.options, rows))
@@ -199,7 +201,7 @@ def _page_of(torch: TorchOption) -> str:
 
 
 def _command(torch: TorchOption, question: Question) -> str:
-    """What installs it."""
+    """The command line that installs the answer."""
     words = ["safe-install"]
     if not torch.is_on_index or question.accelerator:
         words += ["--accelerator", torch.build.accelerator]
@@ -223,11 +225,12 @@ def _with_conflict(
     question: Question,
     catalog: Catalog,
 ) -> NoCandidate:
-    """The names that exclude each other, instead of what the first torch lacks.
+    """The error with the requirements that exclude each other, in place of what the first torch
+    lacks.
 
-    Without a conflict the facts know a torch that has them all, and its hosts did not answer.
+    `conflict` None: the bundled facts know a torch that has them all, but its hosts did not answer.
     """
-    # What could be built is not forbidden: it is no answer to the question for wheels.
+    # A source is no answer to a question for wheels, but builds are not forbidden either.
     rejections = [
         one for one in error.rejections if question.no_build or one.rule is not Rule.NO_BUILD
     ]
@@ -238,7 +241,7 @@ def _with_conflict(
                 "Try again when its host answers, or see what is known here with --offline."
             )
         return error
-    # Without wishes it is the machine for which there is none, as the error says.
+    # Without wishes no torch is built for this machine at all; the error's own hint says so.
     hints = [describe_ways(conflict, question.extensions) if conflict.wishes else error.hint]
     names = [one.name for one in question.extensions if str(one) in conflict.wishes]
     projects = [catalog.project(name) for name in names]
@@ -258,7 +261,7 @@ def _with_conflict(
 
 
 def _can_be_built(project: Project, question: Question) -> bool:
-    """Is there a recipe, and does it not need CUDA beside a torch for the CPU?"""
+    """Is there a recipe that does not need CUDA beside a torch for the CPU?"""
     recipe = project.recipe
     return recipe is not None and not (recipe.cuda_only and question.accelerator == "cpu")
 

@@ -1,9 +1,9 @@
-"""torch and its extensions, chosen together: the newest torch that may come and has a wheel of
-every extension.
+"""Chooses torch and its extensions together: the newest permitted torch that has a wheel of every
+extension.
 
-What the bundled facts settle is not asked of a host, and pip is not asked before a torch is found.
-Where no torch has all of them, it is the newest one for which the others can be built; where the
-installed one is asked to move, that comes before it stays.
+No host is asked for what the bundled facts know, and pip is not asked before a torch is found.
+Where no torch has all wheels, the newest one for which the missing ones can be built is chosen;
+with `-U torch` that is preferred to keeping the installed one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from safe_install.resolve.torch_choice import (
 from safe_install.resolve.torch_options import (
     MoreTorches,
     accelerator_to_list,
-    come_again,
+    as_reinstall,
     is_of_another_accelerator,
     is_open_question,
     is_step_back_to,
@@ -58,13 +58,13 @@ from safe_install.resolve.torch_options import (
     refuse_for_silence,
     refuse_other_source,
     same_release_first,
-    say_built,
     settle,
     take_planned,
     take_torch,
     version_of,
     why_lacking,
     why_not_known,
+    with_built,
     with_passed_over,
     with_reason_against_build,
     with_reason_of_planned,
@@ -78,18 +78,18 @@ from safe_install.resolve.torch_ranking import (
     rank_torches,
 )
 
-MAX_ASKED = 8  # releases of torch for which hosts are asked, beside the one that pip planned
-# of those questions: a host that does not answer takes its whole time-out each time
+MAX_ASKED = 8  # releases of torch for which hosts are asked, beside pip's own
+# Limit for those questions together: a silent host takes its whole time-out each time.
 MAX_SECONDS = 20.0
 
 Resolve = Callable[[Selection], Resolution]
-Chosen = Tuple[Selection, Resolution]  # with the torch that comes, and its extensions
+Chosen = Tuple[Selection, Resolution]  # the selection with the chosen torch; its extensions
 _NOTHING = Resolution((), (), ())
 
 
 class JointChoice:
-    """The torch of one request. It may be asked again, when pip says that the chosen one cannot
-    come."""
+    """The choice of torch for one request, made again where pip finds no plan with the chosen
+    one."""
 
     def __init__(
         self,
@@ -105,12 +105,12 @@ class JointChoice:
         finds_files: bool = True,
         offline: bool = False,
     ) -> None:
-        """`resolve`: the extensions for the torch of a selection, wheels alone. `check_torch`:
-        raises Refused for one that would not run with what was declared. `resolve_with_builds`:
-        where it has no wheel of one, its source. `may_keep`: may what is installed stay as it is
-        beside a torch? `finds_files`: a build that pip does not find by
-        itself comes only with its file.
-        `offline`: no host can be asked, so that what is not known to be there is as good as
+        """`resolve`: the extensions for the torch of a selection, from wheels alone. `check_torch`:
+        raises Refused for a torch that would not run with what was declared. `resolve_with_builds`:
+        as `resolve`, with the source of what has no wheel. `may_keep`: may what is installed stay
+        as it is beside a torch? `finds_files`: take a build that pip cannot find only with its
+        file. `offline`: no host can be asked, so an extension that is not known to have a wheel
+        counts as
         missing."""
         self._wanted, self._catalog = wanted, catalog
         self._chooser, self._torch_source = chooser, torch_source
@@ -118,18 +118,18 @@ class JointChoice:
         self._resolve_with_builds = resolve_with_builds
         self._may_keep = may_keep
         self._finds_files, self._offline = finds_files, offline
-        self._error: Optional[NoCandidate] = None  # of the first torch that was tried
+        self._error: Optional[NoCandidate] = None  # for the first torch that was tried
         self._named: Dict[str, TorchOption] = {}  # by release: the builds that pip named
         self._questions = MAX_ASKED
         self._seconds = MAX_SECONDS
         self._asked: Set[str] = set()  # versions of torch for which hosts were asked
-        # by version of torch, and requirement
+        # by (version of torch, requirement)
         self._known: Dict[Tuple[str, str], Optional[bool]] = {}
         self._files: Dict[str, Union[TorchFile, Absent]] = {}  # by version of torch
-        self._listing: Optional[Listing] = None  # of the accelerator that is wanted
+        self._listing: Optional[Listing] = None  # of the requested accelerator
 
     def choose(self, selection: Selection) -> Chosen:
-        """The extensions, and the torch that comes with them. Errors: NoCandidate; Refused."""
+        """The selection with the chosen torch, and its extensions. Errors: NoCandidate; Refused."""
         selection = without_untried(selection)
         options = self.rank(selection)
         for option in open_options(selection, options):
@@ -173,7 +173,7 @@ class JointChoice:
 
     def choose_for_installed(self, selection: Selection) -> Resolution:
         """The extensions for the installed torch. Errors: Refused; NoCandidate, with the older
-        torch that has them all, where only an option permits it."""
+        torch that has them all as a hint, where --allow-torch-change is needed for it."""
         try:
             return (self._resolve_with_builds or self._resolve)(selection)
         except NoCandidate as error:
@@ -185,15 +185,18 @@ class JointChoice:
             raise
 
     def rank(self, selection: Selection) -> Tuple[TorchOption, ...]:
-        """The options, with the builds that pip named in place of those that were supposed of their
-        releases: what turned out not to fit would otherwise be supposed, and tried, for ever."""
+        """The builds of torch in order of preference. A build that pip named replaces the one that
+        was assumed for its release: otherwise an assumption that proved wrong would be tried again
+        for ever."""
         choice, coming, terms = selection.torch_choice, selection.coming_torch, self._wanted.torch
         catalog = self._with_listing(selection)
         options = rank_torches(
             choice.planned, terms, selection.here, catalog, is_fixed=choice.is_fixed
         )
         if self._wanted.force_reinstall:
-            options = tuple(come_again(option, self._catalog, selection.here) for option in options)
+            options = tuple(
+                as_reinstall(option, self._catalog, selection.here) for option in options
+            )
         if terms.asked.accelerator and not self._wanted.upgrade:
             options = same_release_first(options, selection.here.torch)
         if coming is not None and not (
@@ -211,8 +214,8 @@ class JointChoice:
     # --- builds that are not on pip's index -------------------------------------------------------
 
     def _with_listing(self, selection: Selection) -> Catalog:
-        """What is known, with the builds that download.pytorch.org lists for the accelerator that
-        is wanted."""
+        """The catalog, with the builds that download.pytorch.org lists for the requested
+        accelerator."""
         accelerator = accelerator_to_list(selection, self._wanted, self._catalog.torch)
         if not accelerator:
             return self._catalog
@@ -224,8 +227,7 @@ class JointChoice:
         )
 
     def _reason_against(self, tried: Selection, option: TorchOption) -> Optional[PassedOver]:
-        """Why a torch is not even tried: what is known of its extensions, or that its file is on no
-        page."""
+        """Why a torch is not tried: its extensions, or its file is on no page. None: try it."""
         by_facts = self._lacking_by_facts(tried, option)
         if by_facts is not None:
             return by_facts
@@ -237,7 +239,7 @@ class JointChoice:
         return passed_over_as_absent(option.build, found) if isinstance(found, Absent) else None
 
     def _would_be_taken(self, tried: Selection, option: TorchOption) -> bool:
-        """Would a build come, by what is known here, if its host alone answered?"""
+        """Would this build be chosen if its silent host answered?"""
         is_silent = any(one.is_uncertain for one in tried.torch_choice.passed_over)
         is_wanted = tried.here.torch is None and not option.warning and not is_silent
         return is_wanted and all(self._find_known(tried, option).values())
@@ -250,8 +252,8 @@ class JointChoice:
         return self._files[option.version]
 
     def _with_file(self, tried: Selection, option: TorchOption) -> Selection:
-        """With the file of a build that pip does not find by itself: then it is known which build
-        comes."""
+        """The selection with the file of a build that pip cannot find: its build is then
+        certain."""
         found = self._files.get(option.version)
         if option.is_on_index or not isinstance(found, TorchFile):
             return tried
@@ -261,9 +263,9 @@ class JointChoice:
     def _build_for_newer(
         self, selection: Selection, options: Sequence[TorchOption]
     ) -> Tuple[Selection, Optional[Chosen]]:
-        """Torch is asked to move, and no newer one has a wheel of every extension: before the
-        installed one stays, the newest for which the others can be built on this machine. None
-        where there is none; the selection says why it cannot be built here."""
+        """With `-U torch`, where no newer torch has a wheel of every extension: the newest one for
+        which the missing ones can be built here. None where there is none; the selection then has
+        the reason."""
         if not decisions.is_torch_to_move(self._wanted) or not selection.extensions:
             return selection, None
         found = self._choose_builds(selection, newer_options(options))
@@ -302,16 +304,16 @@ class JointChoice:
             except NoCandidate as error:
                 errors.append(error)
                 continue
-            return self._settle(say_built(tried, resolution), options), resolution
-        # Why it can be built for no torch says more than that no wheel is there.
+            return self._settle(with_built(tried, resolution), options), resolution
+        # Why nothing can be built says more than that there is no wheel.
         self._error = errors[0] if errors else self._error
         return None
 
-    # --- what is known without a question ---------------------------------------------------------
+    # --- what is known without asking a host ------------------------------------------------------
 
     def _lacking_by_facts(self, tried: Selection, option: TorchOption) -> Optional[PassedOver]:
-        """Why a torch is not even tried; None where its wheels are known or only the hosts can
-        tell."""
+        """Why a torch is not tried, by the bundled facts; None where hosts have to be asked, or
+        wheels are known."""
         choice = tried.torch_choice
         if option.build == choice.planned or not choice.is_assumed:
             return None
@@ -334,11 +336,11 @@ class JointChoice:
 
     @property
     def _is_at_limit(self) -> bool:
-        """Were hosts asked for as many torches as they may be?"""
+        """Were hosts asked for as many torches, or for as long, as allowed?"""
         return self._questions <= 0 or self._seconds <= 0
 
     def _find_known(self, selection: Selection, option: TorchOption) -> Known:
-        """For which extensions do the bundled facts know a wheel?"""
+        """For each extension: do the bundled facts know a wheel for this torch?"""
         tried = take_torch(selection, option)
         environment = dataclasses.replace(tried.planned, torch=option.build)
         constraints = self._wanted.constraints
@@ -356,8 +358,8 @@ class JointChoice:
         return found
 
     def _ask(self, tried: Selection, resolve: Resolve) -> Resolution:
-        """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first one is
-        kept."""
+        """The extensions for a torch, as the hosts have them. Errors: NoCandidate; the first is
+        remembered."""
         if not tried.extensions:
             return _NOTHING
         version = version_of(tried)
@@ -376,11 +378,10 @@ class JointChoice:
                 self._questions -= 1 if is_new_release else 0
                 self._seconds -= time.monotonic() - start
 
-    # --- when there is none -----------------------------------------------------------------------
+    # --- when no torch has all extensions ---------------------------------------------------------
 
     def _failure(self, selection: Selection, options: Sequence[TorchOption]) -> NoCandidate:
-        """The error of the newest torch, with the torch that has all extensions, or most of them,
-        as the hint."""
+        """The error for the newest torch; its hint names the torch that has most extensions."""
         error = self._error
         if error is None and (not selection.extensions or not selection.torch_choice.passed_over):
             return no_torch(selection, options, self._wanted, self._listing)
@@ -438,8 +439,8 @@ class JointChoice:
         return ""
 
     def _find_older(self, selection: Selection) -> Optional[TorchOption]:
-        """The newest torch that --allow-torch-change would permit and that is known to have every
-        extension; no host is asked."""
+        """The newest older torch that is known to have every extension, permitted by
+        --allow-torch-change."""
         installed = selection.here.torch
         if installed is None:
             return None
@@ -450,11 +451,11 @@ class JointChoice:
         return None
 
     def _has_all(self, selection: Selection, option: TorchOption) -> bool:
-        """Has a torch that may not come a wheel of every extension?"""
+        """Does a torch that is not permitted have a wheel of every extension?"""
         tried = take_torch(selection, option)
         if self._lacking_by_facts(tried, option) is not None:
             return False
-        is_silent = self._error is not None and self._error.is_open  # a host
+        is_silent = self._error is not None and self._error.is_open  # a host did not answer
         if not is_silent and all(self._find_known(tried, option).values()):
             return True
         try:
@@ -469,8 +470,8 @@ class JointChoice:
         return hint_to_leave_out(possible, known)
 
     def find_each(self, selection: Selection, option: TorchOption) -> Known:
-        """For which extensions is there a wheel? Where hosts were asked for all, their pages answer
-        for each."""
+        """For each extension: is there a wheel for this torch? Where hosts were asked for all, from
+        their pages, which are cached."""
         found = dict(self._find_known(selection, option))
         if option.version not in self._asked:
             return found

@@ -1,7 +1,8 @@
 """From a request to a plan: the loop that chooses extensions and asks the installer for the rest.
 
-Nothing of the environment is touched here; the wheels of the chosen extensions are brought to disk,
-because their metadata is part of the question. `resolve.rounds` decides, and says when it is over.
+The environment is not changed here. The wheels of the chosen extensions are fetched, because their
+metadata is needed for the plan. `resolve.rounds` decides what each answer means and when the loop
+ends.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from safe_install.pipeline.choice_text import (
     note_torch,
 )
 from safe_install.pipeline.chosen_files import ChosenFiles
-from safe_install.pipeline.installer import Installer, hand_over
+from safe_install.pipeline.installer import Installer, write_report
 from safe_install.pipeline.session import Session
 from safe_install.pipeline.torch_check import TorchCheck, refuse_other_accelerator
 from safe_install.requirements import parse_requirement
@@ -56,11 +57,7 @@ from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.contradiction import refuse_contradiction
 from safe_install.resolve.decisions import Selection
-from safe_install.resolve.opening import (
-    ask_for_another_torch,
-    may_look_for_another,
-    open_selection,
-)
+from safe_install.resolve.opening import ask_for_another_torch, may_look_for_another, open_selection
 from safe_install.resolve.plan import applies, steps_of_report
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Planned, Refusal
@@ -76,22 +73,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Selected:
-    """The outcome: the plan, the wheels that were brought for it, and what a person should know of
-    the choice."""
+    """The result: the plan, the wheels that were fetched for it, and notes on the choice."""
 
     plan: Plan
     selection: Selection
     artifacts: Mapping[NormalizedName, Artifact]  # of the extensions that were chosen
     torch_after: Optional[TorchBuild]
-    released: FrozenSet[NormalizedName]  # guarded names that may move in this plan
-    # what stays, and whose requirements the plan may break
+    released: FrozenSet[NormalizedName]  # guarded names that this plan may change
+    # distributions that stay, and whose requirements the plan may break
     may_be_broken: FrozenSet[NormalizedName]
     findings: Tuple[Finding, ...] = ()
-    permits_cuda_loss: bool = False  # by naming the file of a CPU build, or the removal of torch
+    permits_cuda_loss: bool = False  # the file of a CPU build, or torch's removal, was requested
 
 
-# Takes what was selected, but for what is still to be built; returns the environment as a build has
-# to see it.
+# Unpacks the torch of a plan whose extensions are still to be built. The result: the environment
+# for these builds.
 UnpackTorch = Callable[[Selected], Environment]
 
 
@@ -104,9 +100,9 @@ def select(
     read_health: Callable[[], HealthReport],
     unpack_torch: UnpackTorch,
 ) -> Selected:
-    """The plan for a request. `read_health`: the check before the change, waited for where its
-    answer is needed. `unpack_torch`: makes the torch of a plan known to builds, before it is
-    installed; it may refuse the plan.
+    """The plan for a request. `read_health`: returns the health before the change; called only
+    where it is needed, because it waits for the check. `unpack_torch`: unpacks the torch of a plan
+    for builds, before it is installed; it may refuse the plan.
 
     Errors: UsageError, Refused, NoCandidate, PipFailed, BuildFailed.
     """
@@ -124,8 +120,7 @@ def select(
     shown = {pin.name for pin in selection.files}
     return dataclasses.replace(
         selected,
-        # A choice that failed half-way has brought files, too: with --allow-torch-change pip
-        # decides then.
+        # A choice that failed has fetched files, too, which the plan does not use.
         artifacts={
             name: artifact for name, artifact in loop.files.artifacts.items() if name in shown
         },
@@ -140,7 +135,7 @@ def select(
 def _review(
     selection: Selection, steps: Sequence[Step], request: InstallRequest, catalog: Catalog
 ) -> Selected:
-    """The plan of a selection, if it does nothing that it must not do. Errors: Refused."""
+    """The plan of a selection, checked for what it must not do. Errors: Refused."""
     here = selection.here
     plan = rounds.make_plan(selection, steps, request)
     torch_after = permission.torch_after(plan, here, catalog.torch, selection.coming_torch)
@@ -164,8 +159,7 @@ def _refuse_words(request: InstallRequest, here: Environment, catalog: Catalog) 
 
 
 class _Loop:
-    """The rounds of one request. What is decided is a value; here is what was said and brought on
-    the way."""
+    """The rounds of one request. Decisions are values; the loop keeps fetched files and notes."""
 
     def __init__(
         self,
@@ -203,7 +197,7 @@ class _Loop:
         )
 
     def run(self) -> Tuple[Selection, Tuple[Step, ...]]:
-        """What was decided, and the steps of it."""
+        """The final selection, and its steps."""
         here, wanted, timings = self._session.environment, self.wanted, self._session.timings
         opening = open_selection(wanted, here, self._catalog)
         if isinstance(opening, Refusal):
@@ -225,7 +219,7 @@ class _Loop:
                 if not may_look_for_another(selection, wanted):
                     raise
                 needs_installer = True
-                selection = self._choose_otherwise(selection, opening.extensions, error)
+                selection = self._handle_no_fit(selection, opening.extensions, error)
         if needs_installer or not decisions.is_closed(selection, wanted):
             with timings.stage("pip"):
                 return self._ask_installer(selection)
@@ -234,8 +228,8 @@ class _Loop:
         return selection, rounds.pinned_steps(selection, wanted)
 
     def _choose_first(self, selection: Selection) -> Optional[Selection]:
-        """torch and all that is bound to it, before pip is asked; None where there is none: pip may
-        know more, and says why not."""
+        """Choose torch and its extensions before pip is asked. None where that fails: pip may know
+        more."""
         first = torch_rounds.chosen_first(self.wanted, selection.here, self._catalog)
         if first is None:
             return None
@@ -245,14 +239,14 @@ class _Loop:
             except (NoCandidate, Refused):
                 return None
 
-    def _choose_otherwise(
+    def _handle_no_fit(
         self,
         selection: Selection,
         extensions: Sequence[Requirement],
         error: Union[NoCandidate, Refused],
     ) -> Selection:
-        """Nothing fits the installed torch, and another one may come: the newest that has all, or
-        pip decides. Errors: NoCandidate; Refused."""
+        """Nothing fits the installed torch, and it may be replaced: choose the newest torch that
+        has all extensions, or leave the choice to pip. Errors: NoCandidate; Refused."""
         projects = [self._catalog.project(requirement.name) for requirement in extensions]
         if isinstance(error, NoCandidate) and not all(map(pip_may_choose, projects)):
             wanted = decisions.add_extensions(selection, extensions)
@@ -262,8 +256,8 @@ class _Loop:
         return selection
 
     def _choose_for_another_torch(self, selection: Selection, error: NoCandidate) -> Selection:
-        """The newest torch that has all extensions, where nothing fits the installed one. Errors:
-        NoCandidate; Refused."""
+        """Choose the newest torch that has all extensions, where nothing fits the installed one.
+        Errors: NoCandidate; Refused."""
         reason = error.message.splitlines()[0]
         self._reporter.note(f"{reason}: another torch is looked for")
         asked = self._ask_for_torch(selection, ask_for_another_torch(self.wanted, selection.here))
@@ -276,7 +270,8 @@ class _Loop:
         return self._choose(asked)
 
     def _change_torch(self, selection: Selection) -> Selection:
-        """With the torch for another accelerator: that of a place of the person's own, else open."""
+        """The selection with a torch for another accelerator: from the user's own index, or still
+        to be chosen."""
         question = torch_rounds.same_release_in_own_places(self.wanted, selection.here)
         if question:
             selection = self._ask_for_torch(selection, [question])
@@ -285,7 +280,7 @@ class _Loop:
         return decisions.carry_along(torch_rounds.reopen(selection), (), self.wanted)
 
     def _ask_for_torch(self, selection: Selection, requirements: Sequence[str]) -> Selection:
-        """Which torch will pip install? Extensions are chosen for it."""
+        """Ask pip which torch it would install, so that extensions are chosen for it."""
         with self._session.timings.stage("pip"):
             constraints = tuple(map(str, self.wanted.constraints))
             answer = self._installer.plan(requirements, constraints=constraints, find_links=())
@@ -296,30 +291,30 @@ class _Loop:
         steps = steps_of_report(answer.report, selection.here, {})
         selection = decisions.add_torch(selection, steps, self._catalog)
         if self.wanted.has_other_inputs:
-            return selection  # which extensions these name, the whole plan says
+            return selection  # only the whole plan shows which extensions these inputs name
         return decisions.carry_along(selection, steps, self.wanted)
 
     def _find_bound(self) -> Bound:
-        """The installed extensions that are for the torch of today, where it may move."""
+        """The installed extensions that are built for the installed torch, where torch may
+        change."""
         here = self._session.environment
         if TORCH not in self.wanted.released:
             return {}
         names = [name for name in here.installed if may_be_bound(name, self._catalog)]
         if not names:
             return {}
-        from safe_install.wheels.inspection import find_compiled  # reads binaries: late
+        from safe_install.wheels.inspection import find_compiled
 
         return find_bound(here, self._catalog, compiled=find_compiled(here, names))
 
-    def _see_torch(self, selection: Selection) -> None:
-        """Is the torch that comes one that will run? Of one that we chose pip has to name the build
-        first.
-        Errors: Refused."""
+    def _check_coming_torch(self, selection: Selection) -> None:
+        """Check that the coming torch would run. One that we chose is checked after pip has named
+        its build. Errors: Refused."""
         if not selection.torch_choice.is_assumed:
             self.torch_check.check(selection.coming_torch)
 
     def _ask_installer(self, selection: Selection) -> Tuple[Selection, Tuple[Step, ...]]:
-        """Its plan under our constraints; asked again as long as there is more to choose."""
+        """The installer's plan under our constraints; asked again while there is more to choose."""
         while True:
             answer = self._installer.plan_request(
                 constraints=decisions.make_constraints(selection, self.wanted),
@@ -334,19 +329,19 @@ class _Loop:
             if isinstance(result, Refusal):
                 self._fail(result)
             if isinstance(result, rounds.Done):
-                self._see_torch(result.selection)
+                self._check_coming_torch(result.selection)
                 self._installer.relay()
-                hand_over(answer, result.selection, self._request, self._reporter)
+                write_report(answer, result.selection, self._request, self._reporter)
                 return result.selection, result.steps
             selection = result
 
     def _take_answer(
         self, answer: Union[Planned, Failed], selection: Selection
     ) -> Union[Selection, Refusal, rounds.Done]:
-        """What an answer makes of the selection; a Selection is what to ask about next.
+        """What an answer means: a Selection is to be asked about next.
 
-        The torch that is chosen, and what is built for it, may be what this plan has already: then
-        the same answer is taken once more.
+        Where the newly chosen torch, or a wheel built for it, is in this plan already, the same
+        answer is evaluated again instead of asking once more.
         """
         result = rounds.next_round(selection, answer, self.wanted, self._catalog)
         if isinstance(result, rounds.ChooseTorch):
@@ -364,11 +359,13 @@ class _Loop:
         return result
 
     def _brought_requirements(self, selection: Selection) -> Tuple[str, ...]:
-        """With --require-hashes pip takes no requirement without one."""
+        """Requirements that nothing else names. None with --require-hashes, where pip refuses
+        them."""
         return () if self._request.require_hashes else decisions.brought_requirements(selection)
 
     def _without_source(self, selection: Selection) -> List[str]:
-        """pip runs the code of a source to learn what it requires: not of what only we can choose."""
+        """The projects of which pip must not take a source distribution: it would run their code to
+        learn their requirements, and only we can choose them."""
         if not selection.has_torch or self.wanted.allow_torch_change:
             return []
         return sorted(
@@ -399,8 +396,8 @@ class _Loop:
             raise rounds.name_cause(error, choice.because) from error
 
     def _choose(self, selection: Selection) -> Selection:
-        """Choose all extensions together, with the torch that comes, then obtain each new pin as a
-        verified wheel."""
+        """Choose all extensions together, with torch where it changes, then obtain each new pin as
+        a verified wheel."""
         choice = selection.torch_choice
         if not selection.extensions and not choice.is_open:
             return selection
@@ -412,9 +409,9 @@ class _Loop:
             resolution = self._joint.choose_for_installed(selection)
         else:
             selection, resolution = self._joint.choose(selection)
-            self.files.forget_others(selection)
-            self._see_torch(selection)
-            selection = self.files.show_torch(selection)
+            self.files.remove_others(selection)
+            self._check_coming_torch(selection)
+            selection = self.files.offer_torch(selection)
         answers, pins = resolution.answers, resolution.pins
         rejections = merge_rejections(selection.torch_choice, pins, resolution.rejections)
         selection = dataclasses.replace(selection, rejections=rejections, answers=answers)
@@ -430,7 +427,7 @@ class _Loop:
             self._reporter.warn(sentence)
 
     def _obtain_new(self, pins: Sequence[Candidate], selection: Selection) -> Selection:
-        """With the verified wheels of those pins whose files are not here yet."""
+        """The selection with verified wheels for the pins whose files are not here yet."""
         from safe_install.resolve.torch_options import describe_carried
 
         new = [
@@ -438,7 +435,7 @@ class _Loop:
             for candidate in pins
             if decisions.is_new_file(candidate, selection, self.wanted, self._catalog)
         ]
-        self.files.bring_ahead(new)
+        self.files.prefetch(new)
         for candidate in new:
             if candidate.name in selection.carried:
                 self._reporter.note(describe_carried(candidate, selection))
@@ -446,7 +443,7 @@ class _Loop:
         return selection
 
     def _resolve_wheels(self, selection: Selection) -> Resolution:
-        """As `_resolve`, where a wheel is there of each."""
+        """As `_resolve`, from wheels alone."""
         return self._resolve(selection, allow_build=False)
 
     def _resolve(self, selection: Selection, *, allow_build: bool = True) -> Resolution:
@@ -454,7 +451,7 @@ class _Loop:
         from safe_install.resolve.provider import Resolution
 
         if not selection.extensions:
-            # the installed torch stays, and what would have gone along with it
+            # the installed torch stays, and its extensions with it
             return Resolution((), (), ())
         return self._chooser.choose(
             tuple(selection.extensions.values()),
@@ -466,8 +463,8 @@ class _Loop:
         )
 
     def _find_broken(self, selection: Selection, names: Iterable[NormalizedName]) -> Selection:
-        """Which of these extensions are installed and do not load? Only then the check before the
-        change is awaited."""
+        """The selection with those of the names that are installed and do not load. Only where one
+        is installed, this waits for the check before the change."""
         broken = set(selection.broken)
         for name in names:
             is_installed = name in selection.here.installed and name not in broken
@@ -481,22 +478,24 @@ class _Loop:
         return bool(decisions.find_unbuilt(selection)) and not self._request.own.dry_run
 
     def _build(self, done: rounds.Done) -> Selection:
-        """With what has no wheel, built against the torch of the plan. The environment stays as it
-        is."""
+        """The selection with everything built that has no wheel, against the torch of the plan. The
+        environment is not changed."""
         selection = done.selection
-        self._see_torch(selection)
+        self._check_coming_torch(selection)
         torch_file = decisions.find_torch_file(done.steps)
-        # What would be refused in the end is refused before torch is fetched.
+        # Refuse a forbidden plan before torch is fetched.
         selected = _review(selection, done.steps, self._request, self._catalog)
         self.torch_check.announce(selection)
         environment = self._unpack_torch(selected)
         for candidate in decisions.find_unbuilt(selection):
-            selection = self.files.bring(candidate, selection, environment, torch_file=torch_file)
-        self.files.forget_others(selection)
+            selection = self.files.fetch_or_build(
+                candidate, selection, environment, torch_file=torch_file
+            )
+        self.files.remove_others(selection)
         return selection
 
 
 def refuse_errors(findings: Sequence[Finding], plan: Plan) -> None:
-    """What would not load is not put into the environment. Errors: Refused."""
+    """Refuse a change with an error among its findings. Errors: Refused."""
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise Refused.by(findings, rejections=plan.rejections)

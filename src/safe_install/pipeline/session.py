@@ -1,4 +1,4 @@
-"""The environment that a command is about: found, probed, and whether it may be changed at all."""
+"""The environment of a command: find it, probe it, check that it may be changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from safe_install.resolve.target import environment_for
 
 @dataclass(frozen=True)
 class Session:
-    """What the parts of one install command share."""
+    """What the parts of an install command share."""
 
     request: InstallRequest
     environment: Environment  # as it was probed
@@ -51,8 +51,8 @@ def make_folder(path: Path) -> Path:
 
 
 def probe_environment(own: OwnOptions, world: World, probe: Optional[Probe] = None) -> Environment:
-    """The managed environment; what was declared for the machine that will run it wins over the
-    driver here. `probe`: one that was started before."""
+    """The managed environment. A declared driver replaces that of this machine. `probe`: a probe
+    that was started before."""
     target = declared_driver(
         version=own.target_driver,
         cuda=own.target_cuda or cuda_of_driver(own.target_driver),
@@ -75,11 +75,11 @@ def environment_asked_for(
     cxx11_abi: Optional[bool] = None,
     needs_torch: bool = True,
 ) -> Environment:
-    """The managed environment, or the machine elsewhere that the options describe. Errors:
+    """The managed environment, or that of another machine which the options describe. Errors:
     UsageError.
 
-    `needs_torch`: a machine elsewhere is one with a torch that was named; else which torch it gets
-    is the question.
+    `needs_torch`: another machine must be described with its torch; False: which torch it gets is
+    the question.
     """
     if torch is None and cxx11_abi is not None and not needs_torch:
         raise UsageError(
@@ -121,7 +121,7 @@ def _platform_here(platform: str, libc: Tuple[str, str]) -> str:
 
 @contextmanager
 def error_context(environment: Environment) -> Iterator[None]:
-    """Errors raised inside say where they happened."""
+    """Set the environment on errors that are raised inside."""
     try:
         yield
     except SafeInstallError as error:
@@ -130,25 +130,26 @@ def error_context(environment: Environment) -> Iterator[None]:
 
 
 def cuda_of_driver(driver_version: Optional[str]) -> Optional[str]:
-    """The newest CUDA runtime that a driver of this version serves; None when it is not known."""
+    """The newest CUDA runtime that this driver supports; None where it is not known."""
     return cuda_table().cuda_of_driver(driver_version) if driver_version else None
 
 
 def refuse_externally_managed(environment: Environment, *, break_system_packages: bool) -> None:
-    """PEP 668. pip's --root skips this check, so it is ours. Errors: ExternallyManaged (exit 1, as
-    pip)."""
+    """Refuse an environment of the operating system (PEP 668). pip's own check is skipped with
+    --root, which we use. Errors: ExternallyManaged (exit 1, as pip)."""
     if environment.interpreter.externally_managed is None or break_system_packages:
         return
     raise ExternallyManaged(
         f"externally-managed-environment: {environment.interpreter.executable} belongs to the "
         "operating system",
-        hint="Use a virtual environment (python3 -m venv .venv), or --break-system-packages if you know the risk.",
+        hint="Use a virtual environment (python3 -m venv .venv), or --break-system-packages if you "
+        "know the risk.",
     )
 
 
 def user_environment(environment: Environment) -> Environment:
-    """The same interpreter, changed through its user site (`--user`): a prefix of its own. Errors:
-    UsageError."""
+    """The environment of the same interpreter with its user site as prefix (`--user`). Errors:
+    PipFailed."""
     interpreter = environment.interpreter
     # A virtual environment with the system's site-packages sees those of the user, too.
     if interpreter.user_base is None or interpreter.user_scheme is None:
@@ -173,7 +174,7 @@ def _no_user_site(interpreter: Interpreter) -> PipFailed:
 
 
 def defaults_to_user_site(environment: Environment) -> bool:
-    """pip's rule: where site-packages cannot be written and there is a user site, that is meant."""
+    """pip's rule: does it install into the user site because site-packages is not writable?"""
     interpreter = environment.interpreter
     if interpreter.user_base is None or interpreter.user_scheme is None:
         return False
@@ -191,8 +192,8 @@ def _is_writable(directory: Path) -> bool:
 def lock_and_recover(
     environment: Environment, world: World, stack: contextlib.ExitStack
 ) -> Environment:
-    """Hold the environment until the end of the stack; what an interrupted run left is put right
-    first."""
+    """Lock the environment until `stack` is closed, and recover what an interrupted run left. The
+    result is probed again where something was recovered."""
     from safe_install.transaction import unfinished
     from safe_install.transaction.lock import lock_environment
 
@@ -205,7 +206,7 @@ def lock_and_recover(
 
 
 def make_work_folder(stack: contextlib.ExitStack) -> Path:
-    """A temporary folder until the end of the stack. Errors: Refused."""
+    """A temporary folder that is removed when `stack` is closed. Errors: Refused."""
     try:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safe-install-")))
     except OSError as error:
@@ -216,7 +217,7 @@ def make_work_folder(stack: contextlib.ExitStack) -> Path:
 
 
 def read_again(environment: Environment) -> Environment:
-    """The same environment, probed after something changed it."""
+    """The same environment, probed again after a change."""
     fresh = read_environment(environment.interpreter.executable, environment.driver)
     if environment.interpreter.prefix != fresh.interpreter.prefix:
         fresh = user_environment(fresh)
@@ -224,10 +225,10 @@ def read_again(environment: Environment) -> Environment:
 
 
 def is_own(distribution: InstalledDistribution, environment: Environment) -> bool:
-    """Does the distribution lie where this scheme installs? One of the system stays, hidden by the
-    user's own.
+    """Is the distribution in a site-packages of this scheme? One of the system, hidden by the
+    user's own, is not.
 
-    The prefix alone does not tell: Debian's packages lie in /usr/lib/python3, and pip's go to
+    The prefix alone does not tell: Debian's packages are in /usr/lib/python3, and pip's go to
     /usr/local.
     """
     scheme = environment.interpreter.scheme
@@ -238,14 +239,14 @@ def is_own(distribution: InstalledDistribution, environment: Environment) -> boo
 
 @contextmanager
 def progress_task(task: str, world: World) -> Iterator[None]:
-    """What happens inside is a task that the person sees."""
+    """Show a task to the user while the context is active."""
     with world.reporter.task(task):
         yield
 
 
 def prune_history(prefix: Path, world: World) -> None:
-    """Remove what only very old undos would need. The change is done: a failure here is a
-    warning."""
+    """Remove the files of old transactions. A failure is only a warning, because the change is
+    committed already."""
     from safe_install.transaction import history
 
     try:
@@ -261,14 +262,14 @@ def prune_history(prefix: Path, world: World) -> None:
 
 
 def probe_named(world: World, python: Optional[str], *, user: bool = False) -> Environment:
-    """The managed environment of the commands that take no requirements."""
+    """The managed environment, for commands that take no requirements."""
     environment = read_environment(find_interpreter(python, world.environ), read_driver())
     return user_environment(environment) if user else environment
 
 
-def leaving(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
-    """The distributions whose files go, each with its doubles; what the user site hides stays where
-    it is."""
+def find_leaving(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+    """The distributions whose files are removed, each with its duplicates. One that the user site
+    only hides is not among them."""
     found = [
         environment.installed[step.name]
         for step in plan.steps
@@ -278,9 +279,9 @@ def leaving(plan: Plan, environment: Environment) -> List[InstalledDistribution]
     return [*own, *(double for one in own for double in find_doubles(one))]
 
 
-def staying_beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
-    """What stays beside another version of itself (--ignore-installed): its files may be
-    overwritten."""
+def find_staying_beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:
+    """The distributions that stay beside another version of themselves (--ignore-installed). Their
+    files may be overwritten."""
     added = [
         step.name
         for step in plan.steps

@@ -1,4 +1,4 @@
-"""A staged change as it lies there: read for a commit, and held against the environment."""
+"""A staged change on disk: read it for a commit, and compare it with the environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
 
 
 def check_id(text: str) -> str:
-    """The ID of a change. Errors: UsageError."""
+    """The text, where it is the ID of a change. Errors: UsageError."""
     if _ID.fullmatch(text) is None:
         raise UsageError(
             f"{text[:100]!r} is not the ID of a change", hint="safe-install status lists them."
@@ -38,7 +38,7 @@ def check_id(text: str) -> str:
 
 
 def read_staged(change: StagedChange) -> StagedDocument:
-    """What was staged, checked. Errors: Refused."""
+    """The document of a staged change, validated. Errors: Refused."""
     return parse_document(read_document(change), _find_subject)
 
 
@@ -49,7 +49,8 @@ def _find_subject(name: NormalizedName) -> Optional[Subject]:
 def compare(
     document: StagedDocument, change: StagedChange, environment: Environment, stamp: Stamp
 ) -> Optional[Misfit]:
-    """Why it does not fit any more; None where it does. `stamp`: of the environment now."""
+    """Why a staged change does not fit any more; None where it fits. `stamp`: that of the
+    environment now."""
     interpreter = environment.interpreter
     scheme = interpreter.scheme
     return find_misfit(
@@ -64,7 +65,7 @@ def compare(
 
 
 def _find_in_stage(stage: Path, sites: Sequence[Path]) -> FrozenSet[NormalizedName]:
-    """The distributions whose metadata lies below a stage, in these folders of site-packages."""
+    """The distributions whose metadata is in a stage, for these site-packages folders."""
     found = set()
     for site in sites:
         folder = Path(f"{stage}{site}")

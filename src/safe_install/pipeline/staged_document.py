@@ -1,5 +1,5 @@
-"""A prepared change as a JSON value, and read again: the file lies where others may have written, so
-that nothing of it is taken for granted."""
+"""A prepared change as JSON, and back. Others may have written to the file, so everything in it is
+checked."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class StagedDocument:
-    """A prepared change, and the environment that it was prepared for."""
+    """A prepared change, with the environment that it was prepared for."""
 
     id: str
-    prefix: str  # without links: the paths in the stage are below it
+    prefix: str  # a real path; the paths in the stage are below it
     python: str  # "3.11.7"
     stage_hash: str  # `transaction.tree.hash_stage`
-    stamp: Stamp  # of the environment
+    stamp: Stamp  # of the environment when it was staged
     change: PreparedChange
 
 
@@ -52,7 +52,7 @@ class StagedDocument:
 
 
 def make_document(staged: StagedDocument) -> Dict[str, Any]:
-    """The JSON object; no password of an address is in it."""
+    """The JSON object, without passwords of URLs."""
     change = staged.change
     return {
         "schema": SCHEMA,
@@ -96,7 +96,7 @@ def _make_file(name: NormalizedName, unpacked: UnpackedFile) -> Dict[str, Any]:
 
 
 def _make_subject(subject: Subject) -> Dict[str, Any]:
-    """Less the code that it is asked with: that comes from the wheel index alone."""
+    """Without the Python code that the check would run: that is only taken from the wheel index."""
     return {
         "name": subject.name,
         "imports": list(subject.imports),
@@ -143,8 +143,8 @@ def _make_finding(finding: Finding) -> Dict[str, Any]:
 def parse_document(
     document: Any, find_subject: Callable[[NormalizedName], Optional[Subject]]
 ) -> StagedDocument:
-    """The value of a JSON object. `find_subject`: the questions of the wheel index about a project,
-    None where it does not know it. Errors: Refused."""
+    """The change of a JSON object. `find_subject`: what the wheel index asks about a project; None
+    for a project that it does not know. Errors: Refused."""
     try:
         return _parse(document, find_subject)
     except (KeyError, TypeError, ValueError) as error:
@@ -222,7 +222,7 @@ def _parse_file(row: Any) -> Tuple[NormalizedName, UnpackedFile]:
 def _parse_subject(
     row: Any, find_subject: Callable[[NormalizedName], Optional[Subject]]
 ) -> Subject:
-    """Modules and patterns of files below site-packages; no code."""
+    """Modules to import and patterns of files below site-packages; no code."""
     found = _object(row, "name imports native")
     name, imports, native = _name(found["name"]), _texts(found["imports"]), _texts(found["native"])
     known = find_subject(name)
@@ -341,11 +341,11 @@ def _name(value: Any) -> NormalizedName:
 
 @dataclass(frozen=True)
 class Misfit:
-    """Why a staged change cannot be committed as things are."""
+    """Why a staged change cannot be committed now."""
 
     reason: str
     hint: str
-    moved: Tuple[str, ...] = ()  # what changed in the environment since, absolute paths
+    moved: Tuple[str, ...] = ()  # paths that were changed since; absolute
 
 
 STAGE_AGAIN = "Stage it again."
@@ -361,8 +361,8 @@ def find_misfit(
     stage_hash: Optional[str],
     in_stage: FrozenSet[NormalizedName],
 ) -> Optional[Misfit]:
-    """Compare what was staged with the environment as it is now, and with the stage as it lies
-    there. `prefix`: without links. `in_stage`: the distributions that the stage would install."""
+    """Compare a staged change with the environment now, and with the files of its stage. `prefix`:
+    a real path. `in_stage`: the distributions in the stage. None where all fits."""
     if staged.prefix != prefix:
         return Misfit(
             f"it was staged for {staged.prefix}, and this environment is {prefix}: it was copied, "
@@ -390,8 +390,8 @@ def find_misfit(
 def has_same_files(
     staged: StagedDocument, plan: Plan, hashes: Mapping[NormalizedName, str]
 ) -> bool:
-    """Does a plan bring what was staged, file by file? `hashes`: the sha256 of files that are known
-    beside those of the plan."""
+    """Does a plan install the same files as the staged one? `hashes`: the sha256 of files that are
+    on disk."""
     rows = [_make_step(step) for step in plan.steps]
     if rows != [_make_step(step) for step in staged.change.plan.steps]:
         return False
@@ -403,7 +403,7 @@ def has_same_files(
 def _begins_with(
     steps: Sequence[Step], installed: Mapping[NormalizedName, InstalledDistribution]
 ) -> bool:
-    """Is what is replaced or removed there, in that version?"""
+    """Is everything that the steps replace or remove installed, in that version?"""
     for step in steps:
         if step.action is Action.ADD:
             continue

@@ -1,4 +1,4 @@
-"""`stage` ends here: the change is prepared, and set aside until it is committed."""
+"""Sets a prepared change aside until it is committed: the end of `stage`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from safe_install.transaction.tree import hash_stage
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A change that is to be staged, as far as an earlier run may have staged the same."""
+    """A change that is to be staged, with what an earlier staged one is compared by."""
 
     command: Sequence[str]
     plan: Plan
@@ -51,8 +51,8 @@ class _Wanted:
 def set_aside(
     selected: Selected, delivery: Delivery, before: BaselineCheck, built: Sequence[str]
 ) -> InstallResult:
-    """Fetch, stage, look; nothing of the environment is changed. The ID is the result's
-    transaction: that of an earlier run, where the same is staged already.
+    """Fetch, stage and check a change, and keep it. The environment is not changed. `transaction`
+    of the result is its ID; where the same change is staged already, that is kept longer.
 
     Errors: every SafeInstallError.
     """
@@ -74,7 +74,7 @@ def set_aside(
 def set_removal_aside(
     change: PreparedChange, before: BaselineCheck, ttl: Optional[float], timings: Timings
 ) -> InstallResult:
-    """The same for a change that only removes. Errors: Refused."""
+    """As `set_aside`, for a change that only removes. Errors: Refused."""
     interpreter, expected = before.environment.interpreter, change.expectation
     wanted = _Wanted(
         change.command, change.plan, expected.require_cuda, expected.no_rollback, hashes={}
@@ -127,10 +127,10 @@ def _make_result(
 
 
 def _find_staged(wanted: _Wanted, before: BaselineCheck) -> Optional[staged.StagedChange]:
-    """What an earlier run of the same command staged, if it had the same plan, and still fits: an
-    engine that lost the answer asks again.
+    """The change that an earlier run of the same command staged, where the plan is the same and it
+    still fits. A fleet engine that lost an answer runs the command again.
 
-    Not where something is built: another build may be another file.
+    None where something is built: another build may be another file.
     """
     for step in wanted.plan.steps:
         is_known = step.sha256 is not None or step.name in wanted.hashes
@@ -151,7 +151,7 @@ def _is_same(change: staged.StagedChange, wanted: _Wanted, before: BaselineCheck
         document = read_staged(change)
     except Refused:
         return False
-    # variables say these, too
+    # these are no part of the command where a variable sets them
     expected = document.change.expectation
     if (expected.require_cuda, expected.no_rollback) != (wanted.require_cuda, wanted.no_rollback):
         return False
@@ -191,7 +191,7 @@ def _summarize(change: PreparedChange, ttl: Optional[float]) -> Dict[str, Any]:
 
 
 def _find_end(ttl: Optional[float]) -> Optional[float]:
-    """When it is over, in seconds since the epoch."""
+    """When a staged change expires, in seconds since the epoch; None: never."""
     return None if ttl is None else time.time() + ttl
 
 

@@ -1,5 +1,5 @@
-"""Will it load? What the staged files say of themselves beside the torch that will be there;
-nothing is executed."""
+"""Will the staged files load beside the torch that will be there? They are read and never
+executed."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from safe_install.wheels.inspection import (
 
 @dataclass(frozen=True)
 class StaticCheck:
-    """What the files of a plan said."""
+    """The result of reading the files of a plan."""
 
     findings: Tuple[Finding, ...] = ()
-    # Files that use torch and fit it, as the import has to load them, by the wheels that have any.
+    # by wheel: the files that use torch and fit it, so that the check after has to load them
     loadable: Mapping[NormalizedName, Tuple[str, ...]] = field(default_factory=dict)
     needs_driver: FrozenSet[NormalizedName] = frozenset()  # wheels whose files link libcuda.so.1
 
@@ -62,11 +62,11 @@ def check_staged(
     replaced: Sequence[InstalledDistribution],
     cpu_builds: FrozenSet[str] = frozenset(),
 ) -> StaticCheck:
-    """Look at every wheel of the plan that has shared objects.
+    """Check every wheel of the plan that has shared objects.
 
-    `torch`: the one that will be there; None: nothing is asked. `replaced`: distributions whose
-    files go.
-    `cpu_builds`: extensions of which it was said already that they are for the CPU alone.
+    `torch`: the one after the change; None: nothing is checked. `replaced`: distributions whose
+    files are removed.
+    `cpu_builds`: extensions that were reported as CPU builds already.
     """
     natives = {name: artifact for name, artifact in artifacts.items() if artifact.native_objects}
     if torch is None or not natives:
@@ -105,7 +105,7 @@ class _StagedFiles:
         self._needs_driver: Set[NormalizedName] = set()
 
     def check(self, cpu_builds: FrozenSet[str]) -> StaticCheck:
-        """The findings in the order of the plan, torch's own first."""
+        """The findings in the order of the plan, those on torch first."""
         findings: List[Finding] = []
         if any(is_guarded(step.name) for step in self._plan.steps):
             findings += self._check_present_torch()
@@ -127,8 +127,8 @@ class _StagedFiles:
         return self._check_gpu_code(step)
 
     def _read_loaded(self) -> Sequence[str]:
-        """What a process has in memory that imported the torch which is there, if that is the one
-        to come."""
+        """The libraries in memory after `import torch`, where the installed torch stays; else
+        none."""
         if self._torch != self._environment.torch:
             return ()
         executable = self._environment.interpreter.executable
@@ -136,8 +136,7 @@ class _StagedFiles:
         return Examination(executable, self._torch, (), timeout=limit).result().libraries
 
     def _check_present_torch(self) -> List[Finding]:
-        """What torch would no longer find; what it does not find today either is not the change's
-        fault."""
+        """What torch would no longer find. What it does not find today either is not reported."""
         findings = list(torch_findings(self._inspector.inspect_torch(demangle=demangle)))
         if not findings or self._environment.torch is None:
             return findings
@@ -148,8 +147,8 @@ class _StagedFiles:
         return [finding for finding in findings if finding not in known]
 
     def _check_coming_torch(self) -> Sequence[Finding]:
-        """Has it code for the declared GPUs? The plan was checked by what the wheel index knows;
-        this is the file."""
+        """Does the new torch have code for the declared GPUs? The plan was checked by the wheel
+        index; this reads the file."""
         driver = self._environment.driver
         if driver is None or not driver.declared or not driver.devices:
             return ()
@@ -158,7 +157,7 @@ class _StagedFiles:
         return check_torch(self._torch, driver, interpreter, catalog=self._catalog, code=code)
 
     def _check_gpu_code(self, step: Step) -> Sequence[Finding]:
-        """A wheel that does not link torch may still compute on the GPU."""
+        """A wheel that does not link torch may still need the GPU."""
         if self._environment.driver is None:
             return ()
         return check_gpu_files(
@@ -191,28 +190,27 @@ class _StagedFiles:
 
 
 def _final_paths(artifact: Artifact, environment: Environment) -> Mapping[str, str]:
-    """The wheel's shared objects by their member names, and where they will lie."""
+    """The wheel's shared objects: member name -> path after the installation."""
     scheme = environment.interpreter.scheme
     site = scheme.purelib if artifact.root_is_purelib else scheme.platlib
     data = f"{artifact.dist_info[: -len('.dist-info')]}.data/"
     return {name: str(site / name) for name in artifact.native_objects if not name.startswith(data)}
 
 
-# --- what is asked afterwards ---------------------------------------------------------------------
+# --- what the check after the change asks ---------------------------------------------------------
 
 
 def coming_subjects(
     plan: Plan, artifacts: Artifacts, check: StaticCheck, catalog: Catalog
 ) -> Tuple[Subject, ...]:
-    """The questions about the distributions of a plan that have to do with torch."""
+    """What the check after the change asks about the plan's distributions that use torch."""
     found = []
     for step in coming_steps(plan):
         artifact = artifacts.get(step.name)
         if step.name in catalog.projects:
             found.append(subject_of(catalog.project(step.name)))
         elif artifact is not None and step.name in check.loadable and not is_guarded(step.name):
-            # Some projects swallow an ImportError: each file that uses torch is loaded, and not
-            # only imported.
+            # Some projects catch their own ImportError: each file that uses torch is loaded, too.
             native = tuple(exact_pattern(one) for one in check.loadable[step.name])
             found.append(Subject(step.name, artifact.top_level, native=native))
     return tuple(found)
@@ -221,10 +219,10 @@ def coming_subjects(
 def must_work(
     subjects: Sequence[Subject], plan: Plan, check: StaticCheck, driver: Optional[Driver]
 ) -> FrozenSet[str]:
-    """The modules and projects of a plan that have to work afterwards.
+    """The modules and projects of a plan that have to work after the change.
 
-    Where images are built there is no driver: what links libcuda.so.1 cannot be asked there, and is
-    not broken.
+    An image is often built without a driver: what links libcuda.so.1 cannot load there and is not
+    broken.
     """
     has_driver = driver is not None and not driver.declared
     found: Set[str] = set()

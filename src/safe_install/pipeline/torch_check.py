@@ -1,4 +1,4 @@
-"""Would the torch that will be there run, and is it the build that was asked for?"""
+"""Will the coming torch run here, and is it the build that was asked for?"""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from safe_install.torch_family import TORCH
 
 
 class TorchCheck:
-    """Would the torch that will be there run with the declared driver, or with the one here? Each
-    is asked once.
+    """Checks each torch once against the declared driver, or against that of this machine.
 
-    What was declared must fit. A driver here that is too old refuses nothing: it is said of a torch
-    that comes.
+    A declared driver that is too old is an error. One of this machine is only a warning on a new
+    torch.
     """
 
     def __init__(self, session: Session) -> None:
@@ -36,7 +35,7 @@ class TorchCheck:
         self.findings: Tuple[Finding, ...] = ()  # warnings
 
     def check(self, torch: Optional[TorchBuild]) -> None:
-        """Errors: Refused."""
+        """Check a torch, unless it was checked before. Errors: Refused."""
         if torch is None or torch in self._checked:
             return
         self._checked.append(torch)
@@ -56,7 +55,7 @@ class TorchCheck:
         return may_all_stay(here, torch, self._session.world.environ, moving=moving)
 
     def announce(self, selection: Selection) -> None:
-        """Say which torch will be installed, once: when nothing refuses it any more."""
+        """Say which torch will be installed, once, after nothing has refused it."""
         torch = selection.coming_torch
         if torch is None or torch == self._announced:
             return
@@ -72,7 +71,7 @@ class TorchCheck:
         coming: Optional[TorchBuild],
         catalog: Catalog,
     ) -> None:
-        """Is the torch of a plan what was asked for, does it run, and do the extensions that stay
+        """Is the torch of a plan the requested one, does it run, and do the extensions that stay
         fit it? Errors: Refused."""
         request, here = self._session.request, self._session.environment
         moved = check_torch_asked_for(plan, request, here, coming)
@@ -82,8 +81,7 @@ class TorchCheck:
             self._judge(check_kept(plan, selection.bound, here, selection.planned, catalog))
 
     def _judge(self, findings: Tuple[Finding, ...]) -> None:
-        """Refuse for an error; say the rest before anything is fetched, and remember it. Errors:
-        Refused."""
+        """Refuse for an error; report and remember the other findings. Errors: Refused."""
         if any(finding.severity is Severity.ERROR for finding in findings):
             raise Refused.by(findings)
         self.findings += findings
@@ -92,8 +90,8 @@ class TorchCheck:
 
 
 def refuse_other_accelerator(plan: Plan, torch: Optional[TorchBuild], accelerator: str) -> None:
-    """A lock file, or the very file of torch, is not the build that was asked for. Errors:
-    NoCandidate."""
+    """Refuse a torch for another accelerator than the requested one; a lock file or a URL may name
+    it. Errors: NoCandidate."""
     if (
         not accelerator
         or torch is None

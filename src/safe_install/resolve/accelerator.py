@@ -1,4 +1,4 @@
-"""The accelerator that the person asked for: is torch built for it, and do the words agree?
+"""The requested accelerator: does torch have builds for it, and do options and requirements agree?
 Pure."""
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ OPTION = "--accelerator"
 
 
 def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
-    """The accelerator of --accelerator or its variable, else of uv's; "": none was named, the
-    driver decides.
+    """The accelerator of --accelerator or its variable, else that of uv's variable; "" where none
+    is set: the driver decides.
 
-    Errors: UsageError for one that no release of torch is built for. uv's variable has values of
-    uv's own: one that is not known here says nothing. Of a kind that torch.json does not list
-    (ROCm, XPU) only the pages of download.pytorch.org know.
+    uv's variable has values of uv's own; one that is not known here is ignored. Kinds that
+    torch.json does not list (ROCm, XPU) are accepted: only the pages of download.pytorch.org know
+    their builds. Errors: UsageError for an accelerator that no release of torch is built for.
     """
     accelerator = own.accelerator
     if accelerator is None:
@@ -43,12 +43,12 @@ def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
 
 
 def with_known_accelerator(own: OwnOptions, table: TorchTable) -> OwnOptions:
-    """The options, with the accelerator that `accelerator_asked_for` takes. Errors: UsageError."""
+    """The options with the accelerator of `accelerator_asked_for`. Errors: UsageError."""
     return dataclasses.replace(own, accelerator=accelerator_asked_for(own, table) or None)
 
 
 def known_accelerators(table: TorchTable) -> List[str]:
-    """Those of all releases, oldest CUDA first."""
+    """The accelerators of all releases, oldest CUDA first."""
     names = {name for release in table.releases.values() for name in release.accelerators}
     names |= {release.untagged for release in table.releases.values() if release.untagged}
     return sorted(names, key=_order)
@@ -60,7 +60,7 @@ def _order(name: str) -> List[int]:
 
 
 def is_listed_kind(accelerator: str, table: TorchTable) -> bool:
-    """Does torch.json list the builds of this kind (cpu, cuda)? Of another one it says nothing."""
+    """Does torch.json list the builds of this kind (cpu, cuda)? It lists no others."""
     asked = parse_accelerator(accelerator)
     kinds = {
         parsed.kind
@@ -70,18 +70,18 @@ def is_listed_kind(accelerator: str, table: TorchTable) -> bool:
     return asked is not None and asked.kind in kinds
 
 
-# --- with the other words of the person -----------------------------------------------------------
+# --- together with requirements -------------------------------------------------------------------
 
 
 def choose_accelerator(
     own: OwnOptions, pinned: Sequence[Requirement], installed: Optional[TorchBuild]
 ) -> str:
-    """The accelerator that the torch to come has to be for; "": the driver decides.
+    """The accelerator that the new torch must be for; "": the driver decides.
 
-    A requirement or a constraint that names a whole build (`torch==2.13.0+cu126`) says it too; it
-    comes before a variable. uv's variable says nothing where a torch for another accelerator is
-    installed: only the command line, and what stands for it, changes that. `pinned`: what is
-    required of torch, constraints too.
+    A requirement or constraint on a whole build (`torch==2.13.0+cu126`) names one, too, and has
+    precedence over a variable. uv's variable is ignored where a torch for another accelerator is
+    installed: only the command line, or our own variable, changes that. `pinned`: requirements and
+    constraints on torch.
     Errors: UsageError where the command line contradicts itself.
     """
     asked = own.accelerator or ""
@@ -103,7 +103,7 @@ def choose_accelerator(
 
 
 def accelerator_of_requirement(requirement: Requirement) -> str:
-    """`cu126` for `torch==2.13.0+cu126` and for the address of such a file; "" where it names no
+    """`cu126` for `torch==2.13.0+cu126` or for the URL of such a file; "" where it names no
     build."""
     if requirement.url:
         filename = unquote(requirement.url.partition("#")[0].rpartition("/")[2])
@@ -122,7 +122,7 @@ def _release_of(requirement: Requirement) -> str:
 
 
 def with_listing(table: TorchTable, accelerator: str, listing: Listing, python: str) -> TorchTable:
-    """What is known of torch, with the builds for an accelerator that its page lists. `python`:
+    """The table of torch, with the builds for an accelerator that its page lists. `python`:
     "3.11"."""
     releases = dict(table.releases)
     for version in listing.releases(accelerator):

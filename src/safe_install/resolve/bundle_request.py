@@ -1,4 +1,4 @@
-"""The words of `bundle`: those of an install, for which machine, and into which file. Pure."""
+"""The options of `bundle`: those of an install, the machine, and the output file. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BundleRequest:
     """`bundle REQ... -o FILE [--torch V --python-version V --platform P --cxx11-abi true/false]`."""
 
     install: InstallRequest
-    output: Optional[str] = None  # None in a dry run alone
+    output: Optional[str] = None  # None only in a dry run
     torch: Optional[str] = None
     python_version: Optional[str] = None
     platform: Optional[str] = None
@@ -26,14 +26,14 @@ class BundleRequest:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Was a machine described, or is the bundle for one such as this?"""
+        """Is the bundle for another machine than this one?"""
         return bool(self.torch or self.python_version or self.platform)
 
 
 def parse_bundle(
     words: Words, *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
 ) -> BundleRequest:
-    """Errors: UsageError."""
+    """The request of a command line. Errors: UsageError."""
     install = parse_install(words, environ=environ, configuration=configuration, read=read)
     _refuse_unbundled(install)
     output = words.value("--output")
@@ -63,7 +63,7 @@ def parse_bundle(
 
 
 def _refuse_unbundled(install: InstallRequest) -> None:
-    """What a bundle cannot hold. Errors: UsageError."""
+    """Refuse what a bundle cannot hold. Errors: UsageError."""
     if install.editables:
         raise UsageError(
             f"-e {install.editables[0].text}: an editable install cannot be bundled",

@@ -1,8 +1,7 @@
-"""A command line -> its command, and its words: options with their values, arguments, in their
-order.
+"""Splits a command line into its command and its words: options with their values, and arguments,
+in order.
 
-The words are split once, and handed on: to what reads pip's options, to what reads ours, to the
-surface.
+It is split once; the parsers of pip's options, of our options and of the command use the result.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Route(NamedTuple):
 
     command: str  # one of OUR_COMMANDS, "pip", "help", "version", "unknown"
     arguments: Tuple[str, ...]
-    # pip's options before one of our commands that every command of pip takes
+    # options before the command that every command of pip takes
     general: Tuple[str, ...] = ()
 
 
@@ -61,10 +60,11 @@ class Route(NamedTuple):
 
 
 def route(argv: Sequence[str]) -> Route:
-    """The command of a command line. Options may stand before it, as with pip; no command at all
-    means install.
+    """The command of a command line. Options may stand before it, as with pip; no command means
+    install.
 
-    "unknown": the first word is nearly a command, or reserved for one; it is never a requirement.
+    "unknown": the first word is nearly a command, or reserved for one. It is never taken as a
+    requirement.
     """
     if not argv:
         return Route("help", ())
@@ -100,8 +100,8 @@ def _take_output_options(words: Sequence[str]) -> Tuple[List[str], List[str]]:
 
 
 def _is_nearly_a_command(written: str, following: str = "") -> bool:
-    """Reserved, one of ours in another case, or one edit away from a command. `flet` is a project
-    with many users, but nobody means it in `flet install`."""
+    """Is the word reserved, a command in another case, or one edit from a command? `flet` is a
+    popular project, but in `flet install` it is a typo."""
     word = written.lower()
     if word in RESERVED or word in OUR_COMMANDS:
         return True
@@ -110,8 +110,8 @@ def _is_nearly_a_command(written: str, following: str = "") -> bool:
 
 
 def _take_options(argv: Sequence[str]) -> Tuple[List[Tuple[str, ...]], List[str]]:
-    """The options before the first word that is none, each with its value, as far as --help or
-    --version; the rest."""
+    """The options before the first argument, each with its value, up to --help or --version; and
+    the rest."""
     words = list(argv)
     options: List[Tuple[str, ...]] = []
     while words and words[0].startswith("-"):
@@ -192,41 +192,41 @@ class Word(NamedTuple):
 
     @property
     def key(self) -> str:
-        """pip's name for the option (`no-deps`); "" where it is ours, or an argument."""
+        """pip's name for the option (`no-deps`); "" for our options and for arguments."""
         return self.option.key if self.option else ""
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a command line. What is wrong with them is an error only where somebody needs
-    them all."""
+    """The words of a command line. A mistake in them is raised only by `checked`, because some
+    commands need only a few of the words."""
 
     all: Tuple[Word, ...]
-    problem: Optional[UsageError] = None  # the first thing that is wrong
+    problem: Optional[UsageError] = None  # the first mistake in the words
 
     def checked(self) -> Tuple[Word, ...]:
-        """All of them. Errors: UsageError."""
+        """All words. Errors: UsageError for the first mistake."""
         if self.problem is not None:
             raise self.problem
         return self.all
 
     def has(self, name: str) -> bool:
-        """Was this option of ours written?"""
+        """Was this option of ours given?"""
         return any(word.name == name for word in self.all)
 
     def value(self, name: str) -> Optional[str]:
-        """Its value. Of several the last one counts: an alias may have written the first."""
+        """The value of an option; of several the last one counts."""
         written = [word.value for word in self.all if word.name == name and word.value is not None]
         return written[-1] if written else None
 
     def count(self, key: str) -> int:
-        """How often an option of pip was written: -q, -qq."""
+        """How often an option of pip was given: -q, -qq."""
         return sum(1 for word in self.all if word.key == key)
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command line: where it goes, and what it says."""
+    """A command line: its command and its words."""
 
     argv: Tuple[str, ...]
     route: Route
@@ -240,7 +240,8 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
 
 
 def within(line: CommandLine, words: Sequence[str]) -> CommandLine:
-    """Another command on the same environment, as a part of `line`: that one the history names."""
+    """The words of another command on the same environment, which runs as a part of `line`; the
+    history records `line`."""
     python = line.words.value("--python")
     named = [] if python is None else ["--python", python]
     inner = parse_command_line([words[0], *named, *words[1:]])
@@ -364,13 +365,14 @@ class _Splitter:
         return self._with_next(None, own.name, own.short)
 
     def _find(self, name: str) -> Optional[Option]:
+        """The option of pip with this name."""
         if self._pips is not None and name not in self._pips:
             return None
         return find_option(name)
 
     def _note_misspelled(self, name: str) -> None:
-        """An option that nobody has, one letter from one that somebody has. Any other is pip's to
-        judge: it may be new."""
+        """Note an option that does not exist and is one letter from one that does. Other unknown
+        options are left to pip: they may be new."""
         meant = nearest_option(name, [*self._own, *BY_NAME])
         if meant is not None:
             self._note(f"no such option: {name}", f"Did you mean: {meant}?")

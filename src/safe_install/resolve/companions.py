@@ -1,8 +1,8 @@
-"""What pip planned beside a torch that comes in the same plan: does it fit that torch?
+"""Does what pip planned beside a new torch fit that torch?
 
-pip resolves torch and what pins torch in its metadata together, so its own choice is taken unless
-something that is known of the file speaks against it: another release of torch, another
-accelerator, the other C++ ABI.
+pip resolves torch together with projects whose metadata pins torch. Its choice is accepted unless
+something known about the file excludes it: another release of torch, another accelerator, the other
+C++ ABI.
 """
 
 from __future__ import annotations
@@ -43,17 +43,16 @@ from safe_install.tags import split_local
 
 
 def pip_may_choose(project: Project) -> bool:
-    """Do its wheels lie on the package index, and does their metadata name the torch that they
-    need?"""
+    """Are its wheels on the package index, with metadata that names the torch that they need?"""
     return project.pins_torch and project.package_index.holds is Holds.WHEELS
 
 
 def check_planned(step: Step, environment: Environment, catalog: Catalog) -> Optional[Rejection]:
-    """Why what pip planned for a project of the wheel index does not fit the torch of
-    `environment`, which is to come.
+    """Why the file that pip planned for a project of the wheel index does not fit the new torch of
+    `environment`.
 
-    None: nothing that is known speaks against it. A source distribution fits no torch before it was
-    built for it.
+    None: nothing that is known excludes it. A source distribution fits no torch before it was built
+    for it.
     """
     project, torch = catalog.project(step.name), environment.torch
     candidate = _candidate(project, step, catalog.torch)
@@ -69,28 +68,30 @@ def check_planned(step: Step, environment: Environment, catalog: Catalog) -> Opt
         _undoubted(candidate, torch), Context(project, environment, catalog, pre=True)
     )
     if rejection is not None and rejection.rule is Rule.ACCELERATOR and not torch.accelerator:
-        return None  # what the torch to come was built for is not known
+        return None  # what the new torch was built for is not known
     return rejection
 
 
 def installed_candidate(
     distribution: InstalledDistribution, project: Project, torch: Optional[TorchBuild]
 ) -> Optional[Candidate]:
-    """What is installed, as a candidate beside `torch`; None where its version is none.
+    """An installed distribution as a candidate beside `torch`; None where its version is not valid.
 
-    What its version does not say is taken to be as `torch` has it: the health check finds out what
+    What its version does not say is assumed to be as for `torch`: the health check finds out what
     does not work.
     """
     try:
         version = Version(distribution.version)
     except InvalidVersion:
         return None
-    said = parse_local(version.local or "")
-    built_for = BuiltFor(
-        torch_of(project, version, said.torch) or (torch.runtime_version if torch else None),
-        said.accelerator or (torch.accelerator if torch else None),
-        torch.cxx11_abi if torch else None,
-    )
+    local = parse_local(version.local or "")
+    built_for = BuiltFor(torch_of(project, version, local.torch), local.accelerator)
+    if torch is not None:
+        built_for = BuiltFor(
+            built_for.torch or torch.runtime_version,
+            built_for.accelerator or torch.accelerator,
+            torch.cxx11_abi,
+        )
     folder = distribution.metadata_path
     return Candidate(
         name=distribution.name,
@@ -103,7 +104,8 @@ def installed_candidate(
 
 
 def says_its_torch(distribution: InstalledDistribution, project: Project) -> bool:
-    """Does an installed version of a project of the wheel index say which torch it belongs to?"""
+    """Does the version of an installed project of the wheel index say which torch it was built
+    for?"""
     if project.torch_match is TorchMatch.ANY:
         return True  # to every torch
     try:
@@ -114,7 +116,7 @@ def says_its_torch(distribution: InstalledDistribution, project: Project) -> boo
 
 
 def _candidate(project: Project, step: Step, torch_table: TorchTable) -> Optional[Candidate]:
-    """pip's choice as a candidate; None for one whose file name says nothing."""
+    """pip's choice as a candidate; None where its file name cannot be parsed."""
     url = step.url or ""
     filename = unquote(urlsplit(url).path.rpartition("/")[2])
     link = Link(url, filename, sha256=step.sha256)
@@ -137,8 +139,8 @@ def _source(project: Project, step: Step, link: Link) -> Optional[Candidate]:
 
 
 def _undoubted(candidate: Candidate, torch: TorchBuild) -> Candidate:
-    """The candidate with torch's own values where nothing is known: what is not known speaks
-    against nothing."""
+    """The candidate with torch's own values where its values are unknown, so that nothing unknown
+    excludes it."""
     metadata = "".join(f"Requires-Dist: {text}\n" for text in candidate.requires)
     candidate = with_pin(candidate, read_torch_pin(metadata), torch)
     built = candidate.built_for

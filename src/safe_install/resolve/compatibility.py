@@ -1,8 +1,7 @@
-"""Does a candidate fit? One function per rule.
+"""Does a candidate fit? One function for each rule.
 
-A rule looks at one candidate in a context and returns why it rejects it, or None. `check_candidate`
-asks
-them in their order; the first that rejects gives the Rejection.
+A rule takes a candidate and a context, and returns why it rejects the candidate, or None.
+`check_candidate` asks the rules in order; the first one that rejects decides.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from safe_install.tags import (
 
 @dataclass(frozen=True)
 class Context:
-    """What a candidate is judged by."""
+    """What the rules compare a candidate with."""
 
     project: Project
     environment: Environment
@@ -67,7 +66,7 @@ def check_candidate(candidate: Candidate, context: Context) -> Optional[Rejectio
 
 
 def reject_specifier(candidate: Candidate, context: Context) -> Optional[str]:
-    """The version is not one that was asked for."""
+    """The version was not asked for."""
     if context.specifier.contains(candidate.version, prereleases=True):
         return None
     return f"{candidate.version} is not {context.specifier}"
@@ -84,7 +83,7 @@ def reject_pre_release(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
-    """Taken back by its publisher, unless exactly this version was asked for (PEP 592)."""
+    """Yanked by its publisher, unless exactly this version was asked for (PEP 592)."""
     exact = any(
         part.operator in ("==", "===") and "*" not in part.version for part in context.specifier
     )
@@ -97,8 +96,8 @@ def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
 def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str]:
     """Built for another torch.
 
-    The torch of an NVIDIA container is no release: only wheels whose name says that very container
-    are for it.
+    The torch of an NVIDIA container is no public release: only wheels whose name has that container
+    fit it.
     """
     torch = context.environment.torch
     if context.project.torch_match is TorchMatch.ANY:
@@ -116,7 +115,7 @@ def reject_torch_version(candidate: Candidate, context: Context) -> Optional[str
             None if specifier_fits(built, here) else f"belongs to torch {built}, and not to {here}"
         )
     if candidate.kind is CandidateKind.BUILT and built == split_local(torch.runtime_version)[0]:
-        return None  # built against this very torch, release or not: the store is kept by torch
+        return None  # built here for exactly this torch: the store is keyed by torch
     wanted_container, container = (
         container_of_name(built),
         container_of_version(torch.runtime_version),
@@ -149,7 +148,7 @@ def _same_torch(built: str, here: Version, context: Context) -> bool:
 
 
 def specifier_fits(specifier: str, here: Version) -> bool:
-    """Is the release one of these? False for what is no specifier."""
+    """Does the specifier accept the release? False for an invalid specifier."""
     try:
         return SpecifierSet(specifier).contains(here, prereleases=True)
     except InvalidSpecifier:
@@ -157,13 +156,13 @@ def specifier_fits(specifier: str, here: Version) -> bool:
 
 
 def torch_release(torch: TorchBuild) -> Version:
-    """The release of torch: as it says itself, or as its METADATA says where that is a vendor's own
-    name."""
+    """The public release of a torch, from torch itself, or from its METADATA where torch has a
+    vendor's own version."""
     return parse_release(torch.runtime_version) or Version(torch.version.public)
 
 
 def _torch_requirement(candidate: Candidate) -> Optional[str]:
-    """What the candidate's own metadata wants of torch, where it is known."""
+    """The requirement on torch in the candidate's metadata; None where it is not known."""
     for text in candidate.requires:
         try:
             requirement = Requirement(text)
@@ -175,8 +174,8 @@ def _torch_requirement(candidate: Candidate) -> Optional[str]:
 
 
 def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
-    """Built for another accelerator: for the CPU beside a CUDA torch, or the other way round, or
-    another CUDA."""
+    """Built for another accelerator: CPU beside a CUDA torch, CUDA beside a CPU torch, or another
+    CUDA."""
     torch = context.environment.torch
     if not _is_binary(candidate) or torch is None or not _needs_accelerator(candidate, context):
         return None
@@ -195,8 +194,7 @@ def reject_accelerator(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def _is_named_exactly(candidate: Candidate, specifier: SpecifierSet) -> bool:
-    """Did the person write this very build (`==2.1.2+pt213cpu`)? Then its accelerator is what they
-    want."""
+    """Was exactly this build requested (`==2.1.2+pt213cpu`)? Then its accelerator is accepted."""
     return candidate.version.local is not None and any(
         part.operator in ("==", "===")
         and part.version.lower().replace("-", ".") == str(candidate.version)
@@ -205,8 +203,8 @@ def _is_named_exactly(candidate: Candidate, specifier: SpecifierSet) -> bool:
 
 
 def _is_in_its_name(project: Project, torch: TorchBuild) -> bool:
-    """Whoever writes cupy-cuda12x beside a CPU torch wants CUDA; beside a torch for CUDA 11 it is a
-    slip."""
+    """Does the project's name have the accelerator on purpose? cupy-cuda12x beside a CPU torch is;
+    beside a torch for CUDA 11 it is a mistake."""
     return project.accelerator is not None and torch.accelerator == "cpu"
 
 
@@ -230,31 +228,36 @@ def _accelerator_fits(built: str, torch: TorchBuild, project: Project) -> bool:
 
 
 def name_for(project: Project, torch: TorchBuild, catalog: Catalog) -> Optional[str]:
-    """Of the names under which the same software lies, the one for torch's accelerator:
-    cupy-cuda12x."""
-    names = [
-        (other.accelerator == torch.accelerator, str(name))
-        for name in project.family
-        for other in [catalog.project(name)]
-        if other.accelerator is not None and _accelerator_fits(other.accelerator, torch, other)
-    ]
-    return next((name for exact, name in names if exact), names[0][1] if names else None)
+    """Of the names of one software (cupy-cuda11x, cupy-cuda12x), the one for torch's accelerator;
+    None where none fits."""
+    first_fitting = None
+    for name in project.family:
+        other = catalog.project(name)
+        if other.accelerator is None:
+            continue
+        if not _accelerator_fits(other.accelerator, torch, other):
+            continue
+        if other.accelerator == torch.accelerator:
+            return str(name)
+        first_fitting = first_fitting or str(name)
+    return first_fitting
 
 
 def is_cpu_fallback(built: Optional[str], torch: TorchBuild, project: Project) -> bool:
-    """A CPU build beside a torch for a GPU, of a project where that works: what it does, it does on
-    the CPU."""
+    """Is it a CPU build beside a torch for a GPU, of a project that works like that (on the
+    CPU)?"""
     return project.cpu_fits_all and built == "cpu" and torch.accelerator not in ("", "cpu")
 
 
 def is_exact_accelerator(built: Optional[str], torch: TorchBuild, project: Project) -> bool:
-    """The very accelerator of torch, or the one whose wheels its host gives for it."""
+    """Is it built for torch's own accelerator, or for the one whose wheels its host offers for
+    it?"""
     release = torch.runtime_version.partition("+")[0]
     return built in (torch.accelerator, project.base_of(release, torch.accelerator)[1])
 
 
 def reject_cxx11_abi(candidate: Candidate, context: Context) -> Optional[str]:
-    """Built with the other C++ ABI of libstdc++ than torch here."""
+    """Built with the other C++ ABI of libstdc++ than this torch."""
     torch = context.environment.torch
     if not _is_binary(candidate) or torch is None or torch.cxx11_abi is None:
         return None
@@ -269,7 +272,8 @@ def reject_cxx11_abi(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def _public_abi(candidate: Candidate, torch: TorchBuild, table: TorchTable) -> Optional[bool]:
-    """What the public torch that it was built against had."""
+    """The C++ ABI of the public torch that the candidate was built against; None where it is not
+    known."""
     platforms = {tag.platform for tag in candidate.tags if "linux" in tag.platform}
     built = candidate.built_for.torch or ""
     if not platforms:
@@ -323,7 +327,7 @@ def reject_platform(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_libc(candidate: Candidate, context: Context) -> Optional[str]:
-    """For a newer glibc, or for another libc."""
+    """Needs a newer glibc, or another libc."""
     if not candidate.tags:
         return None
     interpreter = context.environment.interpreter
@@ -341,21 +345,20 @@ def _fits(candidate: Candidate, context: Context) -> bool:
 
 
 def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
-    """Needs a newer driver than the declared one, or than the one here though torch itself does
-    not.
+    """Needs a newer driver than the declared one; or than the one here, where torch itself runs
+    with it.
 
-    What is built from source is built for torch's CUDA, and needs the driver that torch needs.
+    What is built from source is built for torch's CUDA, and so needs the same driver as torch.
     """
     driver, torch = context.environment.driver, context.environment.torch
     built = _accelerator_when_installed(candidate, context)
     if driver is None or built is None:
         return None
-    table, system = context.catalog.cuda, _system(context.environment)
+    table, system = context.catalog.cuda, context.environment.interpreter.system
     too_old = table.why_too_old(driver, built, system=system)
     if not too_old:
         return None
-    # A torch that does not suit the driver here is not the extension's fault, unless this is a plan
-    # for elsewhere.
+    # That torch itself does not run with the driver here is not the extension's fault.
     if (
         torch is not None
         and not driver.declared
@@ -367,8 +370,8 @@ def reject_driver(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optional[str]:
-    """What the code of a candidate computes on once it is there; None where it has none, or it is
-    not known."""
+    """The accelerator that the code of a candidate uses after its installation; None where it has
+    none, or it is not known."""
     if _is_binary(candidate):
         return candidate.built_for.accelerator
     project, torch = context.project, context.environment.torch
@@ -382,12 +385,9 @@ def _accelerator_when_installed(candidate: Candidate, context: Context) -> Optio
     return torch.accelerator or None
 
 
-def _system(environment: Environment) -> str:
-    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
-
-
 def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
-    """Has no code for the GPUs that are here or declared, where it is known what it has."""
+    """Has no code for the GPUs that were declared, or that are here, as far as its code is
+    known."""
     driver, torch = context.environment.driver, context.environment.torch
     if (
         not _is_binary(candidate)
@@ -401,7 +401,7 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
     if code is None or not devices or torch.cuda is None:
         return None
     missed = [device for device in devices if not code.runs_on(device)]
-    # All that were declared must be served; of those that are here, one that is served is enough.
+    # All declared GPUs must be supported; of those that are here, one is enough.
     if not missed or (len(missed) < len(devices) and not driver.declared):
         return None
     where = "declared is" if driver.declared else "here is"
@@ -409,7 +409,7 @@ def reject_gpu(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
-    """A source distribution, and building was forbidden, has no recipe, or cannot succeed beside
+    """A source distribution, where building is forbidden, has no recipe, or cannot succeed beside
     this torch."""
     if candidate.kind is not CandidateKind.SDIST:
         return None
@@ -428,7 +428,7 @@ def reject_build(candidate: Candidate, context: Context) -> Optional[str]:
 
 
 def reject_host_down(candidate: Candidate, context: Context) -> Optional[str]:
-    """Known from the bundled facts, and its host does not answer now."""
+    """Known from the bundled facts, but its host does not answer."""
     if candidate.link.found_in != FOUND_IN or not context.hosts_down:
         return None
     host = urlsplit(candidate.link.url).hostname or ""
@@ -453,7 +453,7 @@ RULES: Tuple[Tuple[Rule, RuleFunction], ...] = (
 
 
 def _is_binary(candidate: Candidate) -> bool:
-    """Does it hold machine code? A wheel for every platform holds none: what it computes is
-    compiled when it runs."""
+    """Does it hold machine code? A wheel for every platform holds none: its GPU code is compiled at
+    run time."""
     is_pure = bool(candidate.tags) and all(tag.platform == "any" for tag in candidate.tags)
     return candidate.kind is not CandidateKind.SDIST and not is_pure

@@ -1,6 +1,6 @@
-"""The choice of a change as values: what has been decided so far, and what extends it. Pure.
+"""The choice of a change as values: what was decided so far, and how it is extended. Pure.
 
-Extensions are chosen by us, everything else by the installer (pip) under our constraints.
+We choose extensions; the installer (pip) chooses everything else under our constraints.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from safe_install.torch_family import TORCH
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the person asks for, as far as the choice depends on it."""
+    """The part of a request that the choice depends on."""
 
     entries: Tuple[Entry, ...]
     constraints: Tuple[Requirement, ...] = ()
@@ -52,7 +52,7 @@ class Wanted:
     released: FrozenSet[NormalizedName] = frozenset()  # guarded names that may move
     has_other_inputs: bool = False  # editables, groups, scripts, locks: only pip reads them
     has_lock: bool = False  # a pylock.toml names the files itself
-    # other places than pypi.org, or it may not be asked
+    # packages come from other places than pypi.org, or it may not be asked
     has_own_places: bool = False
     wants_report: bool = False  # --report: pip's own words
     upgrade: bool = False
@@ -93,14 +93,14 @@ def make_wanted(request: InstallRequest, environment: Environment) -> Wanted:
 
 @dataclass(frozen=True)
 class Pin:
-    """A file that was chosen for an extension, as pip is shown it."""
+    """The file chosen for an extension, as it is offered to pip."""
 
     candidate: Candidate
     url: str  # of a wheel on this machine
     version: str
     sha256: Optional[str] = None
     requires: Tuple[str, ...] = ()  # by the METADATA of the wheel
-    # an empty wheel: a dry run does not build, and others not before torch is planned
+    # an empty wheel, of what is built later: a dry run does not build, and torch is planned first
     is_placeholder: bool = False
     # of the plan, for which it was built; "": for a torch that is installed, or not here
     torch_file: str = ""
@@ -113,7 +113,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Selection:
-    """What has been decided so far."""
+    """What was decided so far."""
 
     here: Environment  # as it is
     planned: Environment  # with the torch that comes: what extensions are chosen for
@@ -133,20 +133,20 @@ class Selection:
 
     @property
     def has_torch(self) -> bool:
-        """Is there a torch, or does one come with this change?"""
+        """Is torch installed, or part of this change?"""
         return self.here.torch is not None or self.coming_torch is not None
 
     @property
     def files(self) -> Tuple[Pin, ...]:
-        """The files that the installer is shown."""
+        """The files that are offered to the installer."""
         return (*self.torch_pins.values(), *self.pins.values())
 
 
 def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> Selection:
-    """With the torch that a plan of the installer's brings: from then on extensions are chosen for
+    """The selection with the torch of the installer's plan; from now on extensions are chosen for
     it.
 
-    A torch that we chose ourselves becomes the build that the installer names.
+    Where we chose torch, the installer's plan tells which build of it comes.
     """
     choice = selection.torch_choice
     step = next((step for step in steps if step.name == TORCH), None)
@@ -160,8 +160,8 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
     build = dataclasses.replace(build, file=step.sha256)
     here = selection.here.torch
     if here is not None and here.runtime_version == build.runtime_version:
-        return selection  # the same one again (--force-reinstall): what fits it today fits it then
-    # What pip planned of an extension is judged, and is no reason to choose it.
+        return selection  # the same build again (--force-reinstall): extensions fit it as before
+    # An extension in pip's plan is checked, but that is no reason for us to choose it.
     others = tuple(
         step for step in steps if step.name == TORCH or step.name not in catalog.projects
     )
@@ -177,7 +177,7 @@ def add_torch(selection: Selection, steps: Sequence[Step], catalog: Catalog) -> 
 
 
 def add_extensions(selection: Selection, requirements: Iterable[Requirement]) -> Selection:
-    """With more extensions to choose; a project that was asked for before has to meet both
+    """The selection with more extensions to choose. A project that was added before must meet both
     requirements."""
     extensions = dict(selection.extensions)
     for requirement in requirements:
@@ -192,10 +192,10 @@ def add_extensions(selection: Selection, requirements: Iterable[Requirement]) ->
 
 
 def carry_along(selection: Selection, steps: Sequence[Step], wanted: Wanted) -> Selection:
-    """With the installed extensions that have to go along, where torch moves.
+    """The selection with the installed extensions that must change together with torch.
 
-    Not those that the person named, nor those that the installer's own plan moves, nor those that
-    do not load today. A lock says by itself what is to be there.
+    Left out are extensions that the user named, that the installer's own plan changes, or that do
+    not load today. With a lock file none is added: it names everything itself.
     """
     moves = selection.coming_torch is not None or selection.torch_choice.is_open
     if not moves or wanted.keep_extensions or wanted.has_lock:
@@ -208,7 +208,7 @@ def carry_along(selection: Selection, steps: Sequence[Step], wanted: Wanted) -> 
 
 
 def names_asked_for(wanted: Wanted, here: Environment) -> FrozenSet[NormalizedName]:
-    """The projects that the command line and the files name for this interpreter."""
+    """The projects that the command line and the requirements files name for this interpreter."""
     found = set(wanted.named)
     for entry in wanted.entries:
         requirement, name = parse_requirement(entry.text), named(entry.text)
@@ -218,13 +218,14 @@ def names_asked_for(wanted: Wanted, here: Environment) -> FrozenSet[NormalizedNa
 
 
 def is_torch_to_move(wanted: Wanted) -> bool:
-    """Does the command line ask for a newer torch than the installed one (`-U torch`), and may
-    something be built for it?"""
+    """Does the command line ask for a newer torch than the installed one (`-U torch`), with builds
+    permitted?"""
     return wanted.upgrade and TORCH in wanted.named and not wanted.no_build
 
 
 def leave_behind(selection: Selection, names: Collection[NormalizedName]) -> Selection:
-    """Without some of the extensions that would go along: they stay as they are."""
+    """The selection without some of the extensions that would change together with torch: they stay
+    as they are."""
     left = selection.carried & set(names)
     extensions = {
         name: requirement for name, requirement in selection.extensions.items() if name not in left
@@ -233,7 +234,7 @@ def leave_behind(selection: Selection, names: Collection[NormalizedName]) -> Sel
 
 
 def may_stay(name: NormalizedName, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
-    """Is it installed, and does it fit the torch that comes?"""
+    """Is it installed, and does it fit the new torch?"""
     found = selection.here.installed.get(name)
     if found is None or name in find_upgrades(selection, wanted, catalog):
         return False
@@ -244,25 +245,24 @@ def may_stay(name: NormalizedName, selection: Selection, wanted: Wanted, catalog
 
 
 def add_pin(selection: Selection, pin: Pin) -> Selection:
-    """With the file that was chosen for an extension."""
+    """The selection with the file that was chosen for an extension."""
     return dataclasses.replace(selection, pins={**selection.pins, pin.name: pin})
 
 
 def find_unbuilt(selection: Selection) -> Tuple[Candidate, ...]:
-    """What is still to be built, and has a placeholder in the plan."""
+    """The candidates that are still to be built, with a placeholder in the plan."""
     return tuple(pin.candidate for pin in selection.pins.values() if pin.is_placeholder)
 
 
 def find_torch_file(steps: Sequence[Step]) -> str:
-    """The wheel of torch in a plan, by its sha256 or its address; "" where the plan brings no
-    torch."""
+    """The wheel of torch in a plan: its sha256, else its URL; "" where the plan has no torch."""
     step = next((step for step in steps if step.name == TORCH), None)
     return (step.sha256 or step.url or "") if step is not None else ""
 
 
 def is_broken(report: HealthReport, project: Project) -> bool:
-    """Does an installed extension not load? Then the same version for this torch is worth
-    installing."""
+    """Is it an installed extension that does not load? Then the same version, built for this torch,
+    is worth installing."""
     answers = {**report.imports, **report.operations}
     asked = [
         answers.get(key)
@@ -274,7 +274,7 @@ def is_broken(report: HealthReport, project: Project) -> bool:
 def find_upgrades(
     selection: Selection, wanted: Wanted, catalog: Catalog
 ) -> FrozenSet[NormalizedName]:
-    """The extensions for which being installed is no reason to stay: -U, or broken beside this
+    """The extensions whose installed version need not stay: named with -U, or broken beside this
     torch."""
     names = frozenset(selection.extensions)
     is_meant = wanted.upgrade or wanted.force_reinstall
@@ -283,7 +283,7 @@ def find_upgrades(
 
 
 def _cannot_stay(name: NormalizedName, selection: Selection, catalog: Catalog) -> bool:
-    """Is it installed, and broken, or nothing says that it fits the torch to come?"""
+    """Is it installed, and broken or not known to fit the new torch?"""
     found = selection.here.installed.get(name)
     if found is None:
         return False
@@ -300,7 +300,7 @@ def _cannot_stay(name: NormalizedName, selection: Selection, catalog: Catalog) -
 def stays(
     name: NormalizedName, version: str, selection: Selection, wanted: Wanted, catalog: Catalog
 ) -> bool:
-    """Is this very version installed and sound? `-U` does not install it again, as with pip."""
+    """Is this version installed and working? As with pip, `-U` does not install it again."""
     found = selection.here.installed.get(name)
     is_replaced = wanted.force_reinstall and name not in selection.carried
     if found is None or is_replaced or _cannot_stay(name, selection, catalog):
@@ -309,8 +309,9 @@ def stays(
 
 
 def is_closed(selection: Selection, wanted: Wanted) -> bool:
-    """Is everything that the chosen wheels require installed or chosen? Then the installer has
-    nothing to add. What an extra requires it says itself."""
+    """Is every requirement of the chosen wheels installed or chosen, so that the installer has
+    nothing to add? False where an extra was requested: only the installer knows what that
+    requires."""
     if wanted.no_deps:
         return True
     if _names_with_extras(wanted) & set(selection.extensions):
@@ -322,8 +323,8 @@ def is_closed(selection: Selection, wanted: Wanted) -> bool:
 
 
 def is_planned(selection: Selection, steps: Sequence[Step]) -> bool:
-    """Is everything that the chosen wheels require installed, or in this plan? Of what is built
-    that is not known before."""
+    """Is every requirement of the chosen wheels installed, or in this plan? For a wheel that was
+    built they are known only now."""
     texts = [text for pin in selection.pins.values() for text in pin.requires]
     after = dataclasses.replace(
         selection.here, installed=planning.planned_distributions(Plan(tuple(steps)), selection.here)
@@ -332,14 +333,13 @@ def is_planned(selection: Selection, steps: Sequence[Step]) -> bool:
 
 
 def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
-    """The lines under which the installer plans: torch and what moves with it, the torch that
-    comes, the pins."""
+    """The constraints for the installer: torch and its companions, the new torch, the pins."""
     choice, torch = selection.torch_choice, selection.coming_torch
     moving = may_move(selection, wanted) | set(selection.pins) | set(selection.torch_pins)
     guard = guard_constraints(selection.here, released=moving)
     coming: Tuple[str, ...] = ()
     if torch is not None:
-        # Which build of a release its index has is not known before the installer names it.
+        # Which build of a release is on its index is known only when the installer names it.
         version = torch.version.public if choice.is_assumed else torch.version
         coming = (f"torch{exactly(torch, selection)}{version}",)
     with_extras = _names_with_extras(wanted)
@@ -348,9 +348,10 @@ def make_constraints(selection: Selection, wanted: Wanted) -> Tuple[str, ...]:
 
 
 def _hold(pin: Pin, *, by_version: bool) -> str:
-    """The line for a chosen file. By address: an index may have the same version, with a higher
-    build number and requirements of its own. By its version, as torch itself, where an extra was
-    asked for (`torchvision[scipy]`): beside an address pip (25.0) finds nothing for it."""
+    """The constraint for a chosen file. By URL, because an index may have the same version with a
+    higher build number and other requirements. By version where an extra was requested
+    (`torchvision[scipy]`), and for torch itself: with a URL, pip (25.0) finds nothing for an
+    extra."""
     return f"{pin.name}=={pin.version}" if by_version else f"{pin.name} @ {pin.url}"
 
 
@@ -361,8 +362,8 @@ def _names_with_extras(wanted: Wanted) -> FrozenSet[NormalizedName]:
 
 
 def exactly(torch: TorchBuild, selection: Selection) -> str:
-    """How a constraint names this version alone: 2.13.0+cpu, which is installed or lies in another
-    place of pip's, meets `==2.13.0`, and not `===2.13.0` (PEP 440, arbitrary equality)."""
+    """The constraint for this version alone. `==2.13.0` also accepts 2.13.0+cpu, which may be
+    installed or in another index; `===2.13.0` does not (PEP 440, arbitrary equality)."""
     if torch.version.local is not None:
         return "=="
     here, planned = selection.here.torch, selection.torch_choice.planned
@@ -372,28 +373,27 @@ def exactly(torch: TorchBuild, selection: Selection) -> str:
 
 
 def may_move(selection: Selection, wanted: Wanted) -> FrozenSet[NormalizedName]:
-    """The guarded names that may move, after what has been decided of torch."""
+    """The guarded names that may change, given what was decided about torch."""
     return wanted.named - {TORCH} if selection.torch_choice.keeps_installed else wanted.released
 
 
 def brought_requirements(selection: Selection) -> Tuple[str, ...]:
-    """What comes though nothing that the person asks for requires it: the extensions that go along,
-    with what their wheels require, and a torch for an extension that fits no other."""
+    """Requirements for what nothing else requires: extensions that change together with torch, with
+    the requirements of their wheels; and a torch that only an extension needs."""
     names = sorted(name for name in selection.carried if name in selection.pins)
     is_brought = selection.torch_choice.brought_for and selection.coming_torch is not None
     return (*([TORCH] if is_brought else []), *names)
 
 
 def hidden_requirements(selection: Selection) -> Mapping[str, Candidate]:
-    """What the pins need though their metadata does not say so, other pins too, and which pin
-    does."""
+    """Requirements of the pins that are not in their metadata, with the pin that has each."""
     return {
         text: pin.candidate for pin in selection.pins.values() for text in pin.candidate.requires
     }
 
 
 def normalize_version(version: Optional[str]) -> str:
-    """A version in its one form, where it has one."""
+    """The normalized form of a version; the text itself where it is no valid version."""
     try:
         return str(Version(version or ""))
     except InvalidVersion:
@@ -401,7 +401,7 @@ def normalize_version(version: Optional[str]) -> str:
 
 
 def is_new_file(pin: Candidate, selection: Selection, wanted: Wanted, catalog: Catalog) -> bool:
-    """Does a candidate that was chosen have to be brought? Not what stays, and not what is here
+    """Does a chosen candidate have to be obtained? Not one that stays, or whose file is there
     already."""
     if pin.kind is CandidateKind.INSTALLED or stays(
         pin.name, str(pin.version), selection, wanted, catalog

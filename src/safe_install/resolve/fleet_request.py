@@ -1,4 +1,4 @@
-"""The words of `fleet`: what is to be done on many machines, and how they are reached. Pure."""
+"""The words of `fleet`: what to do on many machines, and how to reach them. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENGINE_OPTIONS: Mapping[str, str] = {
     "--dask": "dask",
     "--ray": "ray",
 }
-# Of these the controller knows what to do; the rest says what is planned.
+# Options for the controller; all others belong to the plan.
 OF_FRONT = frozenset(
     [
         *ENGINE_OPTIONS,
@@ -30,7 +30,7 @@ OF_FRONT = frozenset(
         "--html",
     ]
 )
-# What a node has to know when it stages; planning does not ask for it.
+# Options that a node needs when it stages, and that planning does not.
 OF_NODES = frozenset(["--require-cuda", "--allow-torch-change", "--check-timeout"])
 DEFAULT_NODE_TIMEOUT = 3600.0
 
@@ -57,13 +57,13 @@ class FleetRequest:
 
     @property
     def sends_all(self) -> bool:
-        """Is what all nodes have sent nevertheless? Where CUDA is asked for, each node looks itself,
-        also where nothing is to be changed; workers of Dask that join later get the same bundle."""
+        """Is everything sent, even what all nodes have? With --require-cuda each node checks itself
+        even where nothing changes; and workers of Dask that join later get the same bundle."""
         return self.require_cuda or self.engine == "dask"
 
 
 def parse_fleet(words: Words, *, environ: Mapping[str, str]) -> FleetRequest:
-    """Errors: UsageError."""
+    """The request of a command line. Errors: UsageError."""
     written = words.checked()
     arguments = [word.value or "" for word in written if word.argument]
     verb = _find_verb(arguments)
@@ -128,7 +128,8 @@ def _find_check_words(words: Words, environ: Mapping[str, str]) -> Tuple[str, ..
 
 
 def _switches(own: OwnOptions) -> Tuple[str, ...]:
-    """A variable of the controller says nothing to a node: it is told."""
+    """Switches for the nodes. Set by a variable of the controller, they would not reach the nodes
+    otherwise."""
     found = []
     if own.require_cuda:
         found.append("--require-cuda")
@@ -159,7 +160,7 @@ def _parse_timeout(text: Optional[str]) -> Optional[float]:
 
 
 def _check(request: FleetRequest) -> None:
-    """What a verb needs, and what it has no use for. Errors: UsageError."""
+    """Refuse a missing or meaningless option of the verb. Errors: UsageError."""
     takes_old_run = request.verb in ("undo", "status")
     if not request.engine and not takes_old_run:
         raise UsageError(

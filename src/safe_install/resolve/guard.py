@@ -1,12 +1,11 @@
-"""torch, and what moves with it, as a plan may treat them: what holds them, what may move, what
-refuses a plan."""
+"""Rules for torch and its companions: the constraints that hold them, what may change, what refuses
+a plan."""
 
 from __future__ import annotations
 
 from typing import Container, List, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from safe_install.models import (
     SOURCES,
@@ -19,12 +18,12 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.requirements import accepts, applies, parse_requirement
+from safe_install.requirements import accepts, applies, is_version, parse_requirement
 from safe_install.torch_family import TORCH, is_guarded
 
 
 def guarded_distributions(environment: Environment) -> Tuple[InstalledDistribution, ...]:
-    """torch and its companions as they are installed; none where there is no torch to guard."""
+    """The installed torch and its companions; none where torch is not installed."""
     if TORCH not in environment.installed and environment.torch is None:
         return ()
     names = sorted(name for name in environment.installed if is_guarded(name))
@@ -34,15 +33,15 @@ def guarded_distributions(environment: Environment) -> Tuple[InstalledDistributi
 def guard_constraints(
     environment: Environment, *, released: Container[NormalizedName]
 ) -> Tuple[str, ...]:
-    """Constraint lines with the full installed versions. `released`: names that may move, because
-    they were asked for.
+    """Constraints on the full installed versions. `released`: names that may change, because they
+    were requested.
 
     The full version matters: `torch==1.8.1` would accept 1.8.1+cpu in place of 1.8.1+cu111.
     """
     lines = [
         f"{distribution.name}=={distribution.version}"
         for distribution in guarded_distributions(environment)
-        if distribution.name not in released and _is_version(distribution.version)
+        if distribution.name not in released and is_version(distribution.version)
     ]
     unknown = torch_without_metadata(environment)
     if unknown is not None and TORCH not in released and TORCH not in environment.installed:
@@ -52,8 +51,8 @@ def guard_constraints(
 
 
 def torch_without_metadata(environment: Environment) -> Optional[TorchBuild]:
-    """A torch that is imported and that pip does not know: it would put another one over it, or
-    before it."""
+    """A torch that can be imported but has no metadata. pip does not know it, and would install
+    another one over it, or in front of it."""
     torch = environment.torch
     if torch is None or (TORCH in environment.installed and torch.has_metadata):
         return None
@@ -61,8 +60,8 @@ def torch_without_metadata(environment: Environment) -> Optional[TorchBuild]:
 
 
 def _foreign_torch(environment: Environment) -> Optional[str]:
-    """What is imported as torch and has no metadata, in words; also a package that does not say its
-    version."""
+    """A description of an importable torch without metadata, also of a package that does not say
+    its version."""
     unknown = torch_without_metadata(environment)
     if unknown is not None:
         where = f" in {unknown.folder}" if unknown.folder is not None else ""
@@ -73,19 +72,11 @@ def _foreign_torch(environment: Environment) -> Optional[str]:
     return f"the torch in {packages[0].torch}" if packages else None
 
 
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
-
-
 def names_released(
     environment: Environment, *, named: Container[NormalizedName], allow_torch_change: bool
 ) -> Set[NormalizedName]:
-    """The guarded names that may move: those named on the command line, and all of them when torch
-    itself may move."""
+    """The guarded names that may change: those on the command line, and all of them where torch
+    itself may change."""
     guarded = {distribution.name for distribution in guarded_distributions(environment)}
     if allow_torch_change or TORCH in named:
         return guarded | {TORCH}
@@ -99,8 +90,8 @@ def names_released_by(
     named: Container[NormalizedName],
     allow_torch_change: bool,
 ) -> Set[NormalizedName]:
-    """The guarded names that may move in this plan. Where torch was named and stays, nothing moves
-    along with it."""
+    """The guarded names that may change in this plan. Where torch was named and stays, no companion
+    may change."""
     torch = plan.find(TORCH)
     is_moved = torch is not None and torch.version != torch.from_version
     released = names_released(environment, named=named, allow_torch_change=allow_torch_change)
@@ -112,7 +103,7 @@ def names_released_by(
 def check_plan(
     plan: Plan, environment: Environment, *, released: Container[NormalizedName]
 ) -> Tuple[Finding, ...]:
-    """Errors that refuse the plan: it moves a guarded distribution, or brings a second torch."""
+    """Errors on a plan that changes a guarded distribution, or installs a second torch."""
     findings: List[Finding] = []
     for step in plan.steps:
         if not is_guarded(step.name) or step.name in released:
@@ -125,8 +116,8 @@ def check_plan(
 
 
 def _is_moved(step: Step, environment: Environment) -> bool:
-    """Does a guarded distribution become another one? Of the same version only the files tell (see
-    `same_version_steps`), but what is built anew is never the same."""
+    """Does a guarded distribution become another one? For the same version only the files tell (see
+    `same_version_steps`), except that a new build is always another one."""
     if step.action is not Action.REPLACE:
         return False
     if step.version == step.from_version:
@@ -135,8 +126,7 @@ def _is_moved(step: Step, environment: Environment) -> bool:
 
 
 def _is_repair(step: Step, environment: Environment) -> bool:
-    """Does torch, or what moves with it, require the version that comes, and not the one that is
-    there?"""
+    """Does torch, or a companion, require the new version and reject the installed one?"""
     if step.name == TORCH or step.version is None or step.from_version is None:
         return False
     for distribution in guarded_distributions(environment):
@@ -187,8 +177,8 @@ def _check_of(name: NormalizedName) -> str:
 
 
 def same_version_steps(plan: Plan, *, released: Container[NormalizedName]) -> Tuple[Step, ...]:
-    """The guarded distributions that come again in the version that is there: their files must be
-    the same."""
+    """The steps that install a guarded distribution again in the installed version: their files
+    must be the same."""
     return tuple(
         step
         for step in plan.steps

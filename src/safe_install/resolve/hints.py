@@ -1,10 +1,9 @@
-"""What helps a person for whose question nothing fits: one hint, chosen from the rejections and the
-hosts' answers.
+"""One hint for a user for whose request nothing fits, chosen from the rejections and the hosts'
+answers.
 
 `choose_hint` is a pure function. Each advice looks at one project and returns a sentence, or ""
-where it does not help. The order of the advices is the order in which they are tried. Where no host
-could change the verdict (a version that belongs to another torch, a driver that torch's own CUDA
-does not run with), the hosts are not mentioned.
+where it does not help; they are tried in order. Hosts are not mentioned where they could not change
+the result (a version for another torch, a driver that torch's own CUDA does not run with).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _SHOWN = 3  # names in one sentence
 
 
 class Asked(NamedTuple):
-    """What was asked of one project, and what came of it."""
+    """The request for one project, and its result."""
 
     context: Context
     candidates: Tuple[Candidate, ...] = ()
@@ -72,12 +71,12 @@ def _first_advice(asked: Sequence[Asked], advices: Sequence[Advice]) -> str:
 
 
 def is_settled(context: Context) -> bool:
-    """Is it certain, whatever the hosts have, that nothing fits?"""
+    """Is it certain that nothing fits, whatever the hosts have?"""
     return is_pinned_elsewhere(context) or is_driver_too_old(context) or is_for_cuda_only(context)
 
 
 def is_for_cuda_only(context: Context) -> bool:
-    """Is there a CPU torch, and has the project code for CUDA only?"""
+    """Is torch a CPU build, and does the project have code for CUDA only?"""
     recipe, torch = context.project.recipe, context.environment.torch
     return (
         recipe is not None and recipe.cuda_only and torch is not None and torch.accelerator == "cpu"
@@ -85,13 +84,12 @@ def is_for_cuda_only(context: Context) -> bool:
 
 
 def is_pinned_elsewhere(context: Context) -> bool:
-    """Is one version asked for, and is it known to belong to another torch?"""
+    """Is exactly one version requested that is known to be for another torch?"""
     return find_foreign_pin(context) is not None
 
 
 def find_foreign_pin(context: Context) -> Optional[Tuple[str, SpecifierSet]]:
-    """The version that is asked for exactly and belongs to another torch; and which torch that
-    is."""
+    """The exactly requested version that is for another torch, and that torch's versions."""
     release = _torch_release(context.environment)
     if release is None:
         return None
@@ -105,8 +103,7 @@ def find_foreign_pin(context: Context) -> Optional[Tuple[str, SpecifierSet]]:
 
 
 def is_driver_too_old(context: Context) -> bool:
-    """Does torch itself not run with the declared driver? Then no wheel and no build for it
-    does."""
+    """Does torch itself not run with the declared driver? Then no wheel or build for it does."""
     environment, project = context.environment, context.project
     if project.accelerator_match is AcceleratorMatch.ANY or project.torch_match is TorchMatch.ANY:
         return False
@@ -129,17 +126,14 @@ def _torch_release(environment: Environment) -> Optional[Version]:
     )
 
 
-def _system(environment: Environment) -> str:
-    return "windows" if environment.interpreter.platform.startswith("win") else "linux"
-
-
 def _floor(accelerator: str, context: Context) -> Optional[str]:
-    return context.catalog.cuda.driver_floor(accelerator, system=_system(context.environment))
+    system = context.environment.interpreter.system
+    return context.catalog.cuda.driver_floor(accelerator, system=system)
 
 
 def _runs(accelerator: str, context: Context) -> bool:
-    """With the driver of the environment, as far as it is known."""
-    driver, system = context.environment.driver, _system(context.environment)
+    """Does a build for this accelerator run with the driver, as far as that is known?"""
+    driver, system = context.environment.driver, context.environment.interpreter.system
     return driver is None or not context.catalog.cuda.is_too_old(driver, accelerator, system=system)
 
 
@@ -147,7 +141,7 @@ def _runs(accelerator: str, context: Context) -> bool:
 
 
 def name_fitting_version(one: Asked) -> str:
-    """The version to type in place of the one that was asked for."""
+    """The version to request in place of the given one."""
     context = one.context
     torch = context.environment.torch
     if not str(context.specifier) or torch is None:
@@ -171,13 +165,13 @@ def name_fitting_version(one: Asked) -> str:
 
 
 def name_companion(one: Asked) -> str:
-    """The version that was released with this torch: it exists, whatever a host that does not
-    answer may have."""
+    """The version that was released with this torch: it exists, even where a silent host does not
+    list it."""
     return name_fitting_version(one) if companion_version(one.context) is not None else ""
 
 
 def companion_version(context: Context) -> Optional[str]:
-    """The version of the project that belongs to the torch that is there, as far as it is known."""
+    """The version of the project for the installed torch; None where it is not known."""
     release = _torch_release(context.environment)
     if release is None:
         return None
@@ -196,7 +190,7 @@ def _belongs(project: Project, version: str, release: Version) -> bool:
 
 
 def name_torch_of_version(one: Asked) -> str:
-    """The torch that the version belongs to which was asked for."""
+    """The torch that the requested version is for."""
     torch, pinned = one.context.environment.torch, find_foreign_pin(one.context)
     if torch is None or pinned is None:
         return ""
@@ -225,7 +219,7 @@ def name_cuda_torch(one: Asked) -> str:
 
 
 def name_driver(one: Asked) -> str:
-    """The driver that is needed, and a torch that does without it."""
+    """The driver that is needed, and a torch that does not need it."""
     environment = one.context.environment
     driver, torch = environment.driver, environment.torch
     needed = [candidate.built_for.accelerator or "" for candidate in _rejected(one, Rule.DRIVER)]
@@ -243,8 +237,8 @@ def name_driver(one: Asked) -> str:
 
 
 def torch_for_driver(context: Context, *, preferred: Collection[str] = ()) -> Optional[str]:
-    """A public build of torch that the driver runs: of the same release where there is one, else
-    the newest.
+    """A public build of torch that runs with the driver: of the same release where there is one,
+    else the newest.
 
     `preferred`: the accelerators that the project has wheels for.
     """
@@ -266,7 +260,7 @@ def torch_for_driver(context: Context, *, preferred: Collection[str] = ()) -> Op
 
 
 def _newest_cuda(accelerators: Sequence[str], context: Context) -> Optional[str]:
-    """The newest CUDA among them that the driver runs."""
+    """The newest of these CUDA builds that runs with the driver; None where none does."""
     found: Dict[Tuple[int, ...], str] = {}
     for name in accelerators:
         accelerator = parse_accelerator(name)
@@ -316,19 +310,19 @@ def wait_for_known_wheel(one: Asked) -> str:
 
 
 def ask_hosts(one: Asked) -> str:
-    """Hosts were not asked, and the bundled facts do not say all that they have."""
+    """Hosts were not asked, and the bundled facts do not list everything that they have."""
     hosts = _unasked(one)
     return f"Leave --offline out to ask {hosts}." if hosts else ""
 
 
 def permit_pre_release(one: Asked) -> str:
-    """Only a pre-release would do."""
+    """Only a pre-release fits."""
     versions = _versions(one, Rule.PRE_RELEASE)
     return f"Add --pre to take the pre-release {max(versions)}." if versions else ""
 
 
 def name_yanked(one: Asked) -> str:
-    """Only a version that was taken back would do."""
+    """Only a yanked version fits."""
     versions = _versions(one, Rule.YANKED)
     name = one.context.project.name
     return (
@@ -386,7 +380,7 @@ def name_python(one: Asked) -> str:
 
 
 def name_third_party(one: Asked) -> str:
-    """Hosts that are asked only when they are named."""
+    """The hosts that are asked only when they are named."""
     hosts = [answer.host for answer in one.answers if answer.kind is HostAnswerKind.LEFT_OUT]
     return f"Ask other builders too: --third-party {hosts[0]}." if hosts else ""
 
@@ -475,7 +469,7 @@ def _versions(one: Asked, rule: Rule) -> List[Version]:
 
 
 def _unasked(one: Asked) -> str:
-    """The hosts that were not asked, and of which the bundled facts do not say all."""
+    """The hosts that were not asked and may have more than the bundled facts know."""
     return _listed([a.host for a in one.answers if a.kind is HostAnswerKind.NOT_ASKED and a.gap])
 
 
@@ -484,6 +478,6 @@ def _hosts_of(answers: Sequence[HostAnswer], kind: HostAnswerKind) -> str:
 
 
 def _listed(names: Sequence[str], last: str = "and") -> str:
-    """`a, b and c`; past three the first ones alone."""
+    """`a, b and c`; of more than three only the first ones."""
     names = list(dict.fromkeys(names))[:_SHOWN]
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

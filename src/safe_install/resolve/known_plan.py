@@ -1,9 +1,9 @@
-"""pip's plan where nothing has to be looked for: every requirement is a wheel on this machine, or
-is installed.
+"""pip's plan, computed without pip, where nothing has to be searched for: every requirement is a
+local wheel, or is installed.
 
-pip needs half a second to say so. Its report and its words are made here, as far as they are
-certain; whatever else is asked for is pip's to answer. Facts: pip/_internal/resolution/resolvelib,
-pip 23.0 to 26.3. Pure.
+pip needs half a second for it. Its report and its output are produced here only where they are
+certain; everything else is left to pip. Facts: pip/_internal/resolution/resolvelib, pip 23.0 to
+26.3. Pure.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ PLAIN_KEYS: AbstractSet[str] = frozenset(
 
 @dataclass(frozen=True)
 class LocalWheel:
-    """A wheel that a path of the command line names."""
+    """A wheel that the command line names by its path."""
 
     url: str
     shown_path: str  # as pip shows it
@@ -90,7 +90,7 @@ class KnownPlan(NamedTuple):
 
 @dataclass
 class _Known:
-    """A project of the plan, and what is required of it."""
+    """A project of the plan, and the requirements on it."""
 
     parent: str  # how its own requirements name it: "torch-scatter==2.1.2", "requests"
     requires: Sequence[str]
@@ -99,7 +99,7 @@ class _Known:
     is_direct: bool = False
 
     def preference(self, name: str) -> Tuple[object, ...]:
-        """pip looks at the least first."""
+        """The sort key of pip's resolver, which takes the smallest first."""
         operators = [
             (one.operator, one.version) for known in self.requirements for one in known.specifier
         ]
@@ -118,8 +118,8 @@ def plan_known(
     constraints: Sequence[str],
     folder: str,
 ) -> Optional[KnownPlan]:
-    """The plan of pip; None where only pip can tell. `wheels`: by the texts of the entries.
-    `constraints`: ours. `folder`: the working folder, below which paths are shown by `./`."""
+    """pip's plan; None where only pip can tell. `wheels`: by the texts of the entries.
+    `constraints`: ours. `folder`: the working folder; pip shows paths below it with `./`."""
     if not may_be_known(request):
         return None
     limits = _parse_limits((*constraints, *(entry.text for entry in request.constraints)))
@@ -141,7 +141,7 @@ def plan_known(
 
 
 def may_be_known(request: InstallRequest) -> bool:
-    """Is nothing asked for that changes how pip plans?"""
+    """Is there no option or requirement that changes how pip plans?"""
     has_more = request.editables or request.has_pip_inputs or request.require_hashes
     changes = request.upgrade or request.force_reinstall or request.ignore_installed
     says_more = request.verbose or request.report_file is not None
@@ -154,7 +154,7 @@ def may_be_known(request: InstallRequest) -> bool:
 
 
 def _name_places(request: InstallRequest) -> List[str]:
-    """Where pip says that it looks, though it need not."""
+    """The lines in which pip names its indexes and pages, which it prints even if it asks none."""
     lines = []
     if request.searched_indexes and request.searched_indexes != (PIP_INDEX,):
         lines.append(f"Looking in indexes: {', '.join(request.searched_indexes)}")
@@ -174,7 +174,8 @@ def _parse_limits(texts: Sequence[str]) -> Optional[Dict[NormalizedName, List[Re
 
 
 class _Planner:
-    """What is required, as pip comes to it; each step is False where only pip can go on."""
+    """Collects the requirements in pip's order. Each step returns False where only pip can go
+    on."""
 
     def __init__(
         self,
@@ -191,7 +192,7 @@ class _Planner:
         self.lines: List[str] = []
 
     def add_wheel(self, wheel: LocalWheel, number: int) -> bool:
-        """A file that will be installed."""
+        """Add a file that will be installed."""
         name, interpreter = canonicalize_name(wheel.name), self._here.interpreter
         is_new = name not in self._here.installed and name not in self._coming
         if not is_new or name in self._limits or not wheel.tags & set(interpreter.tags):
@@ -206,7 +207,7 @@ class _Planner:
         return True
 
     def add_entry(self, entry: Entry, number: int) -> bool:
-        """A requirement that is installed."""
+        """Add a requirement that is installed."""
         requirement = parse_requirement(entry.text)
         if requirement is None or not applies(requirement, self._here.interpreter.markers):
             return False
@@ -217,7 +218,7 @@ class _Planner:
         return self._add(requirement, origin, number)
 
     def follow(self) -> bool:
-        """Everything that these require."""
+        """Add everything that these require."""
         pending = set(self._known)
         while pending:
             name = min(pending, key=lambda one: self._known[one].preference(one))
@@ -275,7 +276,7 @@ class _Planner:
 
 
 def show_path(path: str, folder: str) -> str:
-    """As pip shows a path: below the working folder by `./`."""
+    """A path as pip prints it: below the working folder with `./`."""
     return f".{path[len(folder) :]}" if path.startswith(f"{folder}/") else path
 
 

@@ -1,4 +1,4 @@
-"""Which wheel tags fit a machine, as far as its interpreter, its platform and its libc say. Pure."""
+"""Which wheel tags a machine supports, by its interpreter, its platform and its libc. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _LAST_SUPPORTED: List[SupportedTags] = []  # of the interpreter that was asked a
 
 
 class SupportedTags(NamedTuple):
-    """The wheel tags of an interpreter as sets: to build them for each candidate would cost more
-    than all rules."""
+    """The wheel tags of an interpreter as sets. They are cached: to build them for each candidate
+    would take longer than all rules."""
 
     source: Tuple[Tag, ...]
     tags: FrozenSet[Tag]
@@ -21,7 +21,7 @@ class SupportedTags(NamedTuple):
 
 
 def supported_tags(environment: Environment) -> SupportedTags:
-    """The wheel tags of its interpreter."""
+    """The wheel tags of the environment's interpreter."""
     source = environment.interpreter.tags
     last = _LAST_SUPPORTED[0] if _LAST_SUPPORTED else None
     if last is None or last.source is not source:
@@ -32,13 +32,13 @@ def supported_tags(environment: Environment) -> SupportedTags:
 
 
 def same_machine(platform: str, here: str) -> bool:
-    """The same system and architecture, whatever the libc."""
+    """Do two platforms have the same system and architecture? The libc is ignored."""
     system, architecture = machine_of(platform), machine_of(here)
     return system == architecture
 
 
 def machine_of(platform: str) -> Tuple[str, str]:
-    """System and architecture of a platform tag: ("linux", "x86_64")."""
+    """The system and architecture of a platform tag: ("linux", "x86_64")."""
     for architecture in ("x86_64", "aarch64", "i686", "arm64", "amd64", "win32", "universal2"):
         if platform.endswith(architecture):
             system = (

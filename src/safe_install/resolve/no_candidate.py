@@ -1,4 +1,4 @@
-"""What is said where nothing fits: the rejections in one message, and which host may have more. Pure."""
+"""The message where nothing fits: the rejections, and which host may have more. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ANSWER_TEXT = {
 
 
 def where_else(contexts: Sequence[Context]) -> str:
-    """What serves a person whom the name itself leads astray: the name for this CUDA, or the right
+    """A hint where the requested name itself is wrong: the name for this CUDA, or the right
     source."""
     told = []
     for context in contexts:
@@ -38,8 +38,7 @@ def where_else(contexts: Sequence[Context]) -> str:
             told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
         elif project.source is not None:
             note = f" ({project.source.note})" if project.source.note else ""
-            # What is built from a repository needs the torch that is there, and not another one of
-            # its own.
+            # A build from a repository must use the installed torch, not one of its own.
             flag = "--no-build-isolation " if "@" in project.source.install else ""
             told.append(
                 f"Install what was meant: safe-install {flag}'{project.source.install}'{note}"
@@ -48,12 +47,12 @@ def where_else(contexts: Sequence[Context]) -> str:
 
 
 def is_undecided(context: Context, answers: Sequence[HostAnswer]) -> bool:
-    """May a host that did not answer, or was not asked, have what fits?"""
+    """Might a host have a fitting file, that did not answer or was not asked?"""
     return any(answer.gap for answer in answers) and not is_settled(context)
 
 
 def render_answer(answer: HostAnswer) -> str:
-    """What a host said, each thing once."""
+    """What a host answered, without repetition."""
     if answer.kind is HostAnswerKind.LISTED and answer.detail:
         return f"has {answer.detail}"
     detail = f" ({answer.detail})" if answer.detail else ""
@@ -63,8 +62,8 @@ def render_answer(answer: HostAnswer) -> str:
 def describe_failure(
     name: str, context: Context, answers: Sequence[HostAnswer], rejections: Sequence[Rejection]
 ) -> str:
-    """One paragraph: what was wanted, what each host said, and the rules that rejected what there
-    is."""
+    """One paragraph: what was requested, what each host answered, and which rules rejected the
+    files."""
     torch, interpreter = context.environment.torch, context.environment.interpreter
     here = f"torch {torch.runtime_version}" if torch else "no torch"
     what = f"{name}{context.specifier}"

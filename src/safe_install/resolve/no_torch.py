@@ -1,5 +1,5 @@
-"""What is said where no torch may come: why the newest ones may not, each reason once, and what to
-do. Pure."""
+"""The message where no torch may be installed: why not the newest ones, each reason once, and what
+to do. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _PLURAL = {"has": "have", "needs": "need", "is": "are"}
 def no_torch(
     selection: Selection, options: Sequence[TorchOption], wanted: Wanted, listing: Optional[Listing]
 ) -> NoCandidate:
-    """No torch may come. `options`: all of them; `listing`: of the accelerator that is wanted."""
+    """The error where no torch may be installed. `options`: all builds; `listing`: the page of the
+    requested accelerator."""
     terms = wanted.torch
     problem = listing.problem if listing is not None else None
     meant = _meant(options, terms)
@@ -53,8 +54,8 @@ def no_torch(
 
 
 def _meant(options: Sequence[TorchOption], terms: TorchTerms) -> List[TorchOption]:
-    """Those for the accelerator that meet the requirements; what no other word of the person's
-    would change comes first."""
+    """The builds for the accelerator that meet the requirements. Those that another option would
+    not permit come first."""
     asked = (*terms.requirements, *terms.constraints)
     found = [one for one in _for_accelerator(options, terms) if _meets(one, asked)]
     return sorted(found, key=lambda option: option.excluded in BY_THE_PERSON)
@@ -77,22 +78,22 @@ def _meets(option: TorchOption, asked: Sequence[Requirement]) -> bool:
 
 
 def _telling(meant: Sequence[TorchOption]) -> List[TorchOption]:
-    """Those whose reasons count: that an older release was never built for it says nothing where a
-    newer one was."""
+    """The builds whose reasons are worth showing. "Never built for it" is left out for old releases
+    where newer ones were built."""
     excluded = [option for option in meant if option.excluded is not None]
     published = [option for option in excluded if option.excluded not in _NOT_PUBLISHED]
     return published or excluded
 
 
 def _why_excluded(option: TorchOption) -> Tuple[str, str]:
-    """The name that the reason begins with, and the rest of it."""
+    """(the version that the reason begins with, the rest of the reason)"""
     is_published = option.excluded not in _NOT_PUBLISHED
     name = option.build.runtime_version if is_published else option.release
     return name, without_name(option.reason, option)
 
 
 def _group(rows: Iterable[Tuple[str, str]]) -> List[str]:
-    """Each reason once, with the versions that have it."""
+    """Each reason once, with its versions."""
     versions: Dict[str, List[str]] = {}
     for version, reason in rows:
         versions.setdefault(reason, []).append(version)
@@ -153,8 +154,8 @@ def _hint(
 
 
 def _find_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:
-    """The build that was pinned by its whole version, `torch==2.14.1+cu130`, where the package index
-    has it as 2.14.1."""
+    """The build that is requested by a local version, `torch==2.14.1+cu130`, where the package
+    index has the same build as 2.14.1."""
     pinned = [
         specifier.version
         for requirement in terms.requirements
@@ -169,7 +170,8 @@ def _find_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optiona
 
 
 def _newest_published(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchOption]:
-    """The newest one for this machine and the accelerator, which only the person's words exclude."""
+    """The newest build for this machine and accelerator that only the user's own options or
+    requirements exclude."""
     by_words = [
         one
         for one in _for_accelerator(options, terms)

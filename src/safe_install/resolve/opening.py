@@ -1,5 +1,5 @@
-"""How a choice begins: which requirements are ours to choose, and has pip to say first which torch
-comes? Pure."""
+"""How a choice begins: which requirements we choose, and whether pip has to name the new torch
+first. Pure."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from safe_install.torch_family import TORCH
 class Opening(NamedTuple):
     """How a choice begins."""
 
-    extensions: Tuple[Requirement, ...] = ()  # that the wheel index answers
-    needs_installer: bool = False  # there are requirements that it does not answer
-    # the question to pip that says which torch comes; none: torch stays
+    extensions: Tuple[Requirement, ...] = ()  # for projects of the wheel index, which we choose
+    needs_installer: bool = False  # there are other requirements, for pip
+    # the requirements on torch to ask pip about first; none: torch stays
     torch_requirements: Tuple[str, ...] = ()
 
 
 def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union[Opening, Refusal]:
-    """Which requirements are ours to choose, and does the installer have to say which torch
-    comes?"""
+    """Which requirements we choose, and whether the installer has to name the new torch first."""
     extensions: List[Requirement] = []
     needs_installer = wanted.has_other_inputs
     for entry in wanted.entries:
@@ -47,7 +46,7 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
             continue
         project = catalog.project(name)
         if here.torch is None and not project.hosts and project.package_index.note:
-            # Nothing could be chosen from anywhere, and pip would take what the name belongs to.
+            # We could choose nothing, and pip would install whatever has that name on its index.
             return Refusal(
                 NoCandidate(
                     project.package_index.note, hint=where_else([Context(project, here, catalog)])
@@ -83,14 +82,14 @@ def _refuse_without_torch(extensions: Sequence[Requirement], here: Environment) 
 
 
 def may_look_for_another(selection: Selection, wanted: Wanted) -> bool:
-    """Where the installed torch has not all extensions: may another one come, and was none chosen
-    yet?"""
+    """The installed torch does not have all extensions: may it be replaced, and was no other one
+    chosen yet?"""
     is_chosen = selection.coming_torch is not None or selection.torch_choice.is_open
     return wanted.allow_torch_change and selection.here.torch is not None and not is_chosen
 
 
 def ask_for_another_torch(wanted: Wanted, here: Environment) -> Tuple[str, ...]:
-    """The question to pip for another torch than the installed one."""
+    """The requirements with which pip is asked for another torch than the installed one."""
     excluded = [f"{TORCH}!={here.torch.version.public}"] if here.torch is not None else []
     return (*excluded, *map(str, _torch_requirements(wanted)))
 
@@ -113,16 +112,15 @@ def _torch_is_asked_to_change(
 def _may_installer_choose(
     requirement: Requirement, wanted: Wanted, here: Environment, catalog: Catalog
 ) -> bool:
-    """Does pip find a version that belongs to the torch that it plans? Not where one that stays
-    would be for the
-    torch of today."""
+    """Can pip find a version for the torch that it plans? Not where an installed version would
+    stay, which is for the installed torch."""
     name = canonicalize_name(requirement.name)
     is_chosen_anew = name not in here.installed or wanted.upgrade or wanted.force_reinstall
     return pip_may_choose(catalog.project(name)) and is_chosen_anew
 
 
 def _which_torch(wanted: Wanted, here: Environment, catalog: Catalog) -> Tuple[str, ...]:
-    """The requirements on torch, and on what pip chooses together with it."""
+    """The requirements on torch, and on the projects that pip chooses together with it."""
     texts = []
     for entry in wanted.entries:
         requirement = parse_requirement(entry.text)

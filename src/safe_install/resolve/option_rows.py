@@ -1,4 +1,4 @@
-"""What a row of the table of our commands and options says (`options_table`)."""
+"""The columns of the table of our commands and options (`options_table`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Kind(Enum):
 
 
 class OptionRow(NamedTuple):
-    """One option that pip does not have, or that means something else there."""
+    """An option that pip does not have, or that means something else in pip."""
 
     # "--check-timeout"; long only, so that no cluster of pip's short options can hold one
     name: str
@@ -38,17 +38,17 @@ class OptionRow(NamedTuple):
 
     @property
     def variable(self) -> Optional[str]:
-        """The environment variable that stands for it."""
+        """The environment variable that sets it; None where there is none."""
         return variable_of(self.name) if self.has_variable else None
 
     @property
     def field(self) -> str:
-        """Its name as Python spells it: `check_timeout`."""
+        """Its name in Python: `check_timeout`."""
         return self.name[2:].replace("-", "_")
 
 
 class CommandRow(NamedTuple):
-    """One command of ours."""
+    """A command of ours."""
 
     name: str
     group: str  # the heading under which the overview has it

@@ -1,9 +1,8 @@
-"""Our commands and options as one table: what is parsed, helped, completed and documented is read
-from here.
+"""Our commands and options as one table, used for parsing, help, completion and documentation.
 
-A new option is one row of OPTIONS and its name in the rows of the commands that have it; a new
-command is one row of COMMANDS. What pip has stands in `pip_options`. Imports little, because each
-key press of a completing shell reads it.
+A new option is one row of OPTIONS, and its name in the rows of its commands; a new command is one
+row of COMMANDS. pip's own are in `pip_options`. This module imports little, because shell
+completion loads it at each key press.
 """
 
 from __future__ import annotations

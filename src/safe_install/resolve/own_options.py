@@ -1,4 +1,4 @@
-"""Our own options: as a command line and the environment variables give them, read and checked."""
+"""Our own options, from the command line and from environment variables, checked."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class OwnOptions:
     dry_run: bool = False
     json: bool = False
     allow_torch_change: bool = False
-    # direct_url.json names addresses only where pip names them, too
+    # write URLs into direct_url.json only where pip does
     no_direct_url: bool = False
-    keep_extensions: bool = False  # installed extensions do not go along when torch moves
+    keep_extensions: bool = False  # installed extensions stay as they are when torch changes
     require_cuda: bool = False
     no_rollback: bool = False
     no_build: bool = False
@@ -40,9 +40,9 @@ class OwnOptions:
     no_toolkit: bool = False  # never bring a CUDA toolkit for a build
     build_timeout: BuildTimeout = DEFAULT_BUILD_TIMEOUT
     check_timeout: Optional[float] = DEFAULT_CHECK_TIMEOUT  # seconds for each check; None: no limit
-    # a RECORD that leaves something out is refused, whatever was promised
+    # refuse a RECORD that lacks a hash or lists a missing file, even for promised bytes
     strict_records: bool = False
-    accelerator: Optional[str] = None  # of the torch that comes: "cu126"; None: the driver decides
+    accelerator: Optional[str] = None  # of the new torch: "cu126"; None: the driver decides
     accelerator_origin: str = ""  # which option or variable says it
     ttl: Optional[float] = DEFAULT_TTL  # seconds that a change stays staged; None: no limit
     run: str = (
@@ -53,7 +53,7 @@ class OwnOptions:
 
 
 class _Given:
-    """What the words say of the options that are heard, else what their variables say."""
+    """The options of a command, each from its words, else from its variable."""
 
     def __init__(
         self, words: Sequence[Word], environ: Mapping[str, str], heard: Iterable[OptionRow]
@@ -63,11 +63,11 @@ class _Given:
         self._heard = {option.name: option for option in heard}
 
     def hears(self, name: str) -> bool:
-        """Is it an option of this command?"""
+        """Does the command have this option?"""
         return name in self._heard
 
     def flag(self, name: str) -> bool:
-        """Is it switched on?"""
+        """Is it on?"""
         return bool(self._written(name)) or is_true(self._variable(name))
 
     def value(self, name: str) -> Optional[str]:
@@ -76,13 +76,13 @@ class _Given:
         return (written[-1].value if written else self._variable(name)) or None
 
     def names(self, name: str) -> Tuple[str, ...]:
-        """Its values, taken apart."""
+        """Its values, split at commas and spaces."""
         written = [word.value or "" for word in self._written(name)]
         return split_names(written or [self._variable(name) or ""])
 
     def origin(self, name: str) -> str:
-        """Who gives its value, as the person writes it: `--accelerator`,
-        `SAFE_INSTALL_ACCELERATOR`; "" for nobody."""
+        """Who sets it, as the user writes it: `--accelerator`, `SAFE_INSTALL_ACCELERATOR`; "" where
+        nobody does."""
         if self._written(name):
             return name
         return variable_of(name) if self._variable(name) else ""
@@ -104,9 +104,9 @@ def own_options(
     environ: Mapping[str, str],
     heard: Iterable[OptionRow] = tuple(OWN_OPTIONS.values()),
 ) -> OwnOptions:
-    """Our options among the words of a command line, else from their variables. Errors: UsageError.
+    """Our options from the words of a command line, else from their variables. Errors: UsageError.
 
-    `heard`: the options of the command; the variables of others say nothing to it.
+    `heard`: the options of the command; variables of other options are ignored.
     """
     given = _Given(words, environ, heard)
     gpu, driver, cuda = _parse_target(given, environ)
@@ -142,14 +142,13 @@ def own_options(
 def _parse_target(
     given: _Given, environ: Mapping[str, str]
 ) -> Tuple[Tuple[str, ...], Optional[str], Optional[str]]:
-    """The compute capabilities, the driver and the newest CUDA of the machine that will run
-    this."""
+    """(compute capabilities, driver version, newest CUDA) of the machine that will run this."""
     if not given.hears("--target-driver"):
         return (), None, None
     declared_gpu = given.value("--target-gpu")
     gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
     declared = given.value("--target-driver")
-    # Those of the last fifteen years have three digits; with two it is the CUDA version beside it.
+    # Driver versions have three digits since 2010; two digits are a CUDA version.
     if declared is not None and not re.match(r"^\d{3,}(\.\d+){0,2}$", declared):
         raise UsageError(
             f"--target-driver {declared}: not a driver version",
@@ -157,8 +156,8 @@ def _parse_target(
         )
     driver = declared or _foreign_driver(environ)
     cuda = None if declared else _foreign_cuda(environ)
-    # TORCH_CUDA_ARCH_LIST is also set on machines that have their GPU: it declares one only in
-    # company of a driver.
+    # TORCH_CUDA_ARCH_LIST is also set on machines that have the GPU: it declares another one only
+    # together with a driver.
     if not gpu and (driver or cuda) and environ.get("TORCH_CUDA_ARCH_LIST"):
         gpu = _known_capabilities(environ["TORCH_CUDA_ARCH_LIST"])
     return gpu, driver, cuda
@@ -169,10 +168,9 @@ AUTO = "auto"
 
 
 def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optional[str], str]:
-    """The accelerator of the torch that comes, and who says it; None: the driver decides. Errors:
-    UsageError.
+    """(accelerator of the new torch, who sets it); None: the driver decides. Errors: UsageError.
 
-    uv's variable has values of uv's own: what is no accelerator there says nothing.
+    uv's variable has values of uv's own; one that is no accelerator here is ignored.
     """
     if not given.hears("--accelerator"):
         return None, ""
@@ -227,8 +225,8 @@ def parse_ttl(text: Optional[str]) -> Optional[float]:
 
 
 def parse_limit(text: str, *, written: str, hint: str) -> Optional[float]:
-    """Seconds of a duration; None for `0`, which is no limit. `written`: as the error has it, with
-    the name of the option or variable. Errors: UsageError."""
+    """A duration in seconds; None for `0`, which is no limit. `written`: the text in the error,
+    with the name of the option or variable. Errors: UsageError."""
     seconds = read_duration(text)
     if seconds is None:
         raise UsageError(f"{written}: not a duration", hint=hint)
@@ -285,9 +283,9 @@ def _known_capabilities(text: str) -> Tuple[str, ...]:
 
 
 def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
-    """The newest CUDA of a machine elsewhere, as conda's or the NVIDIA variant provider's variable
-    declares it ("12.8": the provider's "CUDA driver version" is the CUDA that the driver serves,
-    not the number that nvidia-smi shows)."""
+    """The newest CUDA of another machine, from the variable of conda or of the NVIDIA variant
+    provider ("12.8"; the provider calls it "CUDA driver version", but it is the CUDA that the
+    driver supports)."""
     for name in ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
         text = environ.get(name, "").strip()
         if re.match(r"^\d+\.\d+$", text):
@@ -296,6 +294,6 @@ def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
 
 
 def _foreign_driver(environ: Mapping[str, str]) -> Optional[str]:
-    """A driver version that uv's variable declares ("550.144.03")."""
+    """The driver version in uv's variable ("550.144.03")."""
     text = environ.get("UV_CUDA_DRIVER_VERSION", "").strip()
     return text if re.match(r"^\d+(\.\d+){0,2}$", text) else None

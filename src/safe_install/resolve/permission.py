@@ -1,8 +1,8 @@
-"""What the person permits a change to do: which names may move, and whose requirements may be
+"""What a change is permitted to do: which guarded names may change, and whose requirements may be
 broken. Pure.
 
-Only the command line permits. A requirements file or a constraint may exclude the torch that is
-installed: that is a reason which the refusal names, and no permission.
+Only the command line permits. A requirements file or constraint may exclude the installed torch,
+but that is a reason for a refusal and no permission.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from safe_install.torch_family import TORCH, is_guarded
 
 
 def entries_written_here(request: InstallRequest, environment: Environment) -> Tuple[Entry, ...]:
-    """The requirements of the command line, without those whose marker is not true for this
-    interpreter."""
+    """The requirements of the command line whose markers are true for this interpreter."""
     found = []
     for entry in request.entries:
         if entry.origin or named(entry.text) not in request.named_on_command_line:
@@ -59,8 +58,7 @@ def names_written_here(
 def torch_after(
     plan: Plan, environment: Environment, table: TorchTable, coming: Optional[TorchBuild] = None
 ) -> Optional[TorchBuild]:
-    """The torch that will be there when the plan is carried out. `coming`: the one that is known to
-    come anyway."""
+    """The torch after the plan. `coming`: the torch that was chosen already, if there is one."""
     step = plan.find(TORCH)
     if step is None or step.version is None:
         return coming or environment.torch
@@ -73,7 +71,7 @@ def find_released(
     environment: Environment,
     broken: Collection[NormalizedName],
 ) -> Set[NormalizedName]:
-    """The guarded names that may move in this plan.
+    """The guarded names that may change in this plan.
 
     `broken`: distributions that do not load beside the installed torch. A companion among them may
     be replaced by the same version, built for this torch.
@@ -96,14 +94,13 @@ def asked_of_torch(request: InstallRequest, environment: Environment) -> AskedOf
     entries = entries_written_here(request, environment)
     texts = [entry.text for entry in entries if named(entry.text) == TORCH]
     own = request.own
-    # uv's variable chooses a build, and permits nothing.
+    # uv's variable chooses a build, but it permits no change.
     accelerator = "" if own.accelerator_origin == UV_VARIABLE else own.accelerator or ""
     return AskedOfTorch(tuple(texts), request.named_places, own.allow_torch_change, accelerator)
 
 
 def torch_terms(request: InstallRequest, environment: Environment) -> TorchTerms:
-    """What the person says about which torch may come, with the requirements that apply to this
-    interpreter.
+    """Which torch may be installed, by the options and requirements that apply to this interpreter.
 
     Errors: UsageError where --accelerator and a requirement contradict each other.
     """
@@ -138,7 +135,7 @@ def _on_torch(entries: Sequence[Entry], environment: Environment) -> Tuple[Requi
 def check_torch_asked_for(
     plan: Plan, request: InstallRequest, environment: Environment, after: Optional[TorchBuild]
 ) -> Tuple[Finding, ...]:
-    """Another accelerator, or an older torch, has to be what the person asked for."""
+    """Findings on a torch with another accelerator, or an older one, that was not asked for."""
     asked = asked_of_torch(request, environment)
     here = environment.torch
     if here is None:
@@ -154,8 +151,8 @@ def may_be_broken(
 ) -> FrozenSet[NormalizedName]:
     """The distributions that stay and whose requirements the plan may break.
 
-    Without a torch that is what pip does. With one, --no-warn-conflicts is the consent, and torch
-    and what moves with it are never meant.
+    Without torch: all, as with pip. With torch: all but torch and its companions, and only with
+    --no-warn-conflicts.
     """
     kept = planning.kept_names(plan, environment)
     if after is None and TORCH not in environment.installed:
@@ -171,7 +168,7 @@ def find_forbidden(
     released: Collection[NormalizedName],
     may_be_broken: Collection[NormalizedName],
 ) -> Tuple[Finding, ...]:
-    """What the plan must not do."""
+    """Errors on everything that the plan must not do."""
     findings = check_plan(plan, environment, released=released)
     return findings or tuple(check_requirements(plan, environment, may_be_broken))
 
@@ -179,8 +176,8 @@ def find_forbidden(
 def check_requirements(
     plan: Plan, environment: Environment, permitted: Collection[NormalizedName]
 ) -> Iterator[Finding]:
-    """Requirements of what was there before that the plan would break; pip says so too, and goes
-    on.
+    """Findings on requirements of installed distributions that the plan would break. pip only warns
+    of them.
 
     `permitted`: the distributions whose requirements may be broken.
     """
@@ -201,8 +198,8 @@ def check_requirements(
 def find_conflicts(
     plan: Plan, request: InstallRequest, environment: Environment
 ) -> Tuple[Finding, ...]:
-    """What pip says once the plan is carried out: of what it brings, and of what requires any of
-    that."""
+    """The conflicts that pip would report after the plan: those of the new distributions, and of
+    what requires one of them."""
     if request.no_deps or request.no_warn_conflicts:
         return ()
     after = planning.planned_distributions(plan, environment)

@@ -24,22 +24,22 @@ _FALSE = ("", "0", "false", "no", "off", "n", "f")
 
 
 def is_true(text: Optional[str]) -> bool:
-    """How pip reads a flag from the environment or a configuration file."""
+    """Is the text a true value, as pip reads flags from variables and configuration files?"""
     return text is not None and text.strip().lower() not in _FALSE
 
 
 class Formats(NamedTuple):
-    """--only-binary and --no-binary: the projects of which only wheels are taken, and those of
-    which none is.
+    """--only-binary and --no-binary: the projects of which only wheels are used, and those of which
+    no wheel is used.
 
-    `:all:` stands for all that are not named otherwise.
+    `:all:` stands for all projects that are not named otherwise.
     """
 
     only_wheels: FrozenSet[str] = frozenset()
     no_wheels: FrozenSet[str] = frozenset()
 
     def allows_source(self, name: str) -> bool:
-        """May a source distribution of the project be taken? `name`: normalized."""
+        """May a source distribution of the project be used? `name`: normalized."""
         if name in self.only_wheels or name in self.no_wheels:
             return name not in self.only_wheels
         return ALL not in self.only_wheels
@@ -67,7 +67,7 @@ def parse_formats(options: Iterable[Tuple[str, str]]) -> Formats:
 
 
 class PipSettings:
-    """pip's options: the command line, else the configuration."""
+    """pip's options: from the command line, else from pip's configuration."""
 
     def __init__(self, words: Sequence[Word], configuration: Mapping[str, str]) -> None:
         self._words = words
@@ -79,17 +79,17 @@ class PipSettings:
         return frozenset(written | set(self._configuration))
 
     def flag(self, key: str) -> bool:
-        """Is it switched on?"""
+        """Is it on?"""
         return any(word.key == key for word in self._words) or is_true(self._configuration.get(key))
 
     def count(self, key: str) -> int:
-        """How often it was given: -q, -qq."""
+        """How often it was given (-qq is 2)."""
         written = sum(1 for word in self._words if word.key == key)
         text = self._configuration.get(key, "")
         return written or (int(text) if text.isdigit() else int(is_true(text) if text else 0))
 
     def one(self, key: str) -> Optional[str]:
-        """Its value; of several on the command line the last one counts."""
+        """Its value; the last one on the command line counts."""
         written = [word.value for word in self._words if word.key == key and word.value is not None]
         return written[-1] if written else self._configuration.get(key) or None
 
@@ -104,15 +104,14 @@ class PipSettings:
         return None if path is None else str(path)
 
     def all(self, key: str) -> Tuple[str, ...]:
-        """Every value; pip too adds the command line's to the configured ones."""
+        """Every value. As in pip, those of the command line are added to the configured ones."""
         written = tuple(
             word.value for word in self._words if word.key == key and word.value is not None
         )
         return (*self._configuration.get(key, "").split(), *written)
 
     def formats(self, of_files: Iterable[Tuple[str, Optional[str]]]) -> Formats:
-        """Of which projects wheels alone are taken. `of_files`: the options of the files of
-        requirements."""
+        """--only-binary and --no-binary. `of_files`: the options in requirements files."""
         keys = ("no-binary", "only-binary")
         found: List[Tuple[str, str]] = []
         for key in keys:
@@ -126,8 +125,8 @@ class PipSettings:
         return parse_formats(found)
 
     def compiles(self) -> bool:
-        """Bytecode or not: the last word wins. In pip's configuration `no-compile = no` is what
-        switches it off."""
+        """Is bytecode compiled? The last option counts. In pip's configuration, `no-compile = no`
+        turns it off."""
         written = [word.key for word in self._words if word.key in ("compile", "no-compile")]
         if written:
             return written[-1] == "compile"
@@ -139,7 +138,7 @@ class PipSettings:
         return is_true(configured[-1]) if configured else True
 
     def place(self) -> Optional[str]:
-        """The option that sends the files elsewhere than into the environment."""
+        """The option that puts files elsewhere than into the environment."""
         for key in (
             "target",
             "root",
@@ -157,7 +156,7 @@ class PipSettings:
         return "user" if is_true(self._configuration.get("user")) else None
 
     def refuses_user(self) -> bool:
-        """Was the user site ruled out in so many words?"""
+        """Was the user site excluded explicitly?"""
         written = [word.key for word in self._words if word.key in ("user", "no-user")]
         if written:
             return written[-1] == "no-user"

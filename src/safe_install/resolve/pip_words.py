@@ -1,5 +1,5 @@
-"""pip's words for a change, which scripts look for: names as pip spells them, in the order in which
-pip has them."""
+"""The lines that pip prints for a change, which scripts search for: names in pip's spelling, in
+pip's order."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_VISITS = 5  # of one node of a cycle, as in pip
 def spell_names(
     steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment
 ) -> Mapping[NormalizedName, str]:
-    """How pip writes the name of each step: as the person wrote it, else as the first one that
-    requires it does.
+    """The name of each step in pip's spelling: as the user wrote it, else as in the first
+    requirement on it.
 
-    `requested`: the requirements of the command line and of the files, in order.
+    `requested`: the requirements of the command line and of files, in order.
     """
     spelled: Dict[NormalizedName, str] = {}
     required = [requirement for step in steps for requirement in _requirements(step.requires)]
@@ -32,8 +32,7 @@ def spell_names(
         spelled.setdefault(canonicalize_name(requirement.name), requirement.name)
     for step in steps:
         if step.is_direct and step.requested:
-            # The address of a file: the name is the file's, in its one form; a folder's is that of
-            # its metadata.
+            # With the URL of a file, the name is the file's; a folder's is in its metadata.
             is_file = step.origin is Origin.WHEEL
             spelled.setdefault(step.name, step.name if is_file else step.written_name or step.name)
     for requirement in required:
@@ -44,7 +43,7 @@ def spell_names(
 def order_steps(
     steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment
 ) -> Tuple[Step, ...]:
-    """The steps in the order in which pip installs: what requires nothing first, names from z to a.
+    """The steps in the order in which pip installs: dependencies first, names from z to a.
 
     Source: `get_topological_weights` in pip/_internal/resolution/resolvelib/resolver.py, pip 23.2
     to 26.2.
@@ -59,7 +58,7 @@ def order_steps(
 def _make_graph(
     steps: Sequence[Step], requested: Sequence[Requirement], environment: Environment
 ) -> Graph:
-    """Everything that is reached from the requirements. "" is the root: what was asked for."""
+    """Everything that the requirements reach. The root "" stands for the request."""
     markers = environment.interpreter.markers
     requires: Dict[NormalizedName, Sequence[str]] = {
         name: distribution.requires for name, distribution in environment.installed.items()
@@ -116,7 +115,8 @@ def _visit(
     path: List[str],
     weights: Dict[str, List[int]],
 ) -> None:
-    """What is left of the graph has cycles: the longest path from the root counts."""
+    """The weights in a part of the graph with cycles: the length of the longest path from the
+    root."""
     found = weights.get(node, [])
     if node in path or len(found) >= MAX_VISITS:
         return
@@ -129,7 +129,7 @@ def _visit(
 
 
 def _requirements(texts: Iterable[str]) -> List[Requirement]:
-    """Less what is no requirement: a path, a line with an error."""
+    """The texts as requirements, without those that are none: a path, or an invalid line."""
     found = []
     for text in texts:
         try:
@@ -143,7 +143,7 @@ def _requirements(texts: Iterable[str]) -> List[Requirement]:
 
 
 class PipWords:
-    """What pip says of an install, when it begins and when it is done."""
+    """pip's lines at the beginning and at the end of an install."""
 
     def __init__(
         self, steps: Sequence[Step], entries: Iterable[str], environment: Environment
@@ -154,15 +154,15 @@ class PipWords:
         self._names = spell_names(steps, requested, environment)
 
     def name_of(self, step: Step) -> str:
-        """As pip spells it."""
+        """The step's name in pip's spelling."""
         return self._names[step.name]
 
     def installing(self) -> str:
-        """Before anything is changed."""
+        """The line before anything is changed."""
         return f"Installing collected packages: {', '.join(self._names[step.name] for step in self._steps)}"
 
     def replaced(self, olds: Iterable[InstalledDistribution]) -> List[str]:
-        """Of what another version took the place of."""
+        """The lines on distributions that another version replaced."""
         by_name = {old.name: old for old in olds}
         lines: List[str] = []
         for step in self._steps:
@@ -180,7 +180,7 @@ class PipWords:
 
 
 def removed_lines(old: InstalledDistribution) -> List[str]:
-    """Of one that is gone."""
+    """The lines on a removed distribution."""
     return [found_line(old), uninstalling_line(old), f"  {uninstalled_line(old)}"]
 
 
@@ -200,7 +200,7 @@ def uninstalled_line(old: InstalledDistribution) -> str:
 
 
 def path_warning(scripts: Sequence[str], folder: str) -> List[str]:
-    """What pip says of commands that a shell will not find; `scripts` are some."""
+    """pip's warning on scripts in a folder that is not on PATH."""
     names = sorted(scripts)
     listed = " and ".join([part for part in (", ".join(names[:-1]), names[-1]) if part])
     sentence = f"scripts {listed} are" if len(names) > 1 else f"script {listed} is"

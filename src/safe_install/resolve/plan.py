@@ -1,7 +1,6 @@
-"""pip's installation report and our own pins x Environment -> the steps of a Plan, and what is
-there after it.
+"""pip's installation report and our own pins -> the steps of a plan, and the environment after it.
 
-The report's form is pip's "installation report" version 1
+The report has pip's "installation report" version 1
 (pip.pypa.io/en/stable/reference/installation-report).
 """
 
@@ -50,8 +49,8 @@ def applies(requirement: Requirement, environment: Environment) -> bool:
 
 
 def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
-    """Is it installed in a version that fits? Extras and URLs are never taken for satisfied: pip
-    decides those."""
+    """Is a fitting version installed? False for a requirement with extras or a URL: pip decides
+    those."""
     found = environment.installed.get(canonicalize_name(requirement.name))
     if found is None or requirement.extras or requirement.url:
         return False
@@ -61,8 +60,8 @@ def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
 def are_satisfied(
     texts: Iterable[str], environment: Environment, *, coming: Container[NormalizedName]
 ) -> bool:
-    """Are all these requirements met by what is installed or `coming`? An unreadable one counts as
-    "no"."""
+    """Are all these requirements met by what is installed or `coming`? False for one that cannot be
+    parsed."""
     for text in texts:
         requirement = parse_requirement(text)
         if requirement is None:
@@ -80,7 +79,7 @@ def are_satisfied(
 def steps_of_pins(
     pins: Sequence[Candidate], environment: Environment, *, requested: Container[NormalizedName]
 ) -> Tuple[Step, ...]:
-    """One step for each pin that is not installed as it is."""
+    """One step for each pin that is not installed already."""
     steps = []
     for pin in pins:
         if pin.kind is CandidateKind.INSTALLED:
@@ -104,8 +103,8 @@ def steps_of_pins(
 def steps_of_report(
     report: Mapping[str, Any], environment: Environment, pins: Mapping[NormalizedName, Candidate]
 ) -> Tuple[Step, ...]:
-    """One step for each entry of pip's installation report; entries that are our pins keep their
-    real origin."""
+    """One step for each entry of pip's installation report. For our own pins, the step has the real
+    origin."""
     steps: List[Step] = []
     for entry in report.get("install", ()):
         metadata, download = entry["metadata"], entry.get("download_info") or {}
@@ -152,11 +151,10 @@ def _step(name: NormalizedName, version: str, environment: Environment, **fields
 
 
 def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
-    """pip's report has the sha256 of an address or a page, right or wrong; the person's own
-    (`--hash`) is stronger.
+    """The step with the hash that the user gave (`--hash`) in place of that in pip's report.
 
-    Of several it is not known which one is of this file: then it has none here, and is compared
-    when it is fetched.
+    With several hashes it is not known which one is of this file: the step has none, and the hash
+    is compared after fetching.
     """
     if not hashes or step.sha256 is None or step.sha256 in hashes or step.candidate is not None:
         return step
@@ -169,10 +167,10 @@ def with_own_hash(step: Step, hashes: Sequence[str]) -> Step:
 
 
 def beside_installed(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
-    """The steps of `pip install --ignore-installed`: what is installed stays, as pip leaves it, if
-    it is another version, or if nobody knows its files. torch, what moves with it and extensions
-    are replaced all the same; without a RECORD they get one by the same version, over their files.
-    """
+    """The steps of `pip install --ignore-installed`: as in pip, an installed distribution stays
+    where it is another version, or where its files are not known. torch, its companions and
+    extensions are replaced all the same; one without a RECORD is overwritten by the same version
+    and so gets one."""
     found = []
     for step in steps:
         installed = environment.installed.get(step.name)
@@ -207,7 +205,7 @@ def _origin(download: Mapping[str, Any]) -> Origin:
 
 
 def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
-    """Each step with its reason: requested, or the first other step that needs it."""
+    """The steps, each with its reason: "requested", or the first step that requires it."""
     wanted_by: Dict[NormalizedName, str] = {}
     for step in steps:
         for text in step.requires:
@@ -216,19 +214,17 @@ def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
                 wanted_by.setdefault(
                     name, f"{step.name} {step.version} requires {without_marker(text)}"
                 )
-    return tuple(
-        dataclasses.replace(
-            step,
-            because="requested"
-            if step.requested
-            else step.because or wanted_by.get(step.name, "dependency"),
-        )
-        for step in steps
-    )
+    found = []
+    for step in steps:
+        because = step.because or wanted_by.get(step.name, "dependency")
+        if step.requested:
+            because = "requested"
+        found.append(dataclasses.replace(step, because=because))
+    return tuple(found)
 
 
 def make_removal(distribution: InstalledDistribution, because: str) -> Step:
-    """The step of a distribution that goes."""
+    """The step that removes a distribution."""
     return Step(
         Action.REMOVE,
         distribution.name,
@@ -244,8 +240,7 @@ def make_removal(distribution: InstalledDistribution, because: str) -> Step:
 def planned_distributions(
     plan: Plan, environment: Environment
 ) -> Mapping[NormalizedName, InstalledDistribution]:
-    """The installed distributions as they would be after the plan (versions and requirements
-    only)."""
+    """The installed distributions after the plan (versions and requirements only)."""
     after = dict(environment.installed)
     for step in plan.steps:
         if step.action is Action.REMOVE:
@@ -259,10 +254,9 @@ def planned_distributions(
 
 
 def steps_of_torch(steps: Sequence[Step]) -> Tuple[Step, ...]:
-    """Of these steps torch, and what it requires, itself or through others. Empty where torch is
-    not among them.
+    """torch and its direct and indirect requirements among these steps. Empty without torch.
 
-    Markers and extras are not asked: a plan has nothing of what does not apply.
+    Markers and extras are not evaluated: a plan has no step for a requirement that does not apply.
     """
     by_name = {step.name: step for step in steps}
     found: List[Step] = []
@@ -278,24 +272,23 @@ def steps_of_torch(steps: Sequence[Step]) -> Tuple[Step, ...]:
 
 
 def coming_steps(plan: Plan) -> Tuple[Step, ...]:
-    """The steps that bring files."""
+    """The steps that install files."""
     return tuple(step for step in plan.steps if step.action is not Action.REMOVE)
 
 
 def removed_names(plan: Plan) -> FrozenSet[NormalizedName]:
-    """What goes, and does not come in another version."""
+    """The distributions that are removed and not replaced."""
     return frozenset(step.name for step in plan.steps if step.action is Action.REMOVE)
 
 
 def kept_names(plan: Plan, environment: Environment) -> Set[NormalizedName]:
-    """What was there before and is not touched."""
+    """The distributions that the plan does not touch."""
     touched = {step.name for step in plan.steps}
     return {name for name in environment.installed if name not in touched}
 
 
 def needed_by_torch(environment: Environment) -> Set[NormalizedName]:
-    """torch, and what it requires, itself or through others; without extras. Empty where torch is
-    not installed."""
+    """torch and its direct and indirect requirements, without extras. Empty without torch."""
     found: Set[NormalizedName] = set()
     waiting = [TORCH]
     while waiting:
@@ -311,7 +304,8 @@ def needed_by_torch(environment: Environment) -> Set[NormalizedName]:
 
 
 def newly_unmet(plan: Plan, environment: Environment) -> Tuple[UnmetRequirement, ...]:
-    """The requirements of what stays that are met now and would not be after the plan."""
+    """The requirements of distributions that stay, which are met now and would not be after the
+    plan."""
     values = environment.interpreter.markers
     kept = kept_names(plan, environment)
     old = unmet_requirements(environment.installed, values, of=kept)

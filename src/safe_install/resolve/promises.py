@@ -1,4 +1,4 @@
-"""Which bytes were promised: the hashes and addresses that the person gave for a project. Pure."""
+"""Which bytes are promised, by hashes and URLs that the user gave or by the package index. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safe_install.resolve.requirements_file import Entry
 def entries_with_hashes(
     name: NormalizedName, request: InstallRequest, environment: Environment
 ) -> Tuple[Entry, ...]:
-    """The lines of requirements files that give hashes for a project, and are meant for this
+    """The lines of requirements files that give hashes for a project and apply to this
     interpreter."""
     return tuple(
         entry for entry in request.entries if entry.hashes and _is_of(entry, name, environment)
@@ -36,7 +36,7 @@ def _is_of(entry: Entry, name: NormalizedName, environment: Environment) -> bool
 def own_hashes(
     name: NormalizedName, request: InstallRequest, environment: Environment
 ) -> Tuple[str, ...]:
-    """The sha256 (hex) that the person gave for a project; none where a hash of another kind is
+    """The sha256 values (hex) that were given for a project; none where another kind of hash is
     among them."""
     entries = entries_with_hashes(name, request, environment)
     given = [text.lower() for entry in entries for text in entry.hashes]
@@ -52,14 +52,13 @@ def is_promised(
     *,
     is_on_index: Callable[[str, str, str], bool],
 ) -> bool:
-    """Are the bytes that pip brings for a step those that the person or the package index promised?
+    """Are the bytes of a step's file promised by the user or by the package index?
 
-    pip's report does not say it: it has a sha256 for every file, and computes the one that nobody
-    promised. A file of this machine that the person named by its path, or that lies in a folder or
-    on a page that the person named, is
-    what the person meant; one that a wheel names is not.
-    `is_on_index` (project, file name, sha256): does the page of the project on the package index
-    promise that?
+    pip's report does not tell: it has a sha256 for every file, and computes it where nobody
+    promised one. A local file is promised where the user named its path, or a folder or page that
+    lists it; not where only a wheel's metadata names it.
+    `is_on_index` (project, file name, sha256): does the project's page on the package index list
+    it?
     """
     if step.is_locked or entries_with_hashes(step.name, request, environment):
         return True  # pip has compared them
@@ -74,11 +73,11 @@ def is_promised(
 
 
 def _is_named_with_hash(step: Step, request: InstallRequest) -> bool:
-    """Did the person write the file's address with `#sha256=`?"""
+    """Did the user give the file's URL with `#sha256=`?"""
     promise = f"sha256={step.sha256}"
     return any(promise in entry.text and str(step.url) in entry.text for entry in request.entries)
 
 
 def _is_constrained_to(step: Step, request: InstallRequest) -> bool:
-    """Did the person write the file's address in a constraint?"""
+    """Did the user give the file's URL in a constraint?"""
     return any(str(step.url) in entry.text for entry in request.constraints)

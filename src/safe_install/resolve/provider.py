@@ -1,5 +1,4 @@
-"""The joint choice of extensions beside the torch that is there. The only importer of
-resolvelib."""
+"""Chooses extensions together, for a given torch. The only importer of resolvelib."""
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ from safe_install.resolve.ranking import explain_loser, order_rejections, rank_f
 from safe_install.tags import is_same_major
 
 if TYPE_CHECKING:
-    from safe_install.index.finder import Found  # only its shape: to decide needs no network
+    from safe_install.index.finder import Found  # the type only: this module uses no network
 
 TORCH = canonicalize_name("torch")
 MAX_ROUNDS = 500
@@ -63,16 +62,16 @@ Find = Callable[..., "Found"]
 
 @dataclass(frozen=True)
 class Resolution:
-    """One candidate per project, and why not the others."""
+    """One candidate for each project, and why the others were not chosen."""
 
-    # in the order in which they were asked for, then by name; INSTALLED ones too
+    # in the order of the request, then by name; installed ones are included
     pins: Tuple[Candidate, ...]
     rejections: Tuple[Rejection, ...]
     answers: Tuple[HostAnswer, ...]
 
 
 class _Wish(NamedTuple):
-    """A requirement and who has it."""
+    """A requirement and the candidate that has it; without one, the user's own."""
 
     requirement: Requirement
     parent: Optional[Candidate] = None
@@ -104,18 +103,17 @@ def resolve(
     upgrade: Collection[str] = (),
     keep_version: Collection[str] = (),
 ) -> Resolution:
-    """Choose one candidate for every project of the wheel index that the requirements name or
-    bring.
+    """Choose one candidate for each project of the wheel index that the requirements name or depend
+    on.
 
-    Requirements on other distributions and direct URLs are pip's business and are passed over;
-    torch is
-    what is installed. `find(name, environment, wanted=...)` is `Finder.find`. `formats`: the
-    projects of which the person takes wheels alone. `is_elsewhere`: for a machine, or a torch, that
-    is not here, so that nothing can be built for it. `upgrade` names the projects whose installed
-    version is no reason to stay,
-    `keep_version` those of which another build of the installed version is taken before a newer
-    one. Raises Refused when torch itself would have to change,
-    NoCandidate with every rejection and every host's answer when nothing fits.
+    Requirements on other distributions and URLs are ignored, because pip handles them. torch is the
+    one of `environment`. `find(name, environment, wanted=...)` is `Finder.find`. `formats`:
+    --only-binary and --no-binary. `is_elsewhere`: for a machine, or a torch, that is not here, so
+    that nothing can be built for it. `upgrade`: projects whose installed version need not stay.
+    `keep_version`: projects of which another build of the installed version is preferred to a newer
+    version.
+    Errors: Refused where torch itself would have to change; NoCandidate with every rejection and
+    every host's answer.
     """
     wishes = [
         _Wish(requirement) for requirement in requirements if _applies(requirement, environment)
@@ -130,8 +128,8 @@ def resolve(
         allow_build=allow_build,
         is_elsewhere=is_elsewhere,
         formats=formats or Formats(),
-        upgrade=frozenset(canonicalize_name(name) for name in upgrade),
-        keep_version=frozenset(canonicalize_name(name) for name in keep_version),
+        upgrade=frozenset(map(canonicalize_name, upgrade)),
+        keep_version=frozenset(map(canonicalize_name, keep_version)),
         wishes=wishes,
     )
     wanted = [wish for wish in wishes if wish.name in catalog.projects]
@@ -152,10 +150,10 @@ def is_known(
     constraints: Sequence[Requirement] = (),
     pre: bool = False,
 ) -> Optional[bool]:
-    """Does `find` find a wheel that fits, with all that it needs? None: a host that was not asked
-    may have one.
+    """Does `find` return a fitting wheel, and one for everything that it requires? None: a host
+    that was not asked may have one.
 
-    The answer of `resolve` without its reasons, for questions about many torches.
+    The answer of `resolve` without reasons, for questions about many torches.
     """
     wish = _Wish(requirement)
     if not _applies(requirement, environment) or wish.name not in catalog.projects:
@@ -196,7 +194,7 @@ def _check_torch(wishes: Iterable[_Wish], environment: Environment) -> None:
 
 
 class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
-    """resolvelib's questions, answered from what the finder finds."""
+    """The provider for resolvelib: answers its questions from the results of `find`."""
 
     def __init__(
         self,
@@ -229,12 +227,15 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
     # --- resolvelib's questions ---
 
     def identify(self, requirement_or_candidate: Any) -> NormalizedName:
-        """Both have a canonical name."""
+        """The name of a requirement or candidate."""
         name: NormalizedName = requirement_or_candidate.name
         return name
 
-    def get_preference(self, identifier: Any, *args: Any, **kwargs: Any) -> Any:
-        """What was named first, then by name: the same answer every time."""
+    def get_preference(
+        self, identifier: NormalizedName, *args: Any, **kwargs: Any
+    ) -> Tuple[int, NormalizedName]:
+        """The sort key: in the order of the request, then by name, so that the result is
+        reproducible."""
         names = [wish.name for wish in self._roots]
         return (names.index(identifier) if identifier in names else len(names), identifier)
 
@@ -259,12 +260,12 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return [candidate for candidate in fitting if candidate.link.url not in refused]
 
     def is_satisfied_by(self, requirement: _Wish, candidate: Candidate) -> bool:
-        """By version: everything else was judged when the candidate was found."""
+        """Does the version fit? Everything else was checked when the candidate was found."""
         return bool(requirement.requirement.specifier.contains(candidate.version, prereleases=True))
 
     def get_dependencies(self, candidate: Candidate) -> List[_Wish]:
-        """What its metadata hides, as far as it is in the index: torch-sparse needs
-        torch-scatter."""
+        """The candidate's requirements on projects of the wheel index that its metadata leaves out:
+        torch-sparse needs torch-scatter."""
         found = []
         for text in candidate.requires:
             try:
@@ -280,8 +281,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
     # --- facts ---
 
     def is_known(self, wish: _Wish) -> Optional[bool]:
-        """Is there a wheel that meets the wish, and of what it needs in turn? None: only a host can
-        tell."""
+        """Is there a wheel for the requirement, and for everything that it requires in turn? None:
+        only a host can tell."""
         context, found = self._look(wish.name, wish.requirement.specifier)
         worst: Optional[bool] = None if is_undecided(context, found.answers) else False
         for candidate in found.candidates:
@@ -295,8 +296,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return worst
 
     def prefetch(self) -> None:
-        """Ask for everything that was named at the same time; later questions find the answers
-        there."""
+        """Search for all requested projects at the same time; the results are kept for later
+        questions."""
         specifiers: Dict[NormalizedName, SpecifierSet] = {}
         for wish in self._roots:
             if wish.name in self._catalog.projects:
@@ -304,7 +305,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
                     specifiers.get(wish.name, SpecifierSet()) & wish.requirement.specifier
                 )
         if len(specifiers) > 1:
-            # late: 9 ms, and most ask for one project
+            # Imported here because it takes 9 ms, and most requests name one project.
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(max_workers=min(8, len(specifiers))) as pool:
@@ -329,8 +330,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return self._last[name]
 
     def _with_gaps(self, found: Found, specifier: SpecifierSet) -> Tuple[HostAnswer, ...]:
-        """The answers, each of a host that was not asked with what the bundled facts do not know of
-        it."""
+        """The answers. For each host that was not asked or did not answer: what the bundled facts
+        do not know about it."""
         hosts = {host.host: host for host in found.project.hosts}
         answers = []
         for answer in found.answers:
@@ -364,8 +365,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         )
 
     def _version_to_keep(self, name: NormalizedName, context: Context) -> Optional[str]:
-        """The public version that is installed, where another build of it comes before a newer
-        one."""
+        """The installed public version, where another build of it is preferred to a newer version;
+        else None."""
         distribution = self._environment.installed.get(name)
         if distribution is None or name not in self._keep_version:
             return None
@@ -373,7 +374,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return candidate.version.public if candidate is not None else None
 
     def _installed(self, name: NormalizedName, context: Context) -> Optional[Candidate]:
-        """The installed version, where nothing that it says about itself speaks against it."""
+        """The installed version as a candidate, where no rule rejects it; else None."""
         distribution = self._environment.installed.get(name)
         if distribution is None:
             return None
@@ -385,8 +386,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
     # --- the result ---
 
     def resolution(self, mapping: Mapping[NormalizedName, Candidate]) -> Resolution:
-        """The chosen candidates, in the order in which they were asked for, and why not the
-        others."""
+        """The chosen candidates in the order of the request, and why the others were not chosen."""
         order = sorted(mapping, key=self.get_preference)
         pins = tuple(mapping[name] for name in order)
         rejections: List[Rejection] = []
@@ -403,8 +403,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         )
 
     def failure(self, causes: Sequence[Any]) -> NoCandidate:
-        """Why nothing fits: the rejections and the hosts' answers of the projects that are at
-        fault."""
+        """The error with the rejections and the hosts' answers for the projects in conflict."""
         wishes: List[_Wish] = [cause.requirement for cause in causes] or list(self._roots)
         names = list(dict.fromkeys(wish.name for wish in wishes if wish.name in self._last))
         asked = [self._ask_why(name) for name in names]
@@ -427,7 +426,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return error
 
     def _ask_why(self, name: NormalizedName) -> Asked:
-        """Why none of a project's files is taken."""
+        """The rejections of a project's files, and the hosts' answers."""
         context, found = self._last[name]
         rejected = []
         for candidate in found.candidates:
@@ -440,8 +439,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
 
 
 def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environment:
-    """Where the person names the very build (`==2.1.2+pt213cpu`), its pages are asked and not those
-    of torch's."""
+    """The environment whose pages are searched. Where a whole build is requested
+    (`==2.1.2+pt213cpu`), it has the accelerator of that build."""
     torch = environment.torch
     if torch is None:
         return environment

@@ -1,9 +1,9 @@
-"""The order of candidates: of those that fit, the best first; of those that do not, the nearest
-miss first."""
+"""The order of candidates: the best first among those that fit, the nearest miss first among the
+others."""
 
 from __future__ import annotations
 
-from typing import Collection, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Collection, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from packaging.tags import Tag
@@ -22,15 +22,16 @@ from safe_install.resolve.compatibility import (
 from safe_install.resolve.machine_tags import machine_of, supported_tags
 from safe_install.tags import is_same_major
 
-# --- the order of those that fit ------------------------------------------------------------------
+# --- candidates that fit --------------------------------------------------------------------------
 
 SortKey = Tuple[bool, bool, bool, Version, bool, int, bool, int]
 
 
 def sort_key(candidate: Candidate, context: Context, keep_version: Optional[str] = None) -> SortKey:
-    """Larger is better: a wheel before any sdist; a build for torch's accelerator before one for
-    the CPU; the public version that is to be kept, where one is, else the newest; exact accelerator
-    before major only; an earlier host; one that carries a hash; the better wheel tag."""
+    """The larger, the better. In this order: a wheel before any sdist; a build for torch's
+    accelerator before one for the CPU; the version to keep, if there is one, else the newest; exact
+    accelerator before same major version; an earlier host; a file with a hash; the better wheel
+    tag."""
     torch = context.environment.torch
     built = candidate.built_for.accelerator
     exact = torch is None or is_exact_accelerator(built, torch, context.project)
@@ -47,7 +48,7 @@ def sort_key(candidate: Candidate, context: Context, keep_version: Optional[str]
 
 
 def host_rank(candidate: Candidate, project: Project) -> int:
-    """0 for what was built here, then the hosts in their order."""
+    """0 for what was built here; then the position of the host in the project's list."""
     if candidate.kind in (CandidateKind.BUILT, CandidateKind.INSTALLED):
         return 0
     host = urlsplit(candidate.link.url).hostname
@@ -67,8 +68,8 @@ def _tag_rank(candidate: Candidate, tags: Sequence[Tag]) -> int:
 def rank_fitting(
     candidates: Sequence[Candidate], context: Context, *, keep_version: Optional[str] = None
 ) -> List[Candidate]:
-    """Those that fit, best first. `keep_version`: a public version that is taken before a newer
-    one."""
+    """The candidates that fit, best first. `keep_version`: a public version that is preferred to a
+    newer one."""
     fitting = [candidate for candidate in candidates if check_candidate(candidate, context) is None]
     return sorted(
         fitting, key=lambda candidate: sort_key(candidate, context, keep_version), reverse=True
@@ -76,7 +77,7 @@ def rank_fitting(
 
 
 def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> Rejection:
-    """Why a candidate was not taken although another was: its own fault, or only second best."""
+    """Why another candidate was chosen: a rule rejects this one, or it is only second best."""
     own = check_candidate(candidate, context)
     if own is not None:
         return own
@@ -93,9 +94,9 @@ def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> 
     )
 
 
-# --- the order of those that do not ---------------------------------------------------------------
+# --- candidates that do not fit -------------------------------------------------------------------
 
-# Behind all others: second best only, or of no use to whoever asked for another version.
+# These come last: only second best, or not a requested version.
 _FAR_RULES = {
     Rule.SDIST_BEHIND_WHEEL: 1,
     Rule.OLDER_VERSION: 1,
@@ -108,8 +109,8 @@ _FAR_TORCH = 98  # minors; for a candidate whose torch is not known
 
 
 def order_rejections(rejections: Sequence[Rejection], environment: Environment) -> List[Rejection]:
-    """The nearest misses first: what fits this machine and Python, then this minor of torch, then
-    the newest."""
+    """The rejections, nearest miss first: what fits this machine and Python, then the nearest minor
+    of torch, then the newest version."""
     pythons = supported_tags(environment).pythons
     newest_first = sorted(
         rejections, key=lambda rejection: rejection.candidate.version, reverse=True
@@ -117,10 +118,20 @@ def order_rejections(rejections: Sequence[Rejection], environment: Environment) 
     return sorted(newest_first, key=lambda rejection: _distance(rejection, environment, pythons))
 
 
+class _Distance(NamedTuple):
+    """How far a candidate is from one that fits; compared field by field."""
+
+    rule: int
+    machine: int
+    is_other_python: bool
+    torch: int  # minors
+    is_other_cuda: bool
+
+
 def _distance(
     rejection: Rejection, environment: Environment, pythons: FrozenSet[Tuple[str, str]]
-) -> Tuple[int, int, bool, int, bool]:
-    """How far a candidate is from one that fits; the smaller, the nearer."""
+) -> _Distance:
+    """The smaller, the nearer."""
     candidate, torch = rejection.candidate, environment.torch
     machines = {machine_of(tag.platform) for tag in candidate.tags if tag.platform != "any"}
     is_other_python = bool(candidate.tags) and pythons.isdisjoint(
@@ -133,7 +144,7 @@ def _distance(
         and accelerator is not None
         and not is_same_major(accelerator, torch.accelerator)
     )
-    return (
+    return _Distance(
         _FAR_RULES.get(rejection.rule, 0),
         _machine_distance(machines, machine_of(environment.interpreter.platform)),
         is_other_python,
@@ -143,14 +154,14 @@ def _distance(
 
 
 def _machine_distance(machines: Collection[Tuple[str, str]], here: Tuple[str, str]) -> int:
-    """0 for this machine or none in particular, 1 for the same system, 2 for another one."""
+    """0 for this machine or for any, 1 for the same operating system, 2 for another one."""
     if not machines or here in machines or (here[0] == "mac" and ("mac", "universal2") in machines):
         return 0
     return 1 if any(system == here[0] for system, _ in machines) else 2
 
 
 def _torch_distance(built: Optional[str], torch: Optional[TorchBuild]) -> int:
-    """Minors between the torch of a candidate and the one that is there; 0 where it is not
+    """How many minors the candidate's torch is away from the installed one; 0 where it is not
     known."""
     if torch is None or built is None:
         return 0

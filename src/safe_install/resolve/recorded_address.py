@@ -1,8 +1,8 @@
-"""Which of the files that come have their address written into direct_url.json? Pure.
+"""For which files is the URL written into direct_url.json? Pure.
 
-pip writes it of what was named by an address. A wheel of a wheel host was chosen for the person: no
-package index has it, and without its address nobody could install it again from what `pip freeze`
-says ("torch-scatter==2.1.2+pt21cu121").
+pip writes it for requirements with a URL. We also write it for wheels of wheel hosts: no package
+index has them, so without the URL nobody could install them again from the output of `pip freeze`
+("torch-scatter==2.1.2+pt21cu121").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILES_OF_PIP_INDEX = "files.pythonhosted.org"
 
 
 def with_addresses(plan: Plan, request: InstallRequest) -> Plan:
-    """The plan, and of which steps the address is recorded."""
+    """The plan, where each step says whether its URL is recorded."""
     steps = tuple(_with_address(step, request) for step in plan.steps)
     return replace(plan, steps=steps)
 
@@ -30,9 +30,9 @@ def _with_address(step: Step, request: InstallRequest) -> Step:
 
 
 def is_hosted(step: Step, request: InstallRequest) -> bool:
-    """Is it a wheel of a wheel host, which the package index of the person does not list?
+    """Is it a wheel of a wheel host that the user's package index does not have?
 
-    What was built here has no address elsewhere; the package index has its source.
+    A wheel that was built here has no URL elsewhere; the package index has its source.
     """
     candidate = step.candidate
     if candidate is None or candidate.kind is not CandidateKind.WHEEL:

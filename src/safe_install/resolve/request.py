@@ -1,5 +1,5 @@
-"""The words of a command line -> what was asked for. Ours are taken out; pip's stay as they are, in
-their order."""
+"""From the words of a command line to a request. Our options are taken out; pip's are kept as
+written, in order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InstallRequest:
     """`install ARGS`."""
 
     own: OwnOptions
-    # requirements of the command line and of the files, without constraints
+    # requirements of the command line and of files, without constraints
     entries: Tuple[Entry, ...]
     constraints: Tuple[Entry, ...]
     named_on_command_line: FrozenSet[NormalizedName]
@@ -44,8 +44,8 @@ class InstallRequest:
     pip_arguments: Tuple[str, ...]  # everything but what only we understand
     upgrade: bool = False
     force_reinstall: bool = False
-    ignore_installed: bool = False  # what is installed stays beside what comes
-    no_warn_conflicts: bool = False  # others' requirements may be broken, and nothing is said
+    ignore_installed: bool = False  # installed distributions stay beside the new ones
+    no_warn_conflicts: bool = False  # requirements of others may be broken without a warning
     pre: bool = False
     formats: Formats = field(default_factory=Formats)  # --only-binary, --no-binary
     no_deps: bool = False
@@ -54,45 +54,45 @@ class InstallRequest:
     break_system_packages: bool = False
     quiet: int = 0
     index_url: Optional[str] = None
-    # every address of an index or a page of links that the person gave
+    # every http(s) URL of an index or a --find-links page
     index_urls: Tuple[str, ...] = ()
-    # indexes, and pages and folders of links, that stand on the command line
+    # indexes and --find-links places on the command line itself
     named_places: Tuple[str, ...] = ()
     no_input: bool = False
     keyring_provider: str = "auto"
     find_links: Tuple[str, ...] = ()
     no_index: bool = False
-    # the option that sends the files elsewhere: "target", "user", "platform" ...
+    # the option that installs elsewhere: "target", "user", "platform" ...
     place: Optional[str] = None
     target: Optional[str] = None
     root: Optional[str] = None
     prefix: Optional[str] = None
-    # --no-user, or `user = no`: the user site is not meant, whatever can be written
+    # --no-user, or `user = no`: never install into the user site by default
     refuses_user: bool = False
     report_file: Optional[str] = None
-    src: Optional[str] = None  # where the person wants clones
+    src: Optional[str] = None  # folder for clones
     settings_free_options: Tuple[str, ...] = ()  # fetch_options without --config-settings
     index_options: Tuple[str, ...] = ()  # of fetch_options: how pip reaches which index
     verbose: int = 0
-    log_file: Optional[Path] = None  # --log: pip's own record of what it says
+    log_file: Optional[Path] = None  # --log: pip's log file
     shows_progress: bool = True
-    warns_of_path: bool = True  # of scripts in a folder that is not on PATH
+    warns_of_path: bool = True  # warn of scripts in a folder that is not on PATH
     # --group, --requirements-from-script, a lock file: only pip reads what they name
     has_pip_inputs: bool = False
     has_lock: bool = False
     network: NetworkSettings = DEFAULT_NETWORK
-    no_cache: bool = False  # --no-cache-dir: a large file does not stay on this machine
+    no_cache: bool = False  # --no-cache-dir: large files are not kept
     pip_cache: Optional[str] = None  # --cache-dir
-    # pip's options that are set, wherever; those of requirements files count as "in-file"
+    # pip's options that are set anywhere; "in-file" for those in requirements files
     setting_keys: FrozenSet[str] = frozenset()
     searched_indexes: Tuple[str, ...] = ()  # in pip's order; none with --no-index
 
     def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
-        """What the build backend of a project is told: by its own line, or by the command line that
-        names it.
+        """The --config-settings for the build of a project: from its own line in a file, or from
+        the command line that names it.
 
-        As with pip, dependencies are told nothing. A folder or an archive on the command line has
-        no name yet.
+        As in pip, dependencies get none. The name of a folder or an archive on the command line is
+        not known yet.
         """
         unnamed: Tuple[str, ...] = ()
         for entry in self.entries:
@@ -105,7 +105,7 @@ class InstallRequest:
 
     @property
     def editables(self) -> Tuple[Entry, ...]:
-        """The editable ones among the entries."""
+        """The editable entries."""
         return tuple(entry for entry in self.entries if entry.editable)
 
 
@@ -143,8 +143,9 @@ def parse_install(
     configuration: Mapping[str, str],
     read: Reader,
 ) -> InstallRequest:
-    """`install ARGS`. `configuration`: pip's, by option key (`no-deps`), as its files and PIP_*
-    variables give it; `read` brings the text of a requirements file. Errors: UsageError."""
+    """The request of `install ARGS`. `configuration`: pip's own, by option key (`no-deps`), from
+    its files and PIP_* variables; `read` returns the text of a requirements file. Errors:
+    UsageError."""
     written = words.checked()
     settings = PipSettings(written, configuration)
     files = _read_files(settings, environ, read)
@@ -156,7 +157,7 @@ def parse_install(
 
 
 def _read_files(settings: PipSettings, environ: Mapping[str, str], read: Reader) -> List[Parsed]:
-    """The requirements files, and after them the constraints files."""
+    """The requirements files, then the constraints files."""
     files = []
     for location in settings.all("requirement"):
         if not is_lock_file(location):
@@ -172,7 +173,8 @@ def _parse_inputs(
     files: Sequence[Parsed],
     environ: Mapping[str, str],
 ) -> InstallRequest:
-    """What is to be installed, and the words for pip. Errors: InputError where nothing is named."""
+    """The request with what is to be installed, and the words for pip. Errors: InputError where
+    nothing is named."""
     config_settings = settings.all("config-settings")
     arguments = [
         Entry(word.value or "", config_settings=config_settings) for word in words if word.argument
@@ -219,7 +221,7 @@ def _names_written(words: Sequence[Word]) -> FrozenSet[NormalizedName]:
 def _with_effects(
     request: InstallRequest, settings: PipSettings, files: Sequence[Parsed]
 ) -> InstallRequest:
-    """What happens to what is there, and which versions may come."""
+    """The request with the options on installed distributions and permitted versions."""
     in_files = {key for parsed in files for key, _ in parsed.options}
     has_hashes = any(entry.hashes for entry in request.entries)
     return replace(
@@ -240,7 +242,7 @@ def _with_effects(
 
 
 def _with_place(request: InstallRequest, settings: PipSettings) -> InstallRequest:
-    """Where the files go."""
+    """The request with the options on where files are installed."""
     return replace(
         request,
         place=settings.place(),
@@ -255,9 +257,9 @@ def _with_place(request: InstallRequest, settings: PipSettings) -> InstallReques
 def _with_indexes(
     request: InstallRequest, words: Sequence[Word], settings: PipSettings, files: Sequence[Parsed]
 ) -> InstallRequest:
-    """Where the files come from, and how those hosts are reached."""
+    """The request with the options on indexes and how to reach them."""
     in_files = {key: value for parsed in files for key, value in parsed.options}
-    # pip's order: a file's wins
+    # as in pip, the option in a file wins
     index_url = in_files.get("index-url") or settings.one("index-url")
     no_index = settings.flag("no-index") or "no-index" in in_files
     searched = (index_url or PIP_INDEX, *settings.all("extra-index-url"))
@@ -280,7 +282,7 @@ def _with_indexes(
 
 
 def _with_output(request: InstallRequest, settings: PipSettings) -> InstallRequest:
-    """What is said, and where."""
+    """The request with the options on output."""
     return replace(
         request,
         quiet=settings.count("quiet"),
@@ -293,7 +295,7 @@ def _with_output(request: InstallRequest, settings: PipSettings) -> InstallReque
 
 
 def parse_network(words: Words, configuration: Mapping[str, str]) -> NetworkSettings:
-    """How hosts are reached, before any file of requirements was read."""
+    """How to reach hosts, before any requirements file was read."""
     return _network_settings(PipSettings(words.all, configuration), ())
 
 
@@ -314,7 +316,7 @@ def _network_settings(settings: PipSettings, files: Sequence[Parsed]) -> Network
 
 def _require_input(settings: PipSettings) -> None:
     if settings.all("requirement"):
-        return  # an empty file: pip warns and is content
+        return  # an empty file: pip only warns
     raise InputError(
         'You must give at least one requirement to install (see "safe-install install --help")',
         hint="Name a project: safe-install torch-scatter.",
@@ -332,8 +334,8 @@ def _addresses(settings: PipSettings, files: Sequence[Parsed]) -> Tuple[str, ...
 
 
 def _options_of_files(files: Sequence[Parsed], groups: Sequence[str]) -> Tuple[str, ...]:
-    """The options of some groups that requirement files hold, as words for a pip run that is not
-    given the files."""
+    """The options in requirements files, of these groups, for a pip run that is not given the
+    files."""
     words: List[str] = []
     for key, value in (option for parsed in files for option in parsed.options):
         option = find_option(f"--{key}")
@@ -364,8 +366,7 @@ def _texts(
         if word.name:
             continue
         if only and word.key == "use-deprecated" and word.value == "legacy-resolver":
-            # all is resolved; with that resolver `pip wheel` of a folder ends in an AssertionError
-            # (26.2)
+            # not needed for resolved requirements, and `pip wheel FOLDER` fails with it (26.2)
             continue
         group = word.option.group if word.option else "argument"
         if only and group not in only:
@@ -377,7 +378,8 @@ def _texts(
 
 
 def _pip_texts(words: Sequence[Word]) -> Tuple[str, ...]:
-    """For a pip that does the whole work: its own options that we have too are its own again."""
+    """The words for a pip that does all the work itself: the options that pip has, too, are left to
+    it."""
     kept: List[str] = []
     for word in words:
         if not word.name or word.name == "--dry-run":
@@ -391,12 +393,11 @@ def _pip_texts(words: Sequence[Word]) -> Tuple[str, ...]:
 def parse_uninstall(
     words: Words, *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
 ) -> UninstallRequest:
-    """`uninstall ARGS`. Errors: UsageError."""
+    """The request of `uninstall ARGS`. Errors: UsageError."""
     written = words.checked()
     own = own_options(written, environ)
     if own.dry_run:
-        # Like pip, which has no such option: passed over, it would remove what was only to be
-        # looked at.
+        # pip has no such option, either. Ignoring it would remove what was only to be listed.
         raise UsageError(
             "uninstall has no dry run (--dry-run, SAFE_INSTALL_DRY_RUN)",
             hint="Leave -y out: the files are listed, and nothing is removed before you agree.",
@@ -413,8 +414,7 @@ def parse_uninstall(
                 names[name] = None
     for location in settings.all("requirement"):
         for entry in parse_file(location, read=read, environ=environ).entries:
-            # As pip has it: a line of a file that names nothing (-e ., a bare address) is passed
-            # over.
+            # As in pip, a line in a file that has no name (-e ., a URL) is skipped.
             name = None if entry.constraint else named(entry.text)
             if name is not None:
                 names[name] = None
@@ -442,8 +442,8 @@ def parse_uninstall(
 
 
 def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest:
-    """`explain REQ... [--torch V --python-version V --platform P --cxx11-abi true/false]`. Errors:
-    UsageError."""
+    """The request of `explain REQ... [--torch V --python-version V --platform P --cxx11-abi
+    true/false]`. Errors: UsageError."""
     written = words.checked()
     requirements = []
     for word in written:
@@ -483,8 +483,7 @@ def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest
 
 
 def named(text: str) -> Optional[NormalizedName]:
-    """The project that a requirement names; None for a folder or an archive whose name says
-    nothing."""
+    """The project that a requirement names; None for a folder, or for an archive without a name."""
     requirement = parse_requirement(text)
     if requirement is not None and (requirement.url or not text.endswith((".whl", ".gz", ".zip"))):
         return canonicalize_name(requirement.name)

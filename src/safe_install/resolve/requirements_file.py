@@ -1,7 +1,7 @@
 """The text of a requirements file -> entries, by pip's documented rules.
 
-Files name other files; reading them is the caller's (`read(location) -> text`).
-Form: pip.pypa.io/en/stable/reference/requirements-file-format.
+Files may name other files; the caller reads them (`read(location) -> text`). Format:
+pip.pypa.io/en/stable/reference/requirements-file-format.
 """
 
 from __future__ import annotations
@@ -32,29 +32,28 @@ class Entry(NamedTuple):
     editable: bool = False
     constraint: bool = False
     hashes: Tuple[str, ...] = ()  # "sha256:..."
-    config_settings: Tuple[str, ...] = ()  # for the backend that builds it, "KEY=VALUE" (PEP 517)
+    config_settings: Tuple[str, ...] = ()  # for the build backend, "KEY=VALUE" (PEP 517)
     origin: str = ""  # "requirements.txt, line 3"; empty for the command line
 
 
 class Parsed(NamedTuple):
-    """All entries of a file and of the files that it names, and the index options among them."""
+    """All entries of a file and of the files that it names, with their index options."""
 
     entries: Tuple[Entry, ...] = ()
     options: Tuple[Tuple[str, Optional[str]], ...] = ()  # ("index-url", "https://...")
 
 
 def as_path(text: str) -> str:
-    """What `--editable` is given, written so that a folder's bare name is not read as the name of a
-    project.
+    """The value of `--editable`, so that the bare name of a folder is not read as a project's name.
 
-    As pip has it, what has no scheme is a path.
+    As in pip, a text without a scheme is a path.
     """
     is_path_already = text.startswith((".", "~")) or "/" in text or "\\" in text
     return text if is_path_already or ":" in text or " @ " in text else f"./{text}"
 
 
 def is_lock_file(location: str) -> bool:
-    """Is it a lock file by its name (pylock.toml, pylock.NAME.toml)? `pip install -r` takes one
+    """Is it a lock file by its name (pylock.toml, pylock.NAME.toml)? `pip install -r` reads them
     since 26.1."""
     path = urlsplit(location).path if _ARCHIVE_URL.match(location) else location
     return re.fullmatch(r"pylock(\.[^.]+)?\.toml", re.split(r"[/\\]", path)[-1]) is not None
@@ -63,7 +62,7 @@ def is_lock_file(location: str) -> bool:
 def parse_file(
     location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False
 ) -> Parsed:
-    """Read `location` (a path or URL) and everything that it names. Errors: InputError naming file
+    """Read `location` (a path or URL) and all files that it names. Errors: InputError naming file
     and line."""
     entries: List[Entry] = []
     options: List[Tuple[str, Optional[str]]] = []
@@ -82,8 +81,8 @@ def _parse_into(
     seen: Set[Tuple[str, bool]],
     within: Tuple[str, ...] = (),
 ) -> None:
-    """`seen`: the files that were read, which say nothing new the second time. `within`: those that
-    name this one."""
+    """Add the entries of a file to the result. `seen`: files that were read already and are
+    skipped. `within`: the files that lead to this one."""
     if (location, constraint) in seen:
         return
     seen.add((location, constraint))
@@ -122,7 +121,8 @@ def _parse_into(
 
 
 def logical_lines(text: str) -> Iterator[Tuple[int, str]]:
-    """Line number and text: continuations joined, comments and empty lines gone."""
+    """(line number, text) of each logical line: continuations joined, without comments and empty
+    lines."""
     if text.startswith("\ufeff"):
         text = text[1:]
     kept, start = "", 0
@@ -156,8 +156,7 @@ def _requirement(line: str, origin: str, *, constraint: bool) -> Entry:
 
 
 def _config_settings(options: str, origin: str) -> Tuple[str, ...]:
-    """The values of `--config-settings` behind a requirement, where `--hash` and others may stand,
-    too."""
+    """The values of `--config-settings` behind a requirement, among options such as `--hash`."""
     found: List[str] = []
     rest = _split_words(options, origin)
     while rest:
@@ -181,7 +180,7 @@ def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str
     while rest:
         word = rest.pop(0)
         if not word.startswith("-"):
-            continue  # pip too passes over what stands between the options
+            continue  # as in pip, words between the options are ignored
         name, equals, value = word.partition("=")
         if not name.startswith("--") and len(name) > 2:
             name, equals, value = name[:2], "=", name[2:] + equals + value
@@ -199,10 +198,10 @@ def _line_options(line: str, origin: str) -> Iterator[Tuple[Option, Optional[str
 
 
 def join_location(base: str, target: str) -> str:
-    """`target`, relative to the file that names it; URLs and absolute paths stay."""
+    """`target` relative to the file that names it; a URL or an absolute path is unchanged."""
     if _ARCHIVE_URL.match(target):
         return target
     if _ARCHIVE_URL.match(base):
         return urljoin(base, target)
-    # Normalised, so that a file that names itself by another path is known again.
+    # Normalized, so that a file that names itself by another path is recognized.
     return posixpath.normpath(posixpath.join(posixpath.dirname(base), target))

@@ -1,9 +1,8 @@
-"""The choice of a change as values: what has been decided so far, and what the installer's answer
-makes of it.
+"""The rounds of a choice: what the installer's answer means for what was decided so far.
 
-Extensions are chosen by us, everything else by the installer (pip) under our constraints. Its plan
-may name extensions that it cannot judge: then these are chosen, and it is asked again. Each round
-adds a decision, so the rounds end. Pure.
+We choose extensions; the installer (pip) chooses everything else under our constraints. Its plan
+may contain extensions that it cannot judge: these are chosen by us, and it is asked again. Each
+round adds a decision, so the rounds end. Pure.
 """
 
 from __future__ import annotations
@@ -68,33 +67,31 @@ from safe_install.torch_family import TORCH
 AnyError = TypeVar("AnyError", bound=SafeInstallError)
 
 
-# --- decisions ------------------------------------------------------------------------------------
-
-
 # --- the rounds -----------------------------------------------------------------------------------
 
 
 class Planned(NamedTuple):
-    """The installer's answer: its installation report."""
+    """The installer found a plan: its installation report."""
 
     report: Mapping[str, Any]
 
 
 class Failed(NamedTuple):
-    """The installer's answer: it found no plan."""
+    """The installer found no plan."""
 
     error: PipFailed
 
 
 class Refusal(NamedTuple):
-    """It cannot go on. `is_relayed`: the installer's own failure, in its own words."""
+    """The command ends with an error. `is_relayed`: the installer's own failure, whose output is
+    shown."""
 
     error: SafeInstallError
     is_relayed: bool = False
 
 
 class Choose(NamedTuple):
-    """Extensions have to be chosen before the installer is asked again. `because`: who needs
+    """Extensions have to be chosen before the installer is asked again. `because`: who requires
     them."""
 
     selection: Selection
@@ -103,10 +100,10 @@ class Choose(NamedTuple):
 
 
 class ChooseTorch(NamedTuple):
-    """The torch of the installer's plan may not come, or the one that we chose cannot: another one
-    is to be chosen."""
+    """Another torch has to be chosen: that of the installer's plan is not permitted, or ours is not
+    possible."""
 
-    selection: Selection  # with the one that we chose passed over
+    selection: Selection  # the torch that we chose is passed over in it
 
 
 class Done(NamedTuple):
@@ -119,7 +116,7 @@ class Done(NamedTuple):
 def next_round(
     selection: Selection, answer: Union[Planned, Failed], wanted: Wanted, catalog: Catalog
 ) -> Union[Choose, ChooseTorch, Done, Refusal]:
-    """What the installer's answer makes of what has been decided."""
+    """What the installer's answer means."""
     if isinstance(answer, Failed):
         return _after_failure(selection, answer.error, wanted, catalog)
     pins = {pin.name: pin.candidate for pin in selection.files}
@@ -135,7 +132,8 @@ def next_round(
 def _choose_for_torch(
     selection: Selection, seen: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog
 ) -> Union[Choose, ChooseTorch, None]:
-    """What the torch of a plan makes necessary. `seen`: the selection with that torch."""
+    """What the torch of a plan requires to be chosen; None: nothing. `seen`: the selection with
+    that torch."""
     if needs_another_torch(seen, wanted, catalog):
         if selection.torch_choice.is_assumed and seen.coming_torch is not None:
             return _without_torch(selection, f"pip has it as {seen.coming_torch.version}")
@@ -155,7 +153,7 @@ def _choose_for_plan(
     wanted: Wanted,
     catalog: Catalog,
 ) -> Union[Choose, Done, Refusal]:
-    """What the extensions of a plan make necessary, that the installer cannot judge."""
+    """What has to be chosen because of extensions in a plan, which the installer cannot judge."""
     unchosen, notes = _find_unchosen(seen, steps, wanted, catalog)
     if not unchosen:
         refusal = _refuse_other_file(seen, steps)
@@ -169,17 +167,18 @@ def _choose_for_plan(
 
 
 def _who_moves_torch(steps: Sequence[Step]) -> str:
-    """`base 1.0 requires torch>=2.14`; "" for a plan that does not say it."""
+    """The reason why torch changes: `base 1.0 requires torch>=2.14`; "" where the plan has none."""
     return next(
         (step.because for step in steps if step.name == TORCH and " requires " in step.because), ""
     )
 
 
 def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[Refusal]:
-    """Is the torch of this plan another file than the one for which an extension was built?
+    """The refusal of a plan with another file of torch than the one that an extension was built
+    for; None where it is the same.
 
-    Its version is held; an index may still answer with another file, and then a build would follow
-    each plan.
+    The version is constrained, but an index may answer with another file. Without this check each
+    plan would lead to another build.
     """
     file = find_torch_file(steps)
     for pin in selection.pins.values():
@@ -196,7 +195,7 @@ def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[
 
 def _without_torch(selection: Selection, reason: str, wishes: Tuple[str, ...] = ()) -> ChooseTorch:
     torch = selection.coming_torch
-    assert torch is not None  # noqa: S101 - it is the one that we chose
+    assert torch is not None  # noqa: S101 - we chose it
     passed = PassedOver(torch, reason, by_installer=True, wishes=wishes)
     choice = pass_over(selection.torch_choice, passed)
     return ChooseTorch(
@@ -207,8 +206,7 @@ def _without_torch(selection: Selection, reason: str, wishes: Tuple[str, ...] = 
 def _find_unchosen(
     selection: Selection, steps: Sequence[Step], wanted: Wanted, catalog: Catalog
 ) -> Tuple[List[Step], Tuple[str, ...]]:
-    """The extensions of a plan that the installer cannot judge, and notes on those that do not
-    fit."""
+    """The extensions of a plan that we have to choose, and notes on those that do not fit."""
     if wanted.has_lock or not selection.has_torch:
         return [], ()
     unchosen = []
@@ -217,7 +215,7 @@ def _find_unchosen(
         if step.name not in catalog.projects or step.name in selection.pins or step.is_direct:
             continue
         if selection.coming_torch is not None:
-            # What pip chose together with this torch is taken, unless something speaks against it.
+            # What pip chose together with this torch is accepted, unless it is known not to fit.
             rejection = check_planned(step, selection.planned, catalog)
             if rejection is None:
                 continue
@@ -239,7 +237,8 @@ def _not_settled(unchosen: Sequence[Step]) -> Refused:
 def _after_failure(
     selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog
 ) -> Union[Choose, ChooseTorch, Refusal]:
-    """pip failed on projects that only we can choose, on our guard, or on something else."""
+    """pip failed: because of projects that only we can choose, our constraints, or something
+    else."""
     if needs_file_of_torch(selection, error, wanted):
         return ChooseTorch(reopen(selection))
     torch, reason_of_torch = selection.coming_torch, ""
@@ -272,7 +271,7 @@ def _after_failure(
 
 
 def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:
-    """Our guard is the reason, or pip has another one, and said it."""
+    """The refusal where our constraints are the reason, else pip's own error."""
     constraints = guard_constraints(selection.here, released=may_move(selection, wanted))
     reason = conflict_reason(error.output, constraints)
     here = selection.here.torch
@@ -283,7 +282,7 @@ def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:
     hint = "Ask for a version that works with the installed torch, or permit the change with --allow-torch-change."
     holding, way_on = why_it_stays(selection.torch_choice)
     if holding:
-        # Torch may move, and we hold it ourselves.
+        # Torch may change, but our own constraint holds it.
         wish, _, _ = reason.partition(", but ")
         reason = message = f"{wish}, and the installed {what} stays: {holding}"
         hint = way_on
@@ -292,7 +291,8 @@ def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:
 
 
 def _with_hint(error: PipFailed, torch: Optional[TorchBuild]) -> PipFailed:
-    """pip's failure; where a build imports torch, with what lets it see the installed one."""
+    """pip's error. Where a build imports torch, with a hint on how it can import the installed
+    one."""
     if torch is None or not lacks_module(error.output, TORCH):
         return error
     hint = (
@@ -306,8 +306,7 @@ def _with_hint(error: PipFailed, torch: Optional[TorchBuild]) -> PipFailed:
 def _bring_torch(
     selection: Selection, extensions: Sequence[Requirement], wanted: Wanted
 ) -> Selection:
-    """With a torch to choose for extensions that something requires, whether it requires torch, too,
-    or not."""
+    """The selection with torch to be chosen, for extensions that something requires."""
     opened = add_extensions(reopen(selection), extensions)
     if TORCH in wanted.named:
         return opened
@@ -317,8 +316,7 @@ def _bring_torch(
 
 
 def _extensions_in_failure(output: str, catalog: Catalog) -> List[Requirement]:
-    """The extensions that pip found nothing of, or could not build, because there is no torch: one
-    has to come for them."""
+    """The extensions that pip did not find, or could not build, because torch is not installed."""
     names = [requirement_name(unmatched_requirement(output) or "")]
     if lacks_module(output, TORCH):
         names = list(names_in_failure(output, catalog.projects))
@@ -328,7 +326,7 @@ def _extensions_in_failure(output: str, catalog: Catalog) -> List[Requirement]:
 
 
 def nothing_offline(error: PipFailed) -> Optional[NoCandidate]:
-    """The installer's failure where it may ask no host; None where it failed on something else."""
+    """The error where the installer lacks a file and may ask no host; None for another failure."""
     wanted = unmatched_requirement(error.output)
     if wanted is None:
         return None
@@ -339,9 +337,9 @@ def nothing_offline(error: PipFailed) -> Optional[NoCandidate]:
 
 
 def name_cause(error: AnyError, because: str) -> AnyError:
-    """The error of a choice that a plan of the installer's made necessary, with what needs it.
+    """The error of a choice that was made for a plan of the installer, with what requires it.
 
-    Of the same kind, and so with the same exit status, as when the person had named the extension.
+    It has the same class, and so the same exit status, as if the user had named the extension.
     """
     named = type(error)(
         f"{error.message} ({because})", hint=error.hint, rejections=error.rejections
@@ -355,7 +353,7 @@ def name_cause(error: AnyError, because: str) -> AnyError:
 
 
 def pinned_steps(selection: Selection, wanted: Wanted) -> Tuple[Step, ...]:
-    """The steps where the pins are all that changes."""
+    """The steps where only pins change."""
     candidates = [pin.candidate for pin in selection.pins.values()]
     steps = planning.steps_of_pins(candidates, selection.here, requested=wanted.named)
     return tuple(_with_pin(step, selection) for step in steps)
@@ -371,8 +369,8 @@ def _finish(
 def _pins_not_in(
     steps: Sequence[Step], selection: Selection, wanted: Wanted, catalog: Catalog
 ) -> Tuple[Step, ...]:
-    """What pip leaves out because the same version is installed: it was built for another torch, or
-    is broken."""
+    """The pins that pip leaves out, because the same version is installed, built for another torch
+    or broken."""
     planned = {step.name for step in steps}
     missing = []
     for pin in selection.pins.values():
@@ -384,8 +382,8 @@ def _pins_not_in(
 
 
 def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
-    """pip was given the hidden requirements as if the person had asked for them, and what goes
-    along with torch."""
+    """The step with its real reason. pip was given hidden requirements, and extensions that change
+    with torch, as if the user had requested them."""
     if step.name in selection.carried:
         was_requested = selection.here.installed[step.name].requested
         because = selection.bound[step.name]
@@ -405,7 +403,7 @@ def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
 
 
 def _with_pin(step: Step, selection: Selection) -> Step:
-    """What the file of a pin says is stronger than its name."""
+    """The step with the version, hash and requirements of the pin's file."""
     pin = selection.pins.get(step.name) or selection.torch_pins.get(step.name)
     if pin is None or pin.is_placeholder:
         return step
@@ -413,7 +411,7 @@ def _with_pin(step: Step, selection: Selection) -> Step:
 
 
 def make_plan(selection: Selection, steps: Sequence[Step], request: InstallRequest) -> Plan:
-    """The plan of what was decided."""
+    """The plan of a selection."""
     here = selection.here
     found = tuple(
         planning.with_own_hash(step, own_hashes(step.name, request, here)) for step in steps
@@ -423,6 +421,3 @@ def make_plan(selection: Selection, steps: Sequence[Step], request: InstallReque
     if request.ignore_installed:
         found = planning.beside_installed(found, here)
     return Plan(planning.explained(found), selection.rejections, selection.answers)
-
-
-# --- small readings -------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Words that are nearly a command or nearly a project of the wheel index. pip would install
-whatever has that name."""
+"""Detects words that are nearly a command or nearly a project of the wheel index: pip would install
+whatever project has that name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import UsageError
 
-# Commands that are planned, and words for what other commands of ours do: never the project that
-# has the name.
+# Planned commands, and words for what our commands do: never taken as the project of that name.
 # The value is the command line that does it today, where there is one.
 RESERVED: Mapping[str, Optional[str]] = {
     "version": "safe-install --version",
@@ -45,8 +44,8 @@ SHORTEST_PROJECT = 5  # letters: below that, every name is a neighbour of others
 
 
 def is_one_edit(one: str, other: str) -> bool:
-    """One letter too many, too few or wrong, or two neighbours exchanged (Damerau-Levenshtein
-    distance 1)."""
+    """Is it one letter too many, too few or wrong, or two adjacent ones exchanged
+    (Damerau-Levenshtein distance 1)?"""
     if one == other:
         return False
     if len(one) == len(other):
@@ -69,8 +68,8 @@ def _is_replaced(one: str, other: str) -> bool:
 def nearest_command(
     word: str, commands: Iterable[str], *, takes_any: bool = False
 ) -> Optional[str]:
-    """The command that was meant by a word that is none, or None where the word is something
-    else. `takes_any`: also where it is a project that has many users."""
+    """The command that an unknown word is probably meant to be; None where there is none.
+    `takes_any`: even for a word that is also a popular project."""
     if len(word) < 4 or (word in NEIGHBOURS_OF_COMMANDS and not takes_any):
         return None
     for command in sorted({*commands, *RESERVED}):
@@ -80,7 +79,7 @@ def nearest_command(
 
 
 def nearest_option(name: str, options: Iterable[str]) -> Optional[str]:
-    """The long option that was meant by a name that is none: one edit away, or the same but for its
+    """The long option that an unknown one is probably meant to be: one edit away, or with other
     hyphens."""
     for option in sorted(options):
         if option.startswith("--") and (
@@ -95,11 +94,11 @@ def _letters(name: str) -> str:
 
 
 def nearest_project(name: str, known: Collection[str]) -> Optional[str]:
-    """The project of the wheel index that was meant by a normalized name, or None where the name is
-    another's.
+    """The project of the wheel index that a normalized name is probably meant to be; None where
+    there is none.
 
-    Names that differ in a digit only (cupy-cuda112, dgl-cu111, flash-attn-4) are versions of the
-    same project.
+    Names that differ only in a digit (cupy-cuda112, dgl-cu111, flash-attn-4) are versions of one
+    project.
     """
     if name in known or name == "torch" or name in NEIGHBOURS_OF_PROJECTS:
         return None
@@ -119,10 +118,10 @@ def _without_digits(name: str) -> str:
 def refuse_misspelled(
     requirements: Iterable[Requirement], *, known: Collection[str], installed: Collection[str]
 ) -> None:
-    """Refuse a name one edit from a project of the wheel index, before any host is asked and any
-    code is run.
+    """Refuse a name that is one edit from a project of the wheel index, before any host is asked
+    and any code runs.
 
-    An exact version, a URL, or an installed project of that name says that it is meant. Errors:
+    An exact version, a URL, or an installed project of that name shows that it is meant. Errors:
     UsageError.
     """
     for requirement in requirements:

@@ -1,4 +1,4 @@
-"""A step of a plan as the line that makes pip bring exactly that."""
+"""The line of a requirements file that makes pip fetch exactly the file of a step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from safe_install.models import Origin, Step
 
 
 def requirement_line(step: Step) -> str:
-    """The line that makes pip bring exactly this. Errors: Refused for one that would be read as
-    more than one line."""
+    """The line for a step. Errors: Refused where it would be read as more than one line."""
     line = _written(step)
     if len(line.splitlines()) != 1 or re.search(
         r"\s", str((step.download_info or {}).get("url", ""))
@@ -25,7 +24,7 @@ def requirement_line(step: Step) -> str:
 
 
 def direct_requirement(step: Step) -> str:
-    """The same for pip's command line, where a hash stands in the address."""
+    """The same for pip's command line, where the hash is in the URL."""
     line = requirement_line(replace(step, sha256=None, is_direct=True))
     if not step.sha256 or step.origin is Origin.REPOSITORY:
         return line
@@ -46,8 +45,7 @@ def _written(step: Step) -> str:
             )
             return f"{address}#egg={name}{subdirectory}"
         return f"{name} @ {address}{_fragment(info)}"
-    # By address: pip need not ask the index once more. It hides the password in an address that has
-    # one.
+    # With the URL pip need not ask the index again. A URL with a password is hidden in its report.
     is_shown_whole = url.startswith(("http://", "https://")) and "****" not in url
     by_address = step.is_direct or step.is_locked or is_shown_whole
     line = f"{name} @ {url}{_fragment(info)}" if by_address else f"{name}=={step.version}"

@@ -1,4 +1,4 @@
-"""An environment that is not here: made from what the person says about it."""
+"""The environment of another machine, made from the options that describe it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def environment_for(
 
 
 def notes_for(environment: Environment) -> Tuple[str, ...]:
-    """What was assumed about a machine elsewhere."""
+    """Notes on what was assumed about the other machine."""
     notes: List[str] = []
     interpreter = environment.interpreter
     if interpreter.platform.startswith("linux_") and not interpreter.libc[0]:
@@ -100,7 +100,7 @@ def parse_platform(platform: str) -> Tuple[str, Tuple[str, str]]:
 
 
 def planned_torch(version: str, platform: str, torch_table: TorchTable) -> TorchBuild:
-    """The public build of torch that a plan will install; `version` as its METADATA says it. Raises
+    """The public build of torch with this version of METADATA, as a plan installs it. Errors:
     UsageError."""
     return _torch_build(version, platform, None, torch_table)
 
@@ -127,7 +127,7 @@ def _torch_build(
         cxx11_abi = torch_table.cxx11_abi_of(version.public, accelerator, platform=platform)
         if version.local and version.local.endswith("cxx11.abi"):
             cxx11_abi = True
-    # As torch itself has it: the build from PyPI knows its accelerator though METADATA does not.
+    # torch.__version__ has the accelerator, even for PyPI's build, whose METADATA has none.
     runtime = torch if version.local or not accelerator else f"{torch}+{accelerator}"
     return TorchBuild(
         version=version,
@@ -149,7 +149,7 @@ def _default_accelerator(version: Version, platform: str, torch_table: TorchTabl
 
 
 def _markers(python_version: str, platform: str) -> Mapping[str, str]:
-    """PEP 508's markers, as far as they follow from what was said."""
+    """PEP 508's markers, as far as they follow from the options."""
     machine = platform.rpartition("_")[2] if not platform.endswith("x86_64") else "x86_64"
     system = (
         "Windows"

@@ -1,4 +1,4 @@
-"""Another torch: which one was asked for, and whether one that comes is what was meant."""
+"""A change of torch: what was asked for, and whether the new one is what was meant."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from safe_install.torch_family import TORCH
 
 @dataclasses.dataclass(frozen=True)
 class AskedOfTorch:
-    """What the person wrote about torch on the command line.
+    """What the command line asks of torch.
 
-    What a requirements file, a constraint or pip's configuration says chooses among what the
-    command line permits, and permits nothing itself.
+    Requirements files, constraints and pip's configuration choose among what the command line
+    permits; they permit nothing themselves.
     """
 
     texts: Tuple[str, ...] = ()  # requirements on torch
@@ -35,20 +35,19 @@ class AskedOfTorch:
     accelerator: str = ""  # --accelerator, or its variable
 
     def names_another(self, installed: Version) -> bool:
-        """Did they write what the installed version is not: `torch<2.13`, but not `torch>=2.0`?"""
+        """Does it ask for another version than the installed one: `torch<2.13`, but not
+        `torch>=2.0`?"""
         return any(_excludes(text, installed) for text in self.texts)
 
     def names(self, accelerator: str) -> bool:
-        """Did they ask for this very build: `torch==2.12.0+cu130`, the index of its accelerator,
-        `--accelerator`?"""
+        """Does it ask for this accelerator: `torch==2.12.0+cu130`, its index, `--accelerator`?"""
         return accelerator == self.accelerator or is_written(
             accelerator, (*self.texts, *self.places)
         )
 
 
 def _excludes(text: str, version: Version) -> bool:
-    """Is a requirement not met by this version? The address or the path of a file is another
-    file."""
+    """Does a requirement exclude this version? One with a URL or path does: it is another file."""
     requirement = parse_requirement(text)
     if requirement is None:
         return True
@@ -58,8 +57,8 @@ def _excludes(text: str, version: Version) -> bool:
 def who_excludes(
     torch: Version, steps: Sequence[Step], entries: Sequence[Entry], markers: Mapping[str, str]
 ) -> str:
-    """Whose requirement this version of torch does not meet, as a sentence; "" where it is
-    nobody's. `markers`: of the interpreter."""
+    """Which requirement excludes this version of torch, as a sentence; "" where none does.
+    `markers`: of the interpreter."""
     for step in steps:
         for text in step.requires:
             if _is_on_torch(text, markers) and _excludes(text, torch):
@@ -71,7 +70,8 @@ def who_excludes(
 
 
 def _is_on_torch(text: str, markers: Mapping[str, str]) -> bool:
-    """Does it require torch here? What an extra needs may not be wanted."""
+    """Does it require torch here? Requirements of extras are ignored, because the extra may not be
+    installed."""
     if requirement_name(text) != TORCH:
         return False
     requirement = parse_requirement(text)
@@ -85,13 +85,12 @@ def check_torch_change(
     *,
     because: str = "",
 ) -> Tuple[Finding, ...]:
-    """What a plan does to the kind of torch: another accelerator, or an older release that nobody
-    named.
+    """Findings on a new torch with another accelerator, or of an older release.
 
-    Errors where it was not asked for, warnings where it was. Whoever names torch alone, or with a
-    specifier that the installed one satisfies, permits a newer release; whoever names another
-    release permits another CUDA too, because each release has its own on the package index.
-    `because`: who wants it (see `who_excludes`).
+    Errors where that was not asked for, warnings where it was. A request for torch alone, or with a
+    specifier that the installed one meets, permits a newer release. A request for another release
+    also permits another CUDA, because each release has its own on the package index. `because`:
+    which requirement excludes the installed torch (`who_excludes`).
     """
     if installed is None or coming is None:
         return ()
@@ -127,7 +126,8 @@ def _judge_accelerator(installed: TorchBuild, coming: TorchBuild, asked: AskedOf
 
 
 def check_places(coming: TorchBuild, asked: AskedOfTorch) -> Tuple[Finding, ...]:
-    """A warning where the person named a place for another accelerator, which did not have it."""
+    """A warning where the user named an index for another accelerator, which did not have that
+    torch."""
     if not coming.accelerator or asked.names(coming.accelerator):
         return ()
     for place in asked.places:
@@ -142,6 +142,6 @@ def check_places(coming: TorchBuild, asked: AskedOfTorch) -> Tuple[Finding, ...]
 
 
 def kind_of(torch: TorchBuild) -> str:
-    """`cpu`, `cuda`, `rocm`; the accelerator itself where it is of no known kind."""
+    """`cpu`, `cuda`, `rocm`; the accelerator itself where its kind is not known."""
     accelerator = parse_accelerator(torch.accelerator)
     return accelerator.kind if accelerator is not None else torch.accelerator

@@ -1,9 +1,9 @@
-"""Why has no torch everything that was asked for? The wishes that exclude each other, and what
-gives way. Pure.
+"""Why does no torch have everything that was requested? The wishes that exclude each other, and
+which to drop. Pure.
 
-A wish is what the person could take back: an extension, a requirement or a constraint on torch, an
-accelerator; and that an installed torch never becomes an older one or one for another accelerator.
-The machine, its Python and its driver stay as they are.
+A wish is something that the user could drop: an extension, a requirement or constraint on torch, an
+accelerator; or the rule that an installed torch is not replaced by an older one or by one for
+another accelerator. The machine, its Python and its driver are fixed.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ _OPTION = "--accelerator "
 
 
 class TorchRow(NamedTuple):
-    """A torch that this machine can have, and the wishes that it meets."""
+    """A torch that is possible on this machine, and the wishes that it meets."""
 
     version: str  # "2.13.0+cu130"
     met: FrozenSet[str]
-    unknown: FrozenSet[str] = frozenset()  # wishes of which only a host can tell
+    unknown: FrozenSet[str] = frozenset()  # wishes that may be met; only a host can tell
 
 
 class WayOut(NamedTuple):
-    """The wishes to take back, and the torch that meets all others."""
+    """The wishes to drop, and the torch that then meets all others."""
 
     without: Tuple[str, ...]
     torch: str
 
 
 class Conflict(NamedTuple):
-    """The smallest set of wishes that no torch meets together, and the ways out of it, best torch
-    first.
+    """The smallest set of wishes that no torch meets together, and the ways out, best torch first.
 
-    Without wishes: no torch is for this machine.
+    No wishes: no torch is built for this machine.
     """
 
     wishes: Tuple[str, ...]
     ways: Tuple[WayOut, ...] = ()
-    is_open: bool = False  # a host that was not asked may have what is missing
+    is_open: bool = False  # a host that was not asked may have a missing wheel
 
 
 def find_conflict(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Optional[Conflict]:
-    """None where a torch meets them all. `rows`: in order of preference."""
+    """The conflict between the wishes; None where a torch meets them all. `rows`: in order of
+    preference."""
     if any(row.met.issuperset(wishes) for row in rows):
         return None
     if not rows:
@@ -73,7 +73,7 @@ def _smallest_excluded(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple
 
 
 def _ways_out(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[WayOut, ...]:
-    """The smallest sets of wishes without which a torch meets the rest."""
+    """The smallest sets of wishes to drop so that a torch meets the rest."""
     fewest = min(len(set(wishes) - row.met) for row in rows)
     found: List[WayOut] = []
     for row in rows:
@@ -89,7 +89,7 @@ def _ways_out(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[WayOut, 
 def wishes_of(
     terms: TorchTerms, extensions: Iterable[Requirement], installed: Optional[TorchBuild] = None
 ) -> Tuple[str, ...]:
-    """What could be taken back, as the person wrote it, and last the torch that is installed."""
+    """The wishes, as the user wrote them; the installed torch comes last."""
     texts = [str(requirement) for requirement in (*terms.requirements, *terms.constraints)]
     texts = [text for text in texts if text != "torch"]
     if terms.accelerator:
@@ -123,8 +123,7 @@ def met_by_torch(
 
 
 def without_wishes(terms: TorchTerms, *, accelerator: str = "") -> TorchTerms:
-    """What is left of the terms when every wish about torch is taken back, but perhaps the one for
-    an accelerator."""
+    """The terms without any wish about torch, except perhaps one for an accelerator."""
     asked = AskedOfTorch(allow_change=True)
     return replace(terms, requirements=(), constraints=(), accelerator=accelerator, asked=asked)
 

@@ -1,9 +1,9 @@
-"""Would a torch, installed or planned, run with the driver and on the GPUs that were declared, or
-that are here?"""
+"""Would a torch, installed or planned, run with the declared driver and GPUs, or with those of this
+machine?"""
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from packaging.version import Version
 
@@ -23,7 +23,7 @@ from safe_install.torch_family import TORCH, is_library_of_torch
 
 
 class Code(Protocol):
-    """GPU code: of the wheel index, or read in a file."""
+    """GPU code, as the wheel index lists it or as it was read from a file."""
 
     def runs_on(self, device: ComputeCapability) -> bool:
         """Is there code for a device of this compute capability?"""
@@ -37,17 +37,16 @@ def check_torch(
     catalog: Catalog,
     code: Optional[Code] = None,
 ) -> Tuple[Finding, ...]:
-    """What speaks against it: errors for a declared driver or GPU, warnings for those that are
-    here.
+    """What excludes it: errors for a declared driver or GPU, warnings for those of this machine.
 
-    `code`: the GPU code in its files; None: as the wheel index knows it.
-    Floors: cuda.json (NVIDIA's release notes); GPU code: torch.json.
+    `code`: the GPU code in its files; None: the code that the wheel index lists.
+    Sources: cuda.json for minimum drivers (NVIDIA's release notes); torch.json for GPU code.
     """
     if driver is None or torch.cuda is None:
         return ()
     severity = Severity.ERROR if driver.declared else Severity.WARNING
     found = []
-    too_old = catalog.cuda.why_too_old(driver, torch.accelerator, system=_system(interpreter))
+    too_old = catalog.cuda.why_too_old(driver, torch.accelerator, system=interpreter.system)
     if too_old:
         found.append(("driver-too-old", f"torch {torch.runtime_version} {too_old}"))
     if code is None:
@@ -65,12 +64,13 @@ def check_torch(
 def known_code(
     version: Version, accelerator: str, interpreter: Interpreter, torch_table: TorchTable
 ) -> Optional[GpuCode]:
-    """The GPU code of a public build of torch, None where it is not known."""
+    """The GPU code of a public build of torch; None where it is not known."""
     return torch_table.gpu_code_of(version, accelerator, platform=interpreter.platform)
 
 
 class ToolkitLimits(NamedTuple):
-    """The GPUs for which a CUDA toolkit compiles at all, where more is not known of a build."""
+    """The GPUs that a CUDA toolkit can compile for: an upper bound, where the code of a build is
+    not known."""
 
     cuda: str
     oldest: ComputeCapability
@@ -90,10 +90,10 @@ class ToolkitLimits(NamedTuple):
 
 
 def toolkit_limits(accelerator: str) -> Optional[ToolkitLimits]:
-    """None for what is not CUDA.
+    """The limits of a CUDA accelerator; None for others.
 
-    Release notes of the toolkits: 13.0 dropped Maxwell, Pascal and Volta, 12.8 brought Blackwell,
-    11.8 brought Hopper. The wheels of torch for older toolkits hold no PTX that would run on newer
+    Release notes of the toolkits: 13.0 dropped Maxwell, Pascal and Volta, 12.8 added Blackwell,
+    11.8 added Hopper. The wheels of torch for older toolkits hold no PTX that would run on newer
     GPUs (torch.json).
     """
     parsed = parse_accelerator(accelerator)
@@ -108,8 +108,8 @@ def toolkit_limits(accelerator: str) -> Optional[ToolkitLimits]:
 
 
 def missed_devices(code: Optional[Code], driver: Driver) -> List[ComputeCapability]:
-    """The compute capabilities, declared or here, for which there is no code; none where the code
-    is not known."""
+    """The compute capabilities, declared or of this machine, without code; none where the code is
+    not known."""
     devices = parse_device_capabilities(device.compute_capability for device in driver.devices)
     return [device for device in devices if code is not None and not code.runs_on(device)]
 
@@ -124,17 +124,13 @@ def _no_code(
     )
 
 
-def _system(interpreter: Interpreter) -> str:
-    return "windows" if interpreter.platform.startswith("win") else "linux"
-
-
-# --- which build would run there ------------------------------------------------------------------
+# --- which build would run ------------------------------------------------------------------------
 
 
 def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
-    """A warning where the plan brings a numpy that this torch was not built for.
+    """A warning where the plan installs a numpy that this torch was not built for.
 
-    torch 2.3 is the first that was built for numpy 2; before it `torch.from_numpy` fails beside
+    torch 2.3 is the first one built for numpy 2; in older ones `torch.from_numpy` fails beside
     numpy 2.
     """
     release = parse_release(torch.runtime_version) if torch is not None else None
@@ -153,8 +149,9 @@ def check_numpy(plan: Plan, torch: Optional[TorchBuild]) -> Tuple[Finding, ...]:
 def note_unused_cuda(
     plan: Plan, torch: Optional[TorchBuild], environment: Environment, *, accelerator: str
 ) -> Tuple[Finding, ...]:
-    """A note where a build for CUDA comes to a machine without a driver, and none was declared:
-    what the one for the CPU would save. `accelerator`: that was asked for; then nothing is said."""
+    """A note where a CUDA build would be installed on a machine without a driver, and none was
+    declared: how much the CPU build would save. `accelerator`: the requested one; no note where
+    there is one."""
     had_cuda = environment.torch is not None and environment.torch.cuda is not None
     if (
         accelerator
@@ -185,8 +182,8 @@ def note_unused_cuda(
 
 
 def unused_gpu(torch: TorchBuild, here: Environment) -> str:
-    """That a torch to come would not use the GPU of NVIDIA's that is here or declared, as a
-    sentence; "" where it would, or another torch is installed: then that one decides."""
+    """A sentence where a new torch would not use the NVIDIA GPU of this machine, or the declared
+    one; "" where it would, or where a torch is installed already: then that one decides."""
     driver, kind = here.driver, kind_of(torch)
     if kind in ("", "cuda") or here.torch is not None or driver is None:
         return ""
@@ -201,7 +198,8 @@ def unused_gpu(torch: TorchBuild, here: Environment) -> str:
 def warn_of_unused_gpu(
     plan: Plan, torch: Optional[TorchBuild], here: Environment, *, catalog: Catalog
 ) -> Tuple[Finding, ...]:
-    """A warning where that torch comes though nobody asked for it: pip found no other."""
+    """A warning where such a torch would be installed without a request for it: pip found no
+    other."""
     if torch is None or here.driver is None or plan.find(TORCH) is None:
         return ()
     detail = unused_gpu(torch, here)
@@ -214,8 +212,8 @@ def warn_of_unused_gpu(
 def note_torch_stays(
     plan: Plan, environment: Environment, *, accelerator: str
 ) -> Tuple[Finding, ...]:
-    """A note where an accelerator was asked for, and a torch for another one stays because nobody
-    named torch."""
+    """A note where an accelerator was requested, but a torch for another one stays because torch
+    was not named."""
     torch = environment.torch
     if (
         not accelerator
@@ -249,8 +247,8 @@ def _hint(torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: 
 def _fitting_builds(
     torch: TorchBuild, driver: Driver, interpreter: Interpreter, catalog: Catalog
 ) -> Iterator[str]:
-    """What to ask for, best first: the same release for another CUDA, then newer releases before
-    older ones."""
+    """The requirements to ask for, best first: the same release for another CUDA, then newer
+    releases before older ones."""
     here = torch.version.public
     releases = sorted(
         catalog.torch.releases.values(), key=lambda release: Version(release.version), reverse=True
@@ -262,7 +260,7 @@ def _fitting_builds(
         on_index = release.untagged_on(interpreter.platform)
         for accelerator in _cuda_builds(release.accelerators_on(interpreter.platform), on_index):
             if _runs(release, accelerator, driver, interpreter, catalog):
-                # A bare `torch==2.9.1` is met by every 2.9.1+cuXYZ that is installed already.
+                # An installed 2.9.1+cuXYZ would satisfy a bare `torch==2.9.1`.
                 if accelerator == on_index and release.version != here:
                     yield f"torch=={release.version} (it is built for {accelerator})"
                 else:
@@ -274,19 +272,13 @@ def _python_of(interpreter: Interpreter) -> str:
 
 
 def _cuda_builds(accelerators: Sequence[str], on_index: Optional[str]) -> List[str]:
-    """Its accelerators that are CUDA, newest first."""
-    names = {*accelerators, *([on_index] if on_index else [])}
-    versions = {
-        name: parsed.version
-        for name in names
-        for parsed in [parse_accelerator(name)]
-        if parsed is not None
-    }
-    return sorted(
-        (name for name in versions if name.startswith("cu")),
-        key=lambda name: versions[name],
-        reverse=True,
-    )
+    """The CUDA accelerators among these, newest first."""
+    versions: Dict[str, Tuple[int, ...]] = {}
+    for name in (*accelerators, on_index):
+        accelerator = parse_accelerator(name) if name else None
+        if name and accelerator is not None and accelerator.kind == "cuda":
+            versions[name] = accelerator.version
+    return sorted(versions, key=versions.__getitem__, reverse=True)
 
 
 def _runs(
@@ -296,7 +288,7 @@ def _runs(
     interpreter: Interpreter,
     catalog: Catalog,
 ) -> bool:
-    if catalog.cuda.is_too_old(driver, accelerator, system=_system(interpreter)):
+    if catalog.cuda.is_too_old(driver, accelerator, system=interpreter.system):
         return False
     code = known_code(Version(release.version), accelerator, interpreter, catalog.torch)
     limits = code or toolkit_limits(accelerator)

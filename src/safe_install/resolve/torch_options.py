@@ -1,8 +1,8 @@
-"""A torch that may come, taken or passed over: what that makes of a selection, and what is said
-where none comes. Pure.
+"""What it means for a selection that a build of torch is chosen or passed over, and the messages
+where none is chosen. Pure.
 
-`resolve.torch_ranking` puts the builds in order; `pipeline.joint_choice` goes through them and asks
-for their wheels.
+`resolve.torch_ranking` orders the builds; `pipeline.joint_choice` tries them and asks for their
+wheels.
 """
 
 from __future__ import annotations
@@ -48,14 +48,13 @@ from safe_install.resolve.torch_ranking import (
     without_name,
 )
 
-# builds for which pip is asked in vain, where there are no extensions or something else requires
-# another torch
+# How many builds pip may refuse, where there are no extensions or something requires another torch.
 MAX_REFUSED = 2
 
 
 def take_torch(selection: Selection, option: TorchOption) -> Selection:
-    """With a torch of our own choice, in place of the one before; the installer is to say which
-    build it is."""
+    """The selection with a torch that we choose. The installer has to name its exact build
+    later."""
     if option.build == selection.coming_torch:
         return selection
     is_kept = option.is_installed
@@ -79,8 +78,8 @@ def take_torch(selection: Selection, option: TorchOption) -> Selection:
 
 
 def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[TorchOption]:
-    """Those that may still be taken. Without extensions only pip knows what its index has, and what
-    else is required: it is not asked for one release after the other."""
+    """The builds that may still be tried. Without extensions only pip knows which builds its index
+    has, so it is not asked for one release after the other."""
     passed = selection.torch_choice.passed_over
     names = {one.version for one in passed}
     found = [option for option in possible_options(options, passed) if option.version not in names]
@@ -96,9 +95,9 @@ def open_options(selection: Selection, options: Sequence[TorchOption]) -> List[T
 def possible_options(
     options: Sequence[TorchOption], passed_over: Sequence[PassedOver]
 ) -> List[TorchOption]:
-    """Those that nothing excludes: first those that meet what pip's plans with other ones required,
-    and only those once pip was asked in vain more often. At first another version of what requires
-    it may do."""
+    """The builds that are not excluded. Those that meet the requirements found in pip's earlier
+    plans come first. After MAX_REFUSED such plans the others are dropped; before that, another
+    version of the package with the requirement may accept them."""
     possible = [option for option in options if option.excluded is None]
     meeting = [option for option in possible if may_be_planned(option.build, passed_over)]
     if sum(bool(one.wishes) for one in passed_over) >= MAX_REFUSED:
@@ -107,18 +106,18 @@ def possible_options(
 
 
 def _is_unlike_installed(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> bool:
-    """Does --allow-torch-change alone permit the torch of pip's plan?"""
+    """Is the torch of pip's plan permitted only by --allow-torch-change?"""
     return any(one.build == planned and one.is_for_another_accelerator for one in options)
 
 
 def _of_release(planned: Optional[TorchBuild], options: Sequence[TorchOption]) -> List[TorchOption]:
-    """Something in pip's plan requires that release; another one is nobody's wish."""
+    """The builds of the planned release: something in pip's plan requires that release."""
     release = planned.version.public if planned is not None else ""
     return [option for option in options if option.release == release]
 
 
 def newer_options(options: Sequence[TorchOption]) -> Tuple[TorchOption, ...]:
-    """Those that come before the installed torch, and are newer."""
+    """The newer builds that are preferred to the installed torch."""
     found: List[TorchOption] = []
     for option in options:
         if option.is_installed:
@@ -129,7 +128,8 @@ def newer_options(options: Sequence[TorchOption]) -> Tuple[TorchOption, ...]:
 
 
 def without_untried(selection: Selection) -> Selection:
-    """Without those of which nothing was tried: another one came before them then."""
+    """The selection without the builds that were passed over untried; the order may have changed
+    since."""
     choice = selection.torch_choice
     passed = tuple(one for one in choice.passed_over if not one.is_untried)
     return dataclasses.replace(
@@ -138,22 +138,22 @@ def without_untried(selection: Selection) -> Selection:
 
 
 def is_open_question(selection: Selection) -> bool:
-    """Is it only not known whether a newer torch like the installed one can be had? Then it does
-    not stay silently."""
+    """Is it unknown whether there is a newer torch like the installed one? Then keeping the
+    installed one is reported."""
     passed = selection.torch_choice.passed_over
     return not selection.extensions and any(one.is_open for one in passed)
 
 
 def settle(selection: Selection) -> Selection:
-    """With the torch that is taken as the outcome: it is not judged again."""
+    """The selection with its torch as the final choice: it is not judged again."""
     taken = selection.coming_torch or selection.here.torch
     choice = dataclasses.replace(selection.torch_choice, is_open=False, taken=taken)
     return dataclasses.replace(selection, torch_choice=choice)
 
 
 def take_planned(selection: Selection) -> Selection:
-    """With the torch of the installer's plan: what speaks against it is said, or refuses it, as
-    without a choice."""
+    """The selection with the torch of the installer's plan; the checks of the plan may still refuse
+    it."""
     build = selection.torch_choice.planned
     choice = dataclasses.replace(
         selection.torch_choice, is_assumed=False, keeps_installed=False, files=()
@@ -165,8 +165,8 @@ def take_planned(selection: Selection) -> Selection:
 
 
 def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bool:
-    """Is no other torch to be had, and the one that pip planned not the wrong accelerator?
-    Extensions need one that they fit; without any, the checks of the plan have the last word."""
+    """Is the torch of pip's plan acceptable where no other one was found? Not with extensions,
+    which need a torch that they fit, and not for the wrong accelerator."""
     choice = selection.torch_choice
     if choice.planned is None or selection.extensions:
         return False
@@ -176,22 +176,23 @@ def may_keep_planned(selection: Selection, options: Sequence[TorchOption]) -> bo
 def is_of_another_accelerator(
     planned: Optional[TorchBuild], options: Sequence[TorchOption]
 ) -> bool:
-    """Is the torch of pip's plan not the build that was asked for?"""
+    """Is the torch of pip's plan for another accelerator than the requested one?"""
     return any(
         option.build == planned and option.excluded is Exclusion.ACCELERATOR for option in options
     )
 
 
 def is_step_back_to(option: TorchOption, installed: TorchBuild) -> bool:
-    """Is it excluded because it is older than the installed torch, and a build of the same kind?"""
+    """Is it excluded only because it is older than the installed torch, and of the same kind?"""
     if option.excluded is not Exclusion.INSTALLED:
         return False
     is_older = Version(option.release) < Version(installed.version.public)
     return is_older and kind_of(option.build) == kind_of(installed)
 
 
-def come_again(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
-    """--force-reinstall: the installed build, from where it lies."""
+def as_reinstall(option: TorchOption, catalog: Catalog, here: Environment) -> TorchOption:
+    """With --force-reinstall: the installed build, to be fetched again from where it is
+    published."""
     if not option.is_installed or option.build.version.local is None:
         return option
     build = planned_torch(option.version, here.interpreter.platform, catalog.torch)
@@ -201,7 +202,8 @@ def come_again(option: TorchOption, catalog: Catalog, here: Environment) -> Torc
 def same_release_first(
     options: Sequence[TorchOption], installed: Optional[TorchBuild]
 ) -> Tuple[TorchOption, ...]:
-    """Another accelerator was asked for, and no other release."""
+    """The options with the installed release first: another accelerator was requested, not another
+    release."""
     if installed is None:
         return tuple(options)
     release = installed.version.public
@@ -209,8 +211,8 @@ def same_release_first(
 
 
 def accelerator_to_list(selection: Selection, wanted: Wanted, table: TorchTable) -> str:
-    """The one accelerator whose builds are wanted; "" where pip finds one for it by itself, or
-    where the driver decides."""
+    """The accelerator whose builds have to be listed by their page; "" where pip finds one for it
+    itself, or where the driver decides."""
     planned, here = selection.torch_choice.planned, selection.here
     installed = here.torch.accelerator if here.torch is not None else ""
     accelerator = wanted.torch.accelerator or installed
@@ -220,11 +222,13 @@ def accelerator_to_list(selection: Selection, wanted: Wanted, table: TorchTable)
     found_by_pip = [planned] if planned is not None else []
     if planned is not None and hides_package_index(planned, wanted.torch, here):
         found_by_pip.append(planned_torch(planned.version.public, platform, table))
-    return "" if accelerator in [build.accelerator for build in found_by_pip] else accelerator
+    if accelerator in [build.accelerator for build in found_by_pip]:
+        return ""
+    return accelerator
 
 
 class MoreTorches:
-    """A catalog, with what the pages of torch's host say of torch."""
+    """A catalog with the builds of torch that the pages of its host list."""
 
     def __init__(self, catalog: Catalog, torch: TorchTable) -> None:
         self.projects: FrozenSet[NormalizedName] = catalog.projects
@@ -233,15 +237,15 @@ class MoreTorches:
         self.project: Callable[[str], Project] = catalog.project
 
 
-def say_built(selection: Selection, resolution: Resolution) -> Selection:
-    """With the names of what is built for its torch."""
+def with_built(selection: Selection, resolution: Resolution) -> Selection:
+    """The selection with the names of what is built for its torch."""
     built = tuple(pin.name for pin in resolution.pins if pin.kind is CandidateKind.SDIST)
     choice = dataclasses.replace(selection.torch_choice, built=built)
     return dataclasses.replace(selection, torch_choice=choice)
 
 
 def describe_carried(candidate: Candidate, selection: Selection) -> str:
-    """Why an extension changes that nobody named, and that a build is about to start."""
+    """Why an extension changes that nobody named, and whether it will be built."""
     name = candidate.name
     version = selection.here.installed[name].version
     line = f"{name} {version}, {selection.bound[name]}, goes along with torch"
@@ -256,8 +260,8 @@ def describe_carried(candidate: Candidate, selection: Selection) -> str:
 
 
 def refuse_other_source(resolution: Resolution, selection: Selection) -> None:
-    """What was installed from a folder, a repository or an archive of source is not replaced by a
-    build of what the package index has. Errors: NoCandidate."""
+    """Refuse to replace an extension installed from a folder, a repository or an archive by a build
+    of the package index's source. Errors: NoCandidate."""
     for pin in resolution.pins:
         if pin.kind is not CandidateKind.SDIST or pin.name not in selection.carried:
             continue
@@ -272,24 +276,24 @@ def refuse_other_source(resolution: Resolution, selection: Selection) -> None:
 
 
 def with_reason_against_build(selection: Selection, tried: Selection, error: Refused) -> Selection:
-    """With why nothing can be built here for a torch that was passed over."""
+    """The selection with the reason why nothing can be built here for a torch that was passed
+    over."""
     choice, version = selection.torch_choice, version_of(tried)
     reason = error.message.splitlines()[0]
-    passed = tuple(
-        dataclasses.replace(one, reason=f"{one.reason}, and it cannot be built here: {reason}")
-        if one.version == version
-        else one
-        for one in choice.passed_over
-    )
-    return dataclasses.replace(
-        selection, torch_choice=dataclasses.replace(choice, passed_over=passed)
-    )
+    passed = []
+    for one in choice.passed_over:
+        if one.version == version:
+            extended = f"{one.reason}, and it cannot be built here: {reason}"
+            one = dataclasses.replace(one, reason=extended)
+        passed.append(one)
+    choice = dataclasses.replace(choice, passed_over=tuple(passed))
+    return dataclasses.replace(selection, torch_choice=choice)
 
 
 def with_passed_over(
     selection: Selection, passed: PassedOver, rejections: Sequence[Rejection] = ()
 ) -> Selection:
-    """With a torch that is not taken."""
+    """The selection with a torch that is passed over."""
     choice = pass_over(selection.torch_choice, passed, rejections)
     return dataclasses.replace(selection, torch_choice=choice)
 
@@ -297,7 +301,8 @@ def with_passed_over(
 def without_wheel(
     selection: Selection, option: TorchOption, reason: str, error: NoCandidate
 ) -> Selection:
-    """With a torch that has no wheel of an extension, as the hosts say."""
+    """The selection with a torch passed over because the hosts have no wheel of an extension for
+    it."""
     names = [canonicalize_name(name) for name in error.projects or selection.extensions]
     passed = PassedOver(option.build, reason, lacking=tuple(names), is_uncertain=error.is_open)
     return with_passed_over(selection, passed, error.rejections)
@@ -306,8 +311,8 @@ def without_wheel(
 def with_reason_of_planned(
     selection: Selection, options: Sequence[TorchOption], terms: TorchTerms
 ) -> Selection:
-    """With why the torch that pip planned, or would have, was not even tried: it does not run with
-    the driver, or is for another accelerator."""
+    """The selection with the reason why pip's torch was not tried: it does not run with the driver,
+    or is for another accelerator."""
     choice = selection.torch_choice
     planned = choice.planned
     if planned is None and selection.here.torch is None:
@@ -328,7 +333,8 @@ def with_reason_of_planned(
 def note_newer(
     selection: Selection, plan: Plan, wanted: Wanted, catalog: Catalog
 ) -> Tuple[Finding, ...]:
-    """What in the plan requires an older torch than the newest one, where that is so."""
+    """A note on what in the plan requires an older torch than the newest one; nothing where that is
+    not so."""
     taken = selection.planned.torch
     if taken is None or wanted.has_lock:
         return ()
@@ -348,9 +354,10 @@ def refuse_for_silence(
     listing: Listing,
     wanted: Wanted,
 ) -> None:
-    """A host that does not answer today decides on no other torch, but for the accelerator that was
-    asked for on the one in a place of the person's own. Errors: Refused, with what they can write
-    to have one that lies elsewhere. `listing`: of that accelerator."""
+    """Refuse where the host of the best build does not answer: another build must not be chosen
+    because of that. A build for the requested accelerator in the user's own index is the exception:
+    it is chosen instead. Errors: Refused, with what to type for a build that is elsewhere.
+    `listing`: of that accelerator."""
     ways, planned = [passed.remedy], selection.torch_choice.planned
     version = _newest_own(options, listing)
     if version and wanted.torch.accelerator:
@@ -370,13 +377,13 @@ def refuse_for_silence(
 
 
 def _newest_own(options: Sequence[TorchOption], listing: Listing) -> str:
-    """The newest build in a place of the person's own that may come; "" where none is known."""
+    """The newest permitted build in the user's own index; "" where none is known."""
     possible = {option.version for option in options if option.excluded is None}
     return next((version for version in reversed(listing.own) if version in possible), "")
 
 
 def carried_of(error: NoCandidate, selection: Selection) -> List[NormalizedName]:
-    """The extensions that nobody named, among those that an error is about."""
+    """The extensions in an error that nobody named."""
     names = error.projects or tuple(selection.carried)
     return sorted(canonicalize_name(name) for name in names if name in selection.carried)
 
@@ -391,8 +398,8 @@ def name_carried(error: NoCandidate, selection: Selection) -> NoCandidate:
 
 
 def _telling(planned: TorchOption, options: Sequence[TorchOption]) -> Optional[TorchOption]:
-    """The build that says why that release does not come: where another accelerator is wanted, the
-    build for that one. None where nothing speaks against it."""
+    """The build whose reason explains why that release is not chosen: the one for the wanted
+    accelerator. None where nothing excludes it."""
     if planned.excluded not in (Exclusion.ACCELERATOR, Exclusion.INSTALLED):
         return planned
     for option in options:
@@ -403,7 +410,7 @@ def _telling(planned: TorchOption, options: Sequence[TorchOption]) -> Optional[T
 
 
 def version_of(selection: Selection) -> str:
-    """Of the torch that extensions are chosen for; "" without one."""
+    """The version of the torch that extensions are chosen for; "" without one."""
     torch = selection.planned.torch
     return str(torch.version) if torch is not None else ""
 
@@ -420,25 +427,25 @@ def why_lacking(error: NoCandidate, selection: Selection) -> str:
 
 
 def not_fitting(names: Sequence[str]) -> str:
-    """There are builds for that torch, and none for this machine."""
+    """The reason: there are builds for that torch, but none for this machine."""
     return f"no {listed(names)} that fits was built for it"
 
 
 def not_built(names: Sequence[str]) -> str:
-    """For that torch nobody built it."""
+    """The reason: nobody built it for that torch."""
     return f"no {listed(names)} was built for it"
 
 
 def not_known(names: Sequence[str]) -> str:
-    """Only a host can tell."""
+    """The reason: only a host can tell."""
     return f"no {listed(names)} for it is known here"
 
 
 def why_not_known(
     names: Sequence[str], option: TorchOption, selection: Selection, table: TorchTable
 ) -> Optional[str]:
-    """Why a torch does not come where no host is asked: only a host can tell of these extensions,
-    or of the build; None where all is known."""
+    """Why a torch is not chosen where no host is asked: nothing is known of these extensions, or of
+    the build; None where all is known."""
     if names:
         return not_known(names)
     release = table.releases.get(option.release)
@@ -450,5 +457,5 @@ def why_not_known(
 
 
 def listed(names: Sequence[str]) -> str:
-    """`torch-scatter and no flash-attn`, behind "no"."""
+    """`torch-scatter and no flash-attn`, to stand behind "no"."""
     return " and no ".join(names)

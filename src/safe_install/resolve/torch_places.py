@@ -1,5 +1,5 @@
-"""The places where pip looks for torch: is the package index among them, and do they name an
-accelerator? Pure."""
+"""The indexes and --find-links places where pip looks for torch: is the package index among them,
+and do they name an accelerator? Pure."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ class Places(NamedTuple):
 
     @property
     def have_package_index(self) -> bool:
-        """Is there an index that may have PyPI's own builds: any but those of one accelerator?"""
+        """Is there an index that may have PyPI's own builds? Any except those for one
+        accelerator."""
         return any(not _is_of_one_accelerator(index) for index in self.indexes)
 
     def name(self, accelerator: str) -> bool:
-        """Is one of them for this accelerator: `https://download.pytorch.org/whl/cpu`?"""
+        """Does one of them name this accelerator: `https://download.pytorch.org/whl/cpu`?"""
         return is_written(accelerator, (*self.indexes, *self.pages))
 
 
 def is_written(accelerator: str, texts: Iterable[str]) -> bool:
-    """Does one of these requirements or addresses name an accelerator?"""
-    # After a plus sign, or as a whole segment of a path: not `/cpu-images/simple`.
+    """Does one of these requirements or URLs name an accelerator?"""
+    # Behind a plus sign, or as a whole segment of a path: not in `/cpu-images/simple`.
     name = re.escape(accelerator)
     written = re.compile(rf"\+{name}(?![a-z0-9])|/{name}(?=[/?#\s]|$)", re.IGNORECASE)
     return any(written.search(text.replace("%2B", "+")) for text in texts)
 
 
 def accelerators_of(place: str) -> Tuple[str, ...]:
-    """Those that an address or a folder names as a whole segment: `/whl/cu126`."""
+    """The accelerators that are whole segments of a URL or path: `/whl/cu126`."""
     segments = _segments(place)
     return tuple(segment for segment in segments if parse_accelerator(segment) is not None)
 

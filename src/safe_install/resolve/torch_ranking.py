@@ -1,8 +1,8 @@
-"""Which builds of torch may come, in order of preference, and why each other one may not? Pure.
+"""Which builds of torch may be installed, in order of preference, and why not the others? Pure.
 
-A build is a release for an accelerator. Each release has one on the package index (torch.json calls
-it `untagged`), and others on the pages of download.pytorch.org, whose local version names their
-accelerator.
+A build is a release for an accelerator. Each release has one on the package index (`untagged` in
+torch.json); the others are on the pages of download.pytorch.org, with the accelerator in their
+local version.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from safe_install.resolve.torch_fit import check_torch, unused_gpu
 from safe_install.resolve.torch_places import Places
 from safe_install.tags import parse_accelerator
 
-# Machines for which nobody publishes torch: neither pypi.org nor download.pytorch.org has a wheel.
+# Machines without any wheel of torch, on pypi.org or download.pytorch.org.
 _WITHOUT_BUILDS = ("linux_i686", "linux_armv6l", "linux_armv7l", "win32")
 _LAST_FOR_INTEL_MACS = Version("2.2.2")
 
 
 @dataclass(frozen=True)
 class TorchTerms:
-    """What the person says about which torch may come."""
+    """Which torch may be installed, by requirements, constraints and options."""
 
     requirements: Tuple[Requirement, ...] = ()  # on torch, of the command line and of files
     constraints: Tuple[Requirement, ...] = ()  # on torch
     pre: bool = False
     asked: AskedOfTorch = field(default_factory=AskedOfTorch)
     accelerator: str = ""  # that was asked for; "": the driver decides
-    origin: str = ""  # who asked for it: an option, a variable; "": a requirement
+    origin: str = ""  # the option or variable that names it; "": a requirement does
     places: Places = field(default_factory=Places)  # where pip looks for it
 
     def ask_for(self, build: TorchBuild) -> bool:
-        """Did they name this accelerator, or the driver does not decide?"""
+        """Is this the requested accelerator? True also where the driver decides."""
         return bool(self.accelerator) or self.asked.names(build.accelerator)
 
 
 class Exclusion(enum.Enum):
-    """Why a build may not come."""
+    """Why a build may not be installed."""
 
     PYTHON = "python"
     PLATFORM = "platform"
@@ -63,26 +63,28 @@ class Exclusion(enum.Enum):
     PRE_RELEASE = "pre-release"
     REQUIREMENT = "requirement"
     CONSTRAINT = "constraint"
-    INSTALLED = "installed"  # it would be a step back from the installed torch
+    INSTALLED = (
+        "installed"  # it would be older than the installed torch, or for another accelerator
+    )
 
 
-# By the person's own words: another word of theirs would permit it.
+# Excluded by the user's own options and requirements: with others it would be permitted.
 BY_THE_PERSON = frozenset({Exclusion.PRE_RELEASE, Exclusion.REQUIREMENT, Exclusion.CONSTRAINT})
 
 
 @dataclass(frozen=True)
 class TorchOption:
-    """A torch that could be there after the change."""
+    """A torch that could be installed after the change."""
 
-    build: TorchBuild  # where pip did not name it: as the wheel index supposes it
+    build: TorchBuild  # where pip has not named it: the one in the wheel index
     excluded: Optional[Exclusion] = None
     reason: str = ""  # why it may not come
-    warning: str = ""  # it may come, and would not run with the driver or on the GPU that is here
+    warning: str = ""  # it is permitted, but would not run with the driver or GPU of this machine
     remedy: str = ""  # what to do where it does not run, as a sentence
     is_installed: bool = False
-    # does pip find it where it looks anyway? Else it lies on download.pytorch.org
+    # does pip find it on its own indexes? Else it is on download.pytorch.org
     is_on_index: bool = True
-    # --allow-torch-change permits it, and a build like the installed one comes before it
+    # only --allow-torch-change permits it; a build like the installed one is preferred
     is_for_another_accelerator: bool = False
 
     @property
@@ -104,13 +106,12 @@ def rank_torches(
     *,
     is_fixed: bool = False,
 ) -> Tuple[TorchOption, ...]:
-    """The builds that could come, in order of preference; each that may not come with why.
+    """The possible builds in order of preference; each that is excluded has its reason.
 
-    Those that run with the driver and on the GPU that is here come before those that do not, a
-    newer release before an older one; of one release what is installed, then what pip takes from
-    its places, then what that hides from it there, then the others. `planned`: what the installer
-    chose; it found nothing newer that it may take. None: it was not asked. `is_fixed`: the person
-    named the very file.
+    Builds that run with the driver and GPU of this machine come first, then newer releases. Within
+    a release: the installed build, what pip takes from its indexes, what that hides there from pip,
+    then the others. `planned`: what the installer chose; it is the newest that pip may take; None:
+    it was not asked. `is_fixed`: the user named the exact file.
     """
     builds: Dict[str, TorchBuild] = {}
     found_by_pip = _locals_found_by_pip(planned, terms, here)
@@ -168,7 +169,7 @@ def _builds_of(
     here: Environment,
     catalog: Catalog,
 ) -> List[TorchBuild]:
-    """The builds of a release that the installer did not pass over, those in its own places
+    """The builds of a release that the installer did not pass over, those on its own indexes
     first."""
     if planned is not None and Version(release.version) > Version(planned.version.public):
         return []
@@ -183,8 +184,8 @@ def _builds_of(
 def _locals_found_by_pip(
     planned: Optional[TorchBuild], terms: TorchTerms, here: Environment
 ) -> Tuple[Optional[str], ...]:
-    """The local versions of the builds in pip's own places, as far as its plan says; None: PyPI's
-    own builds have none."""
+    """The local versions of the builds on pip's own indexes, by its plan; None stands for PyPI's
+    own builds."""
     if planned is None:
         return (None,)
     if hides_package_index(planned, terms, here):
@@ -193,11 +194,11 @@ def _locals_found_by_pip(
 
 
 def hides_package_index(planned: TorchBuild, terms: TorchTerms, here: Environment) -> bool:
-    """Does a build with a local version (`2.13.0+cpu`, of a folder of wheels) hide PyPI's own build
-    of that release from pip, to which the local version is the higher one?
+    """Does a build with a local version (`2.13.0+cpu`, from a folder of wheels) hide PyPI's own
+    build from pip? The one with the local version counts as newer.
 
-    Not where the person meant it: asked for it, or named a place for its accelerator. Pip's
-    configuration names one for a new torch, and none in place of the installed one.
+    False where the user meant it: asked for it, or named an index for its accelerator. pip's
+    configuration counts only where no torch is installed.
     """
     is_beside = planned.version.local is not None and terms.places.have_package_index
     if not is_beside or not planned.accelerator or terms.asked.names(planned.accelerator):
@@ -212,12 +213,11 @@ def _other_accelerators(
     here: Environment,
     cuda: CudaTable,
 ) -> List[str]:
-    """The accelerators of the builds on download.pytorch.org that may be wanted, in order of
+    """The accelerators whose builds on download.pytorch.org are of interest, in order of
     preference.
 
-    The one that was asked for, else that of the installed torch, else CUDA where there is a driver.
-    A place with local versions is one for an accelerator that the person named, where it does not
-    lie beside the package index.
+    The requested one, else that of the installed torch, else CUDA where there is a driver. An index
+    with local versions only counts as one for the requested accelerator.
     """
     platform = here.interpreter.platform
     own_locals = _locals_found_by_pip(planned, terms, here)
@@ -232,10 +232,10 @@ def _other_accelerators(
     else:
         names = release.accelerators_on(platform)
         found = _cuda_builds(names, here.driver, cuda) if here.driver is not None else []
-    # Of the builds for one accelerator the package index has the same as the other pages.
+    # For its own accelerator the package index has the same builds as download.pytorch.org.
     found_by_pip = [local or release.untagged_on(platform) for local in own_locals]
     if _names_local_version(terms):
-        return list(found)  # no version without a local one meets `torch==2.13.0+cu130`
+        return list(found)  # only a version with that local part meets `torch==2.13.0+cu130`
     return [name for name in found if name not in found_by_pip]
 
 
@@ -249,10 +249,10 @@ def _names_local_version(terms: TorchTerms) -> bool:
 
 
 def _cuda_builds(accelerators: Sequence[str], driver: Driver, cuda: CudaTable) -> List[str]:
-    """Those that the driver serves fully, newest first; then the others, oldest first.
+    """The CUDA builds: those that the driver supports, newest first; then the others, oldest first.
 
-    A driver starts newer runtimes of its CUDA's major version, too; that is called minor version
-    compatibility.
+    A driver also runs newer runtimes of its CUDA's major version (NVIDIA: minor version
+    compatibility).
     """
     served = parse_release(driver.cuda or cuda.cuda_of_driver(driver.version or "") or "")
     versions: Dict[str, Version] = {}
@@ -309,14 +309,14 @@ def _judge(
 
 
 def _remedy(fit: Finding) -> str:
-    """Where a driver is too old, a newer one helps, too."""
+    """What to do about a GPU or driver that does not fit; a newer driver is one way."""
     if fit.check != "driver-too-old":
         return fit.hint
     return f"Use a newer driver, or {fit.hint[:1].lower()}{fit.hint[1:]}"
 
 
 def without_name(reason: str, option: TorchOption) -> str:
-    """Why a build does not come, without its name before it, and without the list of what its files
+    """The reason without the build's name at its beginning, and without the list of what its files
     hold."""
     for version in (option.build.runtime_version, option.version, option.release):
         name = f"torch {version} "
@@ -326,8 +326,8 @@ def without_name(reason: str, option: TorchOption) -> str:
 
 
 def newest_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchBuild]:
-    """The torch that the installer would plan, by what is known of its index and of the words of
-    the person."""
+    """The torch that the installer would plan, as far as that is known from the wheel index and the
+    user's options."""
     for option in sorted(options, key=lambda one: Version(one.release), reverse=True):
         forbidden = _forbidden_by_the_person(option.build, terms, is_fixed=False)
         if option.is_on_index and option.excluded is not Exclusion.PYTHON and not forbidden:
@@ -338,23 +338,22 @@ def newest_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Option
 def judge_planned(
     build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog
 ) -> TorchOption:
-    """The torch that the installer planned, which has seen the requirements and the constraints
-    itself."""
+    """The installer's torch as an option. pip has applied requirements and constraints already."""
     return _judge(build, terms, here, catalog, is_planned=True)
 
 
 def is_acceptable(
     build: TorchBuild, terms: TorchTerms, here: Environment, catalog: Catalog
 ) -> bool:
-    """May the torch that the installer planned come as it is: nothing excludes it, and it runs here
-    or there?"""
+    """May the installer's torch be installed as it is: not excluded, and it runs on the target?"""
     option = judge_planned(build, terms, here, catalog)
     is_meant = not option.is_for_another_accelerator
     return option.excluded is None and not option.warning and is_meant
 
 
 def _is_unlike_installed(build: TorchBuild, terms: TorchTerms, here: Environment) -> bool:
-    """Is it for another accelerator than the installed one, by --allow-torch-change alone?"""
+    """Is it for another accelerator than the installed one, permitted only by
+    --allow-torch-change?"""
     asked = terms.asked
     if not asked.allow_change or terms.accelerator or asked.names(build.accelerator):
         return False
@@ -363,7 +362,8 @@ def _is_unlike_installed(build: TorchBuild, terms: TorchTerms, here: Environment
 
 
 def _other_kind(build: TorchBuild, here: Environment) -> str:
-    """Another CUDA is a small step, as each release has its own on the package index; "" for one."""
+    """A warning on another kind of accelerator than the installed torch's; "" for another CUDA, as
+    each release has its own on the package index."""
     if here.torch is None or kind_of(build) == kind_of(here.torch):
         return ""
     return (
@@ -375,7 +375,7 @@ def _other_kind(build: TorchBuild, here: Environment) -> str:
 def _missing_builds(
     build: TorchBuild, interpreter: Interpreter, table: TorchTable
 ) -> Mapping[Exclusion, str]:
-    """Has the release a wheel for this Python, this machine, this accelerator?"""
+    """Does the release have no wheel for this Python, machine or accelerator? With the reason."""
     release = table.releases[build.version.public]
     python = ".".join(interpreter.version.split(".")[:2])
     if python not in release.python:
@@ -385,7 +385,7 @@ def _missing_builds(
             Exclusion.PLATFORM: f"torch {release.version} has no wheel for {interpreter.platform}"
         }
     if not interpreter.platform.startswith("linux_"):
-        return {}  # which accelerators there are is known of the builds for Linux
+        return {}  # accelerators are known for the builds for Linux only
     if build.version.local:
         is_there = build.accelerator in release.accelerators_on(interpreter.platform)
         missing = (
@@ -439,7 +439,7 @@ def _forbidden_by_the_person(
 
 
 def _permits_pre_releases(terms: TorchTerms) -> bool:
-    """--pre, or a requirement that names one (PEP 440)."""
+    """--pre, or a requirement on a pre-release (PEP 440)."""
     specifiers = SpecifierSet()
     for requirement in (*terms.requirements, *terms.constraints):
         specifiers &= requirement.specifier
@@ -447,7 +447,7 @@ def _permits_pre_releases(terms: TorchTerms) -> bool:
 
 
 def _step_back(build: TorchBuild, terms: TorchTerms, here: Environment) -> Mapping[Exclusion, str]:
-    """Naming torch permits a newer one, never an older one nor another accelerator."""
+    """A request for torch permits a newer one, but no older one and no other accelerator."""
     installed = here.torch
     for finding in check_torch_change(installed, build, terms.asked):
         if finding.severity is not Severity.ERROR or installed is None:

@@ -1,7 +1,7 @@
-"""What the installer's answer makes of the torch that comes: may it come, has it a file, is it one
-that was asked for? Pure.
+"""Questions about the torch in the installer's answer: is it permitted, is its file known, is it
+what was asked for? Pure.
 
-`resolve.rounds` asks these questions; a `Selection` is what it has decided so far.
+`resolve.rounds` asks them; a `Selection` is what was decided so far.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from safe_install.torch_family import TORCH, is_library_of_torch
 
 
 def must_change_torch(wanted: Wanted, here: Environment) -> bool:
-    """Does the command line name torch, and with --accelerator another build than the installed
-    one?
+    """Does the command line name torch and, by --accelerator, another build than the installed one?
 
-    To pip, which knows no accelerators, the installed one would do.
+    pip knows no accelerators: to it the installed one satisfies the requirement.
     """
     asked = wanted.torch.asked.accelerator
     if (
@@ -41,8 +40,8 @@ def must_change_torch(wanted: Wanted, here: Environment) -> bool:
 
 
 def same_release_in_own_places(wanted: Wanted, here: Environment) -> str:
-    """The requirement on the build for that accelerator, where it may lie in a place of the
-    person's own; "" where it may not, or where another release is wanted."""
+    """The requirement on that accelerator's build of the installed release, where the user's own
+    index may have it; "" where it cannot, or where another release is wanted."""
     torch = here.torch
     if torch is None or not wanted.has_own_places or wanted.upgrade:
         return ""
@@ -55,9 +54,9 @@ def same_release_in_own_places(wanted: Wanted, here: Environment) -> str:
 def chosen_first(
     wanted: Wanted, here: Environment, catalog: Catalog
 ) -> Optional[Tuple[Requirement, ...]]:
-    """What is chosen before pip is asked at all: torch for the accelerator that the person named,
-    together with these requirements. None where pip has to say first which torch comes: something
-    else may have a wish about it, or it lies in a place of the person's own."""
+    """The requirements that are chosen, together with torch for the requested accelerator, before
+    pip is asked. None where pip has to name the torch first: something else may restrict it, or it
+    is on the user's own index."""
     if here.torch is not None or not wanted.torch.accelerator or TORCH not in wanted.named:
         return None
     if wanted.has_other_inputs or wanted.has_lock or wanted.has_own_places:
@@ -80,19 +79,18 @@ def chosen_first(
 
 
 def needs_another_torch(seen: Selection, wanted: Wanted, catalog: Catalog) -> bool:
-    """Is the torch of the installer's plan one that may not come, or would not run? Each is judged
-    once."""
+    """Is the torch of the installer's plan excluded, or would it not run? Each is judged once."""
     torch, choice = seen.coming_torch, seen.torch_choice
     if torch is None or torch == choice.taken or choice.is_fixed or wanted.has_lock:
         return False
     if any(entry.hashes for entry in wanted.entries if requirement_name(entry.text) == TORCH):
-        return False  # a hash names the very file
+        return False  # a hash fixes the file
     return not is_acceptable(torch, wanted.torch, seen.here, catalog)
 
 
 def needs_file_of_torch(selection: Selection, error: PipFailed, wanted: Wanted) -> bool:
-    """Did pip fail because no index of its has the build of torch that was asked for? A package
-    index has no local versions, and so no `torch==2.13.0+cu126`."""
+    """Did pip fail because none of its indexes has the requested build of torch? The package index
+    has no local versions, and so no `torch==2.13.0+cu126`."""
     is_chosen = selection.torch_choice.taken is not None or selection.coming_torch is not None
     may_move = TORCH in wanted.released or selection.here.torch is None
     if is_chosen or not wanted.torch.accelerator or not may_move:
@@ -101,13 +99,13 @@ def needs_file_of_torch(selection: Selection, error: PipFailed, wanted: Wanted) 
 
 
 def reopen(selection: Selection) -> Selection:
-    """With a torch to choose."""
+    """The selection with torch to be chosen."""
     choice = dataclasses.replace(selection.torch_choice, is_open=True)
     return dataclasses.replace(selection, torch_choice=choice, pins={})
 
 
 def keeps_plan(chosen: Selection, before: Selection) -> bool:
-    """Is the torch of the installer's plan taken after all? Then it need not be asked again."""
+    """Was the torch of the installer's plan chosen after all? Then it need not be asked again."""
     is_same = chosen.coming_torch is not None and chosen.coming_torch == before.coming_torch
     return is_same and not chosen.files
 
@@ -115,7 +113,7 @@ def keeps_plan(chosen: Selection, before: Selection) -> bool:
 def planned_extensions(
     steps: Sequence[Step], wanted: Wanted, catalog: Catalog
 ) -> List[Requirement]:
-    """The extensions of the installer's plan: they belong to its torch, and another one comes."""
+    """The extensions in the installer's plan, which fit its torch; another one is to be chosen."""
     found = []
     for step in steps:
         if step.name not in catalog.projects or step.is_direct or is_library_of_torch(step.name):
@@ -126,8 +124,8 @@ def planned_extensions(
 
 
 def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[str, Any]:
-    """The installer's report, with the address of each file of torch in place of what it was
-    shown."""
+    """The installer's report, with the URL of each file of torch in place of that of its
+    placeholder."""
     entries = []
     for entry in report.get("install", ()):
         pin = selection.torch_pins.get(canonicalize_name(entry["metadata"]["name"]))
@@ -143,7 +141,7 @@ def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[
 
 
 def _specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) -> str:
-    """All specifiers on `name` among the requirements of the steps and of the person."""
+    """All specifiers on `name` in the requirements of the steps and of the user."""
     found = set(filter(None, specifiers_on(name, steps).split(",")))
     for entry in wanted.entries:
         requirement = parse_requirement(entry.text)
@@ -153,7 +151,7 @@ def _specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) 
 
 
 def specifiers_on(name: NormalizedName, steps: Sequence[Step]) -> str:
-    """All specifiers on `name` among the requirements of the steps."""
+    """All specifiers on `name` in the requirements of the steps."""
     found = set()
     for step in steps:
         for text in step.requires:

@@ -1,5 +1,4 @@
-"""Why was each torch not taken that would have come before the chosen one? Of each release, and of
-each build. Pure."""
+"""Why was each preferred torch not chosen? For each release, and for each build. Pure."""
 
 from __future__ import annotations
 
@@ -18,19 +17,19 @@ _NOT_PUBLISHED = (Exclusion.PYTHON, Exclusion.PLATFORM, Exclusion.BUILD)
 
 @dataclass(frozen=True)
 class NotTaken:
-    """A torch that was not taken, and why."""
+    """A torch that was not chosen, and why."""
 
     build: TorchBuild
     version: str  # "2.14.1+cu130"; "2.14.1" where there is no such build
     reason: str  # "needs driver 580.65.06 or newer, declared is 560.35 (CUDA 12.6)"
-    is_near: bool = False  # it may come, and only a wheel is missing
+    is_near: bool = False  # it is permitted; only a wheel is missing
 
 
 def list_not_taken(
     options: Sequence[TorchOption], choice: TorchChoice, taken: TorchOption
 ) -> Tuple[NotTaken, ...]:
-    """Every build of a newer release, and of the same release those that come first or would not
-    run; newest first."""
+    """Every build of a newer release; of the same release those that are preferred or would not
+    run. Newest first."""
     passed = {one.version: one.reason for one in choice.passed_over}
     before = options[: options.index(taken)]
     found = []
@@ -52,7 +51,7 @@ def list_not_taken(
 def nearest_of_each_release(
     options: Sequence[TorchOption], rows: Sequence[NotTaken]
 ) -> Tuple[NotTaken, ...]:
-    """Of each release the build that came nearest: it lacks only a wheel, else it is not for
+    """For each release the build that came nearest: it lacks only a wheel, else it is not for
     another accelerator."""
     excluded: Dict[str, Optional[Exclusion]] = {
         option.version: option.excluded for option in options
@@ -70,7 +69,7 @@ def _distance(row: NotTaken, excluded: Dict[str, Optional[Exclusion]]) -> int:
 
 
 def group_reasons(rows: Sequence[NotTaken]) -> List[Tuple[Tuple[str, ...], str]]:
-    """The versions that one after the other have the same reason, and it."""
+    """(consecutive versions with the same reason, the reason), in order."""
     groups = []
     for reason, group in groupby(rows, key=lambda row: row.reason):
         groups.append((tuple(row.version for row in group), reason))

@@ -21,11 +21,11 @@ from safe_install.models import (
     Step,
     TorchBuild,
 )
-from safe_install.pipeline.baseline import BaselineCheck, naming_intruders, refuse_changed
-from safe_install.pipeline.choice import IndexChooser, make_wishes
+from safe_install.pipeline.baseline import BaselineCheck, explaining_failed_build, refuse_changed
+from safe_install.pipeline.choice import IndexChooser, make_choice_options
 from safe_install.pipeline.installer import PipInstaller
 from safe_install.pipeline.selection import Selected, refuse_errors
-from safe_install.pipeline.session import Session, leaving
+from safe_install.pipeline.session import Session, find_leaving
 from safe_install.pipeline.torch_check import TorchCheck
 from safe_install.resolve.decisions import Selection
 from safe_install.resolve.permission import check_requirements, find_conflicts
@@ -48,7 +48,7 @@ class LockChange:
         self._own, self._environment = session.request.own, session.environment
         self._installer = PipInstaller(session)
         self._chooser = IndexChooser(
-            make_wishes(session.request),
+            make_choice_options(session.request),
             session.world,
             self._installer.credentials,
             pip=lambda: self._installer.pip,
@@ -98,7 +98,7 @@ class LockChange:
             self._session, self._installer, self._is_promised, self._chooser.fetcher
         )
         released = frozenset(step.name for step in planned.plan.steps if is_guarded(step.name))
-        with naming_intruders(self._before, built):
+        with explaining_failed_build(self._before, built):
             artifacts = fetch(delivery, planned.plan, planned.artifacts, released=released)
         plan = with_files(planned.plan, artifacts)
         # Only now all that comes says what it requires.
@@ -141,7 +141,7 @@ class LockChange:
         """What is known to break is refused before anything is fetched. Errors: Refused."""
         plan, environment, own = planned.plan, self._environment, self._own
         interpreter = environment.interpreter
-        check_place(interpreter.prefix, interpreter.scheme, leaving(plan, environment))
+        check_place(interpreter.prefix, interpreter.scheme, find_leaving(plan, environment))
         if own.require_cuda:
             refuse_errors(check_cuda_required(self._before.report()), plan)
         if plan.find(TORCH) is None:

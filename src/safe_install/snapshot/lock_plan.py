@@ -204,7 +204,7 @@ class LockPlanner:
             self._session.world.reporter.note(sentence)
         pins = [pin for pin in resolution.pins if pin.name in names and _is_file(pin)]
         if not self._session.request.own.dry_run:
-            self._chooser.bring_ahead(pins)
+            self._chooser.prefetch(pins)
         return [self._step_of(pin, names[pin.name], torch) for pin in pins]
 
     def _step_of(self, pin: Candidate, deviation: Deviation, torch: TorchBuild) -> Step:

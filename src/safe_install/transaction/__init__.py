@@ -1,1 +1,1 @@
-"""The only room in which an environment is changed: journalled renames that can be taken back."""
+"""The only package that changes an environment: by journalled renames that can be undone."""

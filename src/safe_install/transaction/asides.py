@@ -1,4 +1,4 @@
-"""Folders that pip renames while it replaces something (`~orch`), by their names alone."""
+"""Folders that pip renames while it replaces a distribution (`~orch`), found by name only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safe_install.models import Finding, Scheme, Severity
 
 
 def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
-    """A warning where pip was interrupted: it looks at names only."""
+    """A warning where an interrupted pip left such folders."""
     sites = dict.fromkeys(os.path.realpath(str(site)) for site in (scheme.purelib, scheme.platlib))
     paths = [path for site in sites for path in find_asides(site)]
     if not paths:
@@ -28,7 +28,7 @@ def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
 
 
 def find_asides(directory: str) -> List[str]:
-    """Their paths in a folder of packages."""
+    """The paths of such folders in a site-packages folder."""
     try:
         with os.scandir(directory) as entries:
             return sorted(

@@ -1,8 +1,9 @@
-"""The clones of `-e git+URL`: made beside the environment, and put into pip's place by the journal.
+"""The clones of `-e git+URL`: made beside the environment, and moved into pip's place by the
+journal.
 
-pip clones into its folder of sources (`--src`; in a virtual environment `<prefix>/src`) while it
-plans, in a dry run too, and moves a clone that is there to another revision. Here pip is given a
-folder of ours, with copies of the clones that are there, so that it does the same to the copies.
+pip clones into its source folder (`--src`; in a virtual environment `<prefix>/src`) while it plans,
+even in a dry run, and checks out another revision in an existing clone. So pip gets a temporary
+folder with copies of the existing clones.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Clones:
     """The clones of one command. Paths are absolute; `work` is empty at first."""
 
     def __init__(self, work: Path, place: Path, prefix: Path) -> None:
-        """`place`: pip's folder of sources; `prefix`: what a transaction covers."""
+        """`place`: pip's source folder; `prefix`: the folder that a transaction covers."""
         self.work = Path(os.path.realpath(work))
         self.place = place
         real_place, real_prefix = Path(os.path.realpath(place)), Path(os.path.realpath(prefix))
@@ -37,8 +38,7 @@ class Clones:
         self._placed: List[Path] = []
 
     def copy_present(self, names: Iterable[NormalizedName]) -> None:
-        """Copy the clones of these projects that are there: pip takes a clone on from where it
-        is."""
+        """Copy the existing clones of these projects: pip updates a clone that it finds."""
         wanted = set(names)
         for name in _list_folders(self.place):
             if canonicalize_name(name) in wanted and not (self.work / name).exists():
@@ -46,17 +46,19 @@ class Clones:
                     shutil.copytree(str(self.place / name), str(self.work / name), symlinks=True)
 
     def names(self) -> List[str]:
-        """The folders of the clones, below `work` as below `place`."""
+        """The names of the clones; they are the same below `work` and `place`."""
         return _list_folders(self.work)
 
     def final_text(self, text: str) -> str:
-        """A text of pip's, with the addresses and paths that the clones will have."""
+        """A text of pip with the final URLs and paths of the clones in place of the temporary
+        ones."""
         for old, new in self._spellings():
             text = text.replace(old, new)
         return text
 
     def source_of(self, url: str) -> Optional[Path]:
-        """Where the sources with this final address are now; None where it is none of ours."""
+        """The present folder of the sources with this final URL; None for a URL of another
+        place."""
         path = Path(unquote(urlsplit(url).path))
         if self.place not in path.parents:
             return None
@@ -70,8 +72,7 @@ class Clones:
     # --- once the editable installs are staged ----------------------------------------------------
 
     def rewrite(self, stage: Path) -> None:
-        """What was built beside the environment names the paths of `work`: in the stage, and in the
-        clones."""
+        """Replace the paths of `work` by final ones, in the staged files and in the clones."""
         changed = {path for path in _files_below(stage) if self._rewrite_file(path)}
         for path in changed:
             _remove_bytecode(path)
@@ -82,7 +83,8 @@ class Clones:
                 self._rewrite_file(path)
 
     def _rewrite_file(self, path: str) -> bool:
-        """Only what was built in this run can name our folder: its name is made up anew in each."""
+        """Replace the paths in a file; was there one? Only files of this run can have them: the
+        folder's name is random."""
         if os.path.islink(path):
             return self._rewrite_link(path)
         if os.path.getsize(path) > LARGEST_TEXT:
@@ -107,14 +109,15 @@ class Clones:
         return new != target
 
     def _spellings(self) -> Tuple[Tuple[str, str], ...]:
-        """The path of `work` and of `place`, plain and as in an address."""
+        """(path of `work`, path of `place`), plain and as in a URL."""
         plain = (f"{self.work}{os.sep}", f"{self.place}{os.sep}")
         return plain, (quote(plain[0]), quote(plain[1]))
 
     def move_into(self, stage: Path) -> Tuple[Path, ...]:
-        """Put the clones where the change takes them from; the folders that they replace whole.
+        """Move the clones below the stage. The result: the folders that the change replaces as a
+        whole.
 
-        Outside of the prefix no change can cover them: see `place_uncovered`.
+        Outside of the prefix a change cannot cover them: see `place_uncovered`.
         """
         if not self._is_covered:
             return ()
@@ -129,8 +132,8 @@ class Clones:
         return tuple(moved)
 
     def refuse_uncovered(self) -> None:
-        """Outside of the environment a clone that is there is not moved to another revision.
-        Errors: Refused."""
+        """Refuse another revision for an existing clone outside of the environment. Errors:
+        Refused."""
         if self._is_covered:
             return
         for name in self.names():
@@ -144,8 +147,8 @@ class Clones:
                 )
 
     def place_uncovered(self) -> None:
-        """Outside of the prefix: put new clones in place. `take_away` takes them back, until
-        `keep`."""
+        """Outside of the prefix: put new clones in place. `take_away` removes them again, until
+        `keep` is called."""
         for name in [] if self._is_covered else self.names():
             target = self.place / name
             if os.path.lexists(target):
@@ -156,7 +159,7 @@ class Clones:
             self._placed.append(target)
 
     def take_away(self) -> None:
-        """The change failed: what `place_uncovered` put in place goes."""
+        """The change failed: remove what `place_uncovered` put in place."""
         for target in self._placed:
             shutil.rmtree(str(target), ignore_errors=True)
         self.keep()
@@ -205,7 +208,7 @@ def _files_below(folder: Path) -> Iterator[str]:
 
 
 def _remove_bytecode(path: str) -> None:
-    """It holds what its source held."""
+    """Remove the bytecode of a changed source."""
     folder, name = os.path.split(path)
     stem = name[: -len(".py")] if name.endswith(".py") else name
     for bytecode in glob.glob(
@@ -215,7 +218,7 @@ def _remove_bytecode(path: str) -> None:
 
 
 def _rewrite_records(stage: Path, changed: AbstractSet[str]) -> None:
-    """The rows of what was changed; bytecode that is gone has none."""
+    """Update the rows of changed files in RECORD, without the removed bytecode."""
     for record in [path for path in _files_below(stage) if path.endswith(".dist-info/RECORD")]:
         site = os.path.dirname(os.path.dirname(record))
         entries = []
@@ -229,7 +232,7 @@ def _rewrite_records(stage: Path, changed: AbstractSet[str]) -> None:
 
 
 def is_repository(text: str) -> bool:
-    """Is a requirement a repository (`git+https://...`, `name @ git+ssh://...`), and no file or
-    folder?"""
+    """Is the requirement a repository (`git+https://...`, `name @ git+ssh://...`), and not a file
+    or folder?"""
     scheme, separator, _ = text.partition("://")
     return bool(separator) and "+" in scheme

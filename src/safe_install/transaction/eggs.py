@@ -1,10 +1,9 @@
-"""The files of what setuptools installed without a RECORD: egg-info folders, eggs, development
-installs (egg-link).
+"""The files of distributions that setuptools installed without a RECORD: egg-info folders, eggs,
+development installs (egg-link).
 
-The rules are those of `pip uninstall`: installed-files.txt, else the packages of top_level.txt; the
-folder of an egg; the link of a development install, whose sources stay; commands by
-entry_points.txt; and the line of easy-install.pth. What distutils installed (an egg-info that is a
-file) says nothing of its files.
+The rules of `pip uninstall`: installed-files.txt, else the packages in top_level.txt; the folder of
+an egg; the egg-link of a development install, whose sources stay; the scripts in entry_points.txt;
+the line in easy-install.pth. An egg-info that is a file (distutils) lists no files.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ EASY_INSTALL = "easy-install.pth"
 
 
 class EggFiles(NamedTuple):
-    """What goes with one distribution. Paths as they are written: neither resolved nor looked
-    at."""
+    """What is removed with a distribution. Paths are as written: not resolved, and not checked for
+    existence."""
 
     paths: Tuple[str, ...]  # files and folders
     line: Optional[str] = None  # of easy-install.pth
 
 
 def find_egg_files(distribution: InstalledDistribution, areas: Areas) -> Optional[EggFiles]:
-    """The files of a distribution without a dist-info folder; None where nothing says which they
-    are."""
+    """The files of a distribution without a dist-info folder; None where they are not listed
+    anywhere."""
     folder = str(distribution.metadata_path)
     commands = _find_commands(folder, areas)
     if distribution.editable:
@@ -55,7 +54,7 @@ def find_egg_files(distribution: InstalledDistribution, areas: Areas) -> Optiona
 
 
 def find_egg_link(distribution: InstalledDistribution, areas: Areas) -> Optional[str]:
-    """The file that makes a folder of sources an installed distribution."""
+    """The egg-link file, which makes a source folder an installed distribution."""
     for site in areas.sites:
         for name in sorted(os.listdir(site)) if os.path.isdir(site) else []:
             stem, ending = os.path.splitext(name)
@@ -67,8 +66,7 @@ def find_egg_link(distribution: InstalledDistribution, areas: Areas) -> Optional
 def find_path_edits(
     distributions: Sequence[InstalledDistribution], areas: Areas
 ) -> Dict[str, bytes]:
-    """easy-install.pth of each site directory whose lines some of these distributions take with
-    them, without them."""
+    """The new contents of each easy-install.pth, without the lines of these distributions."""
     lines: Set[str] = set()
     for distribution in distributions:
         found = None if _has_dist_info(distribution) else find_egg_files(distribution, areas)
@@ -90,8 +88,8 @@ def find_path_edits(
 
 
 def find_missing_path_file(distribution: InstalledDistribution) -> Optional[Path]:
-    """easy-install.pth of a development install where it is gone: another .pth may name its
-    sources then, and still does when it is removed."""
+    """The easy-install.pth of a development install, where it is missing. Another .pth may then
+    name the sources, and would still do so after the removal."""
     if not distribution.editable or _has_dist_info(distribution):
         return None
     path = distribution.location / EASY_INSTALL
@@ -103,7 +101,7 @@ def _has_dist_info(distribution: InstalledDistribution) -> bool:
 
 
 def walk_paths(paths: Iterable[str]) -> Iterator[str]:
-    """The files among `paths`, and all below the folders among them; links are not followed."""
+    """The files among `paths`, and all files below its folders; links are not followed."""
     for path in paths:
         if os.path.islink(path) or not os.path.isdir(path):
             yield path
@@ -115,7 +113,7 @@ def walk_paths(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _find_packages(folder: str) -> Optional[List[str]]:
-    """The packages and modules of top_level.txt; what shares a namespace with others is left."""
+    """The packages and modules in top_level.txt, without namespace packages that are shared."""
     names = _read_lines(os.path.join(folder, "top_level.txt"))
     if names is None:
         return None

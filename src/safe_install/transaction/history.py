@@ -1,8 +1,7 @@
-"""Committed transactions on disk: read them, take one back, remove the oldest.
+"""Committed transactions on disk: read them, undo one, remove the oldest.
 
-What a committed change replaced stays in its transaction directory. Taking it back is again a
-transaction, with the renames read backwards, so it can be verified, rolled back and itself be taken
-back.
+The files that a change replaced stay in its transaction directory. An undo is a transaction, too,
+with the renames in reverse, so it can be verified, rolled back and undone.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
             hint="Run as the user that owns this environment.",
         ) from error
     entries = [_read_entry(state / name) for name in names]
-    # An ID may be older than the change: it is that of the stage.
+    # The ID of a staged change is older than its commit.
     entries.sort(key=lambda entry: entry.created, reverse=True)
     undone: Dict[str, str] = {}
     for entry in entries:
@@ -114,7 +113,7 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
 
 
 def find_state(prefix: Path) -> Path:
-    """The folder of an environment that holds its changes."""
+    """The state folder of an environment."""
     return Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
 
 
@@ -134,7 +133,7 @@ def _read_entry(directory: Path) -> HistoryEntry:
 
 
 def _read_summary(directory: Path) -> Mapping[str, Any]:
-    """What was written beside the journal for people; less what has another form."""
+    """The summary beside the journal, without values of unexpected types."""
     try:
         summary = json.loads(read_regular_file(str(directory / "summary.json")).decode("utf-8"))
     except (OSError, ValueError, RecursionError, JournalInvalid):
@@ -173,13 +172,13 @@ def begin_undo(
     command: Sequence[str] = ("undo",),
     find_owner: FindOwner = lambda path: None,
 ) -> Transaction:
-    """Open the transaction that takes back `transaction_id`: by default the newest not undone, and
-    no undo.
+    """Open the transaction that undoes `transaction_id`: by default the newest one that is not
+    undone and is no undo.
 
-    It has its plan already: the caller, who holds the lock, swaps, verifies, and commits or rolls
-    back. What another distribution, as `find_owner` knows them, has put into one of its folders
-    since stays there. Raises Refused when there is none, when later changes stand on it, or when
-    the files were changed since.
+    Its moves are planned already. The caller, who holds the lock, swaps, verifies, and commits or
+    rolls back. Files that another distribution (by `find_owner`) has since put into its folders
+    stay there. Errors: Refused when there is none, when later changes depend on it, or when its
+    files were changed since.
     """
     entries = read_history(prefix)
     entry = _select_entry(entries, transaction_id, prefix)
@@ -236,12 +235,12 @@ def _select_entry(
 
 
 def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
-    """The same change with the identities that files have now, where only inode numbers and times
-    are others.
+    """The same change with the present identities of files, where only inode numbers and times
+    differ.
 
-    The layers of an image hold whole seconds, and archives and copies of an environment other times
-    altogether. What lies in the environment must have the content of its RECORD. In the state
-    folder, which is ours alone, the size is enough.
+    Layers of an image store whole seconds; archives and copies of an environment store other times.
+    Files in the environment must have the content of their RECORD. In the state folder, which only
+    we write to, the size is enough.
     """
     targets = [str(prefix / path) for path, _ in reverse.leaving]
     recorded = read_hashes(_find_metadata_folders(targets))
@@ -265,16 +264,17 @@ def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
 
 
 def _find_metadata_folders(targets: Sequence[str]) -> Set[str]:
-    """The dist-info folders among the targets, and those whose RECORD is one."""
+    """The dist-info folders among the targets, and those whose RECORD is a target."""
     folders = {path for path in targets if path.endswith(".dist-info")}
     folders |= {os.path.dirname(path) for path in targets if os.path.basename(path) == "RECORD"}
     return folders
 
 
 def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str, str]]) -> Identity:
-    """What is at `path` now if it is a copy of what `identity` describes, else `identity`.
+    """The present identity of `path` where it is a copy of what `identity` describes, else
+    `identity`.
 
-    `recorded`: the hashes that the content must have; None: nobody else writes there.
+    `recorded`: the hashes that the content must have; None: only we write there.
     """
     now = read_identity(path)
     if (
@@ -303,7 +303,8 @@ def _check_unchanged(
     entries: Sequence[HistoryEntry],
     find_owner: FindOwner,
 ) -> Set[str]:
-    """The files of other distributions in folders that would leave. Errors: Refused."""
+    """The files of other distributions in folders that would be removed. Errors: Refused where
+    files were changed."""
     try:
         changed = Undo(str(prefix), make_document(reverse)).find_missing_before()
     except JournalInvalid as error:
@@ -334,8 +335,7 @@ def _refuse_lost(lost: Sequence[str], entry: HistoryEntry) -> None:
 
 
 def _refuse_changed(changed: Sequence[str], entry: HistoryEntry, later: Sequence[str]) -> None:
-    """`later`: the transactions after this one, newest first, which may be what changed the
-    paths."""
+    """`later`: the transactions after this one, newest first, which may have changed the paths."""
     if not changed:
         return
     listed = "\n  ".join(changed[:10])
@@ -363,14 +363,14 @@ def _refuse_added(added: Sequence[str], entry: HistoryEntry) -> None:
 
 
 def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
-    """What the undo would bring back, and which is not there."""
+    """The files that the undo would restore, but that are missing."""
     state = find_state(prefix)
     slots = [str(state / slot) for slot, _ in reverse.coming]
     return [slot for slot in slots if not os.path.lexists(slot)]
 
 
 def _name_versions(entry: HistoryEntry) -> str:
-    """The commands that lead to the same versions by another way."""
+    """Commands that install the same versions in another way."""
     old = [
         f"{row['name']}=={row['from_version']}"
         for row in entry.summary.get("steps", ())
@@ -391,8 +391,7 @@ def _name_versions(entry: HistoryEntry) -> str:
 
 
 def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
-    """Files that somebody wrote into a directory that would move away as a whole; bytecode does not
-    count."""
+    """Files that were written into a directory that would be moved as a whole, without bytecode."""
     committed = float(entry.summary.get("committed", entry.created))
     directories = [
         str(prefix / target) for target, identity in reverse.leaving if identity.kind == "d"
@@ -427,12 +426,12 @@ def _find_touched_since(directory: str, moment: float) -> Iterator[str]:
 
 
 def is_index_of_git(path: str) -> bool:
-    """A cache that `git status` writes anew, as a running program writes bytecode."""
+    """Is it git's index, a cache that `git status` rewrites?"""
     return path.endswith("/.git/index")
 
 
 def measure(prefix: Path, transaction_id: str) -> int:
-    """The bytes on disk that a transaction keeps for its undo."""
+    """How many bytes on disk a transaction keeps for its undo."""
     total = 0
     for folder, _, files in os.walk(str(find_state(prefix) / f"txn-{transaction_id}")):
         for name in files:
@@ -442,11 +441,11 @@ def measure(prefix: Path, transaction_id: str) -> int:
 
 
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
-    """Remove the oldest: all but the newest `keep`, and more until the rest fits into
-    `limit_bytes`. Where their files came from is kept.
+    """Remove the oldest transactions: all but the newest `keep`, and more until the rest fits into
+    `limit_bytes`. The sources of their files are kept.
 
-    The newest stays, unless none is to be kept. A transaction and its undo share files and go
-    together. The caller holds the lock.
+    The newest one stays, unless `keep` is 0. A transaction and its undo share files, so they are
+    removed together. The caller holds the lock.
     """
     entries = read_history(prefix)
     groups = _make_groups(entries)
@@ -475,7 +474,7 @@ def _discard(prefix: Path, identifier: str, size: int) -> Pruned:
 
 
 def _make_groups(entries: Sequence[HistoryEntry]) -> List[List[str]]:
-    """Transactions that hold each other's files, newest group first."""
+    """Groups of transactions that share files, newest group first."""
     group_of: Dict[str, List[str]] = {}
     groups: List[List[str]] = []
     for entry in entries:

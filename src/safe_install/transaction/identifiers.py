@@ -1,5 +1,5 @@
-"""The moments and IDs of changes. They sort in the order in which the changes were made, whatever the
-clocks of the hosts say that make them."""
+"""The times and IDs of changes. They sort in the order of the changes, even where the clocks of
+several hosts differ."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ import secrets
 import time
 from pathlib import Path
 
-_NAME = re.compile(r"^(?:txn|staged)-(\d{8}T\d{6}Z)-([0-9a-f]{4,8})$")
+_ID = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{4,8})")
+_PREFIXES = ("txn-", "staged-")  # of names in the state folder
 _SECOND = "%Y%m%dT%H%M%SZ"
 _STEP = 0.002  # seconds; an ID has the thousandth
 
 
 def next_moment(state: Path, newest: float = 0.0) -> float:
-    """Now, in seconds since the epoch; a moment behind the newest change in the state folder, where
-    that is later: another host made it, whose clock is ahead. `newest`: a moment that no name in
-    that folder tells, as that of a commit, which has the ID of its stage."""
-    moments = [_moment_of(name) for name in os.listdir(state)]
+    """The time for a new change, in seconds since the epoch: now, or just after the newest change
+    in the state folder where that is later (made by a host whose clock is ahead). `newest`: a time
+    that is not in a name of that folder, such as that of a commit, which has the ID of its
+    stage."""
+    names = [name.partition("-") for name in os.listdir(state) if name.startswith(_PREFIXES)]
+    moments = [moment_of(identifier) for _, _, identifier in names]
     return max(time.time(), max(moments, default=0.0) + _STEP, newest + _STEP)
 
 
 def make_id(moment: float) -> str:
-    """`20261123T101112Z-1f43f2`: the time, behind the second its thousandth and a random number, in
-    hex."""
+    """`20261123T101112Z-1f43f2`: the time, then its milliseconds and a random number, in hex."""
     second = time.strftime(_SECOND, time.gmtime(moment))
     thousandth = int(moment % 1 * 1000)
     return f"{second}-{thousandth:03x}{secrets.randbelow(0x1000):03x}"
 
 
-def _moment_of(name: str) -> float:
-    """Of what a folder in the state folder keeps; 0 where its name tells no time."""
-    match = _NAME.match(name)
+def moment_of(identifier: str) -> float:
+    """When an ID was made, in seconds since the epoch; 0 for what is no ID."""
+    match = _ID.fullmatch(identifier)
     if match is None:
         return 0.0
     second, end = match.groups()

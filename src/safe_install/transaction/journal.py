@@ -1,8 +1,7 @@
-"""The journal as values: what a change will rename, how it is written down, and how it reads
-backwards.
+"""The journal as values: what a change renames, its encoding, and its reverse.
 
-Pure. Reading a journal back from the disk and undoing it is `recovery`'s, which has to stand alone;
-the format is described there.
+Pure. Reading a journal from disk and undoing it is done by `recovery`, which must work alone; the
+format is described there.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from safe_install.transaction.recovery.rows import (
 
 @dataclass(frozen=True)
 class Journal:
-    """One change, in the order in which it is carried out; undone in the reverse order.
+    """One change, in the order of its steps; it is undone in reverse order.
 
     Targets are relative to the prefix, slots to its `.safe-install` directory, both with `/`.
     """
@@ -46,14 +45,14 @@ class Journal:
 
     @property
     def leaving(self) -> Tuple[Tuple[str, Identity], ...]:
-        """(target, what lies there before) of all that the change takes away."""
+        """(target, identity before) of everything that the change moves out."""
         replaced = [(pair.target, pair.old) for pair in self.exchanges]
         removed = [(gone.target, gone.old) for gone in self.outs]
         return (*replaced, *removed)
 
     @property
     def coming(self) -> Tuple[Tuple[str, str], ...]:
-        """(slot, target) of all that the change brings."""
+        """(slot, target) of everything that the change moves in."""
         replacing = [(pair.slot, pair.target) for pair in self.exchanges]
         added = [(new.slot, new.target) for new in self.ins]
         return (*replacing, *added)
@@ -72,7 +71,7 @@ _LAST_MOMENT = 250_000_000_000.0  # in the year 9892; datetime ends with 9999
 
 
 def make_document(journal: Journal) -> Dict[str, Any]:
-    """The JSON object of a journal; every row is a list in the order of its fields."""
+    """The JSON object of a journal. Each row is a list of its fields, in order."""
     document: Dict[str, Any] = {
         "format": FORMAT,
         "id": journal.id,
@@ -98,7 +97,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 def parse_document(document: Mapping[str, Any]) -> Journal:
-    """The value of a document from `recovery.read_journal`; raises KeyError, TypeError or
+    """The journal of a document from `recovery.read_journal`. Errors: KeyError, TypeError,
     ValueError."""
     if document["format"] != FORMAT:
         raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
@@ -128,7 +127,7 @@ def _parse_row(kind: Any, row: Any) -> Any:
 
 
 def _check_path(path: str) -> None:
-    """Can a file have this name? Errors: ValueError."""
+    """Check that a path is a possible file name. Errors: ValueError."""
     if b"\0" in path.encode("utf-8", "surrogateescape"):
         raise ValueError(f"{path!r} is not a path")
 
@@ -155,11 +154,11 @@ def _typed(value: Any, expected: Any) -> Any:
 def make_reverse(
     journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float
 ) -> Journal:
-    """The change that takes `journal` back: its stash is the new content, what it installed is
+    """The change that undoes `journal`: its stash is the new content, and what it installed is
     stashed.
 
-    Directory times and the owners of removed directories have to be read from the disk: left empty
-    here.
+    Directory times and the owners of removed directories are left empty: they have to be read from
+    disk.
     """
     outs = tuple(
         MoveOut(move.target, f"txn-{transaction_id}/stash/{number}", move.new)

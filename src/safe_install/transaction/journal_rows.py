@@ -1,4 +1,4 @@
-"""The rows of a journal with what the disk says of every path; the same change with a row for each
+"""Fills a journal with the identities of files on disk; expands a change to one row for each
 file."""
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from safe_install.transaction.recovery.rows import (
 
 
 def _identify(path: str, *, inode: bool = True) -> Identity:
-    """What lies at `path`, or FileNotFoundError. Without `inode` that is recorded as "not
-    compared"."""
+    """The identity of `path`. Without `inode` its inode number is 0, "not compared". Errors:
+    FileNotFoundError."""
     found = read_identity(path)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -34,15 +34,15 @@ def _identify(path: str, *, inode: bool = True) -> Identity:
 
 
 def read_removed_directory(prefix: str, target: str) -> RemovedDirectory:
-    """A directory that will be removed, with its mode and owners."""
+    """The row of a directory to remove, with its mode and owners."""
     status = os.lstat(os.path.join(prefix, target))
     return RemovedDirectory(target, status.st_mode & 0o7777, status.st_uid, status.st_gid)
 
 
 def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
-    """The journal with a row for each of these renames, and what the disk says of every path now.
+    """The journal with a row for each of these renames, and the present identity of each path.
 
-    `state`: the `.safe-install` directory. Errors: FileNotFoundError, for a path that is not there.
+    `state`: the `.safe-install` directory. Errors: FileNotFoundError for a missing path.
     """
     prefix = str(state.parent)
     has_inodes = moves.level is not Level.FILE
@@ -94,7 +94,7 @@ def _fill_ins(
 
 
 def _cut(path: str, directory: str) -> str:
-    """A path below a directory, relative to it."""
+    """A path relative to a directory above it."""
     return path[len(directory) + 1 :]
 
 
@@ -111,10 +111,10 @@ def _read_umask() -> int:
 def expand_to_files(
     journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()
 ) -> Journal:
-    """The same change with a row for each file, for where directories cannot be renamed; no two
-    names trade places.
+    """The same change with a row for each file, for file systems that cannot rename directories; no
+    two names are exchanged.
 
-    The files `stay` (absolute) are in directories that would leave, and keep their place.
+    The files `stay` (absolute paths) keep their place in directories that would be moved out.
     """
     root = str(prefix)
     staying = {os.path.relpath(path, root) for path in stay}
@@ -143,8 +143,8 @@ def expand_to_files(
 
 
 def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
-    """What the change takes away, file by file, and the folders that this empties, deepest first.
-    Targets."""
+    """(the files that the change moves out, the folders that become empty, deepest first), as
+    targets."""
     files: List[str] = []
     emptied: List[str] = []
     for target, _ in journal.leaving:
@@ -155,7 +155,7 @@ def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
 
 
 def _expand_coming(journal: Journal, state: str) -> Tuple[List[MoveIn], List[MadeDirectory]]:
-    """What the change brings, file by file, and the folders that this needs, parents first."""
+    """(the files that the change moves in, the folders that they need, parents first)."""
     ins: List[MoveIn] = []
     made: List[MadeDirectory] = []
     for slot, target in journal.coming:
@@ -176,14 +176,14 @@ def _join(path: str, name: str) -> str:
 
 
 def find_parents(path: str) -> Iterator[str]:
-    """The folders of a relative path, from the inner to the outer one."""
+    """The folders of a relative path, innermost first."""
     while "/" in path:
         path = os.path.dirname(path)
         yield path
 
 
 def _read_below(path: str) -> Tuple[List[str], List[str]]:
-    """Files and directories, relative, parents first; of a file it is "." itself."""
+    """(files, directories) below a path, relative, parents first; of a file it is "." itself."""
     if os.path.islink(path) or not os.path.isdir(path):
         return ["."], []
     files, folders = [], []
@@ -195,7 +195,7 @@ def _read_below(path: str) -> Tuple[List[str], List[str]]:
 
 
 def find_touched(journal: Journal) -> Iterator[Tuple[str, Identity]]:
-    """(target, identity of what is moved) of every step."""
+    """(target, identity of what is moved) of each step."""
     yield from journal.leaving
     for coming in journal.ins:
         yield coming.target, coming.new

@@ -1,4 +1,4 @@
-"""What past changes took away and keep for their undo: where a distribution can be put back from."""
+"""Files that past changes keep for their undo, from which a distribution can be restored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NOTES = ("/INSTALLER", "/RECORD", "/REQUESTED", "/direct_url.json")
 
 
 def find_kept(prefix: Path, distribution: InstalledDistribution) -> Optional[Mapping[str, Path]]:
-    """Each row of a distribution's RECORD, and where a past change keeps a file with that hash.
-    None where none keeps all of them. Errors: Refused, where the history cannot be read."""
+    """Each path in a distribution's RECORD, and where a past change keeps a file with that hash.
+    None where no change keeps all of them. Errors: Refused, where the history cannot be read."""
     try:
         entries = list(read_record(distribution.metadata_path))
     except OSError:
@@ -35,8 +35,8 @@ def find_kept(prefix: Path, distribution: InstalledDistribution) -> Optional[Map
 
 
 def read_slots(prefix: Path, transaction_id: str) -> Mapping[str, Path]:
-    """Where a change took something away, relative to the prefix -> where that is kept. What cannot
-    be read is not there."""
+    """Target relative to the prefix -> where a change keeps what it moved out. Empty where its
+    journal cannot be read."""
     state = find_state(prefix)
     try:
         journal = read_committed(state / f"txn-{transaction_id}")
@@ -48,8 +48,8 @@ def read_slots(prefix: Path, transaction_id: str) -> Mapping[str, Path]:
 
 
 def find_replaced(prefix: Path, transaction_id: str, ending: str) -> List[Path]:
-    """The folders that a change took away and that are kept for its undo, by the end of the names
-    that they had."""
+    """The folders that a change moved out and keeps for its undo, whose former names have this
+    ending."""
     slots = read_slots(prefix, transaction_id)
     return [slot for target, slot in slots.items() if target.endswith(ending) and slot.is_dir()]
 
@@ -72,7 +72,7 @@ def _find_rows(
 
 
 def _find_in(target: str, slots: Mapping[str, Path]) -> Optional[Path]:
-    """A file that was taken away itself, or with the folder that it lay in."""
+    """The kept file of a target, which was moved out itself or in a folder above it."""
     folder, rest = target, ""
     while folder:
         if folder in slots:

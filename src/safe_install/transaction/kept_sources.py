@@ -1,5 +1,4 @@
-"""Where the files came from that changes installed which the history has let go: their undo is gone,
-and what they installed may still be there."""
+"""The sources of files whose transactions were pruned: these files may still be installed."""
 
 from __future__ import annotations
 
@@ -19,13 +18,13 @@ FIELDS = ("name", "version", "kind", "url", "sha256", "size", "direct", "listed"
 
 
 def read_kept_sources(prefix: Path) -> Tuple[Mapping[str, Any], ...]:
-    """Rows as the steps of a summary, the newest first. What cannot be read knows nothing."""
+    """Rows like the steps of a summary, newest first. Empty where they cannot be read."""
     return tuple(_read(Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE))
 
 
 def keep_sources(prefix: Path, summaries: Iterable[Mapping[str, Any]]) -> None:
-    """Keep what the summaries of changes that go say of files; the newest first. A disk that is
-    full loses that, and still gets its room."""
+    """Store where the files of pruned changes came from; the newest first. Without room on the disk
+    this is skipped."""
     path = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE
     old = _read(path)
     rows: List[Mapping[str, Any]] = []
@@ -51,7 +50,7 @@ def _read(path: Path) -> List[Mapping[str, Any]]:
 
 
 def _names_a_file(row: Any) -> bool:
-    """Does it name a distribution, and a file by its address and its hash?"""
+    """Does the row name a distribution, and a file by URL and hash?"""
     if not isinstance(row, dict):
         return False
     return all(isinstance(row.get(field), str) for field in ("name", "version", "url", "sha256"))

@@ -1,5 +1,4 @@
-"""Finds what an interrupted pip left, and lays out what is put back in the stage of a
-transaction."""
+"""Finds what an interrupted pip left, and puts what is restored into the stage of a transaction."""
 
 from __future__ import annotations
 
@@ -43,13 +42,13 @@ _HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
 
 
 def read_leftovers(areas: Areas) -> Tuple[Tuple[SetAsideFolder, ...], Tuple[Recorded, ...]]:
-    """The folders aside in this environment, and the distributions that they may be of."""
+    """The renamed folders in this environment, and the distributions that they may belong to."""
     reader = _LeftoverReader(areas)
     return reader.asides(), reader.recorded()
 
 
 def _read_files(folder: str) -> Iterator[str]:
-    """Everything below, relative; links are files."""
+    """Everything below a folder, relative; links count as files."""
     for parent, names, files in os.walk(folder):
         for name in [
             *files,
@@ -59,7 +58,7 @@ def _read_files(folder: str) -> Iterator[str]:
 
 
 def _read_header(folder: str) -> Optional[Tuple[str, str]]:
-    """Name and version in the METADATA of a dist-info folder; None where it does not say both."""
+    """(name, version) in the METADATA of a dist-info folder; None where one is missing."""
     try:
         with open(os.path.join(folder, "METADATA"), encoding="utf-8", errors="replace") as file:
             text = file.read().split("\n\n", 1)[0]
@@ -72,7 +71,7 @@ def _read_header(folder: str) -> Optional[Tuple[str, str]]:
 
 
 class _Record:
-    """One dist-info and its rows as real paths."""
+    """A dist-info folder, with the rows of its RECORD as real paths."""
 
     def __init__(
         self, name: str, version: str, folder: str, home: str, rows: Mapping[str, str]
@@ -99,12 +98,12 @@ def _find_directories(rows: Iterable[str]) -> Set[str]:
 
 
 def _is_accounted_for(files: Iterable[str], home: str, record: _Record) -> bool:
-    """Is each of these files, put into `home`, a row of this RECORD? Bytecode need not be."""
+    """Is each of these files, placed in `home`, a row of this RECORD? Bytecode is ignored."""
     return all(os.path.join(home, file) in record.rows or is_bytecode(file) for file in files)
 
 
 class _LeftoverReader:
-    """Looks once through the site directories and through what pip has put elsewhere."""
+    """Searches the site-packages folders, and the folders that pip moves single files to."""
 
     def __init__(self, areas: Areas) -> None:
         self._areas, self._resolver = areas, Resolver()
@@ -170,7 +169,7 @@ class _LeftoverReader:
         )
 
     def _claim(self, record: _Record) -> Dict[str, str]:
-        """The folders aside whose every file is a row of this RECORD, and where they belong."""
+        """The renamed folders whose files are all rows of this RECORD, and where they belong."""
         claimed: Dict[str, str] = {}
         for path, files in self._files.items():
             parent, name = os.path.split(path)
@@ -186,7 +185,7 @@ class _LeftoverReader:
         return claimed
 
     def asides(self) -> Tuple[SetAsideFolder, ...]:
-        """Every folder aside that was found."""
+        """Every renamed folder that was found."""
         return tuple(self._make_aside(path) for path in self._files)
 
     def _make_aside(self, path: str) -> SetAsideFolder:
@@ -207,8 +206,8 @@ class _LeftoverReader:
         return SetAsideFolder(path, tuple(homes), frozenset(names) if is_certain else frozenset())
 
     def recorded(self) -> Tuple[Recorded, ...]:
-        """Every distribution that one of them may be of; contents are compared by the hashes of
-        RECORD."""
+        """Every distribution that one of them may belong to. Contents are compared with the hashes
+        in RECORD."""
         return tuple(self._account(record) for record in self._records)
 
     def _account(self, record: _Record) -> Recorded:
@@ -269,8 +268,8 @@ class _LeftoverReader:
                 yield path
 
     def _find_kept(self, path: str, written: str) -> Optional[str]:
-        """pip moves single files to a folder of its own; what lies there counts by its content, if
-        it is ours."""
+        """The file in pip's temporary folder with this content. pip moves single files there; only
+        our own user's files count."""
         parts = path.strip("/").split("/")
         for folder in self._kept_by_pip:
             for start in range(len(parts) - 1, 0, -1):
@@ -281,12 +280,12 @@ class _LeftoverReader:
 
 
 def _have_hashes(hashes: Mapping[str, str]) -> bool:
-    """Has each of these files the content that RECORD says?"""
+    """Do these files have the contents that RECORD says?"""
     return all(has_hash(path, written) for path, written in hashes.items())
 
 
 def _find_lost(hashes: Mapping[str, str], home: str, aside: str) -> List[str]:
-    """The files of the folder `home` whose content is not in the folder `aside` either."""
+    """The files of the folder `home` whose content is not in the folder `aside`, either."""
     lost = []
     for path, written in hashes.items():
         moved_path = os.path.join(aside, os.path.relpath(path, home))
@@ -304,8 +303,8 @@ def _is_own_file(path: str) -> bool:
 
 
 def find_moved(decision: LeftoverDecision, areas: Areas) -> Set[str]:
-    """What leaves its place so that the decision comes true: the folders aside, and what stands
-    where they belong."""
+    """What has to be moved out for the decision: the renamed folders, and what is in their original
+    place."""
     old: Set[str] = set()
     for path in decision.paths:
         old.update(_files_or_itself(path))
@@ -329,8 +328,8 @@ def _files_or_itself(directory: str) -> Set[str]:
 
 
 def _find_unfinished(one: Recorded, areas: Areas) -> Iterator[str]:
-    """The dist-info of another version that pip had begun to write: RECORD comes last, and it has
-    none."""
+    """The dist-info of another version that pip had begun to write: it has no RECORD, which is
+    written last."""
     for site in areas.sites:
         for entry in os.listdir(site):
             folder = os.path.join(site, entry)
@@ -346,8 +345,8 @@ def _find_unfinished(one: Recorded, areas: Areas) -> Iterator[str]:
 
 
 def lay_out(one: Recorded, stage: Path) -> None:
-    """Put what comes back into the stage. Errors: Refused, when a file is no longer what it was a
-    moment ago."""
+    """Put the restored files into the stage. Errors: Refused, where a file has changed since it was
+    read."""
     for aside in sorted(one.needed):
         _link_tree(aside, f"{stage}{one.claimed[aside]}")
     recorded = read_hashes([one.folder]) if one.kept_elsewhere else {}
@@ -360,7 +359,7 @@ def lay_out(one: Recorded, stage: Path) -> None:
 
 
 def _link_tree(source: str, target: str) -> None:
-    """The same files under a second name: nothing is copied where the file system can do that."""
+    """Hard links to the same files, so that nothing is copied where the file system supports it."""
     for folder, names, files in os.walk(source):
         here = os.path.join(target, os.path.relpath(folder, source)) if folder != source else target
         os.makedirs(here, exist_ok=True)

@@ -1,10 +1,10 @@
-"""What becomes of the folders `~orch` and `~orch-2.1.0.dist-info` that an interrupted pip left.
+"""What to do with the folders `~orch` and `~orch-2.1.0.dist-info` that an interrupted pip left.
 Pure.
 
-pip renames what it is about to remove to such a name beside the old one, single files to its
-temporary folder, and deletes them at the very end. Nothing is guessed here: a distribution is put
-back when its RECORD accounts for every file, the folders are moved away when the real one is there,
-and all else is only reported.
+pip renames what it is about to remove in this way, moves single files to its temporary folder, and
+deletes both at the very end. Nothing is guessed: a distribution is restored when its RECORD lists
+every file; the folders are removed when the distribution itself is in place; everything else is
+only reported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEADING = "-~.=%0123456789"
 
 @dataclass(frozen=True)
 class SetAsideFolder:
-    """One folder that has a name as pip gives it."""
+    """A folder with a name that pip gives while it removes."""
 
     path: str
     # directories that are there now, and from whose name this one can have been made
@@ -30,8 +30,7 @@ class SetAsideFolder:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One distribution as its RECORD describes it, whether its dist-info is in place or has been
-    moved aside."""
+    """A distribution by its RECORD, whose dist-info is in place or was renamed."""
 
     name: str  # normalized
     version: str
@@ -47,12 +46,12 @@ class Recorded:
 
     @property
     def is_aside(self) -> bool:
-        """Was its dist-info moved?"""
+        """Was its dist-info renamed?"""
         return self.folder != self.home
 
 
 class LeftoverAction(enum.Enum):
-    """What is done about one distribution's leftovers."""
+    """What to do with the leftovers of a distribution."""
 
     PUT_BACK = "put-back"
     MOVE_AWAY = "moved-away"
@@ -61,7 +60,7 @@ class LeftoverAction(enum.Enum):
 
 @dataclass(frozen=True)
 class LeftoverDecision:
-    """One decision, with its reason in words."""
+    """A decision and its reason."""
 
     action: LeftoverAction
     paths: Tuple[str, ...]  # the folders that it is about
@@ -72,7 +71,7 @@ class LeftoverDecision:
 
 
 def is_name_aside(aside: str, name: str) -> bool:
-    """Can pip have made the name `aside` of the name `name`?"""
+    """Can pip have made the name `aside` from the name `name`?"""
     if not aside.startswith("~") or aside == name:
         return False
     if len(aside) == len(name):
@@ -88,8 +87,8 @@ def is_name_aside(aside: str, name: str) -> bool:
 def decide(
     asides: Sequence[SetAsideFolder], recorded: Sequence[Recorded]
 ) -> Tuple[LeftoverDecision, ...]:
-    """One decision for each distribution whose leftovers lie here, and one for each folder that is
-    nobody's."""
+    """One decision for each distribution with leftovers, and one for each folder that belongs to
+    none."""
     claims: Dict[str, List[str]] = {}
     for distribution in recorded:
         for path in distribution.claimed:

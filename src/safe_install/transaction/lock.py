@@ -1,4 +1,4 @@
-"""One changing command at a time in one environment."""
+"""The lock of an environment: one changing command at a time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _UV_WAIT = 5.0  # seconds; uv holds its lock for a whole install
 
 
 def open_state_directory(prefix: Path) -> Path:
-    """Make `<prefix>/.safe-install` (0700) if needed and return it; refuse one that is not ours
-    alone."""
+    """The folder `<prefix>/.safe-install` (mode 0700), made where it is missing. Errors: Refused
+    where others can write to it."""
     state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     try:
         os.makedirs(state, 0o700)  # a user base may not be there yet
@@ -54,14 +54,12 @@ def open_state_directory(prefix: Path) -> Path:
 
 @contextlib.contextmanager
 def lock_environment(prefix: Path) -> Iterator[Path]:
-    """Hold the environment `prefix` for one changing command; yields its state directory.
+    """Lock the environment `prefix` for one changing command; yields its state directory.
 
-    Raises EnvironmentLocked at once when another safe-install holds it, and after a few seconds
-    when uv does.
-    Ours is taken first: uv never asks for it, so the two cannot wait for each other. uv's lock file
-    is taken
-    where it is there already: making one would change the environment. The kernel lets go when we
-    die.
+    Errors: EnvironmentLocked, at once where another safe-install holds it, after a few seconds
+    where uv does. Ours is locked first; uv never asks for ours, so there is no deadlock. uv's lock
+    file is locked only where it exists: making one would change the environment. The kernel
+    releases the locks when this process ends.
     """
     if fcntl is None:
         raise Refused(
@@ -103,8 +101,8 @@ def _own_lock(state: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _flock(path: Path, *, wait: float) -> Iterator[bool]:
-    """uv's lock file; True also where there is nothing to wait for: a file that we may not open, no
-    flock there."""
+    """Lock uv's lock file. True also where there is nothing to wait for: a file that cannot be
+    opened, or no flock on its file system."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

@@ -1,11 +1,11 @@
-"""The marker of an environment: hosts that read the same one have the same environment before them.
+"""The marker of an environment: hosts that read the same marker share the environment.
 
-    .safe-install/marker      32 hexadecimal digits, random, never written again
+    .safe-install/marker      32 hexadecimal digits, random, never rewritten
 
-What is read is not the file alone, of which a copy of the environment has a copy: the inode number of
-its folder goes into it, and where only this machine can have the file system, also this start of the
-machine and the file system's number. So a copy (one of hard links, too), a layer of an image and a
-cloned disk have markers of their own, without anything being written.
+A copy of the environment has a copy of that file. So the marker that is read also includes the
+inode number of its folder and, where only this machine can have the file system, also the boot ID
+and the file system's number. A copy (even one of hard links), a layer of an image and a cloned disk
+so have markers of their own, without anything being written.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ _IDENTITY = re.compile(rb"[0-9a-f]{32}\n")
 
 
 def place_marker(state: Path) -> None:
-    """Give an environment its identity, if it has none. The caller holds the lock. No change
-    depends on it, so that an error is none here."""
+    """Give an environment its marker, if it has none. The caller holds the lock. Errors are
+    ignored, because no change depends on it."""
     with contextlib.suppress(OSError):
         if _read_identity(state) is None:
             write_durably(str(state / MARKER), f"{secrets.token_hex(16)}\n".encode())
 
 
 def read_marker(prefix: Path) -> Optional[str]:
-    """None: it was never changed by us, or this user may not read it. Changes nothing."""
+    """The marker; None where we never changed the environment, or where it cannot be read. Changes
+    nothing."""
     state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     try:
         identity = _read_identity(state)
@@ -49,7 +50,7 @@ def read_marker(prefix: Path) -> Optional[str]:
 
 
 def _read_identity(state: Path) -> Optional[str]:
-    """None where there is no whole one."""
+    """The random number in the file; None where it is missing or incomplete."""
     try:
         with open_regular_file(str(state / MARKER)) as stream:
             text = stream.read(64)
@@ -59,7 +60,8 @@ def _read_identity(state: Path) -> Optional[str]:
 
 
 def _describe_place(state: Path) -> Optional[str]:
-    """What tells the folder from all others, on all hosts that may have it. None: nothing does."""
+    """What distinguishes the folder from all others, on all hosts that may share it; None: nothing
+    does."""
     folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status, mount = os.fstat(folder), read_mount(folder)

@@ -1,11 +1,8 @@
-"""Which renames turn the environment before into the one after. Pure: the disk is asked through
-`Tree`.
+"""Plans the renames that turn one environment into another. Pure: the disk is read through `Tree`.
 
-The rules: whole directories move as one where they hold nothing else; what no replaced distribution
-owns is
-never overwritten nor moved; what a remaining distribution also lists stays; interpreters and
-activation
-scripts are nobody's.
+The rules: a directory is renamed as a whole where it holds nothing else; a file that no replaced
+distribution owns is never overwritten nor moved; a file that a remaining distribution also lists
+stays; interpreters and activation scripts belong to no distribution.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ _ACTIVATION = re.compile(r"(activate(_this\.py|\.[a-z]+)?|Activate\.ps1|deactiva
 _STATE_DIRECTORY = ".safe-install"
 _BYTECODE_FOLDER = "__pycache__"
 _OF_THE_PREFIX = frozenset({_STATE_DIRECTORY, "pyvenv.cfg", ".lock", "conda-meta"})
-# Outside of site-packages, a file or a folder of that name at any depth. docs/security.md says what
+# Names that may not be installed at any depth outside of site-packages. docs/security.md says what
 # reads each.
 _NEVER_FROM_A_WHEEL = (
     (re.compile(r"pyvenv\.cfg"), "decides which Python the interpreters near it are"),
@@ -55,19 +52,19 @@ _NEVER_FROM_A_WHEEL = (
         "takes the place of a library that Python itself needs",
     ),
 )
-# What torch loads from its own folders is torch's: a library or a module that is added there runs
-# inside of it.
+# torch loads files from these folders of its own, so a file that is added there would run inside
+# of torch.
 CLOSED_PACKAGES: Mapping[str, Tuple[str, ...]] = {
     "torch": ("torch", "torchgen", "functorch"),
     **dict.fromkeys(COMPILERS, ("triton",)),  # it imports what lies in triton/backends
 }
-# A command's own folder is the first on its sys.path: a module of this name there is imported in
-# torch's place.
+# A script's own folder is the first on its sys.path: a module of this name there would be imported
+# in place of torch.
 _SHADOWING_COMMAND = re.compile(r"(torch|torchgen)(\.(py|pyc|[\w.-]*so))?")
 
 
 class Tree(Protocol):
-    """What the planner asks about the disk. Paths are absolute, their parents without symbolic
+    """What the planner asks about the disk. Paths are absolute, their parents are without symbolic
     links."""
 
     def read_kind(self, path: str) -> Optional[str]:
@@ -80,14 +77,14 @@ class Tree(Protocol):
         """The path without symbolic links."""
 
     def has_same_content(self, first: str, second: str) -> bool:
-        """Do two files hold the same bytes?"""
+        """Do two files have the same bytes?"""
 
     def find_owner(self, path: str) -> Optional[str]:
-        """The remaining distribution that lists this path."""
+        """The remaining distribution whose RECORD lists this path."""
 
 
 class Level(enum.Enum):
-    """How much one rename carries."""
+    """What a single rename moves."""
 
     DIRECTORY = "directory"
     FILE = "file"  # where a directory cannot be renamed: overlayfs, for one of a lower layer
@@ -126,7 +123,7 @@ class Areas:
         object.__setattr__(self, "structure", structure)
 
     def find_objection(self, path: str) -> Optional[str]:
-        """Why no distribution may own `path`, or None when one may."""
+        """Why no distribution may own `path`; None where one may."""
         if not any(is_within(path, area) for area in (*self.sites, self.scripts, *self.others)):
             return f"is outside of the environment's directories in {self.prefix}"
         if any(is_within(path, site) for site in self.sites):
@@ -148,7 +145,7 @@ class Areas:
         return None
 
     def find_arrival_objection(self, path: str) -> Optional[str]:
-        """Why nothing new may be put at `path`, or None."""
+        """Why nothing new may be put at `path`; None where it may."""
         objection = self.find_objection(path)
         if objection is not None:
             return objection
@@ -168,8 +165,8 @@ class Areas:
         return None
 
     def _names_below(self, path: str) -> List[str]:
-        """The names of a path below the prefix, or below another of these directories (Debian:
-        /usr/local), in one of which it is."""
+        """The components of a path below the prefix, or below another of these directories that it
+        is in (Debian: /usr/local)."""
         roots = (self.prefix, self.scripts, *self.others)
         root = next(directory for directory in roots if is_within(path, directory))
         return path[len(root) + 1 :].split("/")
@@ -207,10 +204,10 @@ def plan_moves(
     areas: Areas,
     level: Level = Level.DIRECTORY,
 ) -> Union[MovePlan, MoveRefusal]:
-    """Plan the change from the files `old` (existing, owned by what is replaced) to what the stage
-    holds.
+    """Plan the change from the files `old` (existing, owned by what is replaced) to the content of
+    the stage.
 
-    `stage` is the stage's root directory: its tree is the one of `/`.
+    `stage` is the root of the stage: its tree has the form of `/`.
     """
     removal = _Removal(old, tree, areas, level)
     arrival = _Arrival(removal, tree, areas, level)
@@ -235,20 +232,21 @@ def plan_moves(
 
 @dataclass
 class _Part:
-    """What the walk found below one directory."""
+    """The moves that were found below one directory."""
 
-    is_pure: bool = True  # nothing but what goes
+    is_pure: bool = True  # it holds only files that go
     outs: List[str] = field(default_factory=list)
     directories: List[str] = field(default_factory=list)
 
     def add(self, other: _Part) -> None:
-        """The moves of a directory below; whether it is pure is another question."""
+        """Add the moves of a directory below. Whether this one holds only files that go is decided
+        by the caller."""
         self.outs += other.outs
         self.directories += other.directories
 
 
 class _Removal:
-    """The old files as few renames as the level allows."""
+    """The moves out, in as few renames as the level allows."""
 
     def __init__(self, old: AbstractSet[str], tree: Tree, areas: Areas, level: Level) -> None:
         self._old, self._tree, self._level = old, tree, level
@@ -315,7 +313,7 @@ class _Arrival:
         self.refusal: Optional[MoveRefusal] = None
 
     def place(self, node: Staged, target: str) -> None:
-        """Plan the way of one staged file or directory; the first refusal ends the walk."""
+        """Plan the moves of a staged file or directory. The first refusal ends the planning."""
         if self.refusal is not None:
             return
         kind = (
@@ -355,7 +353,8 @@ class _Arrival:
             self._place_children(node, target)
 
     def _holds_a_choice(self, node: Staged, target: str) -> bool:
-        """Are there files in it of which some come and some do not? Then it cannot move as one."""
+        """Are there files below, of which some are installed and some are left out? Then it cannot
+        be moved as a whole."""
         if node.name == _BYTECODE_FOLDER:
             return any(
                 self._is_bytecode_of_another(_join(target, child.name)) for child in node.children
@@ -374,8 +373,8 @@ class _Arrival:
         return False
 
     def _is_bytecode_of_another(self, target: str) -> bool:
-        """Bytecode runs in the place of its source: it comes only where the source is not somebody
-        else's."""
+        """Is it bytecode of a source that belongs to somebody else? Python would run it in place of
+        that source, so it is left out."""
         if not _is_bytecode(target):
             return False
         source = _source_of_bytecode(target)
@@ -386,7 +385,7 @@ class _Arrival:
         )
 
     def _place_children(self, node: Staged, target: str) -> None:
-        # Sources first: whether their bytecode comes depends on them.
+        # Sources first: their bytecode depends on them.
         for child in sorted(node.children, key=lambda child: child.name == _BYTECODE_FOLDER):
             self.place(child, _join(target, child.name))
 
@@ -417,9 +416,10 @@ class _Arrival:
             self._refuse(target, f"is there with other content and {whose}")
 
     def _is_shadowing(self, target: str, node: Staged) -> bool:
-        """Would Python import it in the place of a module that lies there and is somebody else's?
+        """Would Python import it in place of an existing module of somebody else?
 
-        In one folder a package comes before an extension module (`.so`), and that before a source.
+        In one folder a package has precedence over an extension module (`.so`), and that over a
+        source.
         """
         if not any(is_within(target, site) for site in self._areas.sites):
             return False
@@ -456,7 +456,8 @@ class _Arrival:
 
 
 def make_plan_without_exchange(plan: MovePlan) -> MovePlan:
-    """The same change where two names cannot trade places: the old one out, then the new one in."""
+    """The same change for file systems without exchange: the old path is moved out, then the new
+    one in."""
     return MovePlan(
         level=plan.level,
         outs=tuple(target for target, _ in plan.exchanges) + plan.outs,

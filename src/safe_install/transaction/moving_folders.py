@@ -1,8 +1,9 @@
-"""What other programs put into folders that move as a whole, after the moves were planned; pip
-takes no lock.
+"""Detects files that other programs put into folders which move as a whole, after the moves were
+planned; pip takes no lock.
 
-Their names are read when the moves are planned. Around the swap a folder is read again only where
-something may have come: that gives it another ctime, which the kernel sets and no program can.
+The names in these folders are read when the moves are planned. Around the swap a folder is read
+again only where its ctime has changed: the kernel sets it with each new name, and no program can
+reset it.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ BYTECODE_FOLDER = "__pycache__"  # every program writes there
 
 
 class Listing(NamedTuple):
-    """What was read of a folder."""
+    """The names that were read in a folder."""
 
     names: FrozenSet[str]
-    # its ctime in nanoseconds; None where something may come without another one
+    # its ctime in nanoseconds; None where that does not show every new name
     changed: Optional[int] = None
 
 
 class MovingFolder(NamedTuple):
-    """A folder that moves, by itself or in another one."""
+    """A folder that is moved, itself or inside another one."""
 
-    path: str  # where it was when the moves were planned
+    path: str  # its path when the moves were planned
     target: str  # what is moved; relative to the prefix
-    inside: str  # where it lies in that; "" for that itself
+    inside: str  # its path in the moved folder; "" for that folder itself
     listing: Listing
 
 
 def find_local_disk(folder: Path) -> Optional[int]:
-    """The number of the file system, where that is on a disk of this machine; None elsewhere: what
-    a server or a program answers may be older than what was done."""
+    """The number of the file system, where it is on a disk of this machine; None elsewhere: a file
+    server may report outdated times."""
     descriptor = os.open(str(folder), os.O_RDONLY)
     try:
         return os.fstat(descriptor).st_dev if is_disk(read_mount(descriptor)) else None
@@ -48,8 +49,8 @@ def find_local_disk(folder: Path) -> Optional[int]:
 
 
 def read_settled_ctime(folder: str, disk: Optional[int]) -> Optional[int]:
-    """The ctime of a folder on this disk; None elsewhere, and for one of this very moment, which
-    could be that of a later change, too."""
+    """The ctime of a folder on this disk, in nanoseconds. None elsewhere, and where it is so recent
+    that another change could still get the same one."""
     status = os.stat(folder)
     if status.st_dev != disk or time.time_ns() - status.st_ctime_ns < SETTLED:
         return None
@@ -59,7 +60,7 @@ def read_settled_ctime(folder: str, disk: Optional[int]) -> Optional[int]:
 def find_moving(
     listed: Mapping[str, Listing], leaving: Iterable[Tuple[str, Identity]], prefix: str
 ) -> Tuple[MovingFolder, ...]:
-    """Those of the folders that were `listed` that go with what leaves."""
+    """Those of the `listed` folders that are moved with what leaves."""
     moved = {target for target, old in leaving if old.kind == "d"}
     found = []
     for path, listing in listed.items():
@@ -77,8 +78,8 @@ def find_moving(
 def find_added(
     folders: Iterable[MovingFolder], prefix: str, places: Mapping[str, str]
 ) -> List[str]:
-    """The paths of what has come into these folders; bytecode aside. `places`: target -> where it
-    lies now, if not in its place."""
+    """The paths that were added to these folders, without bytecode. `places`: target -> its present
+    path, where it was moved already."""
     added = []
     for folder in folders:
         target = places.get(folder.target) or os.path.join(prefix, folder.target)

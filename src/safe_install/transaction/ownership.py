@@ -1,9 +1,7 @@
-"""Whose is a file? Answers from the RECORDs, read once and only as far as a change reaches.
+"""The owner of each file, by the RECORDs, which are read once and only as far as a change needs.
 
-A row is trusted only when the directory that it really names is one of the environment's own: pip
-deletes
-whatever a row says (measured with pip 26.3: outside a virtual environment, any file of the
-machine).
+A row is trusted only where its real directory is one of the environment's own. pip removes whatever
+a row names (measured with pip 26.3: outside a virtual environment, any file of the machine).
 """
 
 from __future__ import annotations
@@ -33,13 +31,14 @@ _OUTSIDE = ".."  # the first component of paths that do not begin in a site dire
 
 
 class Resolver:
-    """Rows of RECORD -> real paths; one `realpath` for each directory, not for each row."""
+    """Rows of RECORD -> real paths, with one `realpath` call for each directory, not for each
+    row."""
 
     def __init__(self) -> None:
         self._directories: Dict[str, str] = {}
 
     def resolve(self, location: str, row: str) -> Optional[str]:
-        """The path that a row names, its parent without symbolic links; None when it names no
+        """The path that a row names, its parent without symbolic links; None where it names no
         file."""
         directory, _, name = row.rpartition("/")
         if name in ("", ".", ".."):
@@ -54,7 +53,7 @@ class Resolver:
 
 
 def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
-    """Real path -> hash of every row that has one, of the RECORDs in these folders."""
+    """Real path -> hash of every row that has one, in the RECORDs of these folders."""
     resolver, found = Resolver(), {}
     for folder in metadata_folders:
         for entry in read_record(Path(folder)):
@@ -65,12 +64,12 @@ def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
 
 
 def has_recorded_content(path: str, recorded: Mapping[str, str]) -> bool:
-    """Does the file hold what its RECORD says? False where no RECORD says anything."""
+    """Does the file have the hash that RECORD says? False where no RECORD lists it."""
     return path in recorded and has_hash(path, recorded[path])
 
 
 class Ownership:
-    """The owner of each path, among the distributions that stay."""
+    """The owner of each path among the distributions that stay."""
 
     def __init__(
         self, keep: Sequence[InstalledDistribution], areas: Areas, resolver: Resolver
@@ -81,7 +80,7 @@ class Ownership:
         self._owners: Dict[str, str] = {}
 
     def load(self, tops: Set[str]) -> None:
-        """Learn the owners of all below these names of a site directory (".." for what lies
+        """Read the owners of everything below these names in site-packages (".." for paths
         outside)."""
         missing = tops - self._loaded
         if not missing:
@@ -115,8 +114,7 @@ def _read_rows(distribution: InstalledDistribution) -> List[str]:
 
 
 def find_top(row: str) -> str:
-    """The first component of the path in a RECORD row, ".." for a path that does not begin in the
-    site directory."""
+    """The first component of a path in RECORD; ".." for a path outside of site-packages."""
     if row.startswith('"'):
         path = next((entry.path for entry in parse_rows([row])), "")
     else:
@@ -153,8 +151,8 @@ def find_old_files(
 def _find_egg_paths(
     distribution: InstalledDistribution, areas: Areas, resolver: Resolver
 ) -> Iterator[str]:
-    """The files of what has no dist-info folder, as far as they are in site-packages or are
-    commands."""
+    """The files of a distribution without dist-info, as far as they are scripts or in
+    site-packages."""
     found = find_egg_files(distribution, areas)
     for written in walk_paths(found.paths) if found is not None else ():
         path = resolver.resolve("/", written)
@@ -173,10 +171,10 @@ def find_overwritten(
     ownership: Ownership,
     resolver: Resolver,
 ) -> Set[str]:
-    """The existing files among `targets` that these distributions have to give up, as pip
-    --ignore-installed has it.
+    """The existing files among `targets` that these distributions lose, as with pip
+    --ignore-installed.
 
-    Where one of them has no RECORD, its files are those that no other distribution lists.
+    For one without a RECORD, these are the files that no other distribution lists.
     """
     listed: Set[str] = set()
     has_unlisted = False
@@ -209,7 +207,7 @@ def _is_trusted(path: str, has_hash: bool, areas: Areas) -> bool:
 
 
 def find_refusal(distribution: InstalledDistribution, areas: Areas) -> Optional[MoveRefusal]:
-    """Why a distribution cannot be removed from here, or None."""
+    """Why a distribution cannot be removed from here; None where it can."""
     folder = os.path.realpath(str(distribution.metadata_path))
     name = f"{distribution.name} {distribution.version}"
     if distribution.editable and find_egg_link(distribution, areas) is not None:
@@ -245,7 +243,7 @@ def _refuse_without_list(distribution: InstalledDistribution, folder: str) -> Mo
 
 
 def _refuse_without_record(distribution: InstalledDistribution, folder: str) -> MoveRefusal:
-    """In pip's words."""
+    """The refusal, with pip's message."""
     spelled = os.path.basename(folder)[: -len(".dist-info")].rpartition("-")[0]
     hint = (
         f"You might be able to recover from this via: "
@@ -280,7 +278,7 @@ def _walk_files(directory: str) -> Iterator[str]:
 
 
 def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterator[str]:
-    """Cached bytecode of modules that go, and what an earlier removal forgot in their packages."""
+    """Cached bytecode of removed modules, and what an earlier removal left in their packages."""
     for directory in {os.path.dirname(path) for path in old if path.endswith(".py")}:
         cache = os.path.join(directory, "__pycache__")
         if os.path.islink(cache) or not os.path.isdir(cache):
@@ -297,9 +295,8 @@ def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterato
 
 
 def find_conda_package(distribution: InstalledDistribution, prefix: str) -> Optional[str]:
-    """The conda package that brought the distribution; None when conda did not. Its database would
-    keep naming what
-    is no longer there."""
+    """The conda package that installed the distribution; None where conda did not. conda's database
+    would keep listing files that are gone."""
     database = os.path.join(prefix, "conda-meta")
     folder = os.path.relpath(os.path.realpath(str(distribution.metadata_path)), prefix)
     wanted = [f'"{folder}/{name}"'.encode() for name in ("METADATA", "PKG-INFO")]

@@ -1,5 +1,4 @@
-"""Where a change may write: the directories of an environment, and what keeps them from being
-changed."""
+"""The directories of an environment that a change writes to, and what prevents it."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from safe_install.transaction.ownership import Ownership, Resolver, find_conda_p
 
 
 def make_areas(prefix: Path, scheme: Scheme) -> Areas:
-    """The directories of an installation scheme without symbolic links."""
+    """The directories of an installation scheme, without symbolic links."""
     real = [os.path.realpath(str(path)) for path in (scheme.purelib, scheme.platlib)]
     return Areas(
         prefix=os.path.realpath(str(prefix)),
@@ -28,7 +27,7 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
 def find_closed_folders(
     keep: Sequence[InstalledDistribution], closed_too: Mapping[Path, str]
 ) -> Dict[str, str]:
-    """The folders to which no other distribution may add a file, and whose they are."""
+    """The folders that no other distribution may add a file to, with their owners."""
     closed = {os.path.realpath(str(folder)): owner for folder, owner in closed_too.items()}
     for distribution in keep:
         for package in CLOSED_PACKAGES.get(distribution.name, ()):
@@ -41,7 +40,8 @@ def find_closed_folders(
 
 
 def _lists_package(distribution: InstalledDistribution, package: str) -> bool:
-    """Does its RECORD list files of this package? Read and not parsed: torch has 15,000 rows."""
+    """Does its RECORD list files of this package? The text is searched and not parsed: torch has
+    15,000 rows."""
     text = read_record_text(distribution.metadata_path) or ""
     return f"\n{package}/" in f"\n{text}"
 
@@ -49,7 +49,7 @@ def _lists_package(distribution: InstalledDistribution, package: str) -> bool:
 def make_ownership(
     installed: Iterable[InstalledDistribution], prefix: Path, scheme: Scheme
 ) -> Ownership:
-    """Whose is a file, among these distributions?"""
+    """The owner of each file among these distributions."""
     return Ownership(tuple(installed), make_areas(prefix, scheme), Resolver())
 
 
@@ -60,11 +60,11 @@ def check_place(
     *,
     beside: Sequence[InstalledDistribution] = (),
 ) -> None:
-    """Could a change of this environment that replaces `remove`, and overwrites files of `beside`,
-    be made at all? Errors: Refused.
+    """Can this environment be changed, replacing `remove` and overwriting files of `beside`?
+    Errors: Refused.
 
-    What can be known before anything is fetched: which directories, on which file systems, writable
-    by whom; which distributions are conda's, or have no RECORD.
+    Checked before anything is fetched: directories, file systems, write permission, distributions
+    of conda or without RECORD.
     """
     areas = make_areas(prefix, scheme)
     device = os.stat(areas.prefix).st_dev
@@ -87,7 +87,7 @@ def check_place(
 
 
 def check_device(directory: str, device: int, prefix: str) -> None:
-    """Is a directory on the device of the prefix? Errors: Refused."""
+    """Check that a directory is on the device of the prefix. Errors: Refused."""
     if os.stat(directory).st_dev != device:
         raise Refused(
             f"{directory} is on another file system than {prefix}: files cannot trade places "
@@ -97,7 +97,7 @@ def check_device(directory: str, device: int, prefix: str) -> None:
 
 
 def check_writable(directory: str) -> None:
-    """May this user write into a directory? Errors: Refused."""
+    """Check that this user may write into a directory. Errors: Refused."""
     if os.access(directory, os.W_OK | os.X_OK):
         return
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
@@ -117,7 +117,7 @@ def check_writable(directory: str) -> None:
 
 
 def refuse_conda_packages(remove: Sequence[InstalledDistribution], prefix: str) -> None:
-    """What conda installed is conda's to replace. Errors: Refused."""
+    """Refuse to replace what conda installed. Errors: Refused."""
     packages = {str(item.name): find_conda_package(item, prefix) for item in remove}
     owned = {name: package for name, package in packages.items() if package is not None}
     if owned:
@@ -132,5 +132,5 @@ def refuse_conda_packages(remove: Sequence[InstalledDistribution], prefix: str) 
 
 
 def make_refused(refusal: MoveRefusal) -> Refused:
-    """A refusal of the planner as the error that ends the command."""
+    """A refusal of the planner as an error."""
     return Refused(f"{refusal.path} {refusal.reason}", hint=refusal.hint)

@@ -1,9 +1,9 @@
-"""The ranks of a Slurm step that run one command at the same time: who makes the change, and what
-the others do.
+"""The ranks of a Slurm step that run the same command at the same time: which one makes the change,
+and what the others do.
 
-There is no election but that of the lock: the first rank that has it in an environment, and finds
-no word of this step there, leads. So one rank of all leads where they share the environment, and
-one on each node where each has its own.
+The lock is the only election: the first rank that has the lock of an environment, and finds no
+record of this step there, leads. So one rank of all leads where they share the environment, and one
+on each node where each node has its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Sequence
 
-# Slurm gives a number once more: to a job that is queued again, after its counter was set back.
+# Slurm reuses job numbers: for a job that is requeued, or after its counter was reset.
 _STEP = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
@@ -25,17 +25,17 @@ _STEP = (
 
 @dataclass(frozen=True)
 class Rank:
-    """One of several processes that Slurm started for one step."""
+    """One of the processes that Slurm started for a step."""
 
     number: int
     count: int
     node: Optional[int]  # Slurm's number of it
-    step: str  # tells the step from every other: not for people
+    step: str  # identifies the step; not shown to the user
     name: str  # "job 42, step 0"
 
 
 def parse_rank(environ: Mapping[str, str]) -> Optional[Rank]:
-    """None: no step of Slurm, or one with a single task."""
+    """The rank of this process; None where there is no Slurm step, or one with a single task."""
     number = _parse_number(environ.get("SLURM_PROCID"))
     count = _parse_number(environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS"))
     job, step = environ.get("SLURM_JOB_ID"), environ.get("SLURM_STEP_ID")
@@ -55,29 +55,26 @@ def _parse_number(text: Optional[str]) -> Optional[int]:
 
 
 def name_of_work(rank: Rank, words: Sequence[str]) -> str:
-    """The same for all ranks that were given the same words in the same step. It tells nobody the
-    words, which may hold a password."""
+    """A name that is the same for all ranks with the same command in the same step. It is a hash,
+    because the command may hold a password."""
     text = "\0".join([rank.step, *words])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What lies in an environment of the work of one step."""
+    """What the leader of a step writes into the environment."""
 
     leader: int
     host: str
-    status: Optional[int] = (
-        None  # the leader's exit status; None: it has not ended, as far as it says
-    )
+    status: Optional[int] = None  # the leader's exit status; None: it has not reported its end
     message: str = ""  # of an error
-    # what the change was about, as the leader sees it now: a value for each distribution, None
-    # where there is none
+    # the changed distributions as the leader sees them: a stamp for each; None: it is removed
     seen: Mapping[str, Optional[str]] = field(default_factory=dict)
 
     @property
     def leader_name(self) -> str:
-        """For people."""
+        """The leader's name in messages."""
         return f"rank {self.leader} on {self.host}"
 
 
@@ -85,14 +82,14 @@ class Turn(enum.Enum):
     """What a rank does next."""
 
     LEAD = "lead"  # make the change
-    FOLLOW = "follow"  # it is made: is this node healthy?
-    FAIL = "fail"  # it failed, for all
-    FIND_DEAD = "find-dead"  # who led has ended without a word
+    FOLLOW = "follow"  # it is made: check this node
+    FAIL = "fail"  # it failed: fail, too
+    FIND_DEAD = "find-dead"  # the leader has ended without a report
     WAIT = "wait"
 
 
 def decide(number: int, record: Optional[Record], *, has_lock: bool) -> Turn:
-    """`has_lock`: this rank has the lock of the steps, so nobody leads."""
+    """The next turn of a rank. `has_lock`: this rank has the lock of the steps, so nobody leads."""
     if record is None or record.leader == number:
         # Its own word is of an earlier time: a command that is run once more in one step.
         return Turn.LEAD if has_lock else Turn.WAIT
@@ -102,13 +99,13 @@ def decide(number: int, record: Optional[Record], *, has_lock: bool) -> Turn:
 
 
 def seconds_between_looks(count: int) -> float:
-    """A thousand ranks ask the file server no more often than a few do."""
+    """The interval, so that a thousand ranks ask the file server no more often than a few would."""
     return min(1.0 + count / 100, 15.0)
 
 
 class Watch:
-    """Does the one that leads still live? Nothing is known of its clock, and one long wait for the
-    file server is not silence: only looks that found nothing new count."""
+    """Decides whether the leader is still alive. Its clock is unknown, and a slow file server is
+    not silence: only looks that found nothing new are counted."""
 
     def __init__(self, *, seconds: float = 180.0, looks: int = 12) -> None:
         self._seconds, self._looks = seconds, looks
@@ -117,7 +114,8 @@ class Watch:
         self._unchanged = 0
 
     def is_silent(self, sign: object, now: float) -> bool:
-        """`sign`: whatever is another one each time that it gives a sign of life."""
+        """Is the leader silent for too long? `sign`: a value that changes with each sign of
+        life."""
         if sign != self._sign:
             self._sign, self._since, self._unchanged = sign, now, 0
             return False

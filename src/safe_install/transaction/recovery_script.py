@@ -1,8 +1,8 @@
-"""The recovery as one file, which lies beside every journal as `recover.py`.
+"""The recovery as one file, which is stored beside every journal as `recover.py`.
 
 One file, because `python -I` does not look for modules beside a script, and because it is replaced
-by one rename: a copy is never half of an old and half of a new version. Plain text, because a person
-in trouble can read it, and because Python starts it sooner than a zip archive.
+by one rename: a copy is never a mix of two versions. Plain text, because a user in trouble can read
+it, and because Python starts it faster than a zip archive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safe_install.transaction.recovery.disk import write_durably
 
-# Each behind those that it imports. No two of them define the same name.
+# In the order of their imports. No two of them define the same name.
 _MODULES = (
     "__init__",
     "rows",
@@ -33,14 +33,15 @@ _IMPORT_OF_OURS = re.compile(
 
 
 def make_recovery_script() -> bytes:
-    """The modules of `recovery` joined, without what they import of each other. Errors: OSError."""
+    """The modules of `recovery` in one text, without their imports of each other. Errors:
+    OSError."""
     package = f"{__package__}.recovery"
     sources = [pkgutil.get_data(package, f"{name}.py") or b"" for name in _MODULES]
     return b"\n\n".join(_IMPORT_OF_OURS.sub(b"", source) for source in sources)
 
 
 def write_recovery_script(state: Path) -> None:
-    """The script in the state folder is that of this program, durably. Errors: OSError."""
+    """Write this program's script into the state folder, durably. Errors: OSError."""
     script = make_recovery_script()
     copy = state / "recover.py"
     if not copy.is_file() or copy.read_bytes() != script:

@@ -32,7 +32,7 @@ _SIGN_OF_LIFE = 15.0  # seconds between two
 
 
 class Rendezvous:
-    """The meeting of the ranks that do one work in one environment."""
+    """The communication of the ranks that run one command in one environment."""
 
     def __init__(self, prefix: Path, work: str) -> None:
         """Errors: Refused, where the environment may not be changed."""
@@ -52,17 +52,18 @@ class Rendezvous:
             ) from error
 
     def release_lock(self) -> None:
-        """Without effect when it is not ours."""
+        """Release the lock; no effect where it is not ours."""
         self._lock.release()
 
     def describe_holder(self) -> str:
-        """Who has the lock, as far as that is known; begins with a space."""
+        """Who has the lock, as far as that is known; the text begins with a space."""
         return self._lock.describe_holder()
 
     def read(self) -> Tuple[Optional[Record], Optional[int]]:
-        """What lies there, and when its leader gave a sign of life, by the file server's clock."""
+        """(the leader's record, the time of its last sign of life by the file server's clock); None
+        where there is none."""
         try:
-            # Listed first: a host remembers for a while that a served folder had no such file.
+            # The folder is listed first: a file server's client caches that a file does not exist.
             if self._path.name not in os.listdir(self._state):
                 return None, None
             with open_regular_file(str(self._path)) as stream:
@@ -90,7 +91,7 @@ class Rendezvous:
 
     @contextlib.contextmanager
     def giving_signs_of_life(self) -> Iterator[None]:
-        """Inside, the others see that this rank lives."""
+        """While the context is active, the others see that this rank is alive."""
         over = threading.Event()
 
         def touch() -> None:
@@ -107,8 +108,8 @@ class Rendezvous:
             thread.join()
 
     def forget_old(self) -> None:
-        """Let the records of old steps go. The caller has the lock; what cannot be done now is done
-        the next time."""
+        """Remove the records of old steps. The caller has the lock. A record that cannot be removed
+        now is left for the next time."""
         found: List[Tuple[int, Path]] = []
         with contextlib.suppress(OSError):
             for name in os.listdir(self._state):
@@ -121,7 +122,7 @@ class Rendezvous:
 
 
 def _parse_record(document: Any) -> Optional[Record]:
-    """What lies there is not trusted: None for anything else."""
+    """The record of a JSON value, which is not trusted; None where it has another form."""
     if not isinstance(document, dict):
         return None
     leader, host, status = (document.get(key) for key in ("leader", "host", "status"))

@@ -1,4 +1,4 @@
-"""Is there room on the disk for a change, before it is begun?"""
+"""Is there room on the disk for a change? Checked before it begins."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 
 class Room(NamedTuple):
-    """What the file system of a folder still takes from this user."""
+    """The room on a file system for this user."""
 
     folder: str
     size: int  # bytes
-    files: Optional[int] = None  # None: it does not count them (btrfs, some network file systems)
+    files: Optional[int] = (
+        None  # number of files; None: not limited (btrfs, some network file systems)
+    )
 
 
 def read_room(folder: Path) -> Room:
@@ -23,7 +25,8 @@ def read_room(folder: Path) -> Room:
 
 
 def find_shortage(room: Room, *, size: int, files: int = 0) -> Optional[str]:
-    """What is missing for `size` bytes in `files` files, as a sentence; None when there is room."""
+    """What is missing for `size` bytes in `files` files, as a sentence; None where there is
+    room."""
     if room.size < size:
         return f"{room.folder} has {room.size // 2**20} MiB free and this needs about {-(-size // 2**20)} MiB"
     if room.files is not None and room.files < files:
@@ -32,8 +35,8 @@ def find_shortage(room: Room, *, size: int, files: int = 0) -> Optional[str]:
 
 
 def find_shortage_of_folders(needed: Sequence[Tuple[Path, int]]) -> Optional[str]:
-    """What is missing for so many bytes in each folder. They may share a file system, and need not
-    be there yet."""
+    """What is missing for the bytes of each folder, as a sentence; None where there is room.
+    Folders may share a file system, and need not exist yet."""
     sizes: Dict[int, int] = {}
     for folder, size in needed:
         place = next(path for path in (folder, *folder.parents) if path.is_dir())
@@ -48,7 +51,8 @@ def find_shortage_of_folders(needed: Sequence[Tuple[Path, int]]) -> Optional[str
 def find_shortage_of_files(
     folder: Path, files: Sequence[Tuple[str, int]], *, compile_bytecode: bool
 ) -> Optional[str]:
-    """What is missing on the file system of `folder` for unpacking files: (path, bytes) of each."""
+    """What is missing to unpack files on the file system of `folder`, as a sentence; `files`:
+    (path, bytes) of each. None where there is room."""
     sources = sum(path.endswith(".py") for path, _ in files) if compile_bytecode else 0
     return find_shortage(
         read_room(folder),
@@ -64,8 +68,8 @@ _MARGIN = 2**20  # bytes: directories, the script beside the journal, the summar
 
 
 def estimate_size(files: Iterable[Tuple[str, int]], *, compile_bytecode: bool) -> int:
-    """The bytes on disk that unpacking files takes: (path, bytes) of each. A source has bytecode of
-    about its size."""
+    """The bytes on disk that unpacked files take; `files`: (path, bytes) of each. Bytecode is about
+    as large as its source."""
     total = _MARGIN
     for path, size in files:
         total += _round_up(size) + _PER_FILE

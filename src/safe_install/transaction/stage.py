@@ -1,4 +1,4 @@
-"""Fills a transaction's stage with editable installs, which pip makes there."""
+"""Fills the stage of a transaction with editable installs, which pip builds there."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def stage_editables(
     reporter: Reporter,
     readers: Callable[[str], Mapping[str, LineReader]],
 ) -> None:
-    """Make each editable install below `stage`. `readers`: what becomes of pip's lines, for a
-    task."""
+    """Build each editable install below `stage`. `readers`: returns the readers of pip's output,
+    for a task."""
     for step in steps:
         task = f"editable install of {step.name}"
         with reporter.task(task):

@@ -11,7 +11,6 @@ nothing else does.
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import errno
 import json
@@ -27,7 +26,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import Scheme
 from safe_install.transaction.history import HistoryEntry, read_history
-from safe_install.transaction.identifiers import next_moment
+from safe_install.transaction.identifiers import moment_of, next_moment
 from safe_install.transaction.journal import Journal
 from safe_install.transaction.lock import open_state_directory
 from safe_install.transaction.place import check_place, make_areas
@@ -64,7 +63,7 @@ _LONGEST_WAIT = 24 * 3600.0  # seconds, for a stage that does not say how long i
 
 @dataclass(frozen=True)
 class StagedChange:
-    """One change, by its ID, as it lies there now."""
+    """A staged change, as it is on disk now."""
 
     id: str
     state: State
@@ -78,7 +77,7 @@ class StagedChange:
 
     @property
     def stage(self) -> Path:
-        """Where its files lie while it is staged."""
+        """The folder of its files while it is staged."""
         return self.folder / STAGE
 
 
@@ -86,7 +85,7 @@ class StagedChanges:
     """The staged changes of one environment. Changes nothing, takes no lock."""
 
     def __init__(self, prefix: Path, *, now: Optional[float] = None) -> None:
-        """`now`: seconds since the epoch. Errors: Refused, where they may not be read."""
+        """`now`: seconds since the epoch. Errors: Refused, where they cannot be read."""
         self._prefix = prefix
         self._state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
         self._now = time.time() if now is None else now
@@ -107,7 +106,7 @@ class StagedChanges:
         return {entry.id: entry for entry in read_history(self._prefix)}
 
     def find(self, identifier: str) -> StagedChange:
-        """The change with this ID; of a state UNKNOWN where there is none."""
+        """The change with this ID; its state is UNKNOWN where there is none."""
         transaction = self._transactions.get(f"txn-{identifier}")
         entry = self._history.get(identifier) if transaction == "committed" else None
         undone_by = entry.undone_by if entry is not None else None
@@ -119,7 +118,7 @@ class StagedChanges:
         created = _moment(summary.get("created"))
         expires = _moment(summary.get("expires"))
         if created is None:
-            expires = _moment_of(identifier) + _LONGEST_WAIT
+            expires = moment_of(identifier) + _LONGEST_WAIT
         has_begun = os.path.lexists(folder / _COMMIT)
         traces = Traces(
             transaction,
@@ -176,12 +175,12 @@ def _explain(state: State, traces: Traces) -> str:
     return ""
 
 
-# --- what is done with them: the caller holds the lock --------------------------------------------
+# --- changes of their state; the caller holds the lock --------------------------------------------
 
 
 def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, Any]) -> Path:
-    """The folder of a transaction with a full stage becomes that of a staged change, by one rename;
-    its path. `summary`: command, created, expires, steps. Errors: Refused."""
+    """Turn the folder of a transaction with a full stage into that of a staged change, by one
+    rename. The result: its path. `summary`: command, created, expires, steps. Errors: Refused."""
     folder = transaction.directory
     target = folder.with_name(f"staged-{transaction.id}")
     try:
@@ -200,7 +199,7 @@ def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, A
 
 
 def keep_longer(change: StagedChange, *, expires: Optional[float]) -> None:
-    """Let a staged change stay until then (seconds since the epoch; None: without end). Errors:
+    """Set the time until a staged change is kept (seconds since the epoch; None: forever). Errors:
     Refused."""
     summary = {
         "command": list(change.command),
@@ -218,7 +217,7 @@ def keep_longer(change: StagedChange, *, expires: Optional[float]) -> None:
 
 
 def read_document(change: StagedChange) -> Any:
-    """The JSON value that `set_aside` was given, not looked at. Errors: Refused."""
+    """The JSON value that `set_aside` was given; not validated. Errors: Refused."""
     path = str(change.folder / DOCUMENT)
     try:
         return json.loads(_read_limited(path, _LARGEST).decode("utf-8"))
@@ -230,11 +229,11 @@ def read_document(change: StagedChange) -> Any:
 
 
 def begin_commit(prefix: Path, change: StagedChange, *, scheme: Scheme) -> Transaction:
-    """A transaction with the ID of a staged change, its stage still empty. Errors: Refused."""
+    """A transaction with the ID of a staged change; its stage is still empty. Errors: Refused."""
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
     check_place(prefix, scheme)
-    libc()  # nothing new is loaded while the environment is half changed
+    libc()  # import now: nothing new may be imported while the environment is half changed
     facts = make_facts()
     made = [entry.created for entry in read_history(prefix)]
     moment = next_moment(state, max(made, default=0.0))
@@ -244,9 +243,9 @@ def begin_commit(prefix: Path, change: StagedChange, *, scheme: Scheme) -> Trans
 
 @contextlib.contextmanager
 def stage_in(transaction: Transaction, change: StagedChange) -> Iterator[None]:
-    """Inside, the stage of a staged change is that of the transaction. Where the context ends with
-    an error before anything was moved, it goes back, and the change stays staged. Errors: Refused.
-    """
+    """Use the stage of a staged change as that of the transaction. Where the context ends with an
+    error before anything was moved, it is moved back, and the change stays staged. Errors:
+    Refused."""
     record = change.folder / _COMMIT
     try:
         write_durably(str(record), json.dumps(describe_process()).encode())
@@ -276,7 +275,7 @@ def _has_moved(transaction: Transaction) -> bool:
 def record_outcome(
     change: StagedChange, state: State, *, detail: str = "", undone_by: Optional[str] = None
 ) -> None:
-    """Write down, durably, what became of a change; its stage goes. Errors: OSError."""
+    """Record durably what became of a change, and remove its stage. Errors: OSError."""
     outcome = {"state": state.value, "when": time.time(), "detail": detail, "undone_by": undone_by}
     write_durably(str(change.folder / _OUTCOME), json.dumps(outcome).encode())
     _remove_stage(change)
@@ -294,8 +293,8 @@ def _remove_stage(change: StagedChange) -> None:
 
 
 def settle(prefix: Path, *, now: Optional[float] = None) -> Tuple[StagedChange, ...]:
-    """Write down what has become of the staged changes; let go what is over its time, which is
-    returned. Whatever cannot be done now is done the next time."""
+    """Record what became of the staged changes, and remove those that have expired, which are
+    returned. What cannot be done now is left for the next time."""
     changes = StagedChanges(prefix, now=now)
     dropped: List[StagedChange] = []
     lasting: List[Path] = []
@@ -314,7 +313,7 @@ def settle(prefix: Path, *, now: Optional[float] = None) -> Tuple[StagedChange, 
 
 
 def _settle_one(change: StagedChange) -> bool:
-    """Was it news?"""
+    """Record the outcome of one change; was it new?"""
     recorded = _parse_state(_read_small(change.folder / _OUTCOME).get("state"))
     if recorded is change.state:
         _remove_stage(change)
@@ -347,7 +346,8 @@ def _is_own_folder(path: Path) -> bool:
 
 
 def _read_limited(path: str, limit: int) -> bytes:
-    """Errors: JournalInvalid for what is no regular file, ValueError for one that is too large."""
+    """The bytes of a file. Errors: JournalInvalid for anything but a regular file, ValueError for
+    one that is too large."""
     with open_regular_file(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
@@ -356,7 +356,7 @@ def _read_limited(path: str, limit: int) -> bytes:
 
 
 def _read_small(path: Path) -> Mapping[str, Any]:
-    """A JSON object; empty for everything else."""
+    """The JSON object in a file; empty where it is none."""
     try:
         found = json.loads(_read_limited(str(path), 2**20).decode("utf-8"))
     except (OSError, ValueError, RecursionError, JournalInvalid):
@@ -365,29 +365,21 @@ def _read_small(path: Path) -> Mapping[str, Any]:
 
 
 def _is_running(holder: Mapping[str, Any]) -> bool:
-    """Does the process still run that a commit names, as far as can be known?"""
+    """Does the process that a commit names still run, as far as that is known?"""
     pid = holder.get("pid")
     return isinstance(pid, int) and 0 < pid < 2**31 and not is_gone(dict(holder))
 
 
 def _parse_state(value: Any) -> Optional[State]:
-    """Only what lasts is written down."""
+    """The state in a recorded outcome; None for one that is not final."""
     lasting = {state.value: state for state in LASTING}
     return lasting.get(value) if isinstance(value, str) else None
 
 
 def _moment(value: Any) -> Optional[float]:
-    """Seconds since the epoch that can be shown as a date."""
+    """A value as seconds since the epoch, where that is a valid date; else None."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < 250_000_000_000 else None
-
-
-def _moment_of(identifier: str) -> float:
-    """When an ID was made."""
-    try:
-        return float(calendar.timegm(time.strptime(identifier[:16], "%Y%m%dT%H%M%SZ")))
-    except ValueError:
-        return 0.0
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What has become of a change that was staged: what lies on the disk -> its state."""
+"""The state of a staged change, derived from its files on disk."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Optional
 
 
 class State(enum.Enum):
-    """The state of one change, by its ID. The value stands in the JSON document."""
+    """The state of a change. The value is in the JSON document."""
 
     STAGED = "staged"
-    EXPIRED = "expired"  # staged for longer than it was to be kept: the next change removes it
+    EXPIRED = "expired"  # expired: the next change removes it
     COMMITTING = "committing"
-    INTERRUPTED = (
-        "interrupted"  # killed while it was committed: the next change, or recover, undoes it
-    )
+    INTERRUPTED = "interrupted"  # killed during its commit: the next change, or recover, undoes it
     COMMITTED = "committed"
     UNDONE = "undone"
     ROLLED_BACK = "rolled-back"
@@ -23,17 +21,17 @@ class State(enum.Enum):
     UNKNOWN = "unknown"  # never staged here, or so long ago that nothing is kept of it
 
 
-# What stays so by itself: it is written down, and the stage removed.
+# Final states: they are recorded, and the stage is removed.
 LASTING = frozenset(
     {State.EXPIRED, State.COMMITTED, State.UNDONE, State.ROLLED_BACK, State.ABANDONED}
 )
-# Nothing of it is in place, and nothing will be.
+# Nothing of it is installed, and nothing will be.
 GONE = frozenset({State.EXPIRED, State.ROLLED_BACK, State.ABANDONED})
 
 
 @dataclass(frozen=True)
 class Traces:
-    """What lies on the disk of one ID."""
+    """The files of one ID on disk."""
 
     # of its transaction: "journal", "committed", "unfinished"; None: there is none
     transaction: Optional[str] = None
@@ -46,10 +44,10 @@ class Traces:
 
 
 def derive_state(traces: Traces) -> State:
-    """The state that these traces mean.
+    """The state that these files mean.
 
-    A transaction says more than what was written down before it: the process that would have
-    written the rest may have died.
+    A transaction has precedence over a record that was written before it: the process that would
+    have updated the record may have died.
     """
     if traces.transaction == "committed":
         return State.UNDONE if traces.undone_by is not None else State.COMMITTED
@@ -60,5 +58,5 @@ def derive_state(traces: Traces) -> State:
         return traces.recorded
     if traces.has_stage:
         return State.EXPIRED if traces.is_over_time else State.STAGED
-    # Its stage went into a transaction, which was undone or removed.
+    # Its stage was moved into a transaction, which was undone or removed.
     return State.ROLLED_BACK if traces.has_begun else State.UNKNOWN

@@ -96,21 +96,21 @@ from safe_install.transaction.tree import DiskTree, list_files, read_staged, rea
 from safe_install.transaction.unfinished import explaining_failed_undo
 
 _ROOM_MARGIN = 16 * 2**20  # bytes: the journal, directories
-# The kernel or the file system cannot do this kind of rename; a smaller kind may work.
+# Errors of a kind of rename that the kernel or the file system does not support.
 _OTHER_RENAME = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transaction:
-    """Open a transaction on the environment `prefix`; the caller holds its lock and has recovered
+    """Open a transaction on the environment `prefix`. The caller holds its lock and has recovered
     it.
 
-    Raises Refused when a directory of `scheme` is outside of the prefix, on another device, or not
-    writable.
+    Errors: Refused where a directory of `scheme` is outside of the prefix, on another device, or
+    not writable.
     """
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
     check_place(prefix, scheme)
-    # The C library is loaded now: nothing new is imported while the environment is half changed.
+    # Load the C library now: nothing new may be imported while the environment is half changed.
     libc()
     moment = next_moment(state)
     journal = Journal(
@@ -120,7 +120,7 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
 
 
 def make_facts() -> Dict[str, Any]:
-    """Who writes the journal, for people who read it."""
+    """The versions of the program that writes the journal, for people who read it."""
     return {"python": sys.version.split()[0], "executable": sys.executable}
 
 
@@ -128,7 +128,7 @@ class Transaction:
     """One change of one environment. As a context manager it undoes what was not committed."""
 
     def __init__(self, state: Path, journal: Journal, areas: Optional[Areas]) -> None:
-        """Without `areas` the journal has its rows already: they take something back."""
+        """`areas` None: the journal has its rows already, because the transaction is an undo."""
         self.id = journal.id
         self.directory = state / f"txn-{journal.id}"
         self.stage = self.directory / "stage"  # pip install --root
@@ -139,7 +139,7 @@ class Transaction:
             self._journal, state.parent
         )
         self._document: Dict[str, Any] = {}
-        # what old directories held when the moves were planned
+        # the names in old directories when the moves were planned
         self._listed: Mapping[str, Listing] = {}
         self._moving: Tuple[MovingFolder, ...] = ()
         self._signals = HeldSignals()
@@ -157,8 +157,8 @@ class Transaction:
 
     @property
     def pending_signal(self) -> Optional[int]:
-        """The signal that came since `swap`, for the caller to act upon; None when there was
-        none."""
+        """The signal that has arrived since `swap`, which the caller has to handle; None where
+        there is none."""
         return self._signals.pending
 
     # --- before the swap --------------------------------------------------------------------------
@@ -172,12 +172,12 @@ class Transaction:
         closed: Optional[Mapping[Path, str]] = None,
         sources: Sequence[Path] = (),
     ) -> MovePlan:
-        """Plan the change: `remove` goes, what lies in the stage comes, `keep` stays whole. Of
-        `beside` those files go whose places the stage takes. Nothing is put into the folders
-        `closed`, whose owners have no metadata. The folders `sources` (clones, real paths) are
-        replaced whole.
+        """Plan the change: `remove` is moved out, the content of the stage is moved in, `keep`
+        stays complete. Of `beside`, the files are moved out whose places the stage takes. No file
+        is put into the folders `closed`, whose owners have no metadata. The folders `sources`
+        (clones, real paths) are replaced as a whole.
 
-        Raises Refused, with the path and the reason, when that cannot be done without harm.
+        Errors: Refused, with path and reason, where that would do harm.
         """
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
@@ -200,7 +200,7 @@ class Transaction:
         return self._plan(old, ownership, areas)
 
     def _stage_edited(self, path: str, content: bytes) -> None:
-        """A file that changes is another file, which takes its place."""
+        """Stage the new content of an existing file, which is then replaced."""
         target = self.stage / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
@@ -209,7 +209,7 @@ class Transaction:
     def plan_paths(
         self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]
     ) -> MovePlan:
-        """As `plan`, for files that no RECORD names: real paths; what `keep` owns stays."""
+        """As `plan`, for files that no RECORD lists (real paths); files of `keep` stay."""
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         ownership = Ownership(keep, self._areas, Resolver())
@@ -243,15 +243,15 @@ class Transaction:
         self._moving = find_moving(self._listed, self._journal.leaving, prefix)
 
     def moves_any(self, files: AbstractSet[str]) -> bool:
-        """Is one of these files (their folders without links) among what the change takes away or
-        replaces?"""
+        """Does the change move out or replace one of these files? (Paths without symbolic links in
+        their folders.)"""
         prefix = str(self._state.parent)
         targets = {os.path.join(prefix, target) for target, _ in self._journal.leaving}
         folders = tuple(target + os.sep for target in targets)
         return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
 
     def touches(self, folder: Path) -> bool:
-        """Does the change take away, replace or bring anything in this folder, or the folder?"""
+        """Does the change move anything into or out of this folder, or the folder itself?"""
         place = os.path.realpath(str(folder))
         prefix = str(self._state.parent)
         moved = [target for target, _ in self._journal.leaving]
@@ -263,7 +263,8 @@ class Transaction:
         return False
 
     def abandon(self) -> Optional[str]:
-        """Give up before the swap or after a roll back; what could not be removed, or None."""
+        """Remove the transaction before the swap, or after a roll back. The result: what could not
+        be removed, or None."""
         if self._is_swapped:
             raise Refused(f"transaction {self.id} is in place", hint="Roll it back or commit it.")
         self._is_over = True
@@ -272,10 +273,10 @@ class Transaction:
     # --- the swap ---------------------------------------------------------------------------------
 
     def swap(self) -> None:
-        """Put the change in place, durably. From here to the end signals are held: see
+        """Put the change in place, durably. From here on signals are held back: see
         `pending_signal`.
 
-        Raises Refused with everything exactly as before, or RollBackFailed with the command that
+        Errors: Refused with everything exactly as before; RollBackFailed with the command that
         finishes it.
         """
         sync_filesystem(str(self.stage))
@@ -306,7 +307,7 @@ class Transaction:
         self._is_swapped = True
 
     def swap_again(self) -> None:
-        """Put the change in once more after a roll back: its stage is as it was."""
+        """Swap again after a roll back, with the same stage."""
         self.swap()
 
     def _check_room(self) -> None:
@@ -321,7 +322,7 @@ class Transaction:
             )
 
     def _try_swap(self) -> None:
-        # By this number a recovery sees that the whole environment was copied.
+        # A recovery detects by this inode number that the whole environment was copied.
         facts = {**self._journal.facts, "directory": os.lstat(self.directory).st_ino}
         self._journal = dataclasses.replace(self._journal, times=self._read_times(), facts=facts)
         self._document = make_document(self._journal)
@@ -368,8 +369,8 @@ class Transaction:
         sync_directory(str(self._state.parent))
 
     def _drop_journal(self) -> None:
-        """Nothing was moved yet; a journal that cannot be removed is harmless: its recovery finds
-        all as before."""
+        """Remove the journal before anything was moved. One that cannot be removed is harmless: its
+        recovery finds everything as before."""
         for name in (JOURNAL, JOURNAL + ".tmp"):
             with contextlib.suppress(OSError):
                 os.unlink(self.directory / name)
@@ -394,8 +395,8 @@ class Transaction:
         sync_filesystem(state)
 
     def _refuse_added(self) -> None:
-        """What came between the last look and the renames: the change is undone, and nothing of it
-        is lost.
+        """Undo the change where another program has added files since the last look, so that they
+        are not lost.
 
         Errors: OSError.
         """
@@ -407,12 +408,12 @@ class Transaction:
             raise OSError(errno.EBUSY, "something else installs into this environment", added[0])
 
     def _find_added(self, places: Mapping[str, str]) -> List[str]:
-        """What somebody has put into directories that move as a whole since the moves were planned.
-        `places`: target -> where the directory lies now, if not in its place."""
+        """The files that were added to directories which move as a whole, since the moves were
+        planned. `places`: target -> the directory's present path, where it was moved already."""
         return find_added(self._moving, str(self._state.parent), places)
 
     def _read_times(self) -> Tuple[DirectoryTimes, ...]:
-        """Every directory that exists before and that the renames touch, with its times."""
+        """The times of every existing directory in which the renames change a name."""
         prefix = str(self._state.parent)
         touched = {os.path.dirname(target) for target, _ in find_touched(self._journal)}
         touched.update(gone.target for gone in self._journal.rmdirs)
@@ -427,10 +428,10 @@ class Transaction:
     # --- after the swap ---------------------------------------------------------------------------
 
     def roll_back(self) -> None:
-        """Everything exactly as before the swap; the stage stays for `swap_again`. Signals act
-        again.
+        """Restore everything exactly as before the swap; the stage is kept for `swap_again`.
+        Signals are delivered again.
 
-        Raises RollBackFailed, the journal kept, when that is not possible now.
+        Errors: RollBackFailed, with the journal kept, where that is not possible now.
         """
         try:
             self._undo()
@@ -443,8 +444,8 @@ class Transaction:
             undo_journal(str(self._state.parent), self.directory.name)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
-        """Keep the change: one rename, from which on recovery means keep. `summary` (JSON) is for
-        history."""
+        """Keep the change. One rename decides: from then on recovery keeps it, too. `summary`
+        (JSON) is for the history."""
         if not self._is_swapped:
             raise Refused(f"transaction {self.id} is not in place", hint="Swap it first.")
         content = {"id": self.id, "committed": time.time(), **summary}

@@ -1,4 +1,4 @@
-"""The disk, as the planner of moves asks it: what lies where, and what the stage holds."""
+"""The disk, as the planner of moves asks about it: existing files, and the content of the stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DiskTree:
     def __init__(self, ownership: Ownership, disk: Optional[int] = None) -> None:
         """`disk`: as `moving_folders.find_local_disk` names it."""
         self._ownership, self._disk = ownership, disk
-        self.listed: Dict[str, Listing] = {}  # what was read of directories
+        self.listed: Dict[str, Listing] = {}  # the names in directories
 
     def read_kind(self, path: str) -> Optional[str]:
         """The kind of what lies at `path` itself."""
@@ -34,7 +34,9 @@ class DiskTree:
 
     def read_entries(self, directory: str) -> Mapping[str, str]:
         """Name -> kind; a link to a directory is a link."""
-        changed = read_settled_ctime(directory, self._disk)  # before: what comes now gives another
+        changed = read_settled_ctime(
+            directory, self._disk
+        )  # before the names: a file added meanwhile changes it again
         with os.scandir(directory) as entries:
             found = {entry.name: _read_entry_kind(entry) for entry in entries}
         self.listed[directory] = Listing(frozenset(found), changed)
@@ -45,7 +47,7 @@ class DiskTree:
         return os.path.realpath(path)
 
     def has_same_content(self, first: str, second: str) -> bool:
-        """Byte for byte; a link is never the same as a file."""
+        """Do two files have the same bytes? A link never has the same as a file."""
         if os.path.islink(first) or os.path.islink(second) or not os.path.isfile(second):
             return False
         return filecmp.cmp(first, second, shallow=False)
@@ -64,7 +66,7 @@ def _read_entry_kind(entry: os.DirEntry[str]) -> str:
 
 
 def read_staged(root: Path) -> Staged:
-    """The tree of a stage directory; its entries stand for those of `/`."""
+    """The tree of a stage directory; its root stands for `/`."""
     return _read_node("", str(root), "d")
 
 
@@ -77,7 +79,7 @@ def _read_node(name: str, path: str, kind: str) -> Staged:
 
 
 def read_targets(root: Path) -> Iterator[str]:
-    """Where the files of a stage will lie."""
+    """The final paths of the files in a stage."""
     for folder, _, names in os.walk(root):
         place = os.path.join("/", os.path.relpath(folder, root))
         for name in names:
@@ -85,8 +87,8 @@ def read_targets(root: Path) -> Iterator[str]:
 
 
 def hash_stage(root: Path) -> Optional[str]:
-    """What tells whether a stage is still what it was: path, mode, size and time of every file;
-    None where something lies there that no wheel brings (a link, a device)."""
+    """A hash over path, mode, size and time of every file in a stage, to detect changes. None where
+    it holds something that no wheel has (a link, a device)."""
     digest = hashlib.sha256()
     rows: List[Tuple[str, int, int, int]] = []
     for folder, names, files in os.walk(root):
@@ -104,7 +106,7 @@ def hash_stage(root: Path) -> Optional[str]:
 
 
 def list_files(folder: Path) -> Set[str]:
-    """Everything below a folder that is no directory; a link to one is a link."""
+    """Everything below a folder except directories; a link to a directory counts as a file."""
     found: Set[str] = set()
     for parent, names, files in os.walk(folder):
         links = [name for name in names if os.path.islink(os.path.join(parent, name))]
@@ -113,7 +115,8 @@ def list_files(folder: Path) -> Set[str]:
 
 
 def folds_case(directory: Path) -> bool:
-    """Are two names that differ in case only one file here? Asked without writing anything."""
+    """Does the file system treat names that differ only in case as one file? Nothing is written to
+    find out."""
     other = directory.with_name(directory.name.swapcase())
     try:
         return other.name != directory.name and os.path.samestat(

@@ -1,4 +1,4 @@
-"""What a killed run left in an environment, and its errors in the words of the contract."""
+"""Recovers from a killed run, with the errors of this program."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from safe_install.transaction.recovery.rows import STATE_DIRECTORY, Drift, Journ
 
 
 class Recovered(NamedTuple):
-    """One thing that an earlier run had left, and what became of it."""
+    """Something that an earlier run left, and what became of it."""
 
     transaction: str
-    what: str  # "rolled-back", "cleaned" (had changed nothing), "finished" (a removal of old files)
+    what: str  # "rolled-back", "cleaned" (had changed nothing), "finished" (removal of old files)
     detail: str
 
 
 def recover(prefix: Path) -> Tuple[Recovered, ...]:
-    """Undo or clean what a killed run left, and let staged changes go whose time is over. The
+    """Undo or remove what a killed run left, and remove staged changes that have expired. The
     caller holds the lock.
 
-    Raises RollBackFailed, with nothing touched, when somebody else has changed the same paths
+    Errors: RollBackFailed, with nothing touched, where another program has changed the same paths
     since.
     """
     if not (Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY).is_dir():
@@ -49,7 +49,7 @@ def recover(prefix: Path) -> Tuple[Recovered, ...]:
 def _settle_staged(prefix: Path) -> None:
     state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     if any(name.startswith("staged-") for name in os.listdir(state)):
-        # It begins transactions, which know this module.
+        # Late, because `staged` imports `swap`, which imports this module.
         from safe_install.transaction import staged
 
         staged.settle(prefix)
@@ -57,7 +57,7 @@ def _settle_staged(prefix: Path) -> None:
 
 @contextlib.contextmanager
 def explaining_failed_undo(prefix: Path) -> Iterator[None]:
-    """The errors of undoing in the words of the contract."""
+    """Turn the errors of an undo into errors of this program."""
     state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     again = f"{sys.executable} -I -S {state / 'recover.py'}"
     try:

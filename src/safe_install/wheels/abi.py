@@ -1,9 +1,9 @@
-"""Will it load, and is it right? From what the loader, the assertions and the GPU code of a wheel's
-files say.
+"""Will the files of a wheel load beside a torch, and compute correctly? Judged from the loader
+model, assertions and GPU code.
 
-Symbols alone are not enough: of 7,552 measured pairs 51 were clean by symbols and crashed in a
-static initialiser, and one gave wrong numbers without any error; all of them were built for another
-minor of torch (docs/abi.md).
+Symbols alone are not enough: of 7,552 measured pairs 51 had all symbols and crashed in a static
+initializer, and one gave wrong numbers without an error; all of them were built for another minor
+of torch (docs/abi.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safe_install.wheels.fingerprint import SAME, Fingerprint
 from safe_install.wheels.loader import Problems
 
 _TORCH_LIBRARY = re.compile(r"lib(torch|c10)(_\w+)?\.so$")
-# a name in one of its namespaces
+# mangled: a name in one of its namespaces
 _CXX_OF_TORCH = re.compile(r"^_Z\w*?N[rVK]*(?:2at|3c10|5torch|6caffe2)[\dIL]")
 _CUDA_LIBRARY = re.compile(
     r"lib(?:cudart|cublas|cublasLt|cufft|cusparse|cusolver|nvrtc|curand|nvJitLink|nvjpeg)\.so\.(\d+)"
@@ -38,35 +38,37 @@ SHOWN = 3  # symbols that a message names
 
 
 class LoadOutcome(enum.Enum):
-    """What becomes of a file beside the torch that will be there."""
+    """The outcome of loading a file beside the torch that will be there."""
 
     FITS = "fits"
-    ANOTHER_TORCH = "another-torch"  # its symbols are there, and it was built for another minor
+    ANOTHER_TORCH = (
+        "another-torch"  # all its symbols are defined, but it was built for another minor
+    )
     UNKNOWN = "unknown"
     DOES_NOT_LOAD = "does-not-load"
 
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """What was read of one shared object of a wheel."""
+    """The facts that were read from one shared object of a wheel."""
 
     member: str  # its path in the wheel
     problems: Problems
     uses_torch: bool
     wanted: Tuple[str, ...] = ()  # names of the symbols that it asks for
     fingerprint: Fingerprint = field(default_factory=lambda: Fingerprint(0))
-    # of its assertions in the headers of this torch, where the table does not know it
+    # share of its assertions in the headers of this torch, where the table does not have it
     share: Optional[float] = None
     code: DeviceCode = field(default_factory=DeviceCode)
     unreadable: str = ""  # why it could not be read
-    other_machine: str = ""  # that it is for: "aarch64", where this one is not
+    other_machine: str = ""  # the machine that it is for ("aarch64"), where that is another one
     needed: Tuple[str, ...] = ()  # file names of the libraries that it needs
-    # the Python that its name says ("cp310"), if it is an extension module
+    # the Python in its name ("cp310"), if it is an extension module
     module_for: Optional[str] = None
 
 
 class ObjectVerdict(NamedTuple):
-    """What is said of one shared object."""
+    """The verdict on one shared object."""
 
     facts: ObjectFacts
     outcome: LoadOutcome
@@ -76,7 +78,7 @@ class ObjectVerdict(NamedTuple):
 
 @dataclass(frozen=True)
 class TorchContext:
-    """What the files of a wheel will stand beside."""
+    """The environment that the files of a wheel will be loaded in."""
 
     torch: TorchBuild
     known_minors: FrozenSet[str]  # of torch that the table of assertions knows
@@ -98,7 +100,7 @@ Needs = Callable[[str], bool]  # is a member of the wheel one that its project c
 def judge_object(
     facts: ObjectFacts, context: TorchContext, *, demangle: Demangler
 ) -> ObjectVerdict:
-    """One shared object beside a torch."""
+    """The verdict on one shared object beside a torch."""
     if facts.unreadable:
         return ObjectVerdict(
             facts, LoadOutcome.UNKNOWN, f"{facts.member} could not be read: {facts.unreadable}"
@@ -191,7 +193,7 @@ def _judge_undefined(
 
 
 def _flavour(names: Sequence[str], torch: TorchBuild) -> str:
-    """Were they mangled with the other C++ ABI of libstdc++?"""
+    """A remark where the names were mangled with the other C++ ABI of libstdc++; else ""."""
     if (
         torch.cxx11_abi
         and not any("__cxx11" in name for name in names)
@@ -204,7 +206,7 @@ def _flavour(names: Sequence[str], torch: TorchBuild) -> str:
 
 
 def _has_old_string(name: str) -> bool:
-    """Does a mangled name say the std::string of old ("Ss")? Identifiers in it may hold these
+    """Does a mangled name contain the old std::string ("Ss")? Identifiers in it may contain these
     letters, too."""
     position, kept = 0, ""
     while position < len(name):
@@ -219,9 +221,9 @@ def _has_old_string(name: str) -> bool:
 
 
 def _judge_origin(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:
-    """Everything resolves. Which torch was it built for?"""
+    """The verdict where all symbols resolve: it depends on which torch it was built for."""
     if not facts.uses_torch or not any(map(_CXX_OF_TORCH.match, facts.wanted)):
-        # plain C, or the stable ABI: its symbols are all that it needs
+        # plain C, or the stable ABI: only its symbols matter
         return ObjectVerdict(facts, LoadOutcome.FITS)
     if context.minor in context.known_minors:
         if not facts.fingerprint.minors:
@@ -253,18 +255,18 @@ def _judge_origin(facts: ObjectFacts, context: TorchContext) -> ObjectVerdict:
 
 
 def group_of(member: str) -> str:
-    """Files that differ in numbers only are alternatives, one for each ffmpeg, CUDA or torch: any
-    that fits will do."""
+    """The group of a file. Files whose names differ only in numbers are alternatives, for different
+    ffmpeg, CUDA or torch: one fitting file of them is enough."""
     return _NUMBER.sub("#", member)
 
 
 def infer_from_siblings(
     verdicts: Sequence[ObjectVerdict], context: TorchContext
 ) -> List[ObjectVerdict]:
-    """The files of a wheel come from one build: one that does not say for which torch takes the
-    word of the others.
+    """The verdicts, where a file without assertions gets the torch of the wheel's other files: they
+    come from one build.
 
-    Alternatives, one for each torch, do not speak for each other.
+    Alternatives for different torches are not used for each other.
     """
     alone = [
         members[0]
@@ -300,13 +302,12 @@ def _in_company(one: ObjectVerdict, minors: Sequence[str], context: TorchContext
 def judge_wheel(
     verdicts: Sequence[ObjectVerdict], needs: Optional[Needs]
 ) -> Tuple[LoadOutcome, Tuple[ObjectVerdict, ...]]:
-    """The outcome for a wheel, and the objects that it rests on.
+    """The outcome for a wheel, and the objects that decide it.
 
-    It rests on the files that the project is known to need (`needs(member)`) and on alternatives
-    that are for torch: one of them must fit. `needs` None: the project is not known, and whatever
-    uses torch must fit. A part that lacks a library of the system (libsox), or of CUDA in a project
-    that is not known, is optional while another part fits:
-    what is optional and does not load is loaded by nobody.
+    The files decide that the project is known to need (`needs(member)`), and alternatives for
+    torch, of which one must fit. `needs` None: the project is not known, and every file that uses
+    torch must fit. A file that lacks a library of the system (libsox), or of CUDA in an unknown
+    project, is optional while another file fits: nothing loads it.
     """
     groups = _groups(verdicts)
     best = {
@@ -349,8 +350,8 @@ def _groups(verdicts: Sequence[ObjectVerdict]) -> Dict[str, List[ObjectVerdict]]
 
 
 def _is_for_torch(one: ObjectVerdict) -> bool:
-    """Is torch what it fails or fits by? A library of the system, ffmpeg's for example, is not
-    everybody's."""
+    """Does it depend on torch whether it loads? A missing library of the system, such as ffmpeg's,
+    is not torch's fault."""
     if not one.facts.uses_torch:
         return False
     missing = [lost.library for lost in one.facts.problems.missing]
@@ -379,8 +380,8 @@ def findings_of(
     *,
     is_asked_for: bool = False,
 ) -> Tuple[Finding, ...]:
-    """What people are told of a wheel's files. An error refuses; `is_asked_for`: the person named
-    this very file, and what loads is tried."""
+    """The findings on a wheel's files; an error refuses it. `is_asked_for`: the user named this
+    exact file; what loads is then tried."""
     outcome, deciding_objects = judge_wheel(verdicts, needs)
     findings = []
     if outcome is LoadOutcome.DOES_NOT_LOAD or outcome is LoadOutcome.ANOTHER_TORCH:
@@ -406,14 +407,15 @@ def findings_of(
 
 
 def hint_of(one: ObjectVerdict, name: str) -> str:
-    """The remedy, for this project."""
+    """What to do about a file of this project."""
     return one.hint.replace("PROJECT", name)
 
 
 def open_findings(
     name: str, verdicts: Sequence[ObjectVerdict], needs: Optional[Needs]
 ) -> Tuple[Finding, ...]:
-    """What the files leave open; an installation settles it by loading them."""
+    """The findings on what reading the files cannot decide; the import after the installation
+    does."""
     outcome, deciding_objects = judge_wheel(verdicts, needs)
     if outcome is not LoadOutcome.UNKNOWN:
         return ()
@@ -446,7 +448,7 @@ def is_torch_symbol(name: str) -> bool:
 
 
 def cuda_major_of(library: str) -> Optional[int]:
-    """The CUDA major version that the file name of a library says: 12 for `libcudart.so.12`."""
+    """The CUDA major version in the file name of a library: 12 for `libcudart.so.12`."""
     found = _WITH_CUDA_MAJOR.match(library)
     return int(found.group(1)) if found else None
 

@@ -1,11 +1,9 @@
-"""Opens a wheel file and refuses what is not exactly what its name, its RECORD and its own
-directory say.
+"""Opens a wheel file, and refuses one that differs from its name, its RECORD or its zip directory.
 
-Neither pip nor uv compares a wheel's files with its RECORD, and zip readers differ about ambiguous
-archives.
-A wheel that passes here reads the same for every reader, and writes only below its schemes. What
-its RECORD leaves out is an error, or a note where the whole file is known to be the one that was
-meant.
+Neither pip nor uv compares a wheel's files with its RECORD, and zip readers interpret ambiguous
+archives differently. A wheel that passes here reads the same for every reader, and writes only into
+the folders of its scheme. A gap in RECORD is an error, or a note where the whole file's hash is
+known to be right.
 """
 
 from __future__ import annotations
@@ -74,13 +72,13 @@ class EntryPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A wheel file that is what it says."""
+    """A verified wheel file."""
 
     path: Path
     sha256: str
     name: NormalizedName
     version: Version  # of METADATA
-    tags: FrozenSet[Tag]  # of the file name; the WHEEL file may say others in good faith
+    tags: FrozenSet[Tag]  # of the file name; the WHEEL file may have others for good reasons
     wheel_tags: FrozenSet[Tag]  # of the WHEEL file
     requires_dist: Tuple[str, ...]
     requires_python: Optional[str]
@@ -96,16 +94,15 @@ class Artifact:
     record_notes: Tuple[RecordNote, ...] = ()
     written_name: str = ""  # as METADATA writes it
     written_version: str = ""
-    # its members were not hashed when it was opened: they are when they are unpacked
+    # its members are still to be hashed when they are unpacked
     needs_hashing: bool = False
 
     @property
     def installable_filename(self) -> str:
-        """A file name under which pip takes it: the version is that of METADATA.
+        """A file name that pip accepts, with the version of METADATA.
 
         Some hosts rename wheels after the build (`2.8.3` becomes `2.8.3+cu12torch2.8cxx11abiTRUE`),
-        and pip then calls what a page lists inconsistent; others wrote two `+`, which pip does not
-        read at all.
+        which pip then reports as inconsistent; other names have two `+`, which pip cannot parse.
         """
         named = parse_filename(self.path.name)
         if named is None or named.version == str(self.version):
@@ -114,12 +111,12 @@ class Artifact:
 
     @property
     def console_scripts(self) -> Tuple[str, ...]:
-        """The commands that pip makes for a terminal."""
+        """The names of the scripts for `console_scripts` entry points."""
         return tuple(point.name for point in self.entry_points if point.group == "console_scripts")
 
     @property
     def scripts(self) -> Tuple[str, ...]:
-        """Names of the commands that it installs."""
+        """The names of all scripts that it installs."""
         commands = [
             e.name for e in self.entry_points if e.group in ("console_scripts", "gui_scripts")
         ]
@@ -130,8 +127,7 @@ class Artifact:
 
 
 def find_case_clashes(files: Iterable[str]) -> Tuple[Tuple[str, str], ...]:
-    """Pairs of paths that are one file where a file system does not tell case or Unicode form
-    apart."""
+    """Pairs of paths that would be one file on a file system that ignores case or Unicode form."""
     seen: Dict[str, str] = {}
     clashes = []
     for name in files:
@@ -152,14 +148,15 @@ def open_wheel(
 ) -> Artifact:
     """Read and verify the wheel at `path`.
 
-    `filename` is the wheel's name where `path` has another. `sha256` (hex) is what the whole file
-    must have. `verify_members=False` leaves the inflating and hashing of members (seconds for
-    torch) to the unpacking. Facts: the specifications of wheels and of RECORD.
-    `is_promised`: are these the bytes that an index or the person promised? Only asked
-    where the answer matters: what RECORD then says wrongly of METADATA, does not say of a file, or
-    says of a file that is not there, is a RecordNote instead of an error, and so is a Wheel-Version
-    before 1. `strict_records`: of these only METADATA and files that RECORD does not list.
-    Raises WheelInvalid, HashMismatch, or OSError when the file cannot be read.
+    `filename`: the wheel's name, where `path` has another. `sha256` (hex): that of the whole file.
+    `verify_members=False`: members are inflated and hashed when they are unpacked (for torch that
+    takes seconds). `is_promised`: are these bytes promised by an index or by the user? It is called
+    only where the answer matters: for promised bytes, a RECORD that is wrong about METADATA, does
+    not list a file, has no hash for it, or lists a missing one gets a RecordNote and is no error;
+    the same for a Wheel-Version before 1. `strict_records`: a missing hash and a missing file are
+    errors all the same.
+    Sources: the specifications of wheels and of RECORD.
+    Errors: WheelInvalid, HashMismatch, or OSError where the file cannot be read.
     """
     filename = filename or path.name
     with path.open("rb") as stream:
@@ -174,7 +171,7 @@ def open_wheel(
 
 
 def hash_stream(stream: BinaryIO) -> str:
-    """sha256 (hex) of an open file, from its beginning."""
+    """The sha256 (hex) of an open file, from its beginning."""
     stream.seek(0)
     digest = hashlib.sha256()
     for chunk in iter(lambda: stream.read(CHUNK), b""):
@@ -183,13 +180,13 @@ def hash_stream(stream: BinaryIO) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """sha256 (hex) of a file."""
+    """The sha256 (hex) of a file."""
     with path.open("rb") as stream:
         return hash_stream(stream)
 
 
 def copy_and_hash(source: Path, target: BinaryIO) -> str:
-    """Write the bytes of a file; the sha256 (hex) of what was written."""
+    """Copy the bytes of a file. The result: the sha256 (hex) of what was written."""
     digest = hashlib.sha256()
     with source.open("rb") as stream:
         for chunk in iter(lambda: stream.read(CHUNK), b""):
@@ -210,7 +207,7 @@ def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> T
                 out.write(chunk)
         return targets[name]
 
-    # zlib works without the interpreter's lock: half the time for a large wheel on two processors.
+    # zlib releases the interpreter's lock, so two processors need half the time for a large wheel.
     with zipfile.ZipFile(str(artifact.path)) as archive, ThreadPoolExecutor(
         min(4, os.cpu_count() or 1)
     ) as pool:
@@ -218,8 +215,7 @@ def extract_members(artifact: Artifact, names: Iterable[str], folder: Path) -> T
 
 
 class _WheelReader:
-    """One pass over one wheel: its names, its metadata, and what its archive and its RECORD are
-    checked for."""
+    """Reads one wheel: names, metadata, and the checks of its archive and its RECORD."""
 
     def __init__(
         self,
@@ -278,7 +274,7 @@ class _WheelReader:
         try:
             name, version, _build, tags = parse_wheel_filename(self.filename)
         except (InvalidWheelFilename, ValueError) as error:
-            # The names of 2020 with two "+" are read by nobody else.
+            # Only this program reads names with two "+", as of 2020.
             named = parse_filename(self.filename) if self.filename.count("+") > 1 else None
             if named is None:
                 self.invalid(f"not a wheel file name ({error})")
@@ -325,8 +321,7 @@ class _WheelReader:
     def _check_installed(
         self, path: str, parts: Sequence[str], dist_info: str, name: NormalizedName
     ) -> None:
-        """A wheel is one distribution: it must not say that others are installed, nor take their
-        place."""
+        """A wheel must not contain metadata of other distributions, nor files in their place."""
         site_path = find_site_path(path, dist_info)
         if site_path is None:
             return
@@ -355,7 +350,7 @@ class _WheelReader:
         return metadata
 
     def _check_identity(self, metadata: Message, name: NormalizedName, version: Version) -> Version:
-        """The version of METADATA, where it says what the file name says."""
+        """The version of METADATA, where it agrees with the file name."""
         said_name, said_version = metadata.get("Name"), metadata.get("Version")
         if said_name is None or canonicalize_name(said_name.strip()) != name:
             self.invalid(
@@ -372,8 +367,8 @@ class _WheelReader:
         return real
 
     def _read_wheel_headers(self, files: Dict[str, zipfile.ZipInfo], dist_info: str) -> Message:
-        """The WHEEL file. Before the format was agreed upon (PEP 427, 2012) wheels said version
-        0.1, and had the same form."""
+        """The WHEEL file. Wheels from before the standard (PEP 427, 2012) have version 0.1 and the
+        same format."""
         path = f"{dist_info}/WHEEL"
         wheel = _parse_headers(self._read_text(files, path))
         said = wheel.get("Wheel-Version")
@@ -436,7 +431,8 @@ class _WheelReader:
 
 
 def _parse_tags(rows: Iterable[str]) -> FrozenSet[Tag]:
-    """The tags that can be read: nvidia-nvimgcodec-cu12 0.2.0.7 says `py3-manylinux2014_x86_64`."""
+    """The tags that can be parsed: nvidia-nvimgcodec-cu12 0.2.0.7 has
+    `py3-manylinux2014_x86_64`."""
     tags: Set[Tag] = set()
     for row in rows:
         try:
@@ -457,7 +453,7 @@ def _parse_headers(text: str) -> Message:
 
 
 def _values_of(headers: Message, name: str) -> Tuple[str, ...]:
-    """A header that may stand several times."""
+    """The values of a header that may occur several times."""
     return tuple(headers.get_all(name, []))
 
 
@@ -470,7 +466,7 @@ def _is_purelib(wheel: Message) -> bool:
 
 
 def _find_top_level(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
-    """Import names from the files themselves: top_level.txt is often missing and sometimes
+    """The import names, from the files themselves: top_level.txt is often missing and sometimes
     wrong."""
     names: Set[str] = set()
     for path in files:

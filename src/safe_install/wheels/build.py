@@ -1,9 +1,9 @@
-"""Builds an sdist against a torch, the installed one or the one that comes; the wheel goes into our
-own store.
+"""Builds an sdist against a torch, the installed one or a planned one; the wheel is kept in our own
+store.
 
-The build sees the managed interpreter's packages and, before them, an overlay folder with the build
-tools; a torch that comes lies unpacked between the two. Nothing is installed into the environment,
-and no other torch is fetched as build isolation would.
+The build sees the managed interpreter's packages, and before them an overlay folder with the build
+tools; a planned torch is unpacked between the two. Nothing is installed into the environment, and
+no other torch is fetched, as build isolation would do.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def build_wheel(
     install_toolkit: Optional[InstallRequirements] = None,
     forbidden_by: str = "",
 ) -> Path:
-    """Build `sdist` against the environment's torch and return the wheel's path in the store.
+    """Build `sdist` against the environment's torch. The result: the wheel's path in the store.
 
-    `install_tools` fills the overlay (`pip install --target`), `install_toolkit` the folder of a
-    CUDA toolkit in the same way (`install_tools` if not given), unless an option (`forbidden_by`)
-    forbids it; `variables` is the shell's environment. What the store has for this torch and these
-    GPUs is returned as it is.
-    Raises Refused (see plan_here), BuildFailed (the message names the log).
+    `install_tools` fills the overlay (`pip install --target`); `install_toolkit` fills the folder
+    of a CUDA toolkit in the same way (default: `install_tools`), unless an option (`forbidden_by`)
+    forbids that. `variables`: those of the shell. A wheel in the store for this torch and these
+    GPUs is returned without a build.
+    Errors: Refused (see plan_here), BuildFailed (the message names the log).
     """
     decide = functools.partial(
         plan_here,
@@ -105,7 +105,7 @@ def build_wheel(
                 plan.toolkit_requirements, environment, store.cache, install, reporter
             )
             plan = decide()
-            if plan.toolkit is None:  # without it the build would take any nvcc that it finds
+            if plan.toolkit is None:  # without this the build would use any nvcc that it finds
                 raise Refused(
                     f"the CUDA toolkit that was fetched into {folder} cannot be used on this "
                     "machine",
@@ -127,7 +127,8 @@ def plan_here(
 ) -> BuildPlan:
     """How the recipe would be built on this machine; nothing is fetched.
 
-    Raises Refused: no compiler or one that nvcc does not accept, no fitting toolkit, no target GPU.
+    Errors: Refused for no compiler, one that nvcc does not accept, no fitting toolkit, or no target
+    GPU.
     """
     plan = plan_build(
         environment,
@@ -151,9 +152,10 @@ def check_build(
     install_toolkit: InstallRequirements,
     forbidden_by: str = "",
 ) -> None:
-    """Raise Refused where build_wheel would, before anything is fetched.
+    """Raise the Refused that build_wheel would raise, before anything is fetched.
 
-    `install_toolkit` only asks the index whether the toolkit can be had (`pip install --dry-run`).
+    `install_toolkit` only asks the index whether the toolkit is available (`pip install
+    --dry-run`).
     """
     plan = plan_here(recipe, environment, cache, variables=variables, forbidden_by=forbidden_by)
     if plan.toolkit_requirements:
@@ -259,7 +261,7 @@ class _Build:
                 cwd=source,
                 timeout=timeout.whole,
                 silence=timeout.silent,
-                may_compute=True,  # one file of kernels may compile for an hour
+                may_compute=True,  # a single file of GPU kernels may take an hour
                 on_stdout=on_line,
                 on_tick=progress.show,
                 merge_stderr=True,
@@ -270,7 +272,7 @@ class _Build:
         return work / "wheels" / str(json.loads(result.read_text("utf-8"))["wheel"])
 
     def _write_order(self, system: BuildSystem, work: Path, result: Path) -> List[str]:
-        """What script.py has to do, as a file; the command that does it."""
+        """Write the order for script.py to a file. The result: the command that executes it."""
         script, order = work / "backend.py", work / "order.json"
         script.write_bytes(pkgutil.get_data("safe_install.wheels", "script.py") or b"")
         said = {
@@ -342,7 +344,7 @@ class _Build:
 
 
 def _find_bound_objects(artifact: Artifact, folders: Sequence[Path]) -> List[str]:
-    """The shared objects of a wheel whose RPATH or RUNPATH leads into one of these folders."""
+    """The shared objects of a wheel with an RPATH or RUNPATH into one of these folders."""
     found: List[str] = []
     starts = tuple(str(folder) for folder in folders)
     if not starts:
@@ -365,7 +367,7 @@ def _describe_limit(ended: process.Completed, timeout: BuildTimeout) -> str:
 
 
 class _Progress:
-    """Shows how far a build is, from what it prints; the clock goes on while it prints nothing."""
+    """Shows the progress of a build by its output; the clock continues while there is none."""
 
     def __init__(self, reporter: Reporter, task: str) -> None:
         self.reporter = reporter
@@ -396,7 +398,8 @@ def find_overlay(
     install_tools: InstallRequirements,
     reporter: Reporter,
 ) -> Path:
-    """The folder with these build tools for this Python; made once, then shared by all builds."""
+    """The folder with these build tools for this Python; it is made once and shared by all
+    builds."""
     interpreter = environment.interpreter
     digest = make_sha256("\n".join(tools).encode()).hexdigest()[:12]
     name = f"{interpreter.python_tag}{interpreter.abiflags}-{interpreter.platform}-{digest}"

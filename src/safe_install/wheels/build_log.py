@@ -1,4 +1,4 @@
-"""The output of a build: how far it is, where it failed, and why. Pure."""
+"""The output of a build: its progress, its errors, and their cause. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLLOWING = re.compile(
     r"(rror: command .* failed|a file could not be compiled|an extension could not be built|subprocess-exited"
     r"|\braise |ninja: build stopped)"
 )
-# The error itself: a warning may say the same of a module that torch can do without.
+# Only in an error: a warning may name a module that torch does not need.
 _MISSING_MODULE = r"(?m)^\s*(ModuleNotFoundError|ImportError): No module named "
 _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
     (
@@ -56,7 +56,7 @@ _KNOWN_FAILURES: Tuple[Tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class FileCount:
-    """How many files of a build are compiled."""
+    """How many files of a build have been compiled."""
 
     done: int = 0
     total: int = 0  # 0: not known
@@ -65,7 +65,7 @@ class FileCount:
 
 
 def count_files(count: FileCount, line: str) -> FileCount:
-    """The count after this line of the build's output: one of our own, or ninja's `[3/7]`."""
+    """The count after this line of the build's output, which is one of ours or ninja's `[3/7]`."""
     text = line.strip()
     announced = re.match(r"^safe-install: total (\d+)$", text)
     if announced:
@@ -81,15 +81,13 @@ def count_files(count: FileCount, line: str) -> FileCount:
 
 
 def find_source(line: str) -> str:
-    """The name of the source file that a compiler's command line or a line of ours is about; empty
-    for others."""
+    """The source file in a compiler's command line, or in a line of ours; "" for other lines."""
     found = re.search(r"(?:\s-c\s+|^safe-install: compiled )(\S+)", line)
     return found.group(1).rpartition("/")[2] if found else ""
 
 
 def find_error_lines(log: Sequence[str], *, limit: int = 6) -> Tuple[str, ...]:
-    """The lines of a build log that say what went wrong, the first ones first; else its last
-    lines."""
+    """The lines of a log that describe the error, first ones first; else its last lines."""
     told = [line.strip() for line in log if _TELLING.search(line) and not _FOLLOWING.search(line)]
     if not told:
         told = [line.strip() for line in log if line.strip()][-limit:]
@@ -97,7 +95,7 @@ def find_error_lines(log: Sequence[str], *, limit: int = 6) -> Tuple[str, ...]:
 
 
 def explain_failure(log: Sequence[str]) -> str:
-    """What to do about a failed build, from what its log says; a general hint when nothing is
+    """What to do about a failed build, by its log; a general hint where nothing specific is
     known."""
     text = "\n".join(log)
     for pattern, hint in _KNOWN_FAILURES:
@@ -111,5 +109,5 @@ def _read_count(text: Optional[str]) -> Optional[int]:
 
 
 def split_log(text: str) -> List[str]:
-    """The lines of a log, without the colours that compilers write."""
+    """The lines of a log, without the compilers' colours."""
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).splitlines()

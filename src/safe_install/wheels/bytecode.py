@@ -1,4 +1,4 @@
-"""Compiles modules with the managed interpreter, in processes that work beside us."""
+"""Compiles modules with the managed interpreter, in processes that run in the background."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ for name in sys.stdin.read().split("\\0"):
 
 
 class Compilation:
-    """The bytecode of some modules below a folder, on its way."""
+    """The compilation of some modules below a folder, while it runs."""
 
     def __init__(self, executable: Path, folder: Path, modules: Sequence[str]) -> None:
-        """`modules`: relative to `folder`; the path behind it is where they will lie."""
+        """`modules`: paths relative to `folder`; with "/" in front they are the final paths."""
         self._folder, self._modules = folder, tuple(modules)
         count = min(os.cpu_count() or 1, MOST_PROCESSES, -(-len(self._modules) // WORTH_A_PROCESS))
-        # -I, -S: nothing that lies in the environment is imported.
+        # -I, -S: nothing of the environment is imported.
         command = [str(executable), "-I", "-S", "-X", "utf8", "-c", _COMPILE, str(folder)]
         self._processes: List[process.Running] = []
         for number in range(count):
@@ -40,7 +40,8 @@ class Compilation:
             self._processes.append(process.start(command, env=variables, input_text=share))
 
     def wait(self) -> FrozenSet[str]:
-        """The files of bytecode that were made, relative to the folder."""
+        """Wait for the end. The result: the bytecode files that were made, relative to the
+        folder."""
         tag = ""
         for running in self._processes:
             tag = running.wait().stdout.partition("\n")[0] or tag
@@ -57,7 +58,7 @@ class Compilation:
         return frozenset(made)
 
     def stop(self) -> None:
-        """End the processes; nobody needs what they make."""
+        """End the processes."""
         for running in self._processes:
             running.kill()
             running.wait()  # closes its pipes

@@ -1,10 +1,10 @@
-"""One shared object, as the dynamic loader sees it: what it needs, what it asks for, what it
-defines.
+"""A shared object as the dynamic loader sees it: libraries that it needs, symbols that it uses,
+symbols that it defines.
 
-Read from the program headers and the dynamic section alone (System V ABI; the GNU hash section and
-symbol versions as the GNU linker writes them), because section headers may be stripped. Symbols are
-looked up through the GNU hash, never listed: libtorch_cpu.so defines 80,000. Nothing is executed.
-Whatever the file holds, reading ends: a value, or NotElf.
+It is read from program headers and the dynamic section alone (System V ABI; GNU hash section and
+symbol versions as written by the GNU linker), because section headers may be stripped. Symbols are
+looked up through the GNU hash and never listed: libtorch_cpu.so defines 80,000. Nothing is
+executed. Reading always ends, whatever the file contains: with a value, or NotElf.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ _HIDDEN = 0x8000
 
 @lru_cache(maxsize=65536)
 def _gnu_hash(name: bytes) -> int:
-    """One name is looked up in dozens of libraries: it is hashed once."""
+    """The GNU hash of a name. It is cached, because one name is looked up in dozens of
+    libraries."""
     hashed = 5381
     for byte in name:
         hashed = (hashed * 33 + byte) & 0xFFFFFFFF
@@ -53,11 +54,11 @@ def _gnu_hash(name: bytes) -> int:
 
 
 class NotElf(ValueError):
-    """The file is no shared object that can be read here; the text says why."""
+    """The file is no readable shared object; the text says why."""
 
 
 class WantedSymbol(NamedTuple):
-    """A symbol that the file asks for and does not define."""
+    """A symbol that the file uses and does not define."""
 
     name: str
     version: Optional[str] = None  # "GLIBC_2.27"
@@ -66,7 +67,7 @@ class WantedSymbol(NamedTuple):
 
 
 class VersionNeed(NamedTuple):
-    """A version that one needed library must define, whoever uses it."""
+    """A version that a needed library must define, for any user of it."""
 
     library: str
     version: str
@@ -103,7 +104,7 @@ class SharedObject:
         except (struct.error, IndexError, OverflowError, MemoryError) as error:
             raise NotElf(f"truncated or damaged ({error})") from error
 
-    # --- what it asks for -------------------------------------------------------------------------
+    # --- symbols that it uses ---------------------------------------------------------------------
 
     @property
     def version_needs(self) -> Tuple[VersionNeed, ...]:
@@ -117,14 +118,14 @@ class SharedObject:
 
     @property
     def has_symbol_versions(self) -> bool:
-        """Have its symbols versions, be it only those that they are asked for with?"""
+        """Do its symbols have versions, or at least those that it uses?"""
         return self._versym is not None
 
     def wanted(self) -> Tuple[WantedSymbol, ...]:
-        """The symbols that it asks for. What no relocation names is never looked up by the loader,
-        and left out.
+        """The symbols that it uses. A symbol without a relocation is left out, because the loader
+        never looks it up.
 
-        Raises NotElf.
+        Errors: NotElf.
         """
         try:
             return self._read_wanted()
@@ -152,8 +153,8 @@ class SharedObject:
         return tuple(found)
 
     def _first_defined(self) -> int:
-        """Where the symbols that are asked for end: the GNU hash sorts them before those that are
-        defined."""
+        """The index of the first defined symbol: the GNU hash sorts the used ones before the
+        defined ones."""
         if self._gnu is not None:
             first = self._gnu[1]
             return first if first > 1 or self._gnu_has_entries() else self._count_without_hash()
@@ -184,11 +185,11 @@ class SharedObject:
         found.discard(0)
         return found
 
-    # --- what it defines --------------------------------------------------------------------------
+    # --- symbols that it defines ------------------------------------------------------------------
 
     def defines(self, name: str, version: Optional[str] = None) -> bool:
-        """Would the loader find `name` here? A version is compared where this file has versions.
-        Raises NotElf."""
+        """Would the loader find `name` here? Versions are compared where this file has versions.
+        Errors: NotElf."""
         encoded = name.encode("utf-8", "surrogateescape")
         candidates = (
             self._lookup_gnu(encoded) if self._gnu is not None else self._lookup_sysv(encoded)
@@ -199,7 +200,7 @@ class SharedObject:
             raise NotElf(f"truncated or damaged ({error})") from error
 
     def _step(self) -> None:
-        """Chains that lead to themselves end."""
+        """Limit the steps along hash chains, which may contain cycles."""
         self._steps -= 1
         if self._steps < 0:
             raise NotElf("its symbol hash does not end")
@@ -262,8 +263,8 @@ class SharedObject:
     # --- parts of the file ------------------------------------------------------------------------
 
     def section(self, wanted: str) -> Optional[Buffer]:
-        """The bytes of a section by its name; None where section headers are stripped or there is
-        none of that name."""
+        """The bytes of a section by its name; None where it is missing, or section headers are
+        stripped."""
         _, _, _, _, _, _, table, _, _, _, _, size, count, names = _HEADER.unpack_from(self._data, 0)
         if (
             not table

@@ -1,7 +1,8 @@
-"""The scripts that pip makes of the entry points of a wheel: their names, their bytes.
+"""The scripts that pip makes from the entry points of a wheel: their names and their bytes.
 
-Facts: `get_console_script_specs` and `PipScriptMaker` in pip/_internal/operations/install/wheel.py,
-and distlib's scripts.py that pip carries, of the versions 23.0 to 26.3.
+Sources: `get_console_script_specs` and `PipScriptMaker` in
+pip/_internal/operations/install/wheel.py, and pip's copy of distlib's scripts.py, versions 23.0 to
+26.3.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from packaging.version import Version
 
 NAMED_BY_PIP = b"#!python"  # how a script of a wheel begins for which the interpreter is filled in
 MAX_SHEBANG = 127  # bytes with `#!` and the end of the line; Linux reads no more of it
-# The text behind the first line, by the oldest pip that writes it.
+# The text below the first line, by the oldest pip that writes it.
 _TEXTS: Sequence[Tuple[Version, str]] = (
     (
         Version("26.0"),
@@ -47,7 +48,7 @@ if __name__ == '__main__':
     sys.exit({function}())
 """
 FIRST_PYTHON_WITH_REMOVESUFFIX = (3, 9)
-# Projects whose own names carry the Python that built the wheel: pip names them anew.
+# Projects whose script names have the Python that built the wheel: pip renames them.
 _VERSIONED = {
     "pip": (("pip", "pip{major}", "pip{major}.{minor}"), re.compile(r"pip(\d+(\.\d+)?)?$")),
     "easy_install": (
@@ -60,8 +61,7 @@ _VERSIONED = {
 def console_commands(
     points: Mapping[str, str], python_version: Tuple[int, int]
 ) -> List[Tuple[str, str]]:
-    """The commands that pip makes of the entry points `console_scripts`: (name, object
-    reference)."""
+    """(name, object reference) of each script that pip makes from `console_scripts`."""
     left: Dict[str, str] = dict(points)
     commands: List[Tuple[str, str]] = []
     major, minor = python_version
@@ -80,8 +80,8 @@ def render_script(
 ) -> Optional[bytes]:
     """The script that calls an object reference (`package.module:function [extra]`).
 
-    `pip`: the version whose text is meant; None: the newest. None for a reference that names no
-    function: no script can be made of it.
+    `pip`: the version whose text is used; None: the newest. The result is None for a reference
+    without a function: no script can be made of it.
     """
     module, _, function = reference.partition("[")[0].strip().partition(":")
     if not function:
@@ -102,8 +102,8 @@ def _text_of(pip: Optional[Version], python_version: Tuple[int, int]) -> str:
 
 
 def first_lines_of(executable: str, *, is_script: bool) -> bytes:
-    """The `#!` line for an interpreter; three lines for /bin/sh where the kernel could not start it
-    from there.
+    """The `#!` line for an interpreter; three lines for /bin/sh where the kernel could not start
+    the interpreter from a `#!` line.
 
     `is_script`: the interpreter is itself a file with a `#!` line.
     """
@@ -116,7 +116,7 @@ def first_lines_of(executable: str, *, is_script: bool) -> bytes:
 
 def name_interpreter(script: bytes, executable: str) -> Optional[bytes]:
     """A script of the wheel (.data/scripts) with the interpreter in place of `#!python`; None where
-    it names none."""
+    it does not begin so."""
     if not script.startswith(NAMED_BY_PIP):
         return None
     _, _, rest = script.partition(b"\n")
@@ -124,7 +124,7 @@ def name_interpreter(script: bytes, executable: str) -> Optional[bytes]:
 
 
 def is_wrapper(filename: str, commands: Sequence[str]) -> bool:
-    """Is it a script that setuptools made for an entry point? pip makes its own in its place."""
+    """Is it a script that setuptools made for an entry point? pip replaces it by its own."""
     lowered = filename.lower()
     if lowered.endswith("-script.py"):
         return filename[: -len("-script.py")] in commands

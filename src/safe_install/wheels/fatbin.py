@@ -1,8 +1,7 @@
-"""The GPU code in a shared object: which compute capabilities its machine code is for, and which
-PTX it carries.
+"""The GPU code in a shared object: the compute capabilities of its machine code, and its PTX.
 
-`.nv_fatbin` is a row of containers, each with entries whose headers say kind, architecture and
-size; nothing is decompressed. The form was checked against nvcc 13.0's output and cuobjdump
+`.nv_fatbin` is a sequence of containers with entries, whose headers have kind, architecture and
+size; nothing is decompressed. The format was checked with the output of nvcc 13.0 and cuobjdump
 (docs/abi.md).
 """
 
@@ -20,8 +19,8 @@ _PTX, _CUBIN = 1, 2
 _ARCHITECTURE_ONLY, _FAMILY = 0x100000, 0x200000
 MAX_ENTRIES = 1_000_000
 PtxVersion = Tuple[int, int]
-# The oldest CUDA that reads a version of PTX (PTX ISA, release notes). nvcc writes the version of
-# its own toolkit.
+# The oldest CUDA that supports a version of PTX (PTX ISA, release notes). nvcc writes the newest
+# version of its toolkit.
 CUDA_OF_PTX: Mapping[PtxVersion, Tuple[int, int]] = {
     (6, 3): (10, 0),
     (6, 4): (10, 1),
@@ -37,29 +36,29 @@ CUDA_OF_PTX: Mapping[PtxVersion, Tuple[int, int]] = {
 
 @dataclass(frozen=True)
 class DeviceCode:
-    """What a shared object brings for GPUs."""
+    """The GPU code of a shared object."""
 
     cubins: FrozenSet[ComputeCapability] = frozenset()
     ptx: FrozenSet[ComputeCapability] = frozenset()
-    is_complete: bool = True  # False: what follows could not be read
+    is_complete: bool = True  # False: a part could not be read
     ptx_version: PtxVersion = (0, 0)  # the newest version of PTX in it
 
     def __bool__(self) -> bool:
-        """Is there any?"""
+        """Is there any code?"""
         return bool(self.cubins or self.ptx)
 
     def runs_on(self, device: ComputeCapability, *, driver_cuda: Optional[str] = None) -> bool:
-        """Is there machine code for the device, or PTX that the driver compiles for it?
+        """Is there machine code for the device, or PTX that the driver can compile for it?
 
-        `driver_cuda`: the newest CUDA that the driver serves, "12.2"; it reads no PTX of a newer
-        one.
+        `driver_cuda`: the newest CUDA that the driver supports, "12.2"; it cannot read PTX of a
+        newer one.
         """
         if any(code.runs_on(device) for code in self.cubins):
             return True
         return self.is_ptx_read_by(driver_cuda) and any(code.runs_on(device) for code in self.ptx)
 
     def is_ptx_read_by(self, driver_cuda: Optional[str]) -> bool:
-        """Does a driver for this CUDA read the PTX? True where one of the two is not known."""
+        """Can a driver for this CUDA read the PTX? True where one of the two is not known."""
         oldest = CUDA_OF_PTX.get(self.ptx_version)
         if driver_cuda is None or oldest is None:
             return True
@@ -73,7 +72,7 @@ class DeviceCode:
 
 
 def union(codes: Iterable[DeviceCode]) -> DeviceCode:
-    """All that several shared objects bring."""
+    """The code of several shared objects together."""
     found = list(codes)
     return DeviceCode(
         frozenset().union(*(code.cubins for code in found)),
@@ -90,14 +89,14 @@ def _zeros(section: Any, position: int) -> int:
 
 
 def read_fatbin(section: Optional[Any]) -> DeviceCode:
-    """The code in `.nv_fatbin`; empty for None. Never raises: what is damaged ends the reading."""
+    """The code in `.nv_fatbin`; empty for None. It never raises: damaged data ends the reading."""
     found = _Found()
     is_complete = section is None or _read_containers(section, found)
     return DeviceCode(frozenset(found.cubins), frozenset(found.ptx), is_complete, found.ptx_version)
 
 
 class _Found:
-    """What has been read so far."""
+    """The code that has been read so far."""
 
     def __init__(self) -> None:
         self.cubins: Set[ComputeCapability] = set()
@@ -106,7 +105,7 @@ class _Found:
         self.entries = 0
 
     def add(self, section: Any, entry: int, kind: int) -> None:
-        """Note an entry that lies at `entry`; kinds that do not run are left out."""
+        """Add the entry at `entry`; kinds that are not executable are ignored."""
         minor, major, architecture = struct.unpack_from("<HHI", section, entry + 24)
         (flags,) = struct.unpack_from("<Q", section, entry + 40)
         if kind not in (_PTX, _CUBIN) or not 10 <= architecture < 1000:

@@ -1,9 +1,7 @@
-"""A chosen link becomes a verified file on disk: cached by URL and sha256, hashed again at every
-use.
+"""Fetches the file of a link: cached by URL and sha256, hashed again at every use.
 
-What a URL was first seen to serve is remembered in the person's data folder: a cache may be
-cleared, and a memory
-that went with it would trust anew whatever the host serves then.
+The bytes that a URL served first are remembered in the user's data folder, not in the cache: after
+the cache was cleared, other bytes would be trusted.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ FindCopy = Callable[[str], Optional[Path]]  # by the address of a file
 
 
 class Downloader(Protocol):
-    """What a fetch needs from HTTP; `system.http.HttpClient` has it."""
+    """What fetching needs of HTTP; implemented by `system.http.HttpClient`."""
 
     def download(
         self,
@@ -61,20 +59,20 @@ class Downloader(Protocol):
         allowed_hosts: Optional[Collection[str]] = None,
         stop: Optional[Stop] = None,
     ) -> str:
-        """Write the file behind `url` to `destination`; its sha256. Raises DownloadFailed or
+        """Write the file of `url` to `destination`. The result: its sha256. Errors: DownloadFailed,
         OtherBytes."""
 
 
 class Trust(enum.Enum):
-    """What a file must have been promised by before its bytes are used."""
+    """Which promise a file needs before its bytes are used."""
 
-    # a file without a promised hash is taken once, remembered, and must stay the same
+    # a file without a promised hash is accepted the first time; later it must be the same
     FIRST_SIGHT = "first-sight"
     PROMISED = "promised"  # only files whose sha256 was promised (--require-hashes)
 
 
 class FirstSeenHash(NamedTuple):
-    """The bytes that a URL was first seen to serve."""
+    """The bytes that a URL served first."""
 
     url: str
     sha256: str
@@ -96,16 +94,14 @@ def fetch(
     find_copy: FindCopy = lambda url: None,
     stop: Optional[Stop] = None,
 ) -> Path:
-    """Return a file on disk that has the bytes of the link: a local file itself, else one below
-    `cache`.
+    """A file on disk with the bytes of the link: a local file itself, else one below `cache`.
 
-    The cache is keyed by URL and sha256, because hosts serve other bytes under one file name. A
-    file whose
-    host promises no hash is pinned at first sight: other bytes behind that URL are refused from
-    then on.
-    `first_seen`: where that is remembered, the person's data folder by default; the URL is added to
-    `newly_seen`. `find_copy`: where the file may lie on this machine already, of which only the
-    hash is believed. Raises HashMismatch, DownloadFailed; Stopped after `stop` was said.
+    The cache is keyed by URL and sha256, because hosts serve different bytes under one file name.
+    Where the host promises no hash, the first bytes are pinned: other bytes at that URL are refused
+    later. `first_seen`: the folder of the pins, by default in the user's data folder; a new pin's
+    URL is added to `newly_seen`. `find_copy`: returns a file that may be the same; its hash is
+    compared.
+    Errors: HashMismatch, DownloadFailed; Stopped, after `stop` was set.
     """
     link = wanted.link if isinstance(wanted, Candidate) else wanted
     _check_filename(link)
@@ -153,7 +149,8 @@ def _folder_of(url: str, cache: Path) -> Path:
 
 
 def is_fetched(link: Link, cache: Path) -> bool:
-    """Does the file of a link whose hash is known lie in the cache, or on this machine otherwise?"""
+    """Is the file of a link with a known hash in the cache, or another copy of it on this
+    machine?"""
     if find_local_path(link.url) is not None:
         return True
     sha256 = (link.sha256 or "").lower()
@@ -161,8 +158,8 @@ def is_fetched(link: Link, cache: Path) -> bool:
 
 
 def forget_first_seen(url: str) -> None:
-    """What a URL was first seen to serve was refused: what it serves next is seen for the first
-    time again."""
+    """Forget the first bytes of a URL, because they were refused: the next ones count as the
+    first."""
     try:
         FirstSeenFile(first_seen_folder(), url).path.unlink()
     except OSError:
@@ -170,12 +167,12 @@ def forget_first_seen(url: str) -> None:
 
 
 def first_seen_folder() -> Path:
-    """Where it is remembered what was seen."""
+    """The folder of the pins."""
     return find_data_folder() / "sightings"
 
 
 def find_local_path(url: str) -> Optional[Path]:
-    """The path behind a `file:` URL or a plain path; None for anything that has to be fetched."""
+    """The path of a `file:` URL or a plain path; None for a URL that has to be fetched."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
@@ -252,8 +249,8 @@ def _fetch_cached(
 
 
 def _download_whole(download: Callable[[], str], link: Link, reporter: Reporter) -> str:
-    """The sha256 of a file that came. Begun again, once, where its parts are of two files: not even
-    its host noticed that. Raises OtherBytes."""
+    """The sha256 of a complete download. It is restarted once where its parts came from two
+    versions of the file. Errors: OtherBytes."""
     try:
         return download()
     except OtherBytes as error:
@@ -267,8 +264,8 @@ def _download_whole(download: Callable[[], str], link: Link, reporter: Reporter)
 
 
 def _take_copy(copy: Optional[Path], target: Path, sha256: str) -> bool:
-    """Put a copy that lies on this machine into our cache, if it is the file that was promised: as
-    a second name of it where that can be had, which nobody writes to."""
+    """Put a copy from this machine into our cache, if it has the promised hash; as a hard link
+    where that is safe and possible. Was it possible?"""
     if copy is None:
         return False
     try:
@@ -296,7 +293,7 @@ def _download(
     limit: int,
     stop: Optional[Stop],
 ) -> str:
-    """Its sha256. Raises DownloadFailed, OtherBytes."""
+    """Download the file. The result: its sha256. Errors: DownloadFailed, OtherBytes."""
     task = f"download {link.filename}"
 
     def advance(done: int, total: Optional[int]) -> None:
@@ -375,20 +372,20 @@ def _check_filename(link: Link) -> None:
 
 
 def _key(url: str) -> str:
-    """What identifies the file: the URL without fragment and without credentials."""
+    """What identifies a file: its URL without fragment and without credentials."""
     parts = urlsplit(urldefrag(url)[0])
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class FirstSeenFile:
-    """What one URL was first seen to serve: one file of the person's data folder."""
+    """The pin of one URL: a file in the user's data folder."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self._url = _key(url)
         self.path = folder / f"{make_sha256(self._url.encode()).hexdigest()[:32]}.json"
 
     def read(self) -> Optional[FirstSeenHash]:
-        """The hash, None when there is none. Raises HashMismatch for one that cannot be read."""
+        """The pin; None where there is none. Errors: HashMismatch for one that cannot be read."""
         try:
             record: Mapping[str, Any] = json.loads(self.path.read_text("utf-8"))
             return FirstSeenHash(record["url"], record["sha256"], record["size"], record["seen"])
@@ -396,7 +393,7 @@ class FirstSeenFile:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, PermissionError) and not self.is_there():
-                # the home of somebody else, as HOME=/root in an image with another USER
+                # another user's home, such as HOME=/root in an image with another USER
                 return None
             # Taking a damaged record for "never seen" would forget the promise.
             raise HashMismatch(
@@ -405,11 +402,11 @@ class FirstSeenFile:
             ) from error
 
     def is_there(self) -> bool:
-        """Is there a file, as far as this user can see?"""
+        """Does the file exist, as far as this user can see?"""
         return os.path.lexists(self.path)
 
     def write(self, sha256: str, size: int) -> str:
-        """Remember; why that was not possible, or ""."""
+        """Write the pin. The result: why that was not possible, or ""."""
         if NOWHERE in self.path.parents:
             return NO_HOME
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

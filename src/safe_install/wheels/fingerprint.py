@@ -1,11 +1,11 @@
-"""Which torch was a binary built for? Its assertions say it: each carries the header and the line
-that it stands in.
+"""Which torch was a binary built for? Its assertions tell: each contains the header and line of its
+source.
 
-`TORCH_INTERNAL_ASSERT` and its kin write `.../torch/include/c10/util/intrusive_ptr.h":317` into
-.rodata. Lines move between minor releases of torch, so they name the minor; patch releases do not
-differ. The table of lines by version (`torch_headers.json.gz`, made by
+`TORCH_INTERNAL_ASSERT` and similar macros write `.../torch/include/c10/util/intrusive_ptr.h":317`
+into .rodata. Lines move between minor releases of torch, so they identify the minor; patch releases
+do not differ. The table of lines by version (`torch_headers.json.gz`, made by
 scripts/extend_torch_headers.py) was measured: 32 of 32 wheels whose metadata pins one torch were
-named right (docs/abi.md).
+identified correctly (docs/abi.md).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SAME = 0.9
 
 
 class Fingerprint(NamedTuple):
-    """What the assertions of a binary say."""
+    """What the assertions of a binary tell."""
 
-    assertions: int  # that the table knows
-    # of torch that fit best, several where neighbours do not differ; empty: not known
+    assertions: int  # number of assertions in headers that the table has
+    # the minors of torch that fit best, several where they do not differ; empty: not known
     minors: Tuple[str, ...] = ()
-    share: float = 0.0  # of the assertions that stand there
+    share: float = 0.0  # share of the assertions that are in these headers
 
 
 def find_assertions(rodata: Any) -> FrozenSet[Assertion]:
@@ -41,7 +41,7 @@ def find_assertions(rodata: Any) -> FrozenSet[Assertion]:
 
 
 def identify_torch(assertions: Iterable[Assertion], table: Table) -> Fingerprint:
-    """The minors whose headers have most of the assertions in their lines."""
+    """The minors whose headers contain most of the assertions' lines."""
     hits: Dict[str, int] = {}
     known = 0
     for header, line in assertions:
@@ -73,7 +73,7 @@ def _order(minor: str) -> Tuple[int, ...]:
 
 
 def known_minors(table: Table) -> FrozenSet[str]:
-    """The minors of torch that the table has headers of."""
+    """The minors of torch whose headers the table has."""
     return frozenset(
         minor_of(v) for rows in table.values() for versions in rows.values() for v in versions
     )
@@ -82,15 +82,15 @@ def known_minors(table: Table) -> FrozenSet[str]:
 def share_in_headers(
     assertions: Iterable[Assertion], lines: Mapping[str, FrozenSet[int]]
 ) -> Optional[float]:
-    """Of the assertions, the share that stands in these headers; None where there are too few. For
-    a torch that the table does not know."""
+    """The share of the assertions that are in these headers, for a torch that the table does not
+    have; None for too few assertions."""
     found = [line in lines.get(header, frozenset()) for header, line in assertions]
     return sum(found) / len(found) if len(found) >= MIN_ASSERTIONS else None
 
 
 def find_assertion_lines(text: str) -> FrozenSet[int]:
-    """The lines of a header in which an assertion may say that it stands: where it begins, and
-    where it ends."""
+    """The lines of a header that an assertion may report: where the macro begins, and where it
+    ends."""
     found: Set[int] = set()
     for macro in _MACRO.finditer(text):
         found.add(text.count("\n", 0, macro.start()) + 1)

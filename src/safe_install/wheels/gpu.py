@@ -1,7 +1,8 @@
-"""The GPU code of a wheel, and the CUDA that it was built for: which of its files count beside a
-torch, and which GPUs and drivers they serve.
+"""The GPU code of a wheel and its CUDA: which of its files count beside a torch, and which GPUs and
+drivers they support.
 
-Not only files that link torch have GPU code: others are loaded by ctypes, or compute by themselves.
+Files that do not link torch may have GPU code, too: they are loaded by ctypes, or compute by
+themselves.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ from safe_install.wheels.abi import (
 )
 from safe_install.wheels.fatbin import CUDA_OF_PTX, DeviceCode, union
 
-# CUDA's own libraries, which some wheels bundle: what they have code for says nothing of the
-# wheel's own code.
+# CUDA's own libraries, which some wheels bundle: their code says nothing about the wheel's own.
 _OF_CUDA = re.compile(
     r"lib(?:cudart|cublas|cublasLt|cufft|cufftw|curand|cusolver|cusolverMg|cusparse|cusparseLt|cudnn\w*|cupti|cutensor\w*"
     r"|nccl|npp\w+|nvrtc|nvrtc-builtins|nvJitLink|nvjpeg|nvshmem\w*|nvinfer\w*|nvToolsExt)(?:[-.]|$)"
@@ -39,21 +39,21 @@ _CUDA_IN_NAME = re.compile(r"(?<![a-z])cu(?:da)?[-_]?(\d{2,3})(?!\d)")
 
 
 class CountingFiles(NamedTuple):
-    """The files of a wheel that count beside one torch."""
+    """The files of a wheel that count beside a torch."""
 
     files: Tuple[ObjectVerdict, ...]
     # alternatives for another CUDA, none of which is for this one
     left_out: Tuple[ObjectVerdict, ...] = ()
 
     def with_gpu_code(self) -> CountingFiles:
-        """Those that have GPU code, or may have some."""
+        """The files that have GPU code, or may have some."""
         return CountingFiles(
             tuple(filter(_has_code, self.files)), tuple(filter(_has_code, self.left_out))
         )
 
     @property
     def code(self) -> DeviceCode:
-        """What they have together."""
+        """The code of all these files together."""
         return union([one.facts.code for one in self.files])
 
 
@@ -76,8 +76,8 @@ def cuda_in_name(text: str) -> Optional[Tuple[int, ...]]:
 def find_counting_files(verdicts: Sequence[ObjectVerdict], torch: TorchBuild) -> CountingFiles:
     """The files of a wheel that count beside `torch`: all but CUDA's own libraries.
 
-    Of alternatives, whose names differ in numbers only, one for each CUDA, those for torch's CUDA
-    count; where there is none, those for its major version.
+    Of alternatives for different CUDA versions (their names differ only in numbers), those for
+    torch's CUDA count; where there is none, those for its major version.
     """
     here = tuple(int(part) for part in (torch.cuda or "0").split(".")[:2])
     groups: Dict[str, List[ObjectVerdict]] = {}
@@ -127,11 +127,11 @@ def check_gpu_code(
     needs: Optional[Needs] = None,
     is_extension: bool = True,
 ) -> Tuple[Finding, ...]:
-    """Has the wheel code for the GPUs that are here or declared?
+    """Does the wheel have code for the GPUs that were declared, or for those of this machine?
 
-    `has_gpu_code`: the index says that it should. `needs`: is a member one that its project cannot
-    do without? Each of these must have code for a GPU; where no such file is known, one of all that
-    count. `is_extension`: it belongs to torch, and what does not is only warned of.
+    `has_gpu_code`: the wheel index says that it should. `needs`: is a member one that its project
+    needs? Each of these must have code for a GPU; without such a file, one of all. `is_extension`:
+    for a wheel that does not belong to torch there are only warnings.
     """
     if torch.cuda is None:
         return ()
@@ -190,7 +190,7 @@ def _describe(found: CountingFiles) -> str:
 def _unread_ptx(
     found: CountingFiles, missed: Sequence[ComputeCapability], driver_cuda: Optional[str]
 ) -> str:
-    """Would a newer driver do?"""
+    """A hint that a newer driver could compile the PTX; "" where it could not."""
     if found.code.is_ptx_read_by(driver_cuda) or not all(
         found.code.runs_on(device) for device in missed
     ):
@@ -225,7 +225,7 @@ def _check_lost_code(
 
 
 class BuiltForCuda(NamedTuple):
-    """The CUDA that a wheel was built for, as far as it is certain."""
+    """The CUDA that a wheel was built for, as far as that is certain."""
 
     accelerator: str  # "cu13", "cu128"
     evidence: str  # "it needs libcudart.so.13"
@@ -234,11 +234,11 @@ class BuiltForCuda(NamedTuple):
 def find_cuda(
     verdicts: Sequence[ObjectVerdict], torch: TorchBuild, claimed: Optional[BuiltForCuda] = None
 ) -> Optional[BuiltForCuda]:
-    """The CUDA of a wheel: of the libraries that its files link, else what is `claimed` by its
-    version or name, else of its PTX, else that of torch, where its files link torch's CUDA
-    libraries. None: none of these says anything.
+    """The CUDA of a wheel: from the libraries that its files link, else from its version or name
+    (`claimed`), else from its PTX, else torch's, where its files link torch's CUDA libraries. None
+    where nothing tells.
 
-    A CUDA runtime that was linked statically leaves no name behind.
+    A statically linked CUDA runtime leaves no library name.
     """
     counting = find_counting_files(verdicts, torch)
     needed = [name for one in counting.files for name in one.facts.needed]
@@ -263,8 +263,8 @@ def find_cuda(
 def check_cuda_major(
     name: str, built: Optional[BuiltForCuda], *, torch: TorchBuild
 ) -> Tuple[Finding, ...]:
-    """Was an extension built for another CUDA major version than torch? A warning: it may bring the
-    libraries along, or go on without the files that need them."""
+    """A warning where an extension was built for another CUDA major version than torch. It may
+    bring its own libraries, or work without the files that need them."""
     if built is None or torch.cuda is None or is_same_major(built.accelerator, torch.accelerator):
         return ()
     cuda = cuda_of_accelerator(built.accelerator)
@@ -285,10 +285,10 @@ def check_driver(
     table: CudaTable,
     is_extension: bool = True,
 ) -> Tuple[Finding, ...]:
-    """Does the driver, declared or here, serve the CUDA that a wheel was built for?
+    """Does the driver, declared or of this machine, support the CUDA that a wheel was built for?
 
-    A driver here that is too old for torch itself is not the wheel's fault. `table`: floors of
-    NVIDIA's release notes.
+    That the driver of this machine is too old for torch itself is not the wheel's fault. `table`:
+    minimum drivers from NVIDIA's release notes.
     """
     if driver is None or built is None or torch.cuda is None:
         return ()

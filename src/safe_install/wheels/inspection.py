@@ -1,5 +1,5 @@
-"""Reads the shared objects of a change from its stage, and asks the model what would not load.
-Nothing is executed."""
+"""Reads the shared objects of a change from its stage, and finds what would not load. Nothing is
+executed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ MAX_RODATA = 256 * 1024 * 1024  # bytes that are searched for assertions
 
 
 class Inspector:
-    """The loader's view of one environment as it will be."""
+    """The loader's view of an environment after a change."""
 
     def __init__(
         self,
@@ -92,10 +92,11 @@ class Inspector:
         torch_dir: Optional[Path] = None,
         preloaded: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`stage`: where the files of the change lie, below their whole paths; `removed`: files
-        that it takes away; `coming`: the shared objects in it, as final paths; `torch_dir`: a
-        folder with an unpacked torch; `preloaded`: asked at most once, where a library is missing:
-        what a process that imported torch has in memory."""
+        """`stage`: the folder with the change's files, below their absolute paths; `removed`: files
+        that the change removes; `coming`: the shared objects in the stage, as final paths;
+        `torch_dir`: the folder of an unpacked torch; `preloaded`: returns the libraries that a
+        process with torch imported has in memory; called at most once, where a library is
+        missing."""
         self.environment = environment
         self._torch_dir = torch_dir or environment.interpreter.scheme.platlib / "torch"
         self.files = DiskFiles(stage=stage, is_removed=lambda path: path in removed)
@@ -113,7 +114,7 @@ class Inspector:
 
     @property
     def scope(self) -> Scope:
-        """What `import torch` loads: its closure, modelled."""
+        """The libraries that `import torch` loads, by the loader model."""
         if self._scope is None:
             program = os.path.realpath(str(self.environment.interpreter.executable))
             folder = self._torch_dir
@@ -143,8 +144,8 @@ class Inspector:
         return staged or sorted(str(path) for path in folder.glob("_C.*.so"))
 
     def _library_names(self) -> FrozenSet[str]:
-        """The names of all libraries that some Python code might load before: from the folders
-        where such files lie."""
+        """The names of all libraries that Python code might load before, from the folders that have
+        such files."""
         names: Set[str] = {os.path.basename(path) for path in self._coming}
         for site in {
             self.environment.interpreter.scheme.platlib,
@@ -161,8 +162,7 @@ class Inspector:
         return frozenset(names)
 
     def is_for_torch(self, members: Mapping[str, str]) -> bool:
-        """Does one of the wheel's objects name a library of torch? Others are none of our
-        business."""
+        """Does one of the wheel's objects need a library of torch? Other wheels are not checked."""
         objects = (self.files.read(path) for path in list(members.values())[:MAX_OBJECTS])
         return any(
             is_torch_library(name) for one in objects if one is not None for name in one.needed
@@ -171,8 +171,8 @@ class Inspector:
     def inspect(
         self, members: Mapping[str, str], *, demangle: Callable[[str], str]
     ) -> List[ObjectVerdict]:
-        """What is said of each shared object of a wheel; `members` maps paths in the wheel to final
-        paths."""
+        """The verdict on each shared object of a wheel. `members`: path in the wheel -> final
+        path."""
         verdicts = []
         for member, path in list(members.items())[:MAX_OBJECTS]:
             facts = self._read_facts(member, path, list(members.values()))
@@ -216,8 +216,8 @@ class Inspector:
         )
 
     def _find_share(self, assertions: FrozenSet[Tuple[str, int]]) -> Optional[float]:
-        """The share of the assertions that stand in the headers of this torch; None where the
-        table of assertions knows its minor."""
+        """The share of the assertions that are in the headers of this torch; None where the table
+        has its minor."""
         if self.context.minor in self.context.known_minors:
             return None
         headers = {header for header, _ in assertions}
@@ -229,8 +229,8 @@ class Inspector:
         )
 
     def _add_preloaded(self) -> bool:
-        """What torch's Python code loads by itself, nvrtc for example: known from a process that
-        imported it."""
+        """Add what torch's Python code loads itself (nvrtc), from a process that imported torch.
+        Was anything added?"""
         asked, self._preloaded = self._preloaded, tuple
         known = {one.path for one in (*self.scope.shared, *self.scope.others)}
         before = len(self.scope.others)
@@ -255,8 +255,7 @@ class Inspector:
         return lines
 
     def inspect_torch(self, *, demangle: Callable[[str], str]) -> List[ObjectVerdict]:
-        """torch's own libraries: does each find what it needs among the libraries that will be
-        there?"""
+        """The verdicts on torch's own libraries: does each find what it needs after the change?"""
         # not in every torch before 1.5
         shared = str(self._torch_dir / "lib" / "libtorch_global_deps.so")
         roots = [
@@ -284,8 +283,8 @@ class Inspector:
 
 
 def gpu_code(found: SharedObject) -> DeviceCode:
-    """What it brings for GPUs. What `nvcc -rdc=true` compiled and nothing linked for the device
-    lies elsewhere."""
+    """The GPU code of an object. The code of `nvcc -rdc=true` without a device link is in another
+    section."""
     linked = read_fatbin(found.section(".nv_fatbin"))
     return (
         linked if linked or not linked.is_complete else read_fatbin(found.section("__nv_relfatbin"))
@@ -305,7 +304,7 @@ def module_for(member: str, found: SharedObject) -> Optional[str]:
 
 
 def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSet[str]:
-    """The shared objects that installed distributions list in their RECORD, as paths."""
+    """The paths of the shared objects in the RECORDs of these distributions."""
     found: Set[str] = set()
     for distribution in distributions:
         try:
@@ -321,8 +320,8 @@ def recorded_objects(distributions: Iterable[InstalledDistribution]) -> FrozenSe
 def find_compiled(
     environment: Environment, names: Iterable[NormalizedName]
 ) -> FrozenSet[NormalizedName]:
-    """Those of the installed distributions that hold machine code; of an editable one its RECORD
-    does not tell."""
+    """The installed distributions that contain machine code. Editable ones are included, because
+    their RECORD does not tell."""
     found = set()
     for name in names:
         distribution = environment.installed[name]
@@ -332,8 +331,8 @@ def find_compiled(
 
 
 def needs_of(name: NormalizedName, verdicts: Sequence[ObjectVerdict]) -> Optional[Needs]:
-    """Is a member one of the files that its project needs? None for a project that the wheel index
-    does not know."""
+    """The test whether a member is a file that its project needs; None for a project that is not in
+    the wheel index."""
     if name not in known_projects():
         return None
     return needed_files(
@@ -351,15 +350,14 @@ def check_objects(
     requires: Sequence[str] = (),
     is_asked_for: bool = False,
 ) -> Tuple[Finding, ...]:
-    """What people are told of a wheel's files: will they load, and do they serve the driver and the
-    GPUs?
+    """The findings on a wheel's files: will they load, and do they support the driver and GPUs?
 
-    `version`, `requires`: of its metadata. `is_asked_for`: the person named this very file.
+    `version`, `requires`: from its metadata. `is_asked_for`: the user named this exact file.
     """
     found = findings_of(name, verdicts, needs_of(name, verdicts), is_asked_for=is_asked_for)
     of_gpu = check_gpu_files(name, verdicts, torch, driver, version=version, requires=requires)
     if any(finding.severity is Severity.ERROR for finding in found):
-        # A file that does not load says by itself which CUDA it was built for.
+        # The finding on a file that does not load names its CUDA already.
         of_gpu = tuple(finding for finding in of_gpu if finding.check != "built-for-another-cuda")
     return (*found, *of_gpu)
 
@@ -373,7 +371,8 @@ def check_gpu_files(
     version: str = "",
     requires: Sequence[str] = (),
 ) -> Tuple[Finding, ...]:
-    """Do a wheel's files serve the driver and the GPUs that are here or declared?"""
+    """The findings on whether a wheel's files support the driver and GPUs that were declared, or
+    those of this machine."""
     project = load_project(name) if name in known_projects() else None
     has_gpu_code = project is not None and project.accelerator_match is not AcceleratorMatch.ANY
     is_extension = (
@@ -400,7 +399,7 @@ def check_gpu_files(
 
 
 def requires_torch(requires: Iterable[str]) -> bool:
-    """Does one of these requirements name torch, other than for an extra?"""
+    """Does one of these requirements name torch, except for an extra?"""
     return any(re.match(r"torch(?![\w.-])(?!.*\bextra\b)", text) for text in requires)
 
 
@@ -409,7 +408,8 @@ def _unreadable(member: str, reason: str) -> ObjectFacts:
 
 
 def _of_another_machine(member: str, found: SharedObject) -> ObjectFacts:
-    """A wheel may bring programs for other machines; what is linked with torch is for this one."""
+    """The facts on an object for another machine, which a wheel may contain; one that needs torch
+    is for this machine."""
     if not any(is_torch_library(name) for name in found.needed):
         return _unreadable(member, f"for {found.machine}")
     return ObjectFacts(member, Problems(), uses_torch=True, other_machine=found.machine)
@@ -426,8 +426,8 @@ def _claimed_cuda(version: str, project: Optional[Project]) -> Optional[BuiltFor
 
 
 def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[ObjectVerdict]:
-    """A wheel's objects for `check_gpu_files` alone: their GPU code and what they need, without
-    asking what loads."""
+    """The wheel's objects for `check_gpu_files` only: their GPU code and needed libraries, without
+    the loader model."""
     found = []
     for member, path in list(members.items())[:MAX_OBJECTS]:
         one = files.read(path)
@@ -444,12 +444,12 @@ def read_gpu_files(files: DiskFiles, members: Mapping[str, str]) -> List[ObjectV
 
 
 def gpu_code_of_torch(files: DiskFiles, members: Mapping[str, str]) -> Optional[DeviceCode]:
-    """The code of torch's own kernels, of all its files `members`; None where there is none, or it
-    cannot all be read.
+    """The code of torch's own kernels, from its files `members`; None where there is none, or where
+    not all of it can be read.
 
-    They lie in libtorch_cuda.so, and in 1.10 to 1.13 in libtorch_cuda_cu.so. MAGMA in
-    libtorch_cuda_linalg.so has code for GPUs that torch has none for. 0.1 to 0.3 s: a gigabyte is
-    mapped.
+    It is in libtorch_cuda.so, and in 1.10 to 1.13 in libtorch_cuda_cu.so. MAGMA in
+    libtorch_cuda_linalg.so has code for GPUs that torch has none for. It takes 0.1 to 0.3 s: a
+    gigabyte is mapped.
     """
     own = {name: path for name, path in members.items() if os.path.basename(path) in _TORCH_KERNELS}
     code = union([one.facts.code for one in read_gpu_files(files, own)])
@@ -458,14 +458,14 @@ def gpu_code_of_torch(files: DiskFiles, members: Mapping[str, str]) -> Optional[
 
 @lru_cache(maxsize=None)
 def headers_table() -> Table:
-    """The lines of assertions in the headers of known torches."""
+    """The lines of assertions in the headers of known versions of torch."""
     data = pkgutil.get_data("safe_install.wheels", "torch_headers.json.gz")
     return dict(json.loads(gzip.decompress(data))) if data else {}
 
 
 def demangle(name: str) -> str:
-    """A C++ name as people write it, by the C++ library that torch needs anyway; where there is
-    none, the name."""
+    """A C++ name in readable form, by the C++ library that torch needs; the mangled name where that
+    is missing."""
     try:
         library = _cxx_library()
         status = ctypes.c_int()

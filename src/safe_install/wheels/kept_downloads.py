@@ -1,7 +1,6 @@
-"""The downloads in the cache, kept within a bound: what was not used for longest goes first.
+"""Limits the downloads in the cache: the least recently used are removed first.
 
-Nothing is lost by that: each can be fetched again, and what its address was first seen to serve is
-remembered elsewhere.
+Nothing is lost: each can be fetched again, and the pins of first bytes are stored elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ IN_USE = 24 * 3600  # seconds: a command that is under way may need what it has 
 
 
 class _Download(NamedTuple):
-    """What was fetched from one address."""
+    """The files that were fetched from one URL."""
 
     folder: Path
     used: float  # seconds since the epoch
@@ -30,14 +29,14 @@ class _Download(NamedTuple):
 
 
 def mark_used(folder: Path) -> None:
-    """The time of a download's folder is that of its last use."""
+    """Set the time of a download's folder to now, as that of its last use."""
     with contextlib.suppress(OSError):
         os.utime(folder)
 
 
 def prune_downloads(cache: Path, *, keep: int = KEPT_BYTES) -> None:
-    """Remove what was not used for longest, until the rest fits into `keep` bytes. What was used
-    today stays. A disk that refuses that keeps it."""
+    """Remove the least recently used downloads until the rest fits into `keep` bytes. Those that
+    were used today stay. Errors of the disk are ignored."""
     found = sorted(_read_downloads(cache / DOWNLOADS), key=lambda one: one.used)
     excess = sum(one.size for one in found) - keep
     newest = time.time() - IN_USE
@@ -59,12 +58,13 @@ def _read_downloads(folder: Path) -> List[_Download]:
 
 
 def _files(folder: Path) -> List[Path]:
-    """All of a download but its lock."""
+    """The files of a download, except its lock."""
     return [path for path in folder.rglob("*") if path.name != LOCK and path.is_file()]
 
 
 def _empty(folder: Path, newest: float) -> None:
-    """Its lock stays: somebody may be waiting for it. Errors: OSError."""
+    """Remove the files of a download. Its lock stays, because somebody may be waiting for it.
+    Errors: OSError."""
     with hold_lock_if_free(folder / LOCK) as is_held:
         if not is_held or folder.stat().st_mtime > newest:
             return  # it is used, or was meanwhile

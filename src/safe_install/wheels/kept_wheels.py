@@ -1,5 +1,4 @@
-"""Wheels that lie in the cache, by their hashes: what was fetched, and what was built here. They need
-not be brought once more."""
+"""The wheels in the cache, by hash, fetched or built here. They need not be fetched again."""
 
 from __future__ import annotations
 
@@ -18,15 +17,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class KeptWheel:
-    """A wheel of the cache. What it has for bytes is seen when it is taken."""
+    """A wheel in the cache. Its hash is checked when it is used."""
 
     path: Path
-    sha256: str  # as it was when it came
-    folder: Path  # whose time is that of its last use
+    sha256: str  # as it was when it was stored
+    folder: Path  # its time is that of the last use
 
 
 def find_kept_wheels(cache: Path) -> Mapping[str, KeptWheel]:
-    """By their sha256, those that were used last first."""
+    """The wheels in the cache by sha256, most recently used first."""
     found: List[Tuple[float, KeptWheel]] = []
     for wheel in (*_fetched(cache), *_built(cache)):
         with contextlib.suppress(OSError):
@@ -39,7 +38,7 @@ def find_kept_wheels(cache: Path) -> Mapping[str, KeptWheel]:
 
 
 def name_kept_wheels(cache: Path) -> Sequence[str]:
-    """The hashes of those that were used last."""
+    """The hashes of the most recently used wheels."""
     return list(find_kept_wheels(cache))[:MOST_NAMED]
 
 
@@ -59,8 +58,8 @@ def _built(cache: Path) -> Iterator[KeptWheel]:
 
 
 def take_kept_wheel(wheel: KeptWheel, destination: Path) -> bool:
-    """Copy a wheel, and compare it with its hash; False where it has other bytes: it is removed
-    then, as far as that is possible. Errors: OSError."""
+    """Copy a wheel and compare its hash. False where its bytes differ; it is then removed, where
+    possible. Errors: OSError."""
     from safe_install.wheels.archive import copy_and_hash  # late: inventory takes none
 
     mark_used(wheel.folder)

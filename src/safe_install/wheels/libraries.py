@@ -1,7 +1,7 @@
 """The shared objects on disk, as they will be after a change: the only place that opens them.
 
-Every path is the final one. A file of the change lies in its stage, which repeats the whole path
-below a folder of its own; a file that the change takes away is not there.
+Every path is the final one. A file of the change is read from its stage, which has the whole path
+below its folder; a file that the change removes does not exist.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 
 
 class DiskFiles:
-    """Shared objects by their final path, each mapped and read once."""
+    """Shared objects by final path, each mapped and parsed once."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class DiskFiles:
         self._cache: Optional[Dict[str, str]] = None
 
     def place_of(self, path: str) -> Optional[str]:
-        """Where the bytes of a final path lie now, None where there will be none."""
+        """Where the bytes of a final path are now; None where there will be no file."""
         if self._stage is not None and os.path.isabs(path):
             staged = self._stage + path
             if os.path.isfile(staged):
@@ -65,7 +65,8 @@ class DiskFiles:
             return None  # empty, a linker script, of another kind
 
     def find_in_system(self, name: str) -> Optional[str]:
-        """Where the loader's cache or the default folders have a library."""
+        """The path of a library in the loader's cache or the default folders; None where it is in
+        none."""
         if self._cache is None:
             self._cache = read_loader_cache()
         path = self._cache.get(name)
@@ -79,10 +80,10 @@ class DiskFiles:
 
 
 def read_loader_cache(path: str = CACHE) -> Dict[str, str]:
-    """/etc/ld.so.cache as names and paths; the first entry of a name, as the loader does. Empty
+    """/etc/ld.so.cache as name -> path; the first entry of a name counts, as for the loader. Empty
     where it is damaged.
 
-    The form: sysdeps/generic/dl-cache.h of the GNU C library, "new" format.
+    Format: sysdeps/generic/dl-cache.h of the GNU C library, "new" format.
     """
     try:
         data = Path(path).read_bytes()
@@ -110,7 +111,7 @@ def _text(data: bytes, at: int) -> str:
 
 
 def search_folders(variables: Dict[str, str]) -> Tuple[str, ...]:
-    """LD_LIBRARY_PATH."""
+    """The folders in LD_LIBRARY_PATH."""
     return tuple(
         folder
         for folder in variables.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":")

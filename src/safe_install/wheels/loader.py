@@ -27,7 +27,7 @@ from typing import (
 
 from safe_install.wheels.elf import SharedObject, VersionNeed, WantedSymbol
 
-# They come with the driver: a machine that builds images has none, and the one that runs them does.
+# Libraries of the driver: missing where an image is built, there where it runs.
 DRIVER_LIBRARIES = frozenset(
     {"libcuda.so.1", "libnvidia-ml.so.1", "libnvidia-ptxjitcompiler.so.1", "libnvcuvid.so.1"}
 )
@@ -38,7 +38,7 @@ TAKES_UNVERSIONED = (2, 41)
 
 
 class Files(Protocol):
-    """The disk as it will be; `wheels.libraries` has it."""
+    """The disk after the change; implemented by `wheels.libraries`."""
 
     def read(self, path: str) -> Optional[SharedObject]:
         """The shared object at a path, None where there is none that can be read."""
@@ -51,7 +51,7 @@ class Files(Protocol):
 
 
 class Loaded(NamedTuple):
-    """One object in memory."""
+    """An object in memory."""
 
     path: str
     object: SharedObject
@@ -59,32 +59,31 @@ class Loaded(NamedTuple):
 
     @property
     def names(self) -> Tuple[str, ...]:
-        """The names by which a DT_NEEDED finds it: its SONAME, and the one by which it was found
-        itself.
+        """The names that a DT_NEEDED finds it by: its SONAME, and the name that it was searched by.
 
-        A file that was opened by its path is not known by the last part of that: both torch and
-        others have a `_C`.
+        An object that was opened by path is not found by its file name: torch and others both have
+        a `_C`.
         """
         found = (posixpath.basename(self.path),) if self.parent is not None else ()
         return (*((self.object.soname,) if self.object.soname else ()), *found)
 
 
 class Missing(NamedTuple):
-    """A library that is nowhere."""
+    """A library that was not found."""
 
     library: str
     needed_by: str
 
 
 class Undefined(NamedTuple):
-    """A symbol that nobody defines."""
+    """A symbol that no object defines."""
 
     symbol: WantedSymbol
     wanted_by: str
 
 
 class MissingVersion(NamedTuple):
-    """A version that a library is to define and does not: libstdc++.so.6 without GLIBCXX_3.4.32."""
+    """A version that a library does not define: libstdc++.so.6 without GLIBCXX_3.4.32."""
 
     need: VersionNeed
     wanted_by: str
@@ -96,15 +95,17 @@ class Problems(NamedTuple):
     missing: Tuple[Missing, ...] = ()
     undefined: Tuple[Undefined, ...] = ()
     versions: Tuple[MissingVersion, ...] = ()
-    driver: Tuple[str, ...] = ()  # libraries of the driver that it needs when it runs: no fault
+    driver: Tuple[
+        str, ...
+    ] = ()  # missing libraries of the driver, needed only at run time: no fault
 
 
 @dataclass
 class Scope:
-    """What is loaded before the object in question."""
+    """The objects that are loaded before the one in question."""
 
-    shared: List[Loaded] = field(default_factory=list)  # everybody's symbols are sought here
-    others: List[Loaded] = field(default_factory=list)  # loaded, found by name only
+    shared: List[Loaded] = field(default_factory=list)  # the global scope
+    others: List[Loaded] = field(default_factory=list)  # loaded, but not global: found by name only
     search: Tuple[str, ...] = ()  # LD_LIBRARY_PATH
     program: Optional[Loaded] = None
     glibc: Tuple[int, ...] = ()  # of the machine; (): not known
@@ -125,11 +126,11 @@ def load(
     *,
     siblings: Iterable[str] = (),
 ) -> Tuple[List[Loaded], List[Loaded], List[Missing], List[str]]:
-    """What loading `path` brings: all objects of its own scope, the new ones of them, what is
-    missing, the driver's.
+    """Model loading `path`. The result: all objects of its own scope, the new ones among them, what
+    is missing, and the driver's libraries.
 
-    `siblings`: files that its own Python code loads by path before it, as far as something needs
-    them by name.
+    `siblings`: files that its own Python code loads by path before it, where something needs them
+    by name.
     """
     loaded = scope.by_name()
     paths = tuple(siblings)
@@ -178,8 +179,8 @@ def _search(
 
 
 def _open_path(name: str, wanted_by: Loaded, files: Files) -> Optional[Loaded]:
-    """A name with a slash is a path and searched nowhere; a relative one begins where the process
-    happens to be."""
+    """The object of a name with a slash, which is a path and is not searched for. A relative one
+    depends on the working folder of the process."""
     (path,) = _expanded(wanted_by, [name])
     found = files.read(posixpath.normpath(path)) if posixpath.isabs(path) else None
     return Loaded(posixpath.normpath(path), found, wanted_by) if found is not None else None
@@ -226,9 +227,9 @@ def make_scope(
     search: Sequence[str] = (),
     glibc: Tuple[int, ...] = (),
 ) -> Scope:
-    """The scope of a process: a program, what it loads for everybody, and what it loads besides.
+    """The scope of a process: a program, the objects that it loads globally, and the others.
 
-    `shared` and `others` are paths, in their order; each brings what it needs.
+    `shared` and `others` are paths, in order; each is loaded with what it needs.
     """
     scope = Scope(search=tuple(search), glibc=glibc)
     executable = files.read(program)
@@ -250,11 +251,11 @@ def check_object(
     siblings: Sequence[str] = (),
     is_of_known: Callable[[str], bool] = lambda name: False,
 ) -> Problems:
-    """What would not resolve if `path` were loaded now, with every symbol bound (RTLD_NOW).
+    """What would not resolve if `path` were loaded now with RTLD_NOW.
 
-    What a missing library would define is not known: it is the fault, told once and not for each
-    symbol, except for those symbols of which `is_of_known` says that a library that is there should
-    define them.
+    The symbols of a missing library are unknown, so only the library is reported, and not each
+    symbol; except for symbols of which `is_of_known` says that an existing library should define
+    them.
     """
     own, new, missing, driver = load(path, files, scope, siblings=siblings)
     providers = list({id(one.object): one for one in (*scope.shared, *own)}.values())
@@ -281,9 +282,9 @@ def _missing_versions(
         provider = by_name.get(need.library)
         if provider is None or need.weak or need.version in provider.object.defined_versions:
             continue
-        # A library that defines no versions is taken, with the words "no version information
-        # available"; with an older glibc, one whose symbols have no versions at all ends the
-        # process ("Inconsistency detected by ld.so").
+        # A library without versions is accepted with "no version information available". With an
+        # older glibc, one whose symbols have no versions at all ends the process
+        # ("Inconsistency detected by ld.so").
         is_taken = provider.object.has_symbol_versions or glibc >= TAKES_UNVERSIONED
         if provider.object.defined_versions or not is_taken:
             found.append(MissingVersion(need, one.path))

@@ -1,7 +1,7 @@
-"""One process at a time in a folder of the cache.
+"""Locks a folder of the cache for one process at a time.
 
-The lock is the one of `transaction/recovery`, which stands alone and imports nothing else of ours: flock,
-and where the file system has none, a file that names its holder.
+The lock is that of `transaction/recovery`, which imports nothing else of this package: flock, or,
+where the file system has none, a file that names its holder.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _WAIT = 0.05  # seconds between two attempts
 def hold_lock(
     path: Path, reporter: Reporter, holder: str, stop: Optional[Stop] = None
 ) -> Iterator[None]:
-    """Hold the lock file `path`, whose folder is there. While another process has it: say so once,
-    and wait.
+    """Hold the lock file `path`, whose folder exists. Where another process has it, this is
+    reported once, and waited for.
 
-    `holder`: what the other process is, for people. Errors: OSError, when the file cannot be opened
-    or locked; Stopped.
+    `holder`: a name for the other process in that message. Errors: OSError, where the file cannot
+    be opened or locked; Stopped.
     """
     stop = stop or Stop()
     lock = Lock(str(path))
@@ -41,8 +41,8 @@ def hold_lock(
 
 @contextmanager
 def hold_lock_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` for the block, or not, where another process has it: is it held?
-    Errors: OSError."""
+    """Try to hold the lock file `path` inside the context; yields whether it is held. Errors:
+    OSError."""
     lock = Lock(str(path))
     is_held = lock.take()
     try:

@@ -1,4 +1,4 @@
-"""What this machine has for a source build."""
+"""What this machine has for builds from source."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def _read_cores() -> int:
 
 
 def _read_memory() -> int:
-    """Bytes that may be used without swapping: what the kernel calls available, and the cgroup's
-    rest."""
+    """The bytes of memory that can be used without swapping: the kernel's "available", limited by
+    the cgroup."""
     found = re.search(r"MemAvailable:\s+(\d+) kB", _read_text("/proc/meminfo"))
     amounts = [int(found.group(1)) * 1024] if found else []
     for limit, used in (
@@ -75,7 +75,7 @@ def _read_memory() -> int:
     ):
         most, now = _read_text(limit).strip(), _read_text(used).strip()
         if most.isdigit() and now.isdigit():
-            # Cached files count as used there, and are given up when memory is wanted.
+            # The cgroup counts cached files as used, but they are dropped when memory is needed.
             stat_text = _read_text(str(Path(limit).with_name("memory.stat")))
             cached = re.search(r"^(?:total_)?inactive_file (\d+)$", stat_text, re.MULTILINE)
             amounts.append(max(0, int(most) - int(now) + (int(cached.group(1)) if cached else 0)))

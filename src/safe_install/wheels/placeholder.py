@@ -1,5 +1,4 @@
-"""A wheel without content: what pip is shown in place of one that is still to be built or
-fetched."""
+"""Wheels without content, given to pip in place of ones that are still to be built or fetched."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ def make_placeholder(
     metadata: str = "",
     filename: str = "",
 ) -> Path:
-    """Write NAME-VERSION-py3-none-any.whl, or `filename`, with these requirements, or this
-    METADATA; it is never installed."""
+    """Write NAME-VERSION-py3-none-any.whl, or `filename`, with these requirements or this METADATA.
+    The result: its path. It is never installed."""
     stem = f"{name.replace('-', '_')}-{version}"
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     lines += [f"Requires-Dist: {text}" for text in requires]

@@ -1,5 +1,4 @@
-"""Can a project be built here, and how? Recipe, environment and machine become a plan or a
-reason."""
+"""Can a project be built here, and how? Recipe, environment and machine -> a plan or a refusal."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ from safe_install.wheels.toolkit_choice import (
     select_toolkit,
 )
 
-# 82 has no pkg_resources, which torch.utils may import
+# setuptools 82 has no pkg_resources, which torch.utils may import
 DEFAULT_TOOLS = ("setuptools<81", "wheel", "ninja")
 LEGACY_BACKEND = "setuptools.build_meta:__legacy__"
 MEMORY_PER_JOB = 2 * 1024**3  # bytes; measured: 1.6-1.8 GB for one file with torch 2.13's headers
@@ -52,7 +51,7 @@ ALLOW_UNSUPPORTED = "-allow-unsupported-compiler"
 
 @dataclass(frozen=True)
 class BuildRecipe:
-    """How a project is built from source; what its own files do not say."""
+    """How a project is built from source, as far as its own files do not say."""
 
     name: NormalizedName
     version: Version
@@ -60,13 +59,13 @@ class BuildRecipe:
     variables: Mapping[str, str] = field(default_factory=dict)  # set in every build
     # for a CUDA torch
     cuda_variables: Mapping[str, str] = field(default_factory=lambda: {"FORCE_CUDA": "1"})
-    # compiles against torch's headers; others need torch to build, and no compiler
+    # it compiles against torch's headers; False: its build needs torch, but no compiler
     is_extension: bool = True
 
 
 @dataclass(frozen=True)
 class Gcc:
-    """A gcc that nvcc may be given as its host compiler."""
+    """A gcc that may be the host compiler of nvcc."""
 
     path: str
     major: int
@@ -74,16 +73,16 @@ class Gcc:
 
 @dataclass(frozen=True)
 class BuildMachine:
-    """What a build finds here."""
+    """What this machine has for a build."""
 
     cores: int
-    memory: int  # bytes that are free for us
+    memory: int  # free memory in bytes
     compiler: Optional[str]  # path of the C++ compiler
     has_python_headers: bool
-    places: Tuple[Place, ...] = ()  # where a CUDA toolkit was looked for, in that order
-    # of the required CUDA headers, those that the environment's packages have
+    places: Tuple[Place, ...] = ()  # the places searched for a CUDA toolkit, in order
+    # the required CUDA headers that packages of the environment have
     headers: Tuple[str, ...] = ()
-    gcc: Optional[Gcc] = None  # that nvcc would call; None where it is another compiler
+    gcc: Optional[Gcc] = None  # the one that nvcc would call; None for another compiler
     other_gccs: Tuple[Gcc, ...] = ()  # gcc-12, gcc-13 ... on PATH, each with its g++
 
 
@@ -98,21 +97,21 @@ class BuildSystem:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """A build that can be started."""
+    """How to build."""
 
     variables: Mapping[str, str]  # the whole environment of the build, without secrets
-    jobs: int  # compilers at once
+    jobs: int  # number of parallel compilers
     gpu_architectures: Tuple[str, ...] = ()  # "8.0", "9.0+PTX"; empty for a torch without CUDA
-    # None for a torch without CUDA, and where it has to be brought
+    # None for a torch without CUDA, and where it has to be fetched
     toolkit: Optional[Toolkit] = None
-    toolkit_requirements: Tuple[str, ...] = ()  # what pip has to bring for the toolkit
-    notes: Tuple[str, ...] = ()  # what was decided, a sentence each
+    toolkit_requirements: Tuple[str, ...] = ()  # requirements of the toolkit that pip has to fetch
+    notes: Tuple[str, ...] = ()  # the decisions, one sentence each
     warnings: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class BuildRefusal:
-    """Why a build cannot be started, and what to do about it."""
+    """Why a build cannot start, and what to do about it."""
 
     # "no-torch", "no-toolkit", "nvcc-mismatch", "half-toolkit", "no-target-gpu", "target-gpu",
     # "host-compiler"
@@ -132,9 +131,9 @@ def plan_build(
 ) -> Union[BuildPlan, BuildRefusal]:
     """Decide whether and how the recipe can be built against the installed torch.
 
-    `variables` is the environment of the person's shell; its MAX_JOBS and TORCH_CUDA_ARCH_LIST are
-    obeyed. `forbidden_by`: the option ("--no-toolkit") that forbids bringing a CUDA toolkit; empty:
-    it may be brought.
+    `variables`: those of the user's shell; MAX_JOBS and TORCH_CUDA_ARCH_LIST are obeyed.
+    `forbidden_by`: the option ("--no-toolkit") that forbids fetching a CUDA toolkit; "" where it
+    may be fetched.
     """
     torch = environment.torch
     if torch is None:
@@ -149,8 +148,7 @@ def plan_build(
     if refusal is not None:
         return refusal
     clean.pop("FORCE_CUDA", None)
-    # Debug information would double the memory of each compiler and is stripped by most setup.py
-    # files.
+    # Debug information would double each compiler's memory, and most setup.py files strip it.
     # CFLAGS and CXXFLAGS replace Python's own flags in newer setuptools; CPPFLAGS is added in all
     # of them.
     clean["CPPFLAGS"] = f"-g0 {clean.get('CPPFLAGS', '')}".strip()
@@ -188,7 +186,7 @@ def _plan_cuda(
     variables: Mapping[str, str],
     forbidden_by: str,
 ) -> Union[BuildPlan, BuildRefusal]:
-    """The toolkit and the GPU architectures; the plan's variables are left to the caller."""
+    """The toolkit and the GPU architectures; the caller sets the variables."""
     cuda = (environment.torch.cuda if environment.torch else None) or ""
     wanted = _select_architectures(recipe, environment, variables)
     if isinstance(wanted, BuildRefusal):
@@ -232,7 +230,7 @@ def describe_toolkit(toolkit: Toolkit) -> str:
 
 
 def select_variables(variables: Mapping[str, str], home: Path) -> Dict[str, str]:
-    """The build's variables with this CUDA home: torch reads CUDA_HOME, CMake CUDACXX, and others
+    """The build's variables for this CUDA home: torch reads CUDA_HOME, CMake CUDACXX, others
     PATH."""
     nvcc = home / "bin" / "nvcc"
     path = os.pathsep.join([str(nvcc.parent), variables.get("PATH") or os.defpath])
@@ -246,13 +244,12 @@ def select_variables(variables: Mapping[str, str], home: Path) -> Dict[str, str]
 
 
 def count_jobs(machine: BuildMachine, *, memory_per_job: int) -> int:
-    """How many compilers may run at once without running out of memory: at least one."""
+    """How many compilers may run in parallel without running out of memory; at least one."""
     return max(1, min(machine.cores, machine.memory // memory_per_job))
 
 
 def scrub_variables(variables: Mapping[str, str]) -> Dict[str, str]:
-    """The variables without what looks like a secret, and without what bends the interpreter's
-    path."""
+    """The variables without those that look like secrets or that change the interpreter's path."""
     return {
         name: value
         for name, value in variables.items()
@@ -261,23 +258,23 @@ def scrub_variables(variables: Mapping[str, str]) -> Dict[str, str]:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    # A build that fetches what it compiles needs the proxy, with its password.
+    # A build that downloads sources needs the proxy, even with its password.
     return bool(_SECRET.search(name)) or (
         redact(value) != value and not name.lower().endswith("_proxy")
     )
 
 
 def parse_architectures(text: str) -> Tuple[str, ...]:
-    """The entries of a TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX", "8.0 9.0"), in order; names stay as
+    """The entries of a TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX", "8.0 9.0"), in order; names are kept as
     they are."""
     return tuple(dict.fromkeys(part for part in re.split(r"[;,\s]+", text) if part))
 
 
 def parse_build_system(text: str) -> BuildSystem:
-    """Read [build-system] of a pyproject.toml; without the table, the legacy setuptools backend
-    (PEP 517).
+    """[build-system] of a pyproject.toml; without that table, the legacy setuptools backend (PEP
+    517).
 
-    Raises ValueError for what is no TOML, and for values of other types than PEP 518 and 517 say.
+    Errors: ValueError for invalid TOML, and for values of types that PEP 518 and 517 do not allow.
     """
     table = _load_toml(text).get("build-system")
     if table is None:
@@ -311,11 +308,10 @@ def _load_toml(text: str) -> Dict[str, Any]:
 def select_tools(
     recipe: BuildRecipe, system: BuildSystem, environment: Environment
 ) -> Tuple[str, ...]:
-    """The requirements of the build overlay: the recipe's tools, then what pyproject.toml adds.
+    """The requirements of the build overlay: the recipe's tools, then those of pyproject.toml.
 
-    What the environment has is used from there (numpy, packaging), because the result will run
-    beside it.
-    torch and its companions are never fetched for a build.
+    What the environment has (numpy, packaging) is used from there, because the result runs beside
+    it. torch and its companions are never fetched for a build.
     """
     tools = {canonicalize_name(Requirement(text).name): text for text in recipe.build_requires}
     for text in system.requires:
@@ -356,7 +352,8 @@ def _check_compiler(
 def _refuse_toolkit(
     recipe: BuildRecipe, cuda: str, choice: ToolkitChoice, machine: BuildMachine, obstacle: str
 ) -> BuildRefusal:
-    """No toolkit here can compile for this torch, and none may or can be brought."""
+    """The refusal where no toolkit here can compile for this torch, and none may or can be
+    fetched."""
     kits = [place for place in machine.places if isinstance(place, Toolkit)]
     halves = [
         kit for kit in kits if kit.missing and major_version(kit.version) == major_version(cuda)
@@ -382,7 +379,7 @@ def _refuse_toolkit(
 def _select_architectures(
     recipe: BuildRecipe, environment: Environment, variables: Mapping[str, str]
 ) -> Union[Tuple[str, ...], BuildRefusal]:
-    """The declared GPUs, else the person's TORCH_CUDA_ARCH_LIST, else the GPUs that are here."""
+    """The declared GPUs, else TORCH_CUDA_ARCH_LIST, else the GPUs of this machine."""
     driver = environment.driver
     capabilities = parse_device_capabilities(
         device.compute_capability for device in (driver.devices if driver else ())
@@ -401,7 +398,7 @@ def _select_architectures(
 
 
 def _compute_numbers(architectures: Sequence[str]) -> Tuple[str, ...]:
-    """`80`, `90` of `8.0`, `9.0a+PTX`; names such as Ampere are torch's to read."""
+    """`80`, `90` for `8.0`, `9.0a+PTX`; names such as Ampere are left to torch."""
     found = [parse_capability(entry) for entry in architectures]
     return tuple(
         f"{capability.major}{capability.minor}" for capability in found if capability is not None
@@ -411,7 +408,8 @@ def _compute_numbers(architectures: Sequence[str]) -> Tuple[str, ...]:
 def _check_toolkit(
     toolkit: Toolkit, wanted: Sequence[str], machine: BuildMachine, variables: Mapping[str, str]
 ) -> Optional[BuildRefusal]:
-    """Can this nvcc compile for these GPUs, and does it accept this gcc?"""
+    """Why this nvcc cannot compile for these GPUs, or does not accept this gcc; None where it
+    can."""
     for entry in wanted:
         numbers = _compute_numbers([entry])
         if toolkit.architectures and not set(numbers) <= set(toolkit.architectures):
@@ -427,7 +425,8 @@ def _check_toolkit(
 def check_host_compiler(
     toolkit: Toolkit, gcc: Optional[Gcc], others: Sequence[Gcc], variables: Mapping[str, str]
 ) -> Optional[BuildRefusal]:
-    """Does this nvcc accept this gcc? `others`: those that could take its place."""
+    """Why this nvcc does not accept this gcc; None where it does. `others`: other gccs that it
+    could use."""
     flags = f"{variables.get('NVCC_PREPEND_FLAGS', '')} {variables.get('NVCC_APPEND_FLAGS', '')}"
     newest = toolkit.newest_gcc
     if gcc is None or newest is None or gcc.major <= newest or ALLOW_UNSUPPORTED in flags:

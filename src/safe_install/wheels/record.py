@@ -1,7 +1,7 @@
-"""The RECORD of a wheel, compared with the files of its archive.
+"""Compares the RECORD of a wheel with the files of its archive.
 
-Neither pip nor uv does that. What RECORD leaves out is an error, or a note where the whole file is
-known to be the one that was meant.
+Neither pip nor uv does. A gap in RECORD is an error, or a note where the whole file's hash is known
+to be right.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from safe_install.wheels.zip_archive import CheckedZip, is_deceptive
 _MAX_RENAMED = 8 * 1024 * 1024  # bytes of a file in which a local version identifier is looked for
 _SIGNATURES = {"RECORD.jws", "RECORD.p7s"}
 _STRONG_HASHES = {"sha256", "sha384", "sha512"}
-# Local version identifiers that publishers cut from a wheel which they upload to PyPI, where none
-# is permitted.
+# Local version identifiers that publishers remove before an upload to PyPI, which permits none.
 _LOCAL_VERSIONS = (
     "cpu",
     "xpu",
@@ -31,7 +30,7 @@ _LOCAL_VERSIONS = (
 
 
 class RecordRow(NamedTuple):
-    """One row of RECORD; the rows of RECORD itself and of its signatures carry no hash."""
+    """A row of RECORD. The rows of RECORD itself and of its signatures have no hash."""
 
     path: str
     algorithm: Optional[str]  # "sha256"
@@ -42,9 +41,9 @@ class RecordRow(NamedTuple):
 def read_hashed(
     archive: CheckedZip, info: zipfile.ZipInfo, row: RecordRow, stream: Optional[BinaryIO] = None
 ) -> Iterator[bytes]:
-    """The bytes of a member that has a hash; refused at their end where it is another one.
+    """The bytes of a member with a hash; at their end it is refused where the hash differs.
 
-    `stream`: as `CheckedZip.inflate` says.
+    `stream`: see `CheckedZip.inflate`.
     """
     digest = hashlib.new(row.algorithm or "")
     for chunk in archive.inflate(info, stream):
@@ -59,32 +58,34 @@ def _wrong_hash(path: str) -> str:
 
 
 class RecordNote(NamedTuple):
-    """RECORD says something else than the archive about one file, and the wheel is taken all the
+    """A difference between RECORD and the archive for one file, in a wheel that is accepted all the
     same."""
 
     path: str
     detail: str
-    # what it has in common with others, where many are usual: "RECORD does not list"
+    # a common text for notes that often occur for many files: "RECORD does not list"
     group: str = ""
 
 
 class RecordCheck:
-    """The checks of one RECORD; `notes` holds what was found and taken all the same, by path."""
+    """The checks of one RECORD. `notes`: the accepted differences, by path."""
 
     def __init__(
         self, archive: CheckedZip, is_promised: Callable[[], bool], *, strict: bool
     ) -> None:
-        """`is_promised`, `strict`: as `open_wheel` says them."""
+        """`is_promised`, `strict`: see `open_wheel`."""
         self._archive = archive
-        self._is_promised = lru_cache(maxsize=None)(is_promised)  # the answer may cost a request
+        self._is_promised = lru_cache(maxsize=None)(
+            is_promised
+        )  # cached, because it may ask a host
         self._strict = strict
         self.notes: Dict[str, RecordNote] = {}
 
     def parse(
         self, text: str, files: Dict[str, zipfile.ZipInfo], *, is_for_windows: bool
     ) -> Dict[str, RecordRow]:
-        """The rows by path. Official wheels for Windows write their paths with backslashes; no
-        other wheel may."""
+        """The rows by path. Official wheels for Windows have backslashes in their paths; others
+        must not."""
         rows: Dict[str, RecordRow] = {}
         try:
             lines = list(csv.reader(io.StringIO(text)))
@@ -106,8 +107,8 @@ class RecordCheck:
         return rows
 
     def _check_missing(self, path: str) -> None:
-        """A row without a file. One that leads out would let a later removal take somebody else's
-        file."""
+        """Refuse or note a row without a file. A path outside of the environment would let a later
+        removal delete another program's file, so it is always refused."""
         reason = f"RECORD lists {path}, which is not in the archive"
         parts = path.split("/")
         if (
@@ -118,7 +119,7 @@ class RecordCheck:
         self.note_or_refuse(path, reason, "the archive has not what RECORD lists:")
 
     def note_or_refuse(self, path: str, reason: str, group: str = "") -> None:
-        """pip takes it: so do we, where the whole file is the one that was meant."""
+        """Note a difference that pip accepts, too, where the bytes are promised; else refuse it."""
         if self._strict or not self._is_promised():
             self._archive.invalid(reason)
         self.notes.setdefault(path, RecordNote(path, reason, group))
@@ -132,8 +133,8 @@ class RecordCheck:
         *,
         hash_all: bool,
     ) -> None:
-        """Compare each file with its row; `hash_all=False` hashes METADATA alone and compares the
-        sizes of the rest."""
+        """Compare each file with its row. `hash_all=False`: only METADATA is hashed, the others are
+        compared by size."""
         own, metadata = f"{dist_info}/RECORD", f"{dist_info}/METADATA"
         unhashed = {f"{dist_info}/{name}" for name in _SIGNATURES}
         for path, info in files.items():
@@ -162,7 +163,7 @@ class RecordCheck:
     def _find_disagreement(
         self, info: zipfile.ZipInfo, row: Optional[RecordRow], *, is_hashed: bool
     ) -> Optional[str]:
-        """What RECORD says otherwise of a file, or does not say."""
+        """How RECORD differs from a file; None where it agrees."""
         path = info.filename
         if row is None:
             for _ in self._archive.inflate(info):
@@ -184,11 +185,11 @@ class RecordCheck:
     def _find_cut_version(
         self, info: zipfile.ZipInfo, row: Optional[RecordRow], version: str, *, is_metadata: bool
     ) -> Optional[str]:
-        """The local version identifier that was taken out of a file after RECORD was written; None
+        """The local version identifier that was removed from a file after RECORD was written; None
         for another change.
 
-        torch, torchvision and torchaudio of 2021 and 2022 on PyPI were built as 1.8.1+cu102, and
-        renamed afterwards. With the identifier put back the file has the hash that RECORD says: so
+        On PyPI, torch, torchvision and torchaudio of 2021 and 2022 were built as 1.8.1+cu102 and
+        renamed. With the identifier put back the file has the hash in RECORD, which proves that
         nothing else was changed.
         """
         if (

@@ -1,4 +1,4 @@
-"""Installed files -> the wheel that would bring them again."""
+"""Makes a wheel from installed files."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a zip archive
 def repack(
     distribution: InstalledDistribution, files: Mapping[str, Path], scheme: Scheme, folder: Path
 ) -> Optional[Path]:
-    """The wheel, in this folder; None where the files do not say which. `files`: the rows of its
-    RECORD, and where the content of each lies. direct_url.json stays in it, as it was. Errors:
-    OSError; ValueError for a file outside of the environment."""
+    """The wheel, in this folder; None where its tags or names are not known. `files`: the rows of
+    the RECORD, and where the content of each is. direct_url.json is kept. Errors: OSError;
+    ValueError for a file outside of the environment."""
     info = distribution.metadata_path.name
     if not info.endswith(ENDING) or f"{info}/WHEEL" not in files:
         return None
@@ -56,7 +56,7 @@ def _member(name: str, file: Path) -> zipfile.ZipInfo:
 
 
 def _tag_of(text: str) -> Optional[str]:
-    """As the file name has it: "py2.py3-none-any" of two lines."""
+    """The compressed tag of a file name: "py2.py3-none-any" from two lines."""
     tags = [tag for written in TAG.findall(text) for tag in parse_tag(written)]
     if not tags:
         return None
@@ -71,7 +71,7 @@ def _tag_of(text: str) -> Optional[str]:
 def _name_members(
     location: Path, files: Mapping[str, Path], scheme: Scheme, stem: str
 ) -> Dict[str, Path]:
-    """The names in the archive. What lies outside of the folder of packages was in `.data`."""
+    """The names in the archive. Files outside of site-packages were in `.data`."""
     points = files.get(f"{stem}{ENDING}/entry_points.txt")
     written_anew = _read_commands(points) if points is not None else frozenset()
     members: Dict[str, Path] = {}
@@ -87,7 +87,7 @@ def _name_members(
 
 
 def _read_commands(file: Path) -> FrozenSet[str]:
-    """The commands that an installer writes."""
+    """The names of scripts that an installer writes."""
     parser = ConfigParser(delimiters=("=",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]
     try:

@@ -1,4 +1,4 @@
-"""The source of an extension: an sdist, unpacked with limits, and the build system that it names."""
+"""The source of an extension: unpacks an sdist within limits, and reads its build system."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ MAX_SOURCE_ENTRIES = 200_000
 
 
 def unpack_sdist(sdist: Path, folder: Path) -> Path:
-    """Unpack a source archive (.tar.gz, .tar.bz2, .zip) into `folder`; return its one top folder.
+    """Unpack a source archive (.tar.gz, .tar.bz2, .zip) into `folder`. The result: its one top
+    folder.
 
-    Only plain files and folders below that folder are written; raises Refused for anything else.
+    Only plain files and folders below that folder are written. Errors: Refused for anything else.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -71,9 +72,10 @@ def _unpack_zip(sdist: Path, folder: Path) -> None:
 
 
 def _is_inner_link(member: tarfile.TarInfo) -> bool:
-    """A symbolic link (some projects have them) that stays below the archive's top folder.
+    """Is it a symbolic link that stays below the archive's top folder? (Some projects have them.)
 
-    `..` may only lead its target: behind another name it would depend on where that one leads.
+    `..` may only be at the beginning of its target: behind another name it would depend on where
+    that one leads.
     """
     target = PurePosixPath(member.linkname)
     if not member.issym() or target.is_absolute():
@@ -97,7 +99,7 @@ def _check_amount(sdist: Path, entries: int, size: int) -> None:
 
 
 def read_build_system(source: Path) -> BuildSystem:
-    """What its pyproject.toml says. Errors: Refused."""
+    """The build system in its pyproject.toml. Errors: Refused."""
     path = source / "pyproject.toml"
     if not path.is_file():
         return BuildSystem()

@@ -1,7 +1,6 @@
-"""What files of a wheel do by lying where they lie, without being called. Pure: from their paths
-alone.
+"""The effects of a wheel's files that need no call, by their paths alone. Pure.
 
-What is refused instead stands in `transaction.moves`; docs/security.md has one table of both.
+Files that are refused instead are in `transaction.moves`; docs/security.md has one table of both.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Iterable, Optional, Tuple
 
-# Into which site-packages a wheel's `data` folder can lead.
+# The site-packages folders that a wheel's `data` folder can reach.
 _SITE_IN_DATA = re.compile(
     r"(local/)?lib(64)?/(python|pypy)[\d.]+t?/(site|dist)-packages/(?P<rest>.+)"
 )
@@ -24,7 +23,7 @@ _LIBRARY = re.compile(r"lib(64)?/[^/]+\.so(\.[\d.]+)?")
 
 
 def runs_at_start(site_path: str) -> bool:
-    """Does every start of the interpreter run it? `site_path` is relative to site-packages."""
+    """Is it run at every start of the interpreter? `site_path` is relative to site-packages."""
     return (
         _READ_BY_SITE.fullmatch(site_path) is not None
         or _IMPORTED_BY_SITE.fullmatch(site_path) is not None
@@ -32,8 +31,7 @@ def runs_at_start(site_path: str) -> bool:
 
 
 def find_start_files(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
-    """The files of a wheel that run at every start of the interpreter, by their paths in the
-    archive."""
+    """The files of a wheel that are read at every start of the interpreter, as archive paths."""
     found = []
     for path in files:
         site_path = find_site_path(path, dist_info)
@@ -43,8 +41,7 @@ def find_start_files(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
 
 
 def runs_code(name: str, content: bytes) -> bool:
-    """Does a file that runs at start run code, by its name and content? A .pth file may only name
-    folders.
+    """Does a file that is read at start run code? A .pth file may only name folders.
 
     site.py executes the lines of a .pth file that begin with `import` and a space or a tab.
     """
@@ -64,15 +61,15 @@ def find_activation_files(files: Iterable[str], dist_info: str) -> Tuple[str, ..
 
 
 def find_prefix_libraries(files: Iterable[str], dist_info: str) -> Tuple[str, ...]:
-    """Libraries for the environment's own lib folder, where conda's Python and programs look before
-    the system's."""
+    """Libraries for the environment's own lib folder, which conda's Python and programs search
+    before the system's."""
     return tuple(
         path for path in files if _LIBRARY.fullmatch(_find_data_path(path, dist_info) or "")
     )
 
 
 def find_site_path(path: str, dist_info: str) -> Optional[str]:
-    """Where it lies in site-packages; None for what lies elsewhere."""
+    """The path in site-packages; None for a file that is installed elsewhere."""
     folder = _data_folder(dist_info)
     if not path.startswith(folder):
         return path
@@ -84,7 +81,7 @@ def find_site_path(path: str, dist_info: str) -> Optional[str]:
 
 
 def _find_data_path(path: str, dist_info: str) -> Optional[str]:
-    """Where it lies below the prefix, if the wheel's `data` folder says so."""
+    """The path below the prefix, for a file of the wheel's `data` folder."""
     folder = f"{_data_folder(dist_info)}data/"
     return path[len(folder) :] if path.startswith(folder) else None
 

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the record beside each wheel
 # FORCE_ONLY_CPU, MMCV_WITH_OPS, FLASH_ATTENTION_SKIP_CUDA_BUILD: setup.py files read them
 _SWITCH = re.compile(r"(^|_)(FORCE|WITH|WITHOUT|USE|NO|SKIP|DISABLE|ENABLE|BUILD)_[A-Z]")
-# of programs, not of builds; FORCE_CUDA is the recipe's to set
+# variables of programs, not of builds; FORCE_CUDA is set by the recipe
 _OTHER_SWITCHES = ("PIP_", "UV_", "SAFE_INSTALL_", "HF_", "NO_COLOR", "FORCE_COLOR", "FORCE_CUDA")
 _SWITCH_VALUES = frozenset(["0", "1", "on", "off", "true", "false", "yes", "no"])
 LOGS = "logs"  # of builds, below the cache
 
 
 def find_cache(variables: Mapping[str, str]) -> Path:
-    """The folder for everything that can be made again; SAFE_INSTALL_CACHE_DIR wins."""
+    """The folder for everything that can be recreated; SAFE_INSTALL_CACHE_DIR has precedence."""
     chosen = variables.get("SAFE_INSTALL_CACHE_DIR")
     if chosen:
         return Path(chosen).expanduser()
@@ -49,10 +49,10 @@ def find_cache(variables: Mapping[str, str]) -> Path:
 
 
 def choose_cache(variables: Mapping[str, str]) -> Tuple[Path, str]:
-    """The cache of a command that fills it, and why it is a temporary one ("" where it is not).
+    """(the cache of a command that fills it, why it is a temporary one, or "").
 
-    In an image the user often has no home, or one that root made. What was built here is lost with
-    a temporary cache; its logs stay, because messages name them.
+    In an image the user often has no home, or one that belongs to root. Wheels that were built in a
+    temporary cache are lost; its logs stay, because messages name them.
     """
     cache = find_cache(variables)
     problem = _why_not_writable(cache)
@@ -64,7 +64,7 @@ def choose_cache(variables: Mapping[str, str]) -> Tuple[Path, str]:
 
 
 def _why_not_writable(cache: Path) -> str:
-    """Why nothing can be kept in this folder, which need not be there yet; "" where it can."""
+    """Why nothing can be written into this folder, which may not exist yet; "" where it can."""
     if cache == NOWHERE:
         return NO_HOME
     folder = cache.absolute()
@@ -76,7 +76,7 @@ def _why_not_writable(cache: Path) -> str:
 
 
 def remove_all_but_logs(cache: Path) -> None:
-    """Remove a temporary cache. Its logs stay: a message may have named one."""
+    """Remove a temporary cache except its logs: a message may have named one."""
     for entry in cache.iterdir():
         if entry.name != LOGS:
             remove = shutil.rmtree if entry.is_dir() else os.unlink
@@ -87,7 +87,7 @@ def remove_all_but_logs(cache: Path) -> None:
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """What is remembered about a wheel that was built here."""
+    """The record beside a wheel that was built here."""
 
     name: str
     version: str
@@ -106,24 +106,26 @@ class BuildRecord:
     log: str
     format: int = FORMAT
     torch_file: str = ""  # sha256 of the wheel of a torch that was not installed yet
-    switches: Tuple[str, ...] = ()  # "FORCE_ONLY_CPU=1": what the person had set for the build
+    switches: Tuple[
+        str, ...
+    ] = ()  # "FORCE_ONLY_CPU=1": switches that the user had set for the build
 
 
 class WheelStore:
-    """Wheels built here, below the cache folder. A wheel without a record does not exist."""
+    """The wheels built here, below the cache folder. A wheel without a record is ignored."""
 
     def __init__(self, cache: Path, switches: Optional[Tuple[str, ...]] = None) -> None:
-        """`switches`: those that are set now, from `read_switches`. A wheel that was built with
-        others is another wheel. None: any will do."""
+        """`switches`: the switches that are set now, from `read_switches`; wheels built with others
+        are ignored. None: switches are not compared."""
         self.cache = cache
         self._switches = switches
         self.folder = cache / "built"
 
     def find(self, name: NormalizedName, environment: Environment) -> Iterator[Candidate]:
-        """The wheels of the project that were built for this torch, Python, platform and GPUs;
+        """The wheels of the project that were built for this torch, Python, platform and GPUs,
         newest first.
 
-        One that is damaged is removed: it is built again.
+        A damaged one is removed, so that it is built again.
         """
         if environment.torch is None:
             return
@@ -136,13 +138,13 @@ class WheelStore:
             yield _make_candidate(name, record, path)
 
     def list_all(self) -> Iterator[Tuple[Path, BuildRecord]]:
-        """Every wheel, for whatever it was built, and what is remembered about it."""
+        """Every wheel with its record."""
         for folder in self.folder.glob("*/*/"):
             yield from self._read_records(folder)
 
     def may_have(self, name: NormalizedName, version: Version, environment: Environment) -> bool:
-        """Was a wheel of this version built for a torch that may be the one that comes? Which build
-        that is, its files tell."""
+        """Was a wheel of this version built for a torch that may be the planned one? Only the
+        planned torch's files tell its exact build."""
         torch = environment.torch
         if torch is None:
             return False
@@ -157,8 +159,8 @@ class WheelStore:
     def _read_candidates(
         self, name: NormalizedName, environment: Environment
     ) -> Iterator[Tuple[Path, BuildRecord]]:
-        """Of a torch that is only planned, some of what its folder is called by is not known; its
-        wheel says it all."""
+        """The wheels for this torch. Where torch is only planned, a part of the folder's name is
+        not known; each wheel's record then tells."""
         torch = environment.torch
         if torch is None or torch.file is None or torch.folder is not None:
             yield from self._read_records(self._folder(name, environment))
@@ -176,7 +178,8 @@ class WheelStore:
         *,
         architectures: Tuple[str, ...],
     ) -> Optional[Path]:
-        """The wheel of exactly this version and these GPU architectures, None if there is none."""
+        """The wheel of exactly this version and these GPU architectures; None where there is
+        none."""
         for path, record in self._read_records(self._folder(name, environment)):
             same = Version(record.version) == version and record.gpu_architectures == architectures
             if same and self._suits(record, environment) and _is_whole(path, record):
@@ -184,7 +187,7 @@ class WheelStore:
         return None
 
     def add(self, artifact: Artifact, record: BuildRecord, environment: Environment) -> Path:
-        """Keep a built wheel; the path in the store. A wheel of that name is replaced
+        """Store a built wheel. The result: its path. A wheel of that name is replaced
         atomically."""
         gpu = "-".join(a.replace("+", "").lower() for a in record.gpu_architectures)
         switches = self._switches or ()
@@ -195,7 +198,7 @@ class WheelStore:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / artifact.path.name
         note = folder / f"{target.name}.json"
-        # The record goes first and comes last: an old hash must never stand beside a new wheel.
+        # The record is removed first and written last: it must never describe another wheel.
         if note.exists():
             note.unlink()
         with replacing_file(target) as copy, artifact.path.open("rb") as built:
@@ -208,8 +211,8 @@ class WheelStore:
         return is_same_build and _suits(record, environment)
 
     def lock_path(self, name: NormalizedName, environment: Environment) -> Path:
-        """The lock to hold while a project is built for one torch: a second build waits and then
-        finds the result."""
+        """The lock to hold while a project is built for one torch: a second build waits, then finds
+        the result."""
         folder = self._folder(name, environment)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / ".lock"
@@ -230,8 +233,8 @@ class WheelStore:
 
 
 def _is_whole(wheel: Path, record: BuildRecord) -> bool:
-    """Has the wheel the bytes that were built? If not, it and its record are removed, as far as
-    that is possible."""
+    """Does the wheel have the bytes that were built? If not, it and its record are removed, where
+    possible."""
     # late: 20 ms, and most have built nothing here
     from safe_install.wheels.archive import hash_file
 
@@ -247,9 +250,9 @@ def _is_whole(wheel: Path, record: BuildRecord) -> bool:
 
 
 def read_switches(variables: Mapping[str, str]) -> Tuple[str, ...]:
-    """The variables of the person's shell that turn parts of a build on or off, sorted.
+    """The variables of the user's shell that turn parts of a build on or off, sorted.
 
-    Only those that say yes or no: BUILD_ID of a build server is another one each time.
+    Only variables that mean yes or no: BUILD_ID of a build server has a new value each time.
     """
     switches = []
     for name, value in sorted(variables.items()):
@@ -260,7 +263,7 @@ def read_switches(variables: Mapping[str, str]) -> Tuple[str, ...]:
 
 
 def make_key(environment: Environment) -> str:
-    """The folder name that stands for a torch build under one Python on one platform."""
+    """The folder name for a torch build under one Python on one platform."""
     torch, interpreter = environment.torch, environment.interpreter
     if torch is None:
         return "no-torch"
@@ -291,7 +294,7 @@ def make_record(
     seconds: float,
     log: Path,
 ) -> BuildRecord:
-    """What `add` writes beside a wheel that was just built in this environment."""
+    """The record for `add` of a wheel that was just built in this environment."""
     torch = environment.torch
     return BuildRecord(
         name=artifact.name,
@@ -320,8 +323,7 @@ def _runs_on(record: BuildRecord, environment: Environment) -> bool:
 
 
 def _suits(record: BuildRecord, environment: Environment) -> bool:
-    """The rest of the key, which an exact match would ask too much of: libc not newer, every GPU
-    served."""
+    """The remaining conditions, which need not be equal: libc not newer, every GPU supported."""
     name, version = _libc(environment.interpreter)
     if record.libc[0] != name or _numbers(record.libc[1]) > _numbers(version):
         return False

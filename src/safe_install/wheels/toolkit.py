@@ -1,5 +1,5 @@
-"""Finds the CUDA toolkits of this machine, brings one from the package index, and makes a CUDA home
-of its parts."""
+"""Finds the CUDA toolkits of this machine, fetches one from the package index, and makes a CUDA
+home from parts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ InstallRequirements = Callable[[Sequence[str], Path], None]  # requirements, tar
 # Where system packages and runfiles put toolkits; NVIDIA's own are /usr/local/cuda-13.0.
 SYSTEM_FOLDERS = (Path("/usr/local"), Path("/opt"))
 ONE_RELEASE = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm")
-# Of a folder that holds much else (/usr/bin, conda's bin), only these belong to the toolkit.
+# The files of a toolkit in a folder with many others (/usr/bin, conda's bin).
 PROGRAMS = (
     "nvcc", "nvcc.profile", "__nvcc_device_query", "bin2c", "cicc", "crt", "cudafe++", "cu++filt", "cuobjdump",
     "fatbinary", "nvdisasm", "nvlink", "nvprune", "ptxas",
@@ -58,9 +58,9 @@ PROGRAMS = (
 def find_places(
     environment: Environment, variables: Mapping[str, str], cache: Path
 ) -> Tuple[Place, ...]:
-    """Every place where a CUDA toolkit was found or should have been, in the order of preference.
+    """Every place where a CUDA toolkit was found, or should be, in order of preference.
 
-    nvcc is started to learn its version and its folders; no other program is.
+    nvcc is run to learn its version and folders; no other program is.
     """
     packages = find_package_includes(environment)
     seen: Dict[Path, str] = {}
@@ -99,8 +99,8 @@ def _candidates(
 
 
 def _index_folder(environment: Environment) -> str:
-    """Where the package index's parts of a toolkit lie below site-packages; CUDA 12's lie apart
-    (nvidia/cublas)."""
+    """The folder below site-packages of a toolkit from the package index. Those of CUDA 12 are
+    separate (nvidia/cublas)."""
     cuda = environment.torch.cuda if environment.torch else None
     return f"nvidia/cu{major_version(cuda or '0')}"
 
@@ -154,7 +154,7 @@ def _ask_place(
 
 
 def _without_nvcc(origin: str, home: Path) -> Optional[Place]:
-    """Worth a word where somebody could believe that a toolkit is there."""
+    """A place without nvcc, listed where somebody could believe that it is a toolkit."""
     if origin in (CUDA_HOME, CUDA_PATH):
         return Unusable(origin, home, "no nvcc" if home.is_dir() else "no such folder")
     if origin == ENVIRONMENT:
@@ -199,7 +199,7 @@ def _read_toolkit(
 
 
 def _real_home(home: Path, folders: Optional[NvccFolders]) -> Path:
-    """The home behind a wrapper script or a link; /usr, where the headers lie apart from nvcc."""
+    """The home behind a wrapper script or a link; for /usr, whose headers are not beside nvcc."""
     top = Path(os.path.realpath(str(folders.top))) if folders else home
     if find_headers([top / "include", *top.glob("targets/*/include")]):
         return top
@@ -207,8 +207,8 @@ def _real_home(home: Path, folders: Optional[NvccFolders]) -> Path:
 
 
 def _own_includes(top: Path, folders: Optional[NvccFolders]) -> Tuple[Path, ...]:
-    """The include folders of a toolkit that hold at least one header of CUDA (conda's `include`
-    holds others)."""
+    """The include folders of a toolkit that have at least one header of CUDA (conda's `include` has
+    others, too)."""
     listed = [top / "include", *sorted(top.glob("targets/*/include"))]
     listed += folders.includes if folders else ()
     found = {
@@ -218,7 +218,7 @@ def _own_includes(top: Path, folders: Optional[NvccFolders]) -> Tuple[Path, ...]
 
 
 def _is_whole(home: Path) -> bool:
-    """Do torch's build and CMake find headers and libraries where they look for them?"""
+    """Do torch's build and CMake find headers and libraries where they search?"""
     headers = find_headers([home / "include"])
     libraries = [home / "lib64", home / "lib", *home.glob("lib/*-linux-gnu")]
     has_runtime = any((folder / "libcudart.so").exists() for folder in libraries)
@@ -247,8 +247,7 @@ def _list_parts(
 
 
 def _ask_program(command: Sequence[str]) -> process.Completed:
-    """What a compiler says of itself; it is given no secret, and no folder of the person's to write
-    to."""
+    """The output of a compiler, run without secrets and without a user's folder to write to."""
     return process.run(
         command, timeout=30, env=scrub_variables(process.inherited_variables()), cwd=Path(os.sep)
     )
@@ -293,7 +292,7 @@ def find_package_includes(environment: Environment) -> Tuple[Path, ...]:
 
 
 def find_headers(folders: Sequence[Path]) -> Tuple[str, ...]:
-    """The required headers that these include folders have."""
+    """The required headers that are in these include folders."""
     return tuple(header.path for header in REQUIRED_HEADERS if _holds(folders, header.path))
 
 
@@ -314,8 +313,8 @@ def _site_folders(environment: Environment) -> Tuple[Path, ...]:
 
 
 def find_gcc(variables: Mapping[str, str]) -> Optional[Gcc]:
-    """The gcc that nvcc calls: -ccbin, NVCC_CCBIN, CC (torch hands it on), else gcc on PATH. None:
-    another one."""
+    """The gcc that nvcc uses: -ccbin, NVCC_CCBIN, CC (passed on by torch), else gcc on PATH. None
+    for another compiler."""
     flags = f"{variables.get('NVCC_PREPEND_FLAGS', '')} {variables.get('NVCC_APPEND_FLAGS', '')}"
     named = re.findall(r"(?:-ccbin|--compiler-bindir)[= ]\s*(\S+)", flags)
     command = named[-1] if named else variables.get("NVCC_CCBIN") or variables.get("CC") or "gcc"
@@ -324,7 +323,7 @@ def find_gcc(variables: Mapping[str, str]) -> Optional[Gcc]:
 
 
 def find_other_gccs(variables: Mapping[str, str]) -> Tuple[Gcc, ...]:
-    """gcc-9, gcc-12 ... on PATH whose g++ is there, too."""
+    """gcc-9, gcc-12 ... on PATH whose g++ exists, too."""
     found: Dict[str, Gcc] = {}
     for folder in variables.get("PATH", os.defpath).split(os.pathsep):
         for path in sorted(Path(folder or ".").glob("gcc-[0-9]*")):
@@ -345,8 +344,8 @@ def _read_gcc(path: str) -> Optional[Gcc]:
 
 
 def find_brought(environment: Environment, cache: Path) -> Optional[Path]:
-    """The folder in the cache with the toolkit that this torch would be brought; None when it is
-    not there."""
+    """The folder in the cache with the toolkit that would be fetched for this torch; None where it
+    is not there."""
     requirements = list_obtainable(
         environment, headers=find_headers(find_package_includes(environment))
     )
@@ -367,9 +366,9 @@ def bring_toolkit(
     install: InstallRequirements,
     reporter: Reporter,
 ) -> Path:
-    """Fetch the toolkit that `requirements` name into the cache, once; return its folder.
+    """Fetch the toolkit named by `requirements` into the cache, once. The result: its folder.
 
-    `install` fills a folder (`pip install --target`, wheels only). Raises Refused when the index
+    `install` fills a folder (`pip install --target`, wheels only). Errors: Refused where the index
     does not have it.
     """
     target = _brought_folder(environment, requirements, cache)
@@ -403,7 +402,7 @@ def bring_toolkit(
 def install_toolkit_packages(
     requirements: Sequence[str], folder: Path, install: InstallRequirements
 ) -> None:
-    """Have the packages put into `folder`. Raises Refused when the index does not have them, else
+    """Install the packages into `folder`. Errors: Refused where the index does not have them, else
     PipFailed."""
     try:
         install(requirements, folder)
@@ -424,14 +423,14 @@ def _check_brought(folder: Path, requirements: Sequence[str]) -> None:
         )
 
 
-# --- a home out of parts --------------------------------------------------------------------------
+# --- a CUDA home from parts -----------------------------------------------------------------------
 
 
 def make_home(parts: ToolkitParts, home: Path) -> Path:
     """Make a CUDA home of links: bin, include, lib64 and nvvm, with the unversioned names of
     libraries.
 
-    `bin` is a real folder: nvcc looks for everything else from the folder that holds its name.
+    `bin` is a real folder, because nvcc searches everything else relative to it.
     """
     for name in ("bin", "include", "lib64"):
         (home / name).mkdir(parents=True)
@@ -453,7 +452,7 @@ def make_home(parts: ToolkitParts, home: Path) -> Path:
 
 
 def _entries(folders: Sequence[Path]) -> Iterator[Path]:
-    """What these folders hold, each name once: earlier folders win."""
+    """The entries of these folders, each name once; earlier folders have precedence."""
     names = set()
     for folder in folders:
         for path in sorted(folder.iterdir()):

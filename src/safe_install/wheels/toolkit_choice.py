@@ -1,5 +1,4 @@
-"""Which CUDA toolkit compiles for the installed torch: a decision over what was found on the
-machine."""
+"""Which CUDA toolkit can compile for the installed torch, of those on this machine? Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import List, Mapping, Optional, Sequence, Tuple, Union
 
 from safe_install.models import Environment
 
-# The places where a toolkit may be, in the order in which they are looked at.
+# The places where a toolkit may be, in the order of the search.
 CUDA_HOME = "CUDA_HOME"
 CUDA_PATH = "CUDA_PATH"
 NVCC_ON_PATH = "nvcc on PATH"
@@ -24,7 +23,7 @@ NAMED_BY_PERSON = (CUDA_HOME, CUDA_PATH)
 
 @dataclass(frozen=True)
 class Header:
-    """A header that torch's own CUDA headers include, and the packages that have it."""
+    """A header that torch's own CUDA headers include, and the packages that contain it."""
 
     path: str  # below an include folder, or below its `cccl` (CUDA 13 and newer)
     system_package: str  # apt's name without "-13-0"; conda's name is the same
@@ -42,7 +41,7 @@ REQUIRED_HEADERS = (
     Header("cusolverDn.h", "libcusolver-dev", "nvidia-cusolver", "cusolver"),
 )
 _HEADERS = {header.path: header for header in REQUIRED_HEADERS}
-# What nvcc itself needs. cuda-toolkit pins them to one version: mixed, ptxas rejects the PTX of a
+# The parts of nvcc. cuda-toolkit pins them to one version: an older ptxas rejects the PTX of a
 # newer compiler.
 COMPILER_EXTRAS = ("cccl", "crt", "cudart", "nvcc", "nvvm")
 OLDEST_MAJOR_ON_INDEX = 13  # nvidia-cuda-nvcc-cu12 and -cu11 hold ptxas and no nvcc
@@ -72,8 +71,8 @@ OLDEST_CONDA_LABEL = (11, 3)  # nvidia/label/cuda-11.3.0 is the oldest with cuda
 
 @dataclass(frozen=True)
 class ToolkitParts:
-    """The folders of which a CUDA home is made where no folder is one as it stands; earlier ones
-    win."""
+    """The folders from which a CUDA home is made, where no folder is one already; earlier ones have
+    precedence."""
 
     programs: Path  # with nvcc and nvcc.profile
     nvvm: Path  # with bin/cicc
@@ -83,22 +82,22 @@ class ToolkitParts:
 
 @dataclass(frozen=True)
 class Toolkit:
-    """One CUDA toolkit with an nvcc that runs."""
+    """A CUDA toolkit whose nvcc runs."""
 
     home: Path
     version: str  # "13.0"
-    # that its nvcc compiles for, "80"; empty when it cannot be asked
+    # the architectures that its nvcc supports, "80"; empty where they are not known
     architectures: Tuple[str, ...] = ()
     origin: str = SYSTEM
     missing: Tuple[str, ...] = ()  # required headers that neither it nor the environment has
     completed: Tuple[str, ...] = ()  # required headers that the environment's packages add
     newest_gcc: Optional[int] = None  # major version, as crt/host_config.h says
-    parts: Optional[ToolkitParts] = None  # None: `home` serves as CUDA_HOME as it stands
+    parts: Optional[ToolkitParts] = None  # None: `home` can be used as CUDA_HOME as it is
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A place that was looked at and holds no toolkit that could be used."""
+    """A place without a usable toolkit."""
 
     origin: str
     path: Path
@@ -110,11 +109,11 @@ Place = Union[Toolkit, Unusable]
 
 @dataclass(frozen=True)
 class ToolkitChoice:
-    """What select_toolkit decided. No toolkit and no requirements: nothing here can compile for
+    """The result of select_toolkit. No toolkit and no requirements: nothing here can compile for
     this torch."""
 
     toolkit: Optional[Toolkit]
-    # what pip has to bring; empty where a toolkit was found, or nothing can be
+    # requirements that pip has to fetch; empty where a toolkit was found, or none is available
     requirements: Tuple[str, ...] = ()
     rejected: Tuple[Unusable, ...] = ()
 
@@ -128,11 +127,10 @@ def select_toolkit(
 ) -> ToolkitChoice:
     """The toolkit for torch's CUDA version ("13.0"), with the reason against each other one.
 
-    The one that the person named comes first, then torch's own minor version, then the order of
-    `places`; torch
-    itself refuses another major version. `architectures`: what must be compiled for ("80"); one
-    that can is
-    preferred. `obtainable`: the requirements that may be brought where none fits.
+    In this order: the one named by the user, torch's own minor version, the order of `places`;
+    torch itself rejects another major version. `architectures`: those to compile for ("80"); a
+    toolkit that supports them is preferred. `obtainable`: the requirements that may be fetched
+    where none fits.
     """
     rejected: List[Unusable] = []
     fitting: List[Toolkit] = []
@@ -171,12 +169,11 @@ def describe_rejection(rejected: Unusable) -> str:
 
 
 def list_obtainable(environment: Environment, *, headers: Sequence[str]) -> Tuple[str, ...]:
-    """The requirements that bring a toolkit for this torch from the package index; empty where none
-    is there.
+    """The requirements that install a toolkit for this torch from the package index; empty where it
+    has none.
 
     NVIDIA's own metapackage pins every part to one release, which torch's metadata names since
-    2.12.
-    `headers`: the required headers that the environment's packages have already.
+    2.12. `headers`: the required headers that packages of the environment have already.
     """
     torch = environment.torch
     if torch is None or torch.cuda is None or major_version(torch.cuda) < OLDEST_MAJOR_ON_INDEX:
@@ -191,8 +188,8 @@ def list_obtainable(environment: Environment, *, headers: Sequence[str]) -> Tupl
 
 
 def find_planned_headers(environment: Environment) -> Tuple[str, ...]:
-    """The required headers in the packages of a torch that is planned, and does not lie anywhere
-    yet; empty for one that does: then its packages are looked at."""
+    """The required headers in the packages of a planned torch that is not unpacked yet; empty for
+    one that is: then its packages are searched."""
     torch = environment.torch
     if torch is None or torch.cuda is None or torch.folder is not None:
         return ()
@@ -207,8 +204,8 @@ def find_planned_headers(environment: Environment) -> Tuple[str, ...]:
 
 
 def complete_place(place: Place, headers: Sequence[str]) -> Place:
-    """A toolkit with the headers that packages will add to it. To /usr nothing is added: it is
-    gcc's own folder."""
+    """A toolkit with the headers that packages will add to it. Nothing is added to /usr, gcc's own
+    folder."""
     if isinstance(place, Unusable) or str(place.home) == "/usr":
         return place
     missing = tuple(header for header in place.missing if header not in headers)
@@ -223,7 +220,7 @@ def _toolkit_release(environment: Environment, minor: str) -> str:
 
 
 def check_one_release(versions: Mapping[str, str]) -> str:
-    """Why compiler packages of these versions do not work together; empty when they do."""
+    """Why compiler packages of these versions do not work together; "" where they do."""
     minors = {minor_version(version) for version in versions.values()}
     if len(minors) < 2:
         return ""
@@ -236,7 +233,7 @@ def check_one_release(versions: Mapping[str, str]) -> str:
 
 
 def render_toolkit_commands(cuda: str) -> str:
-    """How to install the toolkit of this CUDA version: for apt, conda and the runfile, one line
+    """How to install the toolkit of this CUDA version: by apt, conda and the runfile, one line
     each."""
     minor = minor_version(cuda)
     dashed = minor.replace(".", "-")
@@ -263,8 +260,8 @@ def _runfile(minor: str, release: str, driver: str) -> str:
 
 
 def render_header_commands(cuda: str, missing: Sequence[str]) -> str:
-    """How to install the packages that hold these headers: apt, conda and the package index, one
-    line each."""
+    """How to install the packages with these headers: by apt, conda and the package index, one line
+    each."""
     minor = minor_version(cuda)
     headers = [_HEADERS[path] for path in missing]
     release = _RELEASES.get(minor, (f"{minor}.0", ""))[0]
@@ -285,12 +282,12 @@ def _apt_package(header: Header, minor: str) -> str:
     return f"{stem}-{minor.replace('.', '-')}"
 
 
-# --- what nvcc and its headers say ----------------------------------------------------------------
+# --- the output of nvcc, and its headers ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class NvccFolders:
-    """Where an nvcc looks: what `nvcc -v` prints, whatever wrapper or link leads to it."""
+    """The folders that an nvcc uses, by `nvcc -v`, whatever wrapper or link starts it."""
 
     top: Path
     programs: Path

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from safe_install.errors import BuildFailed, Interrupted, NoCandidate, PipFailed, Refused
-from safe_install.pipeline.baseline import naming_intruders, refuse_changed
+from safe_install.pipeline.baseline import explaining_failed_build, refuse_changed
 from tests.factories import SITE, make_environment
 
 ENVIRONMENT = make_environment(torch="2.13.0+cpu")
@@ -25,7 +25,7 @@ def fail(error, *, changed=(), built=()):
         changed_paths=lambda: tuple(changed),
         watched_folders=lambda: (Path(SITE),),
     )
-    with pytest.raises(type(error) if not changed else Refused) as raised, naming_intruders(
+    with pytest.raises(type(error) if not changed else Refused) as raised, explaining_failed_build(
         before, built
     ):
         raise error
@@ -49,7 +49,7 @@ def test_a_build_that_failed_because_it_could_not_write_is_refused(error, named)
     before = SimpleNamespace(
         environment=ENVIRONMENT, changed_paths=lambda: (), watched_folders=lambda: (Path(SITE),)
     )
-    with pytest.raises(Refused) as raised, naming_intruders(before, ()):
+    with pytest.raises(Refused) as raised, explaining_failed_build(before, ()):
         raise error
     assert raised.value.exit_status == 11
     assert raised.value.message.startswith(named)
@@ -88,7 +88,7 @@ def test_what_changed_is_the_worse_news(error):
 def test_an_interrupt_is_no_news_of_the_environment():
     error = Interrupted("interrupted", signal_number=2)
     before = SimpleNamespace(environment=ENVIRONMENT, changed_paths=lambda: (TORCH_FILE,))
-    with pytest.raises(Interrupted), naming_intruders(before, ()):
+    with pytest.raises(Interrupted), explaining_failed_build(before, ()):
         raise error
 
 

@@ -13,7 +13,7 @@ from safe_install.errors import InputError, NoCandidate, Refused
 from safe_install.events import Reporter
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Candidate, CandidateKind, Link, NetworkSettings
-from safe_install.pipeline.choice import IndexChooser, Wishes
+from safe_install.pipeline.choice import ChoiceOptions, IndexChooser
 from safe_install.pipeline.client import make_client
 from safe_install.ports import World
 from safe_install.resolve.pip_settings import parse_formats
@@ -25,7 +25,7 @@ def test_a_wheel_that_was_built_here_brings_what_its_metadata_hides(tmp_path, mo
     built = Candidate(name, Version("0.6.18"), CandidateKind.BUILT, Link("file:///x.whl", "x.whl"))
     monkeypatch.setattr("safe_install.wheels.store.WheelStore.find", lambda *_: iter([built]))
     environment = make_environment(torch="2.13.0+cpu")
-    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(ChoiceOptions(offline=True), World({}, Reporter(), tmp_path))
     (found,) = chooser._find_built(name, environment)
     assert "torch-scatter" in found.requires
 
@@ -37,7 +37,7 @@ def test_no_candidate_is_one_status_whatever_the_name(text, tmp_path):
     environment = environment_for(
         torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64"
     )
-    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(ChoiceOptions(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(NoCandidate) as caught:
         chooser.choose([Requirement(text)], environment)
     assert (caught.value.exit_status, caught.value.code) == (10, "no-candidate")
@@ -59,7 +59,7 @@ def test_no_candidate_is_one_status_whatever_the_name(text, tmp_path):
 )
 def test_what_is_known_without_a_question(text, torch, wishes, known, tmp_path):
     environment = environment_for(torch=torch, python_version="3.11", platform="linux_x86_64")
-    chooser = IndexChooser(Wishes(**wishes), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(ChoiceOptions(**wishes), World({}, Reporter(), tmp_path))
     chooser._http = None  # nobody is asked
     assert chooser.is_known(Requirement(text), environment) is known
 
@@ -75,7 +75,9 @@ TORCHES = ["2.13.0+cu126", "2.9.1+cu128", "2.8.0+cpu", "2.1.2+cu118", "1.8.1+cu1
 @pytest.mark.parametrize(("python", "platform"), MACHINES)
 def test_what_is_known_is_what_the_whole_choice_would_say(python, platform, tmp_path):
     """The quick question leaves out what could not fit; of every project it says the same."""
-    chooser = IndexChooser(Wishes(offline=True, no_build=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(
+        ChoiceOptions(offline=True, no_build=True), World({}, Reporter(), tmp_path)
+    )
     known = {True: 0, False: 0, None: 0}
     for torch in TORCHES:
         environment = environment_for(torch=torch, python_version=python, platform=platform)
@@ -94,7 +96,7 @@ def test_the_error_says_what_is_missing_and_whether_that_is_certain(tmp_path):
     environment = environment_for(
         torch="2.99.0+cu128", python_version="3.11", platform="linux_x86_64"
     )
-    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(ChoiceOptions(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(NoCandidate) as caught:
         chooser.choose([Requirement("torch-scatter")], environment, allow_build=False)
     assert (caught.value.projects, caught.value.is_open) == (("torch-scatter",), True)
@@ -107,7 +109,9 @@ def test_wheels_alone_are_taken_where_the_person_says_so(tmp_path, only, may_be_
     environment = environment_for(
         torch="2.12.0+cu118", python_version="3.11", platform="linux_x86_64"
     )
-    wishes = Wishes(offline=True, formats=parse_formats([("only-binary", only)] if only else []))
+    wishes = ChoiceOptions(
+        offline=True, formats=parse_formats([("only-binary", only)] if only else [])
+    )
     chooser = IndexChooser(wishes, World({}, Reporter(), tmp_path))
     if may_be_built:
         (pin,) = chooser.choose([Requirement("torch-scatter")], environment).pins
@@ -122,7 +126,7 @@ def test_a_torch_that_would_change_is_refused(tmp_path):
     environment = environment_for(
         torch="2.9.1+cu128", python_version="3.11", platform="linux_x86_64"
     )
-    chooser = IndexChooser(Wishes(offline=True), World({}, Reporter(), tmp_path))
+    chooser = IndexChooser(ChoiceOptions(offline=True), World({}, Reporter(), tmp_path))
     with pytest.raises(Refused) as caught:
         chooser.choose([Requirement("torch-scatter"), Requirement("torch==2.4.1")], environment)
     assert caught.value.exit_status == 11

@@ -22,7 +22,7 @@ from safe_install.pipeline.delivery import (
     _take_brought,
     _take_downloaded,
     begin_delivery,
-    bring,
+    fetch_files,
 )
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
@@ -222,10 +222,10 @@ def test_a_wheel_that_pip_did_not_see_requires_what_its_page_said(tmp_path, requ
     )
     delivery = replace(make_delivery(tmp_path), fetcher=fetcher)
     if differing is None:
-        assert bring(delivery, Plan((step,)), {})["demo"].sha256 == link.sha256
+        assert fetch_files(delivery, Plan((step,)), {})["demo"].sha256 == link.sha256
         return
     with pytest.raises(HashMismatch, match=rf"requires something else .*: {re.escape(differing)}"):
-        bring(delivery, Plan((step,)), {})
+        fetch_files(delivery, Plan((step,)), {})
 
 
 def make_lying_wheel(folder):

@@ -22,11 +22,11 @@ from safe_install.models import (
     Step,
 )
 from safe_install.pipeline.health_gate import (
+    Decision,
     Expectation,
-    Ruling,
     apply_and_verify,
     check_target,
-    rule,
+    decide,
     summarize,
 )
 from safe_install.ports import Timings, World
@@ -103,22 +103,24 @@ INTRUDED = Finding("changed-meanwhile", Severity.ERROR, "environment", "changed:
 
 
 @pytest.mark.parametrize(
-    ("findings", "intruded", "asked", "no_rollback", "expected"),
+    ("findings", "changed_meanwhile", "asked", "no_rollback", "expected"),
     [
-        ([], [], "loader", False, Ruling.KEEP),
-        ([WARNING], [WARNING], "import", False, Ruling.KEEP),
-        ([ERROR], [], "loader", False, Ruling.SETTLE),
-        ([ERROR], [], "import", False, Ruling.ROLL_BACK),
-        ([], [INTRUDED], "loader", False, Ruling.ROLL_BACK),
+        ([], [], "loader", False, Decision.KEEP),
+        ([WARNING], [WARNING], "import", False, Decision.KEEP),
+        ([ERROR], [], "loader", False, Decision.SETTLE),
+        ([ERROR], [], "import", False, Decision.ROLL_BACK),
+        ([], [INTRUDED], "loader", False, Decision.ROLL_BACK),
         # what the check itself changed cannot be settled by asking the old files again
-        ([ERROR], [INTRUDED], "loader", False, Ruling.ROLL_BACK),
-        ([ERROR], [WARNING], "loader", False, Ruling.SETTLE),
-        ([ERROR], [], "loader", True, Ruling.KEEP),
-        ([ERROR], [INTRUDED], "import", True, Ruling.KEEP),
+        ([ERROR], [INTRUDED], "loader", False, Decision.ROLL_BACK),
+        ([ERROR], [WARNING], "loader", False, Decision.SETTLE),
+        ([ERROR], [], "loader", True, Decision.KEEP),
+        ([ERROR], [INTRUDED], "import", True, Decision.KEEP),
     ],
 )
-def test_what_findings_mean_for_a_change(findings, intruded, asked, no_rollback, expected):
-    assert rule(findings, intruded, asked_before=asked, no_rollback=no_rollback) is expected
+def test_what_findings_mean_for_a_change(findings, changed_meanwhile, asked, no_rollback, expected):
+    assert (
+        decide(findings, changed_meanwhile, asked_before=asked, no_rollback=no_rollback) is expected
+    )
 
 
 class FakeTransaction:

@@ -26,7 +26,7 @@ from safe_install.models import (
     Link,
     Origin,
 )
-from safe_install.pipeline.choice import make_wishes
+from safe_install.pipeline.choice import make_choice_options
 from safe_install.pipeline.selection import select
 from safe_install.pipeline.session import Session
 from safe_install.ports import Timings, World
@@ -109,7 +109,7 @@ class FakeChooser:
     def is_known(self, requirement, environment, *, constraints=()):
         return False if requirement.name in self.missing else None
 
-    def bring_ahead(self, pins):
+    def prefetch(self, pins):
         self.ahead = [pin.name for pin in pins]
 
     def obtain(self, pin, environment, *, is_promised=False):
@@ -590,7 +590,7 @@ def test_wishes_are_the_persons_options():
         "--no-toolkit",
         "x",
     ]
-    wishes = make_wishes(
+    wishes = make_choice_options(
         parse_install(split_words(argv), environ={}, configuration={}, read=lambda name: "")
     )
     assert (

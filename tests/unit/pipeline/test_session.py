@@ -206,10 +206,10 @@ def test_only_what_lies_in_the_environment_goes():
     added = [Step(Action.ADD, one.name, "2") for one in (OWN, OF_THE_SYSTEM)]
     new = Step(Action.ADD, "new", "1")
     removed = [Step(Action.REMOVE, one.name, None, "1") for one in (OWN, OF_THE_SYSTEM)]
-    assert session.leaving(Plan((*steps, new)), here) == [OWN]
-    assert session.leaving(Plan((*removed, new)), here) == [OWN]
-    assert session.staying_beside(Plan((*steps, new)), here) == []
-    assert session.staying_beside(Plan((*added, new)), here) == [OWN]
+    assert session.find_leaving(Plan((*steps, new)), here) == [OWN]
+    assert session.find_leaving(Plan((*removed, new)), here) == [OWN]
+    assert session.find_staying_beside(Plan((*steps, new)), here) == []
+    assert session.find_staying_beside(Plan((*added, new)), here) == [OWN]
 
 
 def test_a_folder_below_site_packages_is_inside_of_it():

@@ -85,7 +85,7 @@ class FakeChooser:
         other = Candidate(canonicalize_name("pyg-lib"), Version("1"), self.kind, Link("u", "f"))
         return Resolution((*pins, other), (), ())
 
-    def bring_ahead(self, pins):
+    def prefetch(self, pins):
         pass
 
     def obtain(self, pin, environment, *, is_promised=False):

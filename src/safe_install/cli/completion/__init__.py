@@ -1,2 +1,1 @@
-"""What the shell offers when a person presses Tab. Imports little: each key press starts the
-program anew."""
+"""Shell completion. It imports little, because each key press of Tab starts the program."""

@@ -1,4 +1,4 @@
-"""The answer to a completing shell: one word a line on stdout."""
+"""The answer to the completing shell: one word a line on stdout."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from safe_install.cli.completion.words import complete
 
 
 def answer(words: Sequence[str], environ: Mapping[str, str]) -> int:
-    """`safe-install --complete WORD...`, the last of them being written. Always status 0, never an
-    error message."""
+    """Answer `safe-install --complete WORD...`, where the last word is being written. Always exit
+    status 0, never an error message."""
     before, current = list(words[:-1]), words[-1] if words else ""
     try:
         found = complete(before, current, NamesOnDisk(environ))
@@ -22,11 +22,10 @@ def answer(words: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def answer_as_pip(environ: Mapping[str, str]) -> int:
-    """The question as the scripts of `pip completion` ask it, where a file named pip is this
-    program.
+    """Answer the scripts of `pip completion`, where a file named pip is this program.
 
-    COMP_WORDS holds the line, its words separated by spaces; COMP_CWORD the number of the word
-    being written.
+    COMP_WORDS is the line, words separated by spaces; COMP_CWORD the number of the word being
+    written.
     """
     words = environ.get("COMP_WORDS", "").split()[1:]
     number = environ.get("COMP_CWORD", "")

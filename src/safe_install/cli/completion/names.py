@@ -1,5 +1,4 @@
-"""The names that this machine knows, read from its disk: no network, no process, and never an
-error."""
+"""The names for completion, read from disk: no network, no process, and never an error."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from typing import Iterator, List, Mapping, Optional
 
 PACKAGE = "safe_install.wheel_index"
 TABLES = frozenset(["cuda", "mirrors", "schema", "torch"])  # no projects
-# Names that hold a place on the package index: nobody means them.
+# Placeholder names on the package index, which nobody installs.
 NOT_OFFERED = frozenset(["pytorch", "pytorch-triton", "torchtriton"])
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")  # what a shell takes as it stands
 METADATA = re.compile(r"(?P<name>[^-]+)-[^-]+(-py[0-9.]+)?\.(dist-info|egg-info)$")
@@ -26,8 +25,7 @@ class NamesOnDisk:
         self._environ = environ
 
     def projects(self) -> List[str]:
-        """The files of the wheel index, those that came with the program and those of a newer one;
-        and torch."""
+        """The files of the wheel index, bundled or newer; and torch."""
         found = {*_bundled_documents(), *self._updated_documents()}
         return sorted({"torch", *(found - TABLES - NOT_OFFERED)})
 
@@ -52,7 +50,7 @@ class NamesOnDisk:
         ]
 
     def staged(self, python: Optional[str]) -> List[str]:
-        """What is staged, newest first."""
+        """The IDs of staged changes, newest first."""
         state = os.path.join(self._find_prefix(python), ".safe-install")
         names = sorted(_list(state), reverse=True)
         return [
@@ -64,7 +62,8 @@ class NamesOnDisk:
         ]
 
     def _updated_documents(self) -> List[str]:
-        """`wheels --update` keeps them in the person's data folder (`index.catalog`)."""
+        """The newer index in the user's data folder, written by `wheels --update`
+        (`index.catalog`)."""
         data = self._environ.get("XDG_DATA_HOME", "").strip() or os.path.expanduser(
             "~/.local/share"
         )
@@ -77,7 +76,7 @@ class NamesOnDisk:
             return []
 
     def _find_prefix(self, python: Optional[str]) -> str:
-        """The environment's folder, as `environment.interpreter` finds it, without a look at the
+        """The environment's folder, found as by `environment.interpreter`, but without running the
         interpreter."""
         named = python or self._environ.get("SAFE_INSTALL_PYTHON")
         if named:
@@ -132,7 +131,7 @@ def _list(folder: str) -> List[str]:
 
 
 def _is_of_a_tool(prefix: str) -> bool:
-    """Was this environment made by pipx or `uv tool` for one program?"""
+    """Is it an environment that pipx or `uv tool` made for one program?"""
     return any(
         os.path.isfile(os.path.join(prefix, name))
         for name in ("pipx_metadata.json", "uv-receipt.toml")

@@ -1,4 +1,4 @@
-"""bash, zsh and fish: the script that each of them reads, and where it has to lie."""
+"""The completion scripts of bash, zsh and fish, and where they are installed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from safe_install.errors import UsageError
 SHELLS = ("bash", "zsh", "fish")
 MARK = "# completion of"  # ends our line in a start file, with the program's name
 
-# The program is asked with the words so far; its answer is one word a line. Nothing of it is ever
-# evaluated.
+# The program gets the words so far and answers one word a line. The answer is never evaluated.
 # The alias: bash looks for the completion of the word that was typed.
 BASH = """\
 # Completion of {name} for bash, written by {name} --install-completion.
@@ -31,7 +30,7 @@ if [[ "$(alias pip 2>/dev/null)" == *{name}* ]]; then
 fi
 """
 
-# zsh writes an alias out before it completes, so that `pip` needs nothing here.
+# zsh expands an alias before it completes, so `pip` needs nothing here.
 ZSH = """\
 #compdef {name}
 # Completion of {name} for zsh, written by {name} --install-completion.
@@ -67,16 +66,16 @@ SCRIPTS: Mapping[str, str] = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a shell finds its script."""
+    """Where a shell's script is installed."""
 
     script: Path
-    # a line in it reads the script; None where the shell finds the script by itself
+    # the start file with a line that reads the script; None where the shell finds the script itself
     start_file: Optional[Path]
 
 
 def offer(argv: Sequence[str], started_as: str, environ: Mapping[str, str]) -> str:
-    """What `--show-completion [SHELL]` prints, the script of a shell, or `--install-completion
-    [SHELL]`, which puts it in place. Errors: UsageError."""
+    """The output of `--show-completion [SHELL]` (a shell's script) or of `--install-completion
+    [SHELL]` (which installs it). Errors: UsageError."""
     option, _, value = argv[0].partition("=")
     named = value or (argv[1] if len(argv) > 1 else None)
     shell = choose_shell(named, parent_name(), environ)
@@ -89,7 +88,7 @@ def offer(argv: Sequence[str], started_as: str, environ: Mapping[str, str]) -> s
 
 
 def choose_shell(named: Optional[str], parent: Optional[str], environ: Mapping[str, str]) -> str:
-    """The shell that was named, else the one that started us, else $SHELL. Errors: UsageError."""
+    """The named shell, else the one that started this process, else $SHELL. Errors: UsageError."""
     if named is not None:
         if named in SHELLS:
             return named
@@ -106,7 +105,7 @@ def choose_shell(named: Optional[str], parent: Optional[str], environ: Mapping[s
 
 
 def parent_name() -> Optional[str]:
-    """The name of the process that started us, where /proc says it."""
+    """The name of the parent process; None without /proc."""
     try:
         name = (
             Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8", errors="replace").strip()
@@ -127,10 +126,10 @@ def render_script(shell: str, name: str, program: Tuple[str, ...]) -> str:
 
 
 def find_program(started_as: str, environ: Mapping[str, str]) -> Tuple[str, Tuple[str, ...]]:
-    """The name to complete, and the words that start the program wherever the person stands.
+    """(the name to complete, the words that start the program from any folder).
 
-    `started_as`: sys.argv[0]. A program on PATH goes by its name, so that each environment answers
-    with its own.
+    `started_as`: sys.argv[0]. A program on PATH is started by its name, so that in each environment
+    its own one answers.
     """
     name = Path(started_as).name
     if name == "__main__.py":
@@ -141,7 +140,7 @@ def find_program(started_as: str, environ: Mapping[str, str]) -> Tuple[str, Tupl
 
 
 def find_place(shell: str, name: str, environ: Mapping[str, str]) -> Place:
-    """Where the script of a shell has to lie for this person."""
+    """Where the script of a shell is installed for this user."""
     home = Path(environ.get("HOME") or Path.home())
     if shell == "fish":
         configuration = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
@@ -154,10 +153,10 @@ def find_place(shell: str, name: str, environ: Mapping[str, str]) -> Place:
 
 
 def install_script(script: str, place: Place, name: str) -> List[str]:
-    """Write the script and, once, the line that reads it; a second call changes nothing more.
-    Errors: OSError.
+    """Write the script and the line that reads it. A second call changes nothing more. Errors:
+    OSError.
 
-    Returns what was done, and the shell line that takes it back.
+    The result: what was done, and the shell command that removes it again.
     """
     place.script.parent.mkdir(parents=True, exist_ok=True)
     place.script.write_text(script, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The words of a command line so far -> the words that may come next."""
+"""Which words may come next in a command line."""
 
 from __future__ import annotations
 
@@ -40,25 +40,24 @@ OF_A_TRANSACTION = "--at"  # the option whose value is one
 
 
 class Names(Protocol):
-    """The names that this machine knows."""
+    """The names on this machine."""
 
     def projects(self) -> Sequence[str]:
         """The projects of the wheel index."""
 
     def distributions(self, python: Optional[str]) -> Sequence[str]:
-        """What is installed in the environment that `--python` names, or in the one that is
-        active."""
+        """The distributions in the environment of `--python`, or in the active one."""
 
     def transactions(self, python: Optional[str]) -> Sequence[str]:
         """The IDs of past changes, newest first."""
 
     def staged(self, python: Optional[str]) -> Sequence[str]:
-        """The IDs that commit takes, newest first."""
+        """The IDs of staged changes, newest first."""
 
 
 def complete(words: Sequence[str], current: str, names: Names) -> List[str]:
-    """The words that may stand where `current` is being written, after `words` (the program's name
-    left out).
+    """The words that are possible where `current` is being written, after `words` (without the
+    program's name).
 
     Empty where the shell should offer files, or where nothing is known.
     """
@@ -75,8 +74,8 @@ def complete(words: Sequence[str], current: str, names: Names) -> List[str]:
 
 
 def find_command(words: Sequence[str]) -> Optional[str]:
-    """The command of a line; "install" where a requirement stands first; None where no command is
-    there yet."""
+    """The command of a line; "install" where it begins with a requirement; None before the
+    command."""
     is_value = False
     for word in words:
         if is_value:
@@ -91,7 +90,7 @@ def find_command(words: Sequence[str]) -> Optional[str]:
 
 
 def options_of(command: Optional[str]) -> List[str]:
-    """The options of a command; before any command those of install, and the program's own."""
+    """The options of a command; before a command those of install, and the program's own."""
     if command is None:
         return [*FIRST_OPTIONS, *options_of("install")]
     ours = BY_COMMAND.get(command)
@@ -155,7 +154,7 @@ def _python_of(words: Sequence[str]) -> Optional[str]:
 
 
 def _awaits_value(word: str) -> bool:
-    """Is the word after this one its value?"""
+    """Is the next word the value of this one?"""
     if word in VALUES or word in OWN_VALUE_OPTIONS:
         return True
     is_long = word.startswith("--")
@@ -166,7 +165,7 @@ def _awaits_value(word: str) -> bool:
 
 
 def _join_equals(words: Sequence[str], current: str) -> Tuple[List[str], str]:
-    """Bash takes `--option=value` apart into three words: read them as an option and its value."""
+    """Bash splits `--option=value` into three words: join them to an option and its value."""
     joined = list(words)
     if current == "=":
         return joined, ""

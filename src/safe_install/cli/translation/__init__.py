@@ -1,1 +1,1 @@
-"""Sentences for people in their own language. English needs nothing of this but `language`."""
+"""Translates sentences into the user's language. For English only `language` is loaded."""

@@ -1,13 +1,13 @@
-"""The catalogue of a language: a .po file of English sentences with fields, and finished sentences
-translated by it.
+"""The catalogue of a language: a .po file of English sentences with fields, and the translation of
+finished sentences.
 
-A finding and an error travel as finished English sentences, which JSON and logs keep. On the way to
-a terminal the catalogue recognises the sentence, takes the values out of it, and puts them into the
-translation; a value that is itself a sentence of the catalogue is translated, too.
+Findings and errors are finished English sentences, which JSON and logs keep. On the way to a
+terminal the catalogue recognizes the sentence, extracts its values, and puts them into the
+translation. A value that is itself a sentence of the catalogue is translated, too.
 
-A sentence is translated whole, or stays English whole. Where a value is English prose that nobody has
-translated, a wider sentence of the catalogue has swallowed another one (`Write {command}.`), and is
-not taken.
+A sentence is translated as a whole, or stays English as a whole. Where a value is English prose
+without a translation, a more general sentence of the catalogue matched by mistake (`Write
+{command}.`), and is not used.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.cli.translation.template import WIDE, Template, fill, is_prose, parse_template
 
-# msgctxt of what a line begins with: "error: ". The rest of the line is a sentence of its own.
+# msgctxt of the beginning of a line ("error: "); the rest of the line is a sentence of its own.
 BEGINNING = "beginning"
 # msgctxt of what is a line, or a cell of a table, by itself: `commit`, `unknown`. In a sentence the same
 # word may be a name.
 ALONE = "alone"
-# Sentences in sentences. Who nests deeper is no sentence of ours.
+# Limit of sentences in sentences; ours are never nested deeper.
 DEEPEST = 8
 # A field whose name ends so holds what torch, Python or the system said, or what is typed: that stays
 # as it is.
@@ -42,7 +42,7 @@ _ESCAPES = {"n": "\n", "t": "\t"}
 
 @dataclass(frozen=True)
 class Message:
-    """One translation, as the file has it."""
+    """One translation in the file."""
 
     context: str
     source: str  # msgid
@@ -104,7 +104,7 @@ class Catalogue:
         self._by_ends: Dict[Tuple[str, str], List[Tuple[Template, str]]] = {}
 
     def translate(self, text: str) -> str:
-        """A text of one or more lines; what is not known stays as it is."""
+        """The translation of a text of one or more lines; unknown lines are unchanged."""
         if len(text) > LONGEST:
             return text
         if text in self._alone:
@@ -119,14 +119,15 @@ class Catalogue:
         return indent + beginning + self._translate_part(rest, 0)
 
     def find(self, text: str) -> Optional[str]:
-        """The translation of one sentence; None where it is none of the catalogue."""
+        """The translation of one sentence; None where it is not in the catalogue."""
         _, beginning, rest = self.split_beginning(text)
         if beginning:
             return beginning + self._translate_part(rest, 0)
         return self._find(rest.rstrip(), 0)
 
     def source_of(self, text: str) -> Optional[str]:
-        """The sentence of the catalogue that a finished one is taken for."""
+        """The sentence of the catalogue that a finished one is matched with; None where there is
+        none."""
         if text in self._whole:
             return text
         for template, _ in self._find_possible(text):
@@ -135,7 +136,7 @@ class Catalogue:
         return None
 
     def split_beginning(self, text: str) -> Tuple[str, str, str]:
-        """The white space before a line, what it begins with in this language, and the rest."""
+        """(white space, the translated beginning of a line, its rest)."""
         bare = text.lstrip()
         indent = text[: len(text) - len(bare)]
         for source, beginning in self._beginnings:
@@ -159,14 +160,14 @@ class Catalogue:
         return None
 
     def _find_possible(self, text: str) -> List[Tuple[Template, str]]:
-        """The templates that may match by the first and the last letter: a few of a thousand."""
+        """The templates that may match, by their first and last character: a few of a thousand."""
         ends = text[:1], text[-1:]
         if ends not in self._by_ends:
             self._by_ends[ends] = [one for one in self._templates if one[0].may_have_ends(*ends)]
         return self._by_ends[ends]
 
     def _find_several(self, text: str, depth: int) -> Optional[str]:
-        """`Sentence. Sentence.`, where each is of the catalogue."""
+        """The translation of `Sentence. Sentence.`, where each is in the catalogue; else None."""
         told = self._find_each(_BETWEEN_SENTENCES.split(text), depth)
         if told is None:
             return None
@@ -174,7 +175,7 @@ class Catalogue:
         return "".join(ended)
 
     def _find_each(self, parts: Sequence[str], depth: int) -> Optional[List[str]]:
-        """All of them, where there are several; None where one is not of the catalogue."""
+        """The translations of several parts; None where one is not in the catalogue."""
         if len(parts) < 2:
             return None
         told = []
@@ -186,7 +187,7 @@ class Catalogue:
         return told
 
     def _translate_values(self, values: Mapping[str, str], depth: int) -> Optional[Dict[str, str]]:
-        """None where one of them is a sentence of ours that nobody has translated."""
+        """The translated values; None where one of them is an untranslated sentence of ours."""
         told = {}
         for name, value in values.items():
             if name.endswith(WORDS_OF_OTHERS):
@@ -198,7 +199,8 @@ class Catalogue:
         return told
 
     def _translate_part(self, text: str, depth: int) -> str:
-        """A value, or a line that is no sentence itself: several lines, a list, `SENTENCE; SENTENCE`."""
+        """The translation of a value, or of a line that is no sentence itself: several lines, a
+        list, `SENTENCE; SENTENCE`."""
         whole = text.strip()
         told = self._translate_clause(whole, depth)
         if told != whole:
@@ -214,7 +216,7 @@ class Catalogue:
         return text if told_parts == parts or is_mixed else SEMICOLON.join(told_parts)
 
     def _translate_clause(self, text: str, depth: int) -> str:
-        """A sentence, or one behind a name: `torch-scatter: SENTENCE`."""
+        """The translation of a sentence, or of one after a name: `torch-scatter: SENTENCE`."""
         found = self._find(text, depth)
         if found is not None:
             return found
@@ -230,6 +232,6 @@ class Catalogue:
 
 @lru_cache(maxsize=None)
 def read_catalogue(language: str) -> Catalogue:
-    """The catalogue that lies beside this module, also in a zip archive."""
+    """The catalogue file beside this module, also inside a zip archive."""
     content = pkgutil.get_data(__package__ or "", f"{language}.po")
     return Catalogue(parse_catalogue((content or b"").decode("utf-8")))

@@ -1,4 +1,4 @@
-"""Which language people are spoken to in, by their locale, as GNU gettext decides it."""
+"""The language of messages, chosen by the locale as in GNU gettext."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Mapping, Optional
 ENGLISH = "en"
 CHINESE = "zh_CN"  # the name of its catalogue
 VARIABLE = "SAFE_INSTALL_LANGUAGE"
-# The first that is set names the locale of messages.
+# The first one that is set is the locale of messages.
 LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
-NO_LANGUAGE = ("", "C", "POSIX")  # LANGUAGE does not count beside these
+NO_LANGUAGE = ("", "C", "POSIX")  # with these locales LANGUAGE is ignored
 
 
 def choose_language(environ: Mapping[str, str]) -> str:
-    """The language of this process's person."""
+    """The user's language, by the variables of the locale."""
     asked = _known(environ.get(VARIABLE, ""))
     if asked is not None:
         return asked
@@ -29,7 +29,7 @@ def choose_language(environ: Mapping[str, str]) -> str:
 
 
 def _known(name: str) -> Optional[str]:
-    """`zh_CN.UTF-8` -> the language; None for one that nobody has translated to.
+    """`zh_CN.UTF-8` -> the language; None for one without a catalogue.
 
     zh_TW, zh_HK and zh_MO are written in other characters.
     """

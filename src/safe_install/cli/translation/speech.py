@@ -1,4 +1,4 @@
-"""Says a sentence in the language of the person. Where that is English, nothing else is loaded."""
+"""Translates the sentences that are printed. For English nothing else is loaded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _language = ENGLISH
 
 
 def speak(language: str) -> None:
-    """From now on, in this process."""
+    """Set the language of this process."""
     global _language
     _language = language
 
 
 def say(text: str) -> str:
-    """A sentence of ours, or several lines of them; what nobody has translated stays English."""
+    """A sentence of ours, or several lines, in that language; English where there is no
+    translation."""
     if _language == ENGLISH:
         return text
     from safe_install.cli.translation.catalogue import read_catalogue

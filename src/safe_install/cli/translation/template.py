@@ -1,7 +1,6 @@
-"""A sentence with fields in it, "{name} {version} is gone", and whether a finished sentence is one
-of it.
+"""Sentences with fields, "{name} {version} is gone", and matching of finished sentences.
 
-A text from outside may be anything: matching takes a time that grows with its length, and no more.
+A text from outside may be anything, so the time for matching is linear in its length.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Match, Optional, Tuple
 
 FIELD = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-# What stands in a field is anything, but in those whose name ends with one of these.
+# The value of a field may be anything, except where the field's name ends with one of these.
 TYPED: Mapping[str, str] = {
     "number": r"\d[\d.]*",
     "version": r"\d([^\s,;]*[^\s,;:])?",
     "word": r"[^\s,;]*[^\s,;:]",
 }
-# Words that stand in a sentence, and in no name, path, number or line to type.
+# Words of sentences, which are in no name, path, number or command.
 PROSE = re.compile(
     r"(?<![^\s(])(?:(?:an?|the) \w|(?:is|are|was|were|be|has|have|had|does|do|did|can|cannot|not|no"
     r"|nothing|which|that|this|what|who|from|with|without|here|there|of|for|to|it|its|by|at|on|as|in"
@@ -30,35 +29,35 @@ WIDE = re.compile("[\u2e80-\u9fff\uff00-\uffef]")  # Chinese characters and sign
 
 @dataclass(frozen=True)
 class Template:
-    """A sentence cut at its fields, of which there is one at least."""
+    """A sentence, split at its fields; it has at least one."""
 
-    literals: Tuple[str, ...]  # before, between and behind the fields
+    literals: Tuple[str, ...]  # the texts before, between and after the fields
     fields: Tuple[str, ...]
 
     @property
     def weight(self) -> int:
-        """How much of a sentence it fixes: of two that match, the heavier one is meant."""
+        """The length of its fixed texts: of two templates that match, the heavier one is used."""
         return sum(len(literal) for literal in self.literals)
 
     @property
     def text(self) -> str:
-        """As the catalogue has it."""
+        """The sentence as in the catalogue."""
         pairs = zip(self.literals, self.fields)
         return "".join(f"{literal}{{{field}}}" for literal, field in pairs) + self.literals[-1]
 
     @property
     def has_lines(self) -> bool:
-        """Has the sentence itself more than one line?"""
+        """Does the sentence itself have more than one line?"""
         return any("\n" in literal for literal in self.literals)
 
     def may_have_ends(self, first: str, last: str) -> bool:
-        """Could a text that begins and ends with these letters be this sentence?"""
+        """Could a text with this first and last character be this sentence?"""
         begins = self.literals[0].startswith(first) or not self.literals[0]
         return begins and (self.literals[-1].endswith(last) or not self.literals[-1])
 
     def match(self, text: str) -> Optional[Dict[str, str]]:
-        """The values of the fields; None where the text is another sentence. A value ends where
-        what follows it stands first."""
+        """The values of the fields; None where the text is another sentence. A value ends where the
+        following text first occurs."""
         first, last = self.literals[0], self.literals[-1]
         if "\n" in text and not self.has_lines:
             return None
@@ -86,7 +85,7 @@ def _are_of_their_types(values: Mapping[str, str]) -> bool:
 
 
 def is_prose(text: str) -> bool:
-    """Is it said in English, and neither a name nor a line to type?"""
+    """Is it English prose, and not a name or a command?"""
     return " " in text and PROSE.search(QUOTED.sub("", text)) is not None
 
 
@@ -98,9 +97,9 @@ def parse_template(text: str) -> Template:
 
 
 def fill(text: str, values: Mapping[str, str], told: Mapping[str, str]) -> str:
-    """A translation with its values in the fields. `told`: the values as they are said.
+    """The translation with its values. `told`: the translated values.
 
-    A space parts Chinese from other words: where a value came to be Chinese, there is none.
+    Spaces separate Chinese from other words only: they are removed around a Chinese value.
     """
 
     def put(found: Match[str]) -> str:
