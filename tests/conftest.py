@@ -48,6 +48,7 @@ LONGEST = (
     "tests/cuda/test_machine.py",  # 49
     "tests/functional/test_export.py",
     "tests/functional/test_readme.py",  # 44
+    "tests/functional/test_wheel_page.py",  # 45
     "tests/crash/test_program.py",  # 34
     "tests/functional/test_intruders.py",  # 32
     "tests/functional/test_hostile.py",  # 30
@@ -59,6 +60,7 @@ LONGEST = (
     "tests/functional/test_verify.py",  # 24
     "tests/functional/test_hosting_kinds.py",  # 21
     "tests/shapes/test_mounts.py",  # 21
+    "tests/shapes/test_environments.py",
     "tests/index/test_http.py",  # 18
     # Among the last by their path, and the longest of the unit tests.
     "tests/unit/transaction/test_shapes.py",

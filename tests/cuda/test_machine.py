@@ -44,7 +44,10 @@ def test_without_a_driver_a_cuda_build_is_healthy_and_says_what_was_not_asked(ma
             id="driver too old",
         ),
         pytest.param(
-            {"CUDA_VISIBLE_DEVICES": ""}, ["CUDA_VISIBLE_DEVICES"], id="no device visible"
+            {"CUDA_VISIBLE_DEVICES": ""},
+            ["CUDA_VISIBLE_DEVICES"],
+            id="no device visible",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             {"CUDA_VISIBLE_DEVICES": "7"},
@@ -67,6 +70,7 @@ def test_a_gpu_that_torch_cannot_use_is_not_healthy(make_environment, variables,
         assert words in said
 
 
+@pytest.mark.long
 def test_a_build_without_cuda_on_a_machine_with_a_gpu_is_not_healthy(make_environment):
     machine = make_environment(source=find_template(stacks.CPU))
     document = machine.document("verify")
@@ -107,6 +111,7 @@ def test_a_permitted_change_that_loses_cuda_is_put_back(environment):
     assert environment.cuda() == f"{TORCH} True"
 
 
+@pytest.mark.long
 def test_a_build_without_cuda_that_is_asked_for_by_name_may_take_it_away(environment):
     document = environment.document("install", "torch==2.13.0+cpu")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document["findings"]

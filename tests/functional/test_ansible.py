@@ -270,6 +270,7 @@ def test_the_module_alone(machines: Machines, fill: Callable[..., None], zipapp:
     assert machines.is_as_before()
 
 
+@pytest.mark.long
 def test_the_documentation(machines: Machines) -> None:
     names = [
         f"torch_safe_install.safe_install.{name}" for name in ("safe_install", "node", "delivered")

@@ -145,8 +145,9 @@ def build(sdist, environment, store, reporter=None, **options):
     )
 
 
-@pytest.mark.parametrize("version", ["3.8", pytest.param("3.13", marks=pytest.mark.long)])
-@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["3.8", "3.13"])
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_each_extension_gets_its_own_objects(environments, store, tmp_path, version, jobs):
     environment, reporter = environments(version), Lines()
     sdist = make_sdist(tmp_path, FILES)

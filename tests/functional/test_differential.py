@@ -31,7 +31,6 @@ def bench(tmp_path_factory) -> Iterator[Bench]:
 # What people type; and one that asks, one that fails, one that removes.
 QUICK = (
     "install alpha",
-    "install -U Alpha Beta",
     "install -q --report - alpha",
     "install no-such-project",
     "uninstall --yes alpha gamma beta",

@@ -33,7 +33,7 @@ def test_torch_with_CUDA_and_its_libraries(make_lab):
     assert_healthy(run_doctor(make_lab(CUDA)))
 
 
-@pytest.mark.parametrize("python", ["3.8", "3.11"])
+@pytest.mark.parametrize("python", [pytest.param("3.8", marks=pytest.mark.long), "3.11"])
 def test_an_old_torch_with_numpy(make_lab, python):
     assert_healthy(run_doctor(make_lab((*OLD, "numpy==1.26.4"), python=python)))
 
@@ -53,6 +53,7 @@ def test_a_working_folder_that_was_removed(make_lab):
     assert_healthy(run_doctor(lab))
 
 
+@pytest.mark.long
 def test_torch_in_the_user_site(make_lab):
     lab = make_lab()
     move_to_plain_python(lab)
@@ -71,6 +72,7 @@ def test_a_virtual_environment_without_pip(make_lab):
     assert_healthy(run_doctor(lab))
 
 
+@pytest.mark.long
 def test_a_virtual_environment_that_sees_the_packages_of_its_Python(make_lab):
     lab = make_lab()
     move_to_plain_python(lab)
@@ -81,6 +83,7 @@ def test_a_virtual_environment_that_sees_the_packages_of_its_Python(make_lab):
     assert_healthy(run_doctor(lab))
 
 
+@pytest.mark.long
 def test_an_environment_of_conda(make_lab):
     lab = make_lab()
     move_to_plain_python(lab)
@@ -102,6 +105,7 @@ def test_a_pth_file_that_names_a_folder_that_is_gone(make_lab):
     assert_healthy(run_doctor(lab))
 
 
+@pytest.mark.long
 def test_a_library_to_be_loaded_first_that_is_gone(make_lab):
     """The loader says so at each start, and goes on."""
     lab = make_lab()
@@ -116,6 +120,7 @@ def test_an_editable_package(make_lab):
     assert_healthy(run_doctor(lab))
 
 
+@pytest.mark.long
 def test_a_package_of_the_operating_system(make_lab):
     lab = make_lab()
     files.write(lab, "alpha", "1.0")
@@ -124,6 +129,7 @@ def test_a_package_of_the_operating_system(make_lab):
     assert_healthy(run_doctor(lab))
 
 
+@pytest.mark.long
 def test_a_folder_with_spaces_and_letters_of_other_languages(make_lab):
     assert_healthy(run_doctor(make_lab(CPU, name="mein Ordner äöü")))
 

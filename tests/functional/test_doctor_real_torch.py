@@ -50,6 +50,7 @@ def test_the_cause_is_named_and_nothing_else(recipe, lab):
         assert_mended(lab, recipe, finding["hint"])
 
 
+@pytest.mark.long
 def test_several_causes_are_named_and_nothing_else(lab):
     for recipe in TOGETHER:
         recipe.breaks(lab)

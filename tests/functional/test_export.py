@@ -334,6 +334,7 @@ def test_an_index_that_is_silent_is_the_reason(environment, hosts):
     assert "warning: not known where from:" in done.stderr
 
 
+@pytest.mark.long
 def test_the_environment_after_a_past_change(environment, hosts):
     must(environment.safe_install("sample<2"))
     first = environment.document("history")["details"]["history"][0]["id"]
@@ -387,6 +388,7 @@ def add_metadata(site: Path, folder: str, text: str) -> None:
     (site / folder / "METADATA").write_text(text, encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_broken_environment(environment, hosts, tmp_path):
     """What others cannot read is no part of what they are told to install."""
     must(environment.safe_install("sample<2"))
@@ -471,6 +473,7 @@ def test_pip_freeze_names_what_can_be_installed_again(origin, tmp_path):
     assert f"torch-scatter @ {hosts.scatter}" in listed.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_without_a_direct_url_it_is_as_before(environment, hosts):
     must(environment.safe_install("torch", "torch-scatter", "--no-direct-url"))
     assert scatter_line(environment.freeze()) == f"torch_scatter=={SCATTER}"

@@ -161,6 +161,7 @@ def test_an_index_of_files_by_their_hash(environment, host, tmp_path):
     assert document["plan"]["steps"][0]["sha256"] in document["plan"]["steps"][0]["url"]
 
 
+@pytest.mark.long
 def test_a_page_for_each_exact_torch(environment, host, tmp_path):
     name = f"kaolin-0.17.0-{TAG}.whl"
     bucket = "https://nvidia-kaolin.s3.us-east-2.amazonaws.com"
@@ -169,6 +170,7 @@ def test_a_page_for_each_exact_torch(environment, host, tmp_path):
     assert install(environment, "kaolin")[1] == ["kaolin==0.17.0"]
 
 
+@pytest.mark.long
 def test_a_page_for_each_python_torch_and_cuda(environment, host, tmp_path):
     name = f"pytorch3d-0.7.8-{TAG}.whl"
     folder = "https://dl.fbaipublicfiles.com/pytorch3d/packaging/wheels/py311_cu121_pyt241"
@@ -178,6 +180,7 @@ def test_a_page_for_each_python_torch_and_cuda(environment, host, tmp_path):
     assert install(environment, "pytorch3d")[1] == ["pytorch3d==0.7.8"]
 
 
+@pytest.mark.long
 def test_one_page_for_every_torch(environment, host, tmp_path):
     versions = ["0.17.5+torch240cu121", "0.17.5+torch240cu124", "0.17.5+torch250cu121"]
     names = [f"natten-{version}-{TAG}.whl" for version in versions]
@@ -189,6 +192,7 @@ def test_one_page_for_every_torch(environment, host, tmp_path):
     assert install(environment, "natten")[1] == [f"natten=={versions[0]}"]
 
 
+@pytest.mark.long
 def test_an_index_whose_files_lie_on_github(environment, host, tmp_path):
     version = "1.5.3+pt24cu121"
     name = f"gsplat-{version}-{TAG}.whl"
@@ -201,6 +205,7 @@ def test_an_index_whose_files_lie_on_github(environment, host, tmp_path):
     assert not host.asked("/github-api/")
 
 
+@pytest.mark.long
 def test_a_bucket_of_a_minor(environment, host, tmp_path):
     version = "0.5.3+pt24cu121"
     bucket = "https://nerfacc-bucket.s3.us-west-2.amazonaws.com/whl"
@@ -248,6 +253,7 @@ def test_the_name_of_a_mirror_that_is_not_known(environment):
     assert "aliyun, ghfast, hf-mirror, nju, sjtu" in unknown.stderr
 
 
+@pytest.mark.long
 def test_two_plus_in_a_file_name(make_environment, host, tmp_path):
     """No pip reads such a name; its METADATA has none of it."""
     environment = make_environment("3.8", "torch==1.8.1+cu111", **online(host))
@@ -273,7 +279,7 @@ def test_two_plus_in_a_file_name(make_environment, host, tmp_path):
     assert environment.cuda() == "1.8.1+cu111 True"
 
 
-@pytest.mark.parametrize("requirements", [(TORCH,), ()])
+@pytest.mark.parametrize("requirements", [(TORCH,), pytest.param((), marks=pytest.mark.long)])
 @pytest.mark.parametrize(("project", "meant"), [("apex", "NVIDIA/apex"), ("pytorch", "'torch'")])
 def test_a_name_that_belongs_to_somebody_else_installs_nothing(
     make_environment, host, requirements, project, meant
@@ -289,6 +295,7 @@ def test_a_name_that_belongs_to_somebody_else_installs_nothing(
     assert not host.asked("/files/")
 
 
+@pytest.mark.long
 def test_what_needs_no_torch_is_pips_where_there_is_none(make_environment, host, tmp_path):
     need_python("3.11")
     environment = make_environment("3.11", **online(host))

@@ -143,6 +143,7 @@ def test_what_does_not_fit_is_chosen_again(environment, host, torch, tmp_path):
     assert pip_runs(host) == 2
 
 
+@pytest.mark.long
 def test_an_extra_of_what_is_chosen_comes_too(environment, host, torch, tmp_path):
     put(host, vision(tmp_path, "0.28.0"), write_wheel(tmp_path, "needed", "1.0", {"needed.py": ""}))
     other = write_wheel(
@@ -177,6 +178,7 @@ def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tm
     assert pip_runs(host) == 2
 
 
+@pytest.mark.long
 def test_an_extension_that_only_we_can_choose_costs_one_more_run(
     environment, host, torch, tmp_path
 ):
@@ -245,6 +247,7 @@ def test_an_older_torch_comes_that_has_the_extension(environment, host, two_torc
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_a_dry_run_shows_the_same_choice(environment, two_torches):
     document = environment.document("--dry-run", "torch>=2.9", "torch-scatter")
     assert (document["exit_code"], document["outcome"]) == (0, "planned"), document
@@ -255,6 +258,7 @@ def test_a_dry_run_shows_the_same_choice(environment, two_torches):
     ] == [LINE]
 
 
+@pytest.mark.long
 def test_an_extension_that_something_else_brings_counts_too(
     environment, host, two_torches, tmp_path
 ):
@@ -296,6 +300,7 @@ def test_an_extension_that_pip_cannot_bring_counts_too(
     assert pip_runs(host) <= 2
 
 
+@pytest.mark.long
 def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
     environment, two_torches
 ):
@@ -306,7 +311,7 @@ def test_upgrade_keeps_the_installed_torch_where_no_newer_one_has_the_extension(
     assert {"torch==2.13.0", "torch_scatter==2.1.2+pt213cu130"} <= set(environment.versions())
 
 
-@pytest.mark.parametrize("how", ["requirement", "constraint"])
+@pytest.mark.parametrize("how", ["requirement", pytest.param("constraint", marks=pytest.mark.long)])
 def test_a_torch_that_is_pinned_is_refused_with_the_one_that_fits(
     environment, two_torches, tmp_path, how
 ):
@@ -334,6 +339,7 @@ def test_a_wheel_is_fetched_once(environment, host, tmp_path):
         assert len(host.asked(f"/pypi/simple/{name}/")) == 1
 
 
+@pytest.mark.long
 def test_a_source_distribution_is_fetched_once(environment, host, tmp_path):
     put(host, make_sdist(tmp_path))
     document = environment.document("source")

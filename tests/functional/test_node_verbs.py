@@ -320,6 +320,7 @@ def test_nothing_to_do_and_dry_runs(environment: Environment) -> None:
     assert environment.document("status")["details"]["changes"] == []
 
 
+@pytest.mark.long
 def test_editables_and_other_places(environment: Environment, tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
@@ -429,6 +430,7 @@ def test_a_stage_that_somebody_wrote_to_is_refused(
     assert environment.tree() == before
 
 
+@pytest.mark.long
 def test_a_copied_environment(environment: Environment) -> None:
     identifier = stage(environment, "alpha==1")
     copy = environment.prefix.with_name("copy")

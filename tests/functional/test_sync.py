@@ -156,6 +156,7 @@ def test_requirements_of_an_index_and_of_addresses(environment, wheels, served):
     assert not [line for line in frozen if line.startswith("gamma")]
 
 
+@pytest.mark.long
 def test_what_pip_freeze_wrote_is_the_same(environment):
     frozen = environment.pip("freeze").stdout
     write(environment, "frozen.txt", frozen)
@@ -163,6 +164,7 @@ def test_what_pip_freeze_wrote_is_the_same(environment):
     assert (done.returncode, done.stdout) == (0, "The environment is what frozen.txt says.\n")
 
 
+@pytest.mark.long
 def test_a_wheel_by_its_path_and_one_without_a_hash(environment, wheels, served):
     text = f"./wheels/{whl('alpha', '2.0')}\nbeta @ {served}{whl('beta')}\ngamma==1.0\n"
     write(environment, "requirements.txt", text)
@@ -181,6 +183,7 @@ def test_the_pip_part_of_an_environment_yml(environment):
     assert "conda-part" in [finding["check"] for finding in document["findings"]]
 
 
+@pytest.mark.long
 def test_what_is_extra_may_stay(environment):
     write(environment, "requirements.txt", "alpha==2.0\n")
     document = environment.document("sync", "--keep-extra", "requirements.txt")
@@ -189,6 +192,7 @@ def test_what_is_extra_may_stay(environment):
     assert document["details"]["kept"]["gamma"] == "--keep-extra"
 
 
+@pytest.mark.long
 def test_another_file_of_the_same_version(environment, wheels, served, host, tmp_path):
     """What our history knows of the installed file contradicts the lock; also where it was let
     go."""
@@ -287,6 +291,7 @@ def commit(folder: Path, version: str) -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_a_commit_of_a_repository(environment, tmp_path):
     folder = tmp_path / "repository"
@@ -421,6 +426,7 @@ def test_an_empty_file_with_consent(environment):
     assert environment.pip("--version").returncode == 0
 
 
+@pytest.mark.long
 def test_what_stays_keeps_what_it_requires(environment):
     environment.must_pip("install", "needy")
     write(environment, "requirements.txt", "alpha==2.0\n")
@@ -490,6 +496,7 @@ def test_torch_is_not_removed_by_a_file_that_does_not_name_it(with_torch):
     assert "No module named 'torch'" in with_torch.cuda()
 
 
+@pytest.mark.long
 def test_another_torch_of_the_file(with_torch):
     write(with_torch, "requirements.txt", "torch==2.13.0+cpu\n")
     document = with_torch.document("sync", "requirements.txt")
@@ -499,6 +506,7 @@ def test_another_torch_of_the_file(with_torch):
     assert with_torch.document("sync", "--check", "requirements.txt")["outcome"] == "same"
 
 
+@pytest.mark.long
 def test_an_extension_by_its_version_alone(make_environment, host, lab_wheels):
     """`pip freeze` writes no address: the build for this torch is found on the wheel host."""
     need_python("3.11")
@@ -640,6 +648,7 @@ def test_a_lock_file_of_uv(environment, wheels, host, tmp_path):
     assert "alpha" not in uv_too.stderr + uv_too.stdout
 
 
+@pytest.mark.long
 def test_a_lock_file_of_pip(environment, wheels, host, tmp_path):
     """`pip lock` names the files for this Python alone."""
     put_index(host, wheels)
@@ -653,6 +662,7 @@ def test_a_lock_file_of_pip(environment, wheels, host, tmp_path):
     assert versions(environment) == {"alpha": "2.0", "beta": "1.0"}
 
 
+@pytest.mark.long
 def test_extras_and_groups_as_pip_takes_them(environment, make_environment, wheels, served):
     """pip names both by the file: `pylock.toml[x]`, `--group pylock.toml:y`."""
     text = lock_text(wheels, served, whl("alpha", "2.0"), whl("beta"), whl("gamma"))

@@ -20,6 +20,7 @@ from safe_install.index.facts import Doubt
 from safe_install.index.filename import build_filename
 from safe_install.models import Link
 from tests import wheelhost
+from tests.choice import long_unless
 from tests.scripts import load_script
 from tests.wheelhost import WheelHost
 
@@ -279,12 +280,12 @@ def test_a_row_keeps_its_note(host, folder):
     ("fault", "said"),
     [
         ("500", "host-down"),
-        ("close", "host-down"),
-        ("truncated", "host-down"),
+        pytest.param("close", "host-down", marks=pytest.mark.long),
+        pytest.param("truncated", "host-down", marks=pytest.mark.long),
         ("404", "missing"),
-        ("empty", "page-empty"),
+        pytest.param("empty", "page-empty", marks=pytest.mark.long),
         ("notice", "page-empty"),
-        ("stopped", "host-down"),
+        pytest.param("stopped", "host-down", marks=pytest.mark.long),
     ],
 )
 def test_a_host_that_does_not_list_takes_nothing_away(host, folder, capsys, fault, said):
@@ -363,7 +364,10 @@ def as_read(cell):
     return dataclasses.replace(cell, note="")
 
 
-@pytest.mark.parametrize("name", ["flash-attn", "causal-conv1d", "mamba-ssm", "vllm"])
+@pytest.mark.parametrize(
+    "name",
+    long_unless("flash-attn".__eq__, ["flash-attn", "causal-conv1d", "mamba-ssm", "vllm"]),
+)
 @pytest.mark.parametrize("from_nothing", [False, True])
 def test_all_rows_of_a_project_on_github_come_back(host, whole, capsys, name, from_nothing):
     if not (FOLDER / f"{name}.json").is_file():
