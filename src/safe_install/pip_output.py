@@ -142,8 +142,14 @@ def unmatched_requirement(output: str) -> Optional[str]:
 def wishes_in_conflict(output: str, name: NormalizedName) -> Tuple[str, ...]:
     """What the parties of pip's conflict require of a project: `torch<2.1,>=2.0`. Of one party
     there may be several versions, each with a wish of its own."""
-    parties = [what.replace(" and ", ",") for _, what in _DEPENDS.findall(output)]
-    return tuple(what for what in parties if requirement_name(what) == name)
+    return tuple(what for _, what in parties_in_conflict(output, name))
+
+
+def parties_in_conflict(output: str, name: NormalizedName) -> Tuple[Tuple[str, str], ...]:
+    """Who requires what of a project in pip's conflict: `torchvision 0.29.1`, `torch==2.14.1`. pip
+    joins two specifiers by a word: torch<2.1 and >=2.0."""
+    parties = [(who, what.replace(" and ", ",")) for who, what in _DEPENDS.findall(output)]
+    return tuple((who, what) for who, what in parties if requirement_name(what) == name)
 
 
 def lacks_module(output: str, module: str) -> bool:

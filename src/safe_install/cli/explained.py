@@ -101,7 +101,8 @@ def _torch_lines(step: Step, details: Mapping[str, Any], *, verbose: bool) -> Li
         ]
     if reasons:
         lines.append("  not taken:")
-    lines += [one_line(f"    {reason}") for reason in reasons]
+    # Builds that were never made are named by their release, each the same.
+    lines += [one_line(f"    {reason}") for reason in dict.fromkeys(reasons)]
     return lines
 
 

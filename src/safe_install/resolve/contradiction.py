@@ -13,11 +13,13 @@ from packaging.version import InvalidVersion, Version
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog, TorchTable
 from safe_install.models import Environment
+from safe_install.pip_output import parties_in_conflict
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.plan import applies
 from safe_install.resolve.requirements_file import Entry
 from safe_install.torch_family import COMPANIONS, TORCH
 
+MAX_REASONS = 3  # that are shown
 Wish = Tuple[Requirement, str]  # and where it stands
 
 
@@ -39,6 +41,52 @@ def refuse_contradiction(
         f"{' and '.join(told)} {verb}: no torch can meet {_all_of(found)}",
         hint="Leave one of them out, or change it." if len(told) > 1 else "Change it.",
     )
+
+
+def explain_failure(
+    output: str, entries: Sequence[Entry], here: Environment, table: TorchTable
+) -> Optional[NoCandidate]:
+    """Did pip find no plan because the person's words about torch exclude each torch that a range
+    of another project leaves (`torchvision>=0.28`)? None where it failed on something else.
+
+    Which versions that range holds, pip has seen on its index, and said in `output`.
+    """
+    parties = dict(parties_in_conflict(output, TORCH))
+    wishes = _wishes_about_torch(entries, here)
+    required = [(parse_requirement(what), who) for who, what in parties.items()]
+    asked = _only_project([who.partition(" ")[0] for who in parties], entries, here)
+    if asked is None:
+        return None
+    about_torch: List[Wish] = []
+    for requirement, who in required:
+        found = None
+        if requirement is not None:
+            found = find_contradiction([*wishes, (requirement, who)], table)
+        if found is None:
+            return None
+        about_torch += [wish for wish in found if wish in wishes and wish not in about_torch]
+    told = [f"{requirement} ({origin})" for requirement, origin in (*about_torch, asked)]
+    reasons = [f"{who} requires {what}" for who, what in list(parties.items())[:MAX_REASONS]]
+    return NoCandidate(
+        f"{' and '.join(told)} contradict each other: {'; '.join(reasons)}",
+        hint="Leave one of them out, or change it.",
+    )
+
+
+def _only_project(
+    names: Sequence[str], entries: Iterable[Entry], here: Environment
+) -> Optional[Wish]:
+    """The requirement on the one project that these names are of; None where they are of several,
+    or nobody named it."""
+    if len({canonicalize_name(name) for name in names}) != 1:
+        return None
+    for entry in entries:
+        requirement = parse_requirement(entry.text)
+        if requirement is None or entry.constraint or not applies(requirement, here):
+            continue
+        if canonicalize_name(requirement.name) == canonicalize_name(names[0]):
+            return requirement, entry.origin or "on the command line"
+    return None
 
 
 def find_contradiction(wishes: Sequence[Wish], table: TorchTable) -> Optional[Sequence[Wish]]:

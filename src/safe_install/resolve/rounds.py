@@ -33,6 +33,7 @@ from safe_install.requirements import requirement_name
 from safe_install.resolve import plan as planning
 from safe_install.resolve.carried import may_be_bound
 from safe_install.resolve.companions import check_planned, pip_may_choose
+from safe_install.resolve.contradiction import explain_failure
 from safe_install.resolve.decisions import (
     Selection,
     Wanted,
@@ -267,6 +268,9 @@ def _after_failure(
     if reason_of_torch:
         wishes = wishes_in_conflict(error.output, TORCH)
         return _without_torch(selection, reason_of_torch, wishes)
+    contradiction = explain_failure(error.output, wanted.entries, selection.here, catalog.torch)
+    if contradiction is not None and selection.here.torch is None:
+        return Refusal(contradiction)
     return _refuse(selection, error, wanted)
 
 

@@ -879,6 +879,8 @@ CHOSEN = InstallResult(
         "not_taken": [
             {"torch": "2.15.0+cu132", "reason": "is too new"},
             {"torch": "2.15.0+cu130", "reason": "is too new, too"},
+            # three builds of it were never made
+            *[{"torch": "2.14.1", "reason": "has no wheel for Python 3.6"}] * 3,
             {"torch": "2.14.0+cu130", "reason": "no torch-scatter was built for it"},
         ],
         "not_taken_releases": [
@@ -916,6 +918,7 @@ def test_verbose_has_every_build_file_and_host(capsys):
         "  torch-scatter: h: listed",
     ):
         assert line in said
+    assert said.count("    2.14.1: has no wheel for Python 3.6") == 1
 
 
 def test_what_only_an_error_has_to_say_stands_in_the_document():

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from safe_install.errors import BuildFailed, NoCandidate, Refused
-from safe_install.models import Origin, Severity
+from safe_install.models import Finding, Origin, Severity
+from safe_install.pipeline import breakage
 from safe_install.wheels import inspection
 from tests.factories import make_distribution, make_environment, make_health
 from tests.unit.pipeline.test_builds_for_torch import SourceChooser
@@ -321,6 +322,23 @@ def test_what_would_be_refused_is_not_offered_beside_an_exact_torch(tmp_path, ot
             installer=FakeInstaller(torch("2.14.1")),
         )
     assert raised.value.hint.endswith("safe-install uninstall torch-scatter.")
+
+
+@pytest.mark.parametrize(("subject", "is_offered"), [(SCATTER, False), (SPARSE, True)])
+def test_what_is_known_to_break_is_not_offered(tmp_path, monkeypatch, subject, is_offered):
+    """Its files tell that it was built for another torch; one that was named comes anew."""
+    broken = Finding("breaks-with-torch", Severity.ERROR, subject, "D")
+    monkeypatch.setattr(breakage, "find_breakage", lambda *of_a_plan: (broken,))
+    with pytest.raises(NoCandidate) as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            SPARSE,
+            here=here_with(),
+            chooser=HostChooser(has={SPARSE: ["2.14.1"]}),
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    assert ("--keep-extensions" in raised.value.hint) is is_offered
 
 
 def test_all_that_hold_torch_back_are_named(tmp_path):

@@ -7,7 +7,12 @@ from packaging.requirements import Requirement
 
 from safe_install.errors import NoCandidate
 from safe_install.index.catalog import bundled_catalog
-from safe_install.resolve.contradiction import find_contradiction, refuse_contradiction
+from safe_install.resolve.contradiction import (
+    MAX_REASONS,
+    explain_failure,
+    find_contradiction,
+    refuse_contradiction,
+)
 from safe_install.resolve.requirements_file import Entry
 from tests.factories import environment_for
 
@@ -136,3 +141,62 @@ def test_what_a_companion_leaves_open(entries):
 def test_without_dependencies_a_companion_requires_nothing():
     entries = [Entry("torch==2.12.0"), Entry("torchvision==0.28.0")]
     refuse_contradiction(entries, HERE, CATALOG, no_deps=True)
+
+
+# --- ranges: which versions they hold, pip has seen on its index ----------------------------------
+
+RANGES = [Entry("torch>=2.9,<2.12"), Entry("TorchVision>=0.28", origin="requirements.txt, line 2")]
+# As pip says it: each version that it has tried.
+FAILURE = """ERROR: Cannot install torch<2.12 and >=2.9, torchvision==0.28.0 and torchvision==0.29.1
+
+The conflict is caused by:
+    The user requested torch<2.12 and >=2.9
+    torchvision 0.29.1 depends on torch==2.14.1
+    The user requested torch<2.12 and >=2.9
+    torchvision 0.28.0 depends on torch==2.13.0
+"""
+
+
+def explained(entries, output=FAILURE):
+    error = explain_failure(output, entries, HERE, TABLE)
+    return error and error.message
+
+
+def test_both_ranges_are_named_with_what_pip_has_seen():
+    assert explained(RANGES) == (
+        "torch<2.12,>=2.9 (on the command line) and TorchVision>=0.28 (requirements.txt, line 2) "
+        "contradict each other: torchvision 0.29.1 requires torch==2.14.1; torchvision 0.28.0 "
+        "requires torch==2.13.0"
+    )
+    assert explain_failure(FAILURE, RANGES, HERE, TABLE).exit_status == 10
+
+
+def test_a_constraint_on_torch_is_named_too():
+    entries = [Entry("torch<2.12", constraint=True, origin="c.txt, line 1"), RANGES[1]]
+    assert explained(entries).startswith("torch<2.12 (c.txt, line 1) and TorchVision>=0.28")
+
+
+def test_a_few_of_many_versions_are_shown():
+    more = [f"    torchvision 0.28.{patch} depends on torch==2.13.{patch}" for patch in range(9)]
+    told = explained(RANGES, FAILURE + "\n".join(more))
+    assert told.count("requires torch==") == MAX_REASONS
+
+
+@pytest.mark.parametrize(
+    ("entries", "output"),
+    [
+        # torch may come for one of them: pip failed on something else
+        ([Entry("torch<2.14"), RANGES[1]], FAILURE),
+        ([RANGES[1]], FAILURE),
+        # nobody named it
+        ([RANGES[0]], FAILURE),
+        ([RANGES[0], Entry("torchvision>=0.28", constraint=True)], FAILURE),
+        ([RANGES[0], Entry("torchvision>=0.28; python_version < '3'")], FAILURE),
+        # two others that need not go together
+        (RANGES, FAILURE + "    torchaudio 2.13.0 depends on torch==2.13.0\n"),
+        (RANGES, "ERROR: No matching distribution found for torchvision>=0.28"),
+        (RANGES, ""),
+    ],
+)
+def test_what_pip_fails_on_otherwise_stays_its_own(entries, output):
+    assert explained(entries, output) is None
