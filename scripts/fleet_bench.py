@@ -169,11 +169,19 @@ def fit_line(points: Sequence[Tuple[float, float]]) -> Tuple[float, float]:
     return mean_y - slope * mean_x, slope
 
 
+def read_sizes(text: str) -> List[int]:
+    """Numbers of nodes. Errors: argparse.ArgumentTypeError."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: write numbers of nodes, as in {SIZES}")
+    return sorted({int(part) for part in parts})
+
+
 def main(words: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[2])
-    parser.add_argument("--nodes", default=SIZES)
-    sizes = [int(size) for size in parser.parse_args(words).nodes.split(",")]
+    parser.add_argument("--nodes", type=read_sizes, default=SIZES, help=f"how many: {SIZES}")
+    sizes = parser.parse_args(words).nodes
     found: Dict[int, Dict[str, float]] = {}
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -189,8 +197,11 @@ def main(words: Sequence[str]) -> int:
 
 def _print_row(phase: str, points: List[Tuple[int, float]]) -> None:
     cells = [f"{1000 * seconds:.0f} ms" for _, seconds in points]
-    slope = fit_line([(float(size), seconds) for size, seconds in points])[1] if points[1:] else 0.0
-    print(f"| {phase} | {' | '.join(cells)} | {1000 * slope:.2f} ms |")
+    each = "-"  # one point makes no line
+    if len(points) > 1:
+        slope = fit_line([(float(size), seconds) for size, seconds in points])[1]
+        each = f"{1000 * slope:.2f} ms"
+    print(f"| {phase} | {' | '.join(cells)} | {each} |")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from fleet_bench import CannedEngine, fit_line
+from fleet_bench import CannedEngine, fit_line, read_sizes
 from safe_install.fleet.engine import Call, EngineOptions, File
 from safe_install.fleet.engines.ansible import find_program, open_engine
 from safe_install.fleet.groups import Group
@@ -147,8 +147,8 @@ def run_pip(fleet: Fleet, count: int) -> None:
 def main(words: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[2])
-    parser.add_argument("--nodes", default="8,64")
-    sizes = [int(size) for size in parser.parse_args(words).nodes.split(",")]
+    parser.add_argument("--nodes", type=read_sizes, default="8,64", help="how many: 8,64")
+    sizes = parser.parse_args(words).nodes
     found: Dict[int, Tuple[float, float]] = {}
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,8 @@
 """drive.py SABOTAGE WORDS...: safe-install with an engine that kills something before a verb.
 
-SABOTAGE is JSON: {"after": "stage", "before": "commit", "sessions": [pid, ...], "pids": []}. It
-happens once, when the second verb is called and the first one was.
+SABOTAGE is JSON: {"after": "stage", "before": "commit", "sessions": [pid, ...], "pids": [],
+"stopped": []}. It happens once, when the second verb is called and the first one was. Processes that
+are stopped do not end, and answer nothing. "restart": seconds that Dask's workers have.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import sys
 import time
 
-from safe_install.fleet.engines import cluster
+from safe_install.fleet.engines import cluster, dask
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
     sabotage = json.loads(sys.argv[1])
     sys.argv = ["safe-install", *sys.argv[2:]]
     cluster.PATIENCE = sabotage.get("patience", 1.0)
+    dask.RESTART = sabotage.get("restart", dask.RESTART)
     call = cluster.ClusterEngine.call
     seen = set()
 
@@ -42,6 +44,8 @@ def kill(sabotage) -> None:
         os.killpg(pid, signal.SIGKILL)
     for pid in sabotage.pop("pids", ()):
         os.kill(pid, signal.SIGKILL)
+    for pid in sabotage.pop("stopped", ()):
+        os.kill(pid, signal.SIGSTOP)
     time.sleep(0.5)
 
 

@@ -7,6 +7,7 @@ One module, one cluster: each test leaves it as it was.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from typing import Any, Dict, List
@@ -180,6 +181,29 @@ def test_a_node_that_is_gone_when_it_counts(
     cluster.process_of_b = cluster.start_worker(cluster.b, "--nworkers", "2")
     cluster.wait_for_workers(3)
     cluster.take_back_all(document, before)
+
+
+@pytest.mark.long
+def test_a_worker_that_does_not_come_back_is_no_success(
+    cluster: DaskCluster, before: List[Any]
+) -> None:
+    """Its nanny does not answer; the change stays, and no worker is lost by it."""
+    nanny, old = cluster.process_of_b.pid, cluster.pids()
+    try:
+        document = cluster.drive(
+            "install", "alpha", after="commit", before="verify", stopped=[nanny], restart=5.0
+        )
+    finally:
+        os.kill(nanny, signal.SIGCONT)
+    assert ends(document) == (1, "installed"), document
+    assert outcomes_of(document) == {"a": "changed", "b": "changed"}
+    (note,) = [one for one in document["details"]["notes"] if f"{cluster.b.prefix}: " in one]
+    assert note.count("was not started again (") == 2
+    # it has heard what it was asked
+    wait_for(lambda: len(set(cluster.pids().get("b", [])) - set(old["b"])) == 2, 120)
+    undone = cluster.fleet("undo")
+    assert ends(undone) == (0, "undone"), undone
+    cluster.wait_for_workers(3)
 
 
 def test_an_address_whose_certificates_are_not_known(cluster: DaskCluster) -> None:

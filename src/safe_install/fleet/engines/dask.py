@@ -193,34 +193,43 @@ class DaskCluster:
         addresses = [address for group in groups for address in group.addresses]
         served = [address for address in addresses if address in before and before[address].nanny]
         outcomes = self._restart(served) if served else {}
-        absent = self._wait_until_back({address: before[address] for address in served})
+        now = self._wait_until_back({address: before[address] for address in served})
+        absent = find_absent({address: before[address] for address in served}, now)
         notes: Dict[str, str] = {}
         for group in groups:
-            words = describe_left(group, before, absent, outcomes)
+            words = describe_left(group, before, now, absent, outcomes)
             if words:
                 notes[group.node.name] = words
         missing = [group.node.name for group in groups if absent.intersection(group.addresses)]
         return Settled(notes, frozenset(missing))
 
     def _restart(self, workers: Sequence[str]) -> Mapping[str, str]:
-        """Worker -> "OK", or why it was not restarted, as far as Dask says so."""
+        """Worker -> "OK", or why it was not started again, as far as its nanny says so.
+
+        Not by Client.restart_workers: where a nanny is slow, that has the scheduler close the worker,
+        and then its nanny ends, too, and nobody starts it again.
+        """
+        asked = self._client.scheduler.broadcast(
+            msg={"op": "restart", "timeout": RESTART},
+            workers=list(workers),
+            nanny=True,
+            on_error="return_pickle",
+        )
         try:
-            outcomes = self._client.restart_workers(
-                list(workers), timeout=RESTART, raise_for_error=False
-            )
+            outcomes = self._wait(asked, 2 * RESTART)
         except Exception as error:  # noqa: BLE001 - whatever a connection ends with
             return dict.fromkeys(workers, describe(error))
-        return {address: _describe_outcome(outcome) for address, outcome in outcomes.items()}
+        return {address: describe_outcome(outcome) for address, outcome in outcomes.items()}
 
-    def _wait_until_back(self, old: Mapping[str, Worker]) -> FrozenSet[str]:
-        """The workers in whose place no new one has come. Dask says "OK" of one that has ended, and
-        something else of one that comes back late."""
+    def _wait_until_back(self, old: Mapping[str, Worker]) -> Mapping[str, Worker]:
+        """The workers that are there once new ones have come in the places of these, or it took too
+        long."""
         end = time.monotonic() + RESTART
-        absent = find_absent(old, self._list()) if old else frozenset()
-        while absent and time.monotonic() < end:
+        now = self._list()
+        while find_absent(old, now) and time.monotonic() < end:
             time.sleep(LOOK_AGAIN)
-            absent = find_absent(old, self._list())
-        return absent
+            now = self._list()
+        return now
 
     def close(self) -> None:
         """The cluster goes on."""
@@ -240,6 +249,7 @@ def find_absent(old: Mapping[str, Worker], now: Mapping[str, Worker]) -> FrozenS
 def describe_left(
     group: Group,
     before: Mapping[str, Worker],
+    now: Mapping[str, Worker],
     absent: FrozenSet[str],
     outcomes: Mapping[str, str],
 ) -> str:
@@ -251,14 +261,22 @@ def describe_left(
         elif address in absent:
             told = outcomes.get(address, "OK")
             why = "" if told == "OK" else f" ({told})"
-            left.append(f"worker {address} was ended and did not come back{why}")
+            if now.get(address) == before[address]:
+                left.append(f"worker {address} was not started again{why}")
+            else:
+                left.append(f"worker {address} was ended and did not come back{why}")
         elif address in before and not before[address].nanny:
             left.append(f"worker {address} has no nanny: start it again yourself")
     return "; ".join(left)
 
 
-def _describe_outcome(outcome: object) -> str:
-    return outcome if isinstance(outcome, str) else repr(outcome)
+def describe_outcome(outcome: object) -> str:
+    """What a nanny says of a restart; an error comes as an object of Dask's."""
+    if isinstance(outcome, str):
+        return outcome
+    if isinstance(outcome, dict):
+        return str(outcome.get("exception_text") or "its nanny failed")
+    return "its nanny does not answer"
 
 
 def describe(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from safe_install.fleet.engine import Node
-from safe_install.fleet.engines.dask import Worker, describe_left, find_absent
+from safe_install.fleet.engines.dask import Worker, describe_left, describe_outcome, find_absent
 from safe_install.fleet.engines.members import Group
 
 FIRST, SECOND = Worker("tcp://n:1", "one"), Worker("tcp://n:2", "two")
@@ -34,13 +34,28 @@ def test_what_is_said_of_a_node():
     addresses = ("scheduler", "tcp://w:1", "tcp://w:2", "tcp://w:3")
     group = Group(Node("n", "/env/bin/python"), addresses)
     absent = frozenset(["tcp://w:1", "tcp://w:2"])
-    told = describe_left(group, before, absent, {"tcp://w:1": "OK", "tcp://w:2": "timed out"})
+    now = {"tcp://w:2": SECOND}
+    told = describe_left(group, before, now, absent, {"tcp://w:1": "OK", "tcp://w:2": "timed out"})
     assert told.split("; ") == [
         "the scheduler still has the old packages in memory: start it again",
         "worker tcp://w:1 was ended and did not come back",
-        "worker tcp://w:2 was ended and did not come back (timed out)",
+        "worker tcp://w:2 was not started again (timed out)",
         "worker tcp://w:3 has no nanny: start it again yourself",
     ]
     # it is back, whatever Dask said
     quiet = Group(group.node, ("tcp://w:1",))
-    assert describe_left(quiet, before, frozenset(), {"tcp://w:1": "timed out"}) == ""
+    assert describe_left(quiet, before, {}, frozenset(), {"tcp://w:1": "timed out"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ("OK", "OK"),
+        ({"status": "error", "exception_text": "OSError('x')"}, "OSError('x')"),
+        ({}, "its nanny failed"),
+        (b"pickled", "its nanny does not answer"),
+        (None, "its nanny does not answer"),
+    ],
+)
+def test_what_a_nanny_says(outcome, told):
+    assert describe_outcome(outcome) == told
