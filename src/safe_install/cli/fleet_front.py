@@ -156,9 +156,15 @@ def _node_table(
         beside = f" (as {row['shares']})" if row.get("shares") else ""
         name, kind = row["name"], kinds.get(row["name"], "")
         cells.append([name + beside, row["outcome"], _change(row), kind, row["reason"]])
-    kept = [0, *(n for n in (1, 2, 3, 4) if any(line[n] for line in cells))]
-    columns = tuple(columns[n] for n in kept)
-    return render_table("", columns, [[line[n] for n in kept] for line in cells])
+    shown = [0]
+    for number in range(1, len(columns)):
+        if any(line[number] for line in cells):
+            shown.append(number)
+    return render_table("", _select(columns, shown), [_select(line, shown) for line in cells])
+
+
+def _select(cells: Sequence[str], numbers: Sequence[int]) -> List[str]:
+    return [cells[number] for number in numbers]
 
 
 def _change(row: Mapping[str, Any]) -> str:
