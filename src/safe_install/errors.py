@@ -40,7 +40,7 @@ class SafeInstallError(Exception):
 
 
 def hint_for_oserror(error: OSError) -> str:
-    """What a person can do about an error of the file system, as a hint."""
+    """A hint on what to do about an error of the file system."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return "Run as the user that owns this environment, or choose another one with --python (or your own: --user)."
     if error.errno == errno.EROFS:
@@ -60,22 +60,22 @@ def hint_for_oserror(error: OSError) -> str:
 
 
 class SystemFailed(SafeInstallError):
-    """The operating system refused something outside of a change; the environment is as it was."""
+    """The operating system refused something outside of a change; the environment is unchanged."""
 
     code = "system"
     exit_status = 1
 
 
 class UsageError(SafeInstallError):
-    """The command line cannot be understood."""
+    """The command line is invalid."""
 
     code = "usage"
     exit_status = 2
 
 
 class InputError(UsageError):
-    """The command line can be read, and names nothing, or a requirements file that cannot be read.
-    pip's status."""
+    """The command line names nothing to do, or a requirements file that cannot be read. Exit status
+    as in pip."""
 
     code = "input"
     exit_status = 1
@@ -97,7 +97,7 @@ class PipFailed(SafeInstallError):
 
 
 class NoCandidate(SafeInstallError):
-    """No file fits this environment; `rejections` says why for each."""
+    """No file fits this environment; `rejections` has the reason for each."""
 
     code = "no-candidate"
     exit_status = 10
@@ -106,23 +106,21 @@ class NoCandidate(SafeInstallError):
 
 
 class Refused(SafeInstallError):
-    """A check says no, and nothing was changed."""
+    """A check refuses the command; nothing was changed."""
 
     code = "refused"
     exit_status = 11
 
     @classmethod
     def by(cls, findings: Sequence[Finding], *, rejections: Sequence[Rejection] = ()) -> Refused:
-        """The refusal that the first error among these findings (at least one) is the reason
-        for."""
+        """The refusal for the first error among these findings, which have at least one."""
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         reason = errors[0] if errors else findings[0]
         return cls(reason.detail, hint=reason.hint, findings=findings, rejections=rejections)
 
 
 class ExternallyManaged(SafeInstallError):
-    """PEP 668: the interpreter belongs to the operating system. pip's rule, and pip's exit
-    status."""
+    """The interpreter belongs to the operating system (PEP 668); rule and exit status as in pip."""
 
     code = "externally-managed-environment"
     exit_status = 1
@@ -142,29 +140,29 @@ class BuildFailed(SafeInstallError):
 
 
 class RollBackFailed(SafeInstallError):
-    """The environment could not be put back; the journal is kept and the hint is the command that
-    finishes it."""
+    """The environment could not be restored. The journal is kept, and the hint is the command that
+    finishes the roll back."""
 
     code = "roll-back-failed"
     exit_status = 13
 
 
 class EnvironmentLocked(SafeInstallError):
-    """Another safe-install holds this environment."""
+    """Another safe-install has locked this environment."""
 
     code = "environment-locked"
     exit_status = 14
 
 
 class LeaderFailed(SafeInstallError):
-    """The rank of this step that made the change for all did not succeed."""
+    """The rank of this step that made the change for all has failed."""
 
     code = "leader-failed"
     exit_status = 1  # else the leader's own
 
 
 class ProbeFailed(SafeInstallError):
-    """The managed interpreter could not be asked."""
+    """The managed interpreter could not be probed."""
 
     code = "probe-failed"
     exit_status = 15
@@ -213,15 +211,14 @@ class IndexInvalid(SafeInstallError):
 
 
 class Unexpected(SafeInstallError):
-    """A mistake of this program; nothing is known of the environment but what the transaction
-    guarantees."""
+    """An error of this program; the environment has what the transaction guarantees."""
 
     code = "unexpected"
     exit_status = 1
 
 
 class Interrupted(SafeInstallError):
-    """A signal ended the command; the environment is the one before."""
+    """A signal ended the command; the environment is as before."""
 
     code = "interrupted"
     exit_status = 130

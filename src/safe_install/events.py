@@ -1,5 +1,4 @@
-"""What happens, as it happens. The use cases speak to a Reporter; `cli.progress` gives it a
-face."""
+"""Events of a running command. Use cases report to a Reporter; `cli.progress` shows the events."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ class TaskOutcome(Enum):
 
 
 class Reporter:
-    """Every event is an empty default: subclasses show what they want to show.
+    """By default events are ignored; subclasses show them.
 
     A task is anything that may take more than a second; `task` is a short stable key such as
     "download torch-scatter".
@@ -32,38 +31,39 @@ class Reporter:
     shows_progress = True  # not with --progress-bar off
 
     def note(self, text: str) -> None:
-        """A decision, in one sentence, and why."""
+        """A decision and its reason, in one sentence."""
 
     def warn(self, text: str) -> None:
-        """Something the person should know although the command goes on."""
+        """Something that the user should know, although the command continues."""
 
     def found(self, finding: Finding) -> None:
-        """A finding that the person should know before anything is fetched; it stands in the
-        result, too."""
+        """A finding that the user should see before anything is fetched; it is in the result,
+        too."""
         self.warn(finding.detail)
 
     def change_made(self, transaction: str) -> None:
-        """The environment is changed, verified, and the change is kept."""
+        """The change is verified and committed."""
 
     def change_taken_back(self) -> None:
-        """What this command changed is not there any more."""
+        """The change of this command was undone."""
 
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
-        """A task begins; `total` in `unit` ("bytes", "files", "s") when it is known."""
+        """A task begins; `total` in `unit` ("bytes", "files", "s"), where it is known."""
 
     def task_advanced(
         self, task: str, done: float, text: str = "", total: Optional[float] = None
     ) -> None:
-        """The task has done `done` of its total, which may become known, or grow, on the way."""
+        """The task has done `done` of its total, which may become known, or grow, meanwhile."""
 
     def task_ended(
         self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE
     ) -> None:
-        """The task is over."""
+        """The task has ended."""
 
     @contextmanager
     def task(self, task: str, total: Optional[float] = None, unit: str = "") -> Iterator[None]:
-        """What happens inside is a task; an exception ends it as failed or interrupted."""
+        """A task that lasts as long as the context; an exception ends it as failed or
+        interrupted."""
         self.task_started(task, total, unit)
         try:
             yield
@@ -76,21 +76,20 @@ class Reporter:
         self.task_ended(task)
 
     def output(self, line: str) -> None:
-        """A line that a child process wrote to its stdout and that the person would have seen from
-        pip itself."""
+        """A line of a child process's stdout that pip would have shown."""
 
     def announce(self, line: str) -> None:
-        """The same line where we did what pip would have done."""
+        """A line that pip would have printed about something that we did."""
 
     def pip_warning(self, line: str) -> None:
-        """A warning in pip's words, which we say ourselves."""
+        """A warning in pip's words that we print."""
 
     def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
-        """What the person answers, less the end of the line; None where nobody can."""
+        """The user's answer without the line end; None where nobody can answer."""
         return None
 
     def document(self, text: str) -> None:
-        """A JSON document that the person asked for on stdout (`--report -`)."""
+        """A JSON document that was requested on stdout (`--report -`)."""
 
     def error_output(self, line: str) -> None:
         """The same for the child's stderr."""

@@ -1,4 +1,5 @@
-"""The values that travel between the layers: frozen, no behaviour but what reads their fields."""
+"""The values that are passed between layers: frozen, with no behaviour except reading their
+fields."""
 
 from __future__ import annotations
 
@@ -24,8 +25,7 @@ class Device(NamedTuple):
 
 @dataclass(frozen=True)
 class Driver:
-    """The kernel side of CUDA: what is loaded here, or what was declared for the machine that will
-    run this."""
+    """The NVIDIA driver of this machine, or the one declared for the machine that runs it."""
 
     version: Optional[str]  # "535.104.05"; None where only a CUDA version was declared
     cuda: Optional[str]  # newest CUDA runtime that it serves, "12.2"
@@ -52,7 +52,7 @@ class DriverLibrary(NamedTuple):
 
 
 class RunningProgram(NamedTuple):
-    """A process that has files of this environment in memory that are not there any more."""
+    """A process that uses files of this environment which have been replaced since."""
 
     pid: int
     command: str
@@ -61,7 +61,7 @@ class RunningProgram(NamedTuple):
 
 @dataclass(frozen=True)
 class TorchPlace:
-    """A folder of sys.path with torch's files, its metadata, or both. Paths are resolved."""
+    """A folder on sys.path with torch's files, its metadata, or both. Paths are resolved."""
 
     location: Path  # the folder on sys.path
     torch: Path  # what `import torch` takes from here
@@ -162,7 +162,7 @@ class InstalledDistribution:
 
 
 class BuildTimeout(NamedTuple):
-    """How long a source build may take, in seconds; None: as long as it likes."""
+    """The time limits of a source build, in seconds; None: no limit."""
 
     whole: Optional[float] = 2 * 3600.0
     silent: Optional[float] = 20 * 60.0  # without a line of output
@@ -173,7 +173,7 @@ DEFAULT_CHECK_TIMEOUT = 300.0  # seconds: a cold torch on a slow disk takes up t
 
 
 class NetworkSettings(NamedTuple):
-    """How pip was told to reach hosts; we reach them the same way."""
+    """pip's settings on how to reach hosts, which we use, too."""
 
     proxy: Optional[str] = None  # of every host
     # --cert: a file, or a folder, of certificates that count beside the machine's
@@ -183,7 +183,7 @@ class NetworkSettings(NamedTuple):
     trusted_hosts: Tuple[str, ...] = ()
 
     def is_trusted(self, url: str) -> bool:
-        """Is the host of this address a trusted one? With a port written, on that port alone."""
+        """Is the URL's host trusted? One with a port is trusted on that port only."""
         try:
             parts = urlsplit(url)
             host = (parts.hostname or "").lower()
@@ -199,7 +199,7 @@ DEFAULT_NETWORK = NetworkSettings()
 
 @dataclass(frozen=True)
 class Environment:
-    """Everything that decisions are made from."""
+    """The facts about an environment that decisions are based on."""
 
     interpreter: Interpreter
     torch: Optional[TorchBuild]
@@ -241,7 +241,7 @@ class Link:
 
 @dataclass(frozen=True)
 class BuiltFor:
-    """The torch that a wheel was built against, as far as its host says; None means "not said"."""
+    """The torch that a wheel was built for, as far as its host tells; None: not known."""
 
     # "1.8.0", "2.13", "nv25.04" (NVIDIA's container), or a specifier: ">=2.14.0"
     torch: Optional[str] = None
@@ -265,7 +265,7 @@ class Candidate:
 
 
 class Rule(enum.Enum):
-    """Why a candidate was not taken. The value stands in the JSON document."""
+    """Why a candidate was not chosen. The value is in the JSON document."""
 
     SPECIFIER = "specifier"
     TORCH_VERSION = "torch-version"
@@ -287,7 +287,7 @@ class Rule(enum.Enum):
 
 
 class Rejection(NamedTuple):
-    """A candidate that was not taken, and the rule that rejected it."""
+    """A candidate that was not chosen, and the rule that rejected it."""
 
     candidate: Candidate
     rule: Rule
@@ -295,7 +295,7 @@ class Rejection(NamedTuple):
 
 
 class HostAnswerKind(enum.Enum):
-    """The different answers of a wheel host; only the first brings candidates."""
+    """The kinds of answers of a wheel host; only the first one has candidates."""
 
     LISTED = "listed"
     DOWN = "host-down"
@@ -308,7 +308,7 @@ class HostAnswerKind(enum.Enum):
 
 @dataclass(frozen=True)
 class HostAnswer:
-    """What one host said about one project."""
+    """The answer of one host about one project."""
 
     project: NormalizedName
     host: str
@@ -340,7 +340,7 @@ class Origin(enum.Enum):
     EDITABLE = "editable"
 
 
-# Their code is run to make a wheel of them, or to learn what they require.
+# Origins whose code is run, to build a wheel or to learn the requirements.
 SOURCES = frozenset({Origin.SDIST, Origin.REPOSITORY, Origin.EDITABLE})
 
 
@@ -377,7 +377,7 @@ class Plan:
     answers: Tuple[HostAnswer, ...] = ()
 
     def find(self, name: str) -> Optional[Step]:
-        """The step on one distribution, by its normalized name, if there is one."""
+        """The step on a distribution, by its normalized name; None where there is none."""
         return next((step for step in self.steps if step.name == name), None)
 
 
@@ -385,7 +385,7 @@ class Plan:
 
 
 class Severity(enum.Enum):
-    """How much a finding weighs: an error refuses or rolls back."""
+    """The weight of a finding; an error refuses or rolls back."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -394,7 +394,7 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a check saw."""
+    """The result of a check."""
 
     check: str  # kebab-case, stable: "torch-moved", "cuda-lost", "import-failed", ...
     severity: Severity
@@ -404,7 +404,8 @@ class Finding:
 
 
 class ImportResult(NamedTuple):
-    """Did a module import (or its native part load), how long did it take, and if not, why."""
+    """Whether a module could be imported (or its native part loaded), how long it took, and the
+    error."""
 
     ok: bool
     seconds: Optional[float] = None
@@ -414,7 +415,7 @@ class ImportResult(NamedTuple):
 
 @dataclass(frozen=True)
 class UnmetRequirement:
-    """A requirement of an installed distribution that what is installed does not meet."""
+    """A requirement of an installed distribution that the installed distributions do not meet."""
 
     name: NormalizedName  # of the distribution that requires it
     version: str
@@ -422,7 +423,7 @@ class UnmetRequirement:
     present: str = ""  # what is there instead: "numpy 2.0.1"; "" where nothing is
 
     def __str__(self) -> str:
-        """As pip says it."""
+        """In pip's words."""
         problem = "which is not installed."
         if self.present:
             problem = f"but you have {self.present} which is incompatible."
@@ -431,7 +432,7 @@ class UnmetRequirement:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What a fresh process of the managed interpreter answered."""
+    """The answers of a fresh process of the managed interpreter."""
 
     torch_version: Optional[str] = None
     accelerator: Optional[str] = None
@@ -482,7 +483,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True)
 class InstallResult:
-    """What a command has to say. `details`: what only one command says, JSON values."""
+    """The result of a command. `details`: JSON values of this command only."""
 
     command: str
     outcome: Outcome

@@ -1,5 +1,4 @@
-"""The outside as the use cases see it: one value that holds it, so that a test can hand in
-another."""
+"""The outside world of the use cases as one value, which tests can replace."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 
 @dataclass(frozen=True)
 class World:
-    """What a use case may reach, besides the environment that it manages."""
+    """What a use case may use, except the managed environment."""
 
     environ: Mapping[str, str]
     reporter: Reporter
@@ -33,7 +32,7 @@ class Timings:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what happens inside; a stage entered twice adds up."""
+        """Measure the time of the context; a stage that is entered twice adds up."""
         started = time.monotonic()
         try:
             yield

@@ -151,18 +151,24 @@ def _node_table(
     kinds = {}
     if len(groups) > 1:
         kinds = {node: group["kind"] for group in groups for node in group["nodes"]}
-    names: Dict[Tuple[str, ...], List[str]] = {}  # what is said -> the nodes of which it is said
+    names: Dict[Tuple[str, ...], List[str]] = {}  # by what is said of them
     for row in sorted(rows, key=lambda row: not row["reason"]):
         beside = f" (as {row['shares']})" if row.get("shares") else ""
         kind, reason = kinds.get(row["name"], ""), row["reason"]
-        # what went well is a line for each; of the same reason one tells enough
+        # a node that succeeded has a line of its own; those that failed alike share one
         own = "" if reason else row["name"]
         said = (row["outcome"], _change(row), kind, reason, own)
         names.setdefault(said, []).append(row["name"] + beside)
     cells = [[", ".join(nodes), *said[:4]] for said, nodes in names.items()]
-    kept = [0, *(n for n in (1, 2, 3, 4) if any(line[n] for line in cells))]
-    columns = tuple(columns[n] for n in kept)
-    return render_table("", columns, [[line[n] for n in kept] for line in cells])
+    shown = [0]
+    for number in range(1, len(columns)):
+        if any(line[number] for line in cells):
+            shown.append(number)
+    return render_table("", _select(columns, shown), [_select(line, shown) for line in cells])
+
+
+def _select(cells: Sequence[str], numbers: Sequence[int]) -> List[str]:
+    return [cells[number] for number in numbers]
 
 
 def _change(row: Mapping[str, Any]) -> str:

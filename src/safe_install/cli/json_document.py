@@ -44,13 +44,13 @@ def make_document(
         "outcome": result.outcome.value,
         "environment": _environment(result.environment) if result.environment else None,
         "plan": {
-            "steps": [_step(step) for step in plan.steps],
-            "hosts": [_answer(answer) for answer in plan.answers],
+            "steps": list(map(_step, plan.steps)),
+            "hosts": list(map(_answer, plan.answers)),
         },
         "before": _health(result.before) if result.before else None,
         "after": _health(result.after) if result.after else None,
-        "findings": [_finding(finding) for finding in findings],
-        "rejections": [_rejection(rejection) for rejection in rejections],
+        "findings": list(map(_finding, findings)),
+        "rejections": list(map(_rejection, rejections)),
         "transaction": result.transaction,
         "timings": {name: round(seconds, 4) for name, seconds in result.timings.items()},
         "details": dict(result.details),
@@ -125,10 +125,10 @@ def _health(report: HealthReport) -> Dict[str, Any]:
         "torch_cuda": report.torch_cuda,
         "cuda_available": report.cuda_available,
         "device_count": report.device_count,
-        "imports": {name: _import_result(answer) for name, answer in report.imports.items()},
-        "operations": {name: _import_result(answer) for name, answer in report.operations.items()},
+        "imports": _import_results(report.imports),
+        "operations": _import_results(report.operations),
         "warnings": list(report.warnings),
-        "unmet": [str(one) for one in report.unmet],
+        "unmet": list(map(str, report.unmet)),
         "asked": report.asked,
         "crashed": report.crashed,
         "torch_folder": report.torch_folder,
@@ -143,6 +143,10 @@ def _driver_library(library: DriverLibrary) -> Dict[str, Any]:
         "status": library.status,
         "devices": library.devices,
     }
+
+
+def _import_results(answers: Mapping[str, ImportResult]) -> Dict[str, Any]:
+    return {name: _import_result(answer) for name, answer in answers.items()}
 
 
 def _import_result(answer: ImportResult) -> Dict[str, Any]:

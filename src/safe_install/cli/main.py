@@ -157,8 +157,8 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         reporter.close()
         if not isinstance(error, (SafeInstallError, OSError, KeyboardInterrupt)):
             text.show_traceback(error)
-        told = _failure(error, reporter.made)
-        return _show_failure(command, told, program=program, as_json=as_json, verbose=verbose)
+        failure = _failure(error, reporter.made)
+        return _show_failure(command, failure, program=program, as_json=as_json, verbose=verbose)
     finally:
         reporter.close()
     if reporter.made is not None:
@@ -197,20 +197,22 @@ def _program(words: Words, started_as: str) -> str:
 def _failure(error: BaseException, made: Optional[str]) -> SafeInstallError:
     """The error that ended the command. `made`: the change that it had committed before."""
     if isinstance(error, SafeInstallError):
-        told = error
+        failure = error
     elif isinstance(error, OSError):
-        told = SystemFailed(f"{error}: the environment is as it was", hint=hint_for_oserror(error))
+        failure = SystemFailed(
+            f"{error}: the environment is as it was", hint=hint_for_oserror(error)
+        )
     elif isinstance(error, KeyboardInterrupt):
-        told = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
+        failure = Interrupted("interrupted: nothing was changed", signal_number=signal.SIGINT)
     else:
-        told = Unexpected(
+        failure = Unexpected(
             f"unexpected {type(error).__name__}: {error}",
             hint="This is a mistake of safe-install: please report it with the lines above.",
         )
     if made is not None:
-        told.message = f"{told.message.partition(': ')[0]} after the change was made, verified and kept ({made})"
-        told.hint = f"Nothing is left to be done; to take it back: safe-install undo {made}"
-    return told
+        failure.message = f"{failure.message.partition(': ')[0]} after the change was made, verified and kept ({made})"
+        failure.hint = f"Nothing is left to be done; to take it back: safe-install undo {made}"
+    return failure
 
 
 def _ignore_signals() -> None:

@@ -15,7 +15,7 @@ def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     """A table as lines of text. On a narrow terminal its columns are split into several tables."""
     width = find_width(sys.stdout) or WIDE
     columns = [say(column) for column in columns]
-    rows = [[say(cell) for cell in row] for row in rows]
+    rows = [list(map(say, row)) for row in rows]
     sizes = []
     for n, column in enumerate(columns):
         cells = [column, *(row[n] for row in rows)]

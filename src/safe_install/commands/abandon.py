@@ -37,7 +37,7 @@ def abandon(
                 staged.record_outcome(change, State.ABANDONED)
             except OSError as error:
                 raise Refused(
-                    f"{identifier} could not be let go: {error}", hint=hint_for_oserror(error)
+                    f"{identifier} could not be removed: {error}", hint=hint_for_oserror(error)
                 ) from error
     state = State.ABANDONED if is_news else change.state
     message = f"Abandoned: {identifier}. Nothing was changed."

@@ -18,6 +18,7 @@ from safe_install.environment.interpreter import read_torch_dir
 from safe_install.errors import Refused, UsageError
 from safe_install.models import Environment, Finding, InstallResult, Outcome, Severity, TorchBuild
 from safe_install.pipeline.baseline import check_torch_here
+from safe_install.pipeline.health_gate import has_errors
 from safe_install.pipeline.session import error_context, probe_environment
 from safe_install.ports import Timings, World
 from safe_install.requirements import applies
@@ -52,11 +53,11 @@ def check_wheel(
             said += unfit
             findings += [finding for finding in said if finding not in findings]
             wheels[artifact.path.name] = {
-                "fits": not any(finding.severity is Severity.ERROR for finding in said),
-                "objects": [_object(one) for one in verdicts],
+                "fits": not has_errors(said),
+                "objects": list(map(_object, verdicts)),
             }
     fits = all(wheel["fits"] for wheel in wheels.values())
-    told = [
+    lines = [
         f"{name}: {'fits' if wheel['fits'] else 'does not fit'}" for name, wheel in wheels.items()
     ]
     return InstallResult(
@@ -66,7 +67,7 @@ def check_wheel(
         environment,
         findings=tuple(findings),
         timings=timings.total(),
-        message="\n".join(f"{line} torch {torch.runtime_version}" for line in told),
+        message="\n".join(f"{line} torch {torch.runtime_version}" for line in lines),
         details={"wheels": wheels},
     )
 
@@ -224,14 +225,13 @@ def _object(one: ObjectVerdict) -> Mapping[str, Any]:
 
 
 def _problems(facts: ObjectFacts) -> Mapping[str, Any]:
+    problems = facts.problems
+    libraries = {missing.library for missing in problems.missing}
+    versions = {f"{lost.need.version} of {lost.need.library}" for lost in problems.versions}
+    symbols = [lost.symbol.name for lost in problems.undefined]
     return {
-        "missing_libraries": sorted({missing.library for missing in facts.problems.missing}),
-        "missing_versions": sorted(
-            {f"{lost.need.version} of {lost.need.library}" for lost in facts.problems.versions}
-        ),
-        "missing_symbols": [
-            {"symbol": lost.symbol.name, "demangled": demangle(lost.symbol.name)}
-            for lost in facts.problems.undefined
-        ],
-        "needs_driver": sorted(facts.problems.driver),
+        "missing_libraries": sorted(libraries),
+        "missing_versions": sorted(versions),
+        "missing_symbols": [{"symbol": name, "demangled": demangle(name)} for name in symbols],
+        "needs_driver": sorted(problems.driver),
     }

@@ -42,15 +42,14 @@ def _describe(environment: Environment, cache: Path) -> Dict[str, Any]:
     entries = read_history(prefix)
     changes = StagedChanges(prefix)
     staged = [one for one in changes.ids if changes.find(one).state is State.STAGED]
+    rows = [{"name": one.name, "version": one.version, "sha256": one.sha256} for one in hashes]
     place, machine = prefix.stat(), os.uname()
     return {
         "host": machine.nodename,
         "machine": machine.machine,
         "extensions": {name: installed[name].version for name in extensions},
         "tree": {"sha256": hash_tree(hashes), "covers": COVERS},
-        "distributions": [
-            {"name": one.name, "version": one.version, "sha256": one.sha256} for one in hashes
-        ],
+        "distributions": rows,
         "history": {"head": entries[0].id if entries else None, "count": len(entries)},
         "staged": staged,
         # wheels in the cache, which need not be sent

@@ -50,24 +50,28 @@ def recover(
         repaired = _repair(environment_now, world, check_timeout)
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
     lines += [f"{change.id}: removed: {change.detail}" for change in dropped]
-    lines += [line for one in repaired for line in one.lines()]
+    findings: List[Finding] = []
+    for one in repaired:
+        lines += one.lines()
+        findings += one.findings
     changes = dict.fromkeys(one.transaction for one in repaired if one.transaction)
     lines += [f"To take that back: safe-install undo {change}" for change in changes]
     rolled_back = any(one.rolled_back for one in repaired)
+    rows = [
+        {"transaction": item.transaction, "what": item.what, "detail": item.detail}
+        for item in recovered
+    ]
     return InstallResult(
         "recover",
         Outcome.ROLLED_BACK if rolled_back else Outcome.RECOVERED,
         12 if rolled_back else 0,
         environment,
-        findings=tuple(finding for one in repaired for finding in one.findings),
+        findings=tuple(findings),
         message="\n".join(lines) or "Nothing to recover.",
         details={
-            "recovered": [
-                {"transaction": item.transaction, "what": item.what, "detail": item.detail}
-                for item in recovered
-            ],
+            "recovered": rows,
             "expired": [change.id for change in dropped],
-            "leftovers": [one.document() for one in repaired],
+            "leftovers": list(map(_Repaired.document, repaired)),
         },
     )
 
@@ -146,10 +150,10 @@ def _apply_or_report(
 
 def _report(decision: LeftoverDecision, error: Refused) -> _Repaired:
     reason = f"{decision.reason}; but {error.message}"
-    told = dataclasses.replace(
+    reported = dataclasses.replace(
         decision, action=LeftoverAction.REPORT, reason=reason, hint=error.hint
     )
-    return _Repaired(told)
+    return _Repaired(reported)
 
 
 def _make_steps(decision: LeftoverDecision) -> List[Step]:

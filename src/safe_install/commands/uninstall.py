@@ -221,10 +221,9 @@ def _remove(
                 scheme=environment.interpreter.scheme,
             )
         )
-        transaction.plan(
-            remove=[environment.installed[step.name] for step in plan.steps],
-            keep=[environment.installed[name] for name in sorted(kept)],
-        )
+        leaving = [environment.installed[step.name] for step in plan.steps]
+        remaining = [environment.installed[name] for name in sorted(kept)]
+        transaction.plan(remove=leaving, keep=remaining)
         verdict = apply_and_verify(
             transaction,
             before,

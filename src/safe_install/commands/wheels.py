@@ -67,7 +67,7 @@ def show_wheels(
                 project, platform=environment.interpreter.platform, third_party=own.third_party
             )
             tables.append(_matrix_table(project, matrix, environment))
-            message += _told(project)
+            message += _describe_notes(project)
     else:
         tables.append(_projects_table(environment))
     marked = "* fits" if environment.torch is not None else "no torch here to fit"
@@ -155,20 +155,20 @@ def _wheels_of(project: Project, cell: Cell, environment: Environment) -> Iterat
                 )
 
 
-def _told(project: Project) -> List[str]:
+def _describe_notes(project: Project) -> List[str]:
     """Notes that do not fit into a table."""
-    told = (
+    lines = (
         [f"{project.name}: asked in this order: " + ", ".join(_host_names(project))]
         if project.hosts
         else []
     )
     if project.package_index.note:
-        told.append(f"{project.name}: {project.package_index.note}")
+        lines.append(f"{project.name}: {project.package_index.note}")
     if project.source is not None:
-        told.append(f"{project.name}: source: {project.source.install}")
+        lines.append(f"{project.name}: source: {project.source.install}")
     if project.family:
-        told.append(f"{project.name}: also called {', '.join(project.family)}")
-    return told
+        lines.append(f"{project.name}: also called {', '.join(project.family)}")
+    return lines
 
 
 def _doubts(projects: Iterable[Project]) -> Dict[str, List[Dict[str, str]]]:
@@ -271,11 +271,11 @@ def _ask_hosts(
             found = finder.find(name, bare, wanted=lambda candidate, project: False)
         listed = {answer.host for answer in found.answers if answer.kind is HostAnswerKind.LISTED}
         answers += found.answers
-        findings += _gone(found.project, bare, found.candidates, listed)
+        findings += _find_unlisted(found.project, bare, found.candidates, listed)
     return answers, findings
 
 
-def _gone(
+def _find_unlisted(
     project: Project, environment: Environment, found: Sequence[Candidate], listed: Iterable[str]
 ) -> Iterator[Finding]:
     """Findings on known files for this torch that their hosts answered without."""

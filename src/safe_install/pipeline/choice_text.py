@@ -73,20 +73,20 @@ def describe_silent_hosts(pins: Sequence[Candidate], answers: Sequence[HostAnswe
     """Warnings, one sentence each, on hosts that did not answer or were not asked, where a project
     is therefore built from source."""
     built = {pin.name for pin in pins if pin.kind is CandidateKind.SDIST}
-    told = []
+    sentences = []
     for answer in answers:
         if answer.project not in built:
             continue
         if answer.kind is HostAnswerKind.DOWN:
-            told.append(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
+            sentences.append(f"{answer.project}: {answer.host} does not answer ({answer.detail})")
         elif answer.gap:
-            told.append(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
-    return told
+            sentences.append(f"{answer.project}: {answer.host} was not asked, and {answer.gap}")
+    return sentences
 
 
 def describe_pins(resolution: Resolution) -> List[str]:
     """One sentence for each chosen file."""
-    told: Dict[str, str] = {}
+    sentences: Dict[str, str] = {}
     for pin in resolution.pins:
         if pin.kind is CandidateKind.INSTALLED:
             continue
@@ -95,8 +95,8 @@ def describe_pins(resolution: Resolution) -> List[str]:
             origin = (
                 "from source, unless the wheel that was built here before is for this very torch"
             )
-        told[pin.name] = f"{pin.name} {pin.version}: {origin}"
-    return list(told.values())
+        sentences[pin.name] = f"{pin.name} {pin.version}: {origin}"
+    return list(sentences.values())
 
 
 def describe_satisfied(requirements: Iterable[Requirement], selection: Selection) -> List[str]:

@@ -402,7 +402,7 @@ def check_space(delivery: Delivery, artifacts: Artifacts) -> None:
     if shortage is not None:
         raise Refused(
             shortage,
-            hint="Make room, or let old changes go: safe-install history --prune --keep 1 (what is "
+            hint="Make room, or remove old changes: safe-install history --prune --keep 1 (what is "
             "staged takes room, too: safe-install status).",
         )
 

@@ -176,6 +176,7 @@ def describe_answer(answer: JointAnswer, question: Question) -> Mapping[str, Any
     torch = answer.torch
     rows = list_not_taken(answer.options, answer.choice, torch)
     groups = group_reasons(nearest_of_each_release(answer.options, rows))
+    releases = [{"torch": list(versions), "reason": reason} for versions, reason in groups]
     return {
         "torch": {
             "version": torch.build.runtime_version,
@@ -185,9 +186,7 @@ def describe_answer(answer: JointAnswer, question: Question) -> Mapping[str, Any
             "warning": torch.warning,
         },
         "not_taken": [{"torch": row.version, "reason": row.reason} for row in rows],
-        "not_taken_releases": [
-            {"torch": list(versions), "reason": reason} for versions, reason in groups
-        ],
+        "not_taken_releases": releases,
         "command": _command(torch, question),
     }
 

@@ -258,7 +258,7 @@ def prune_history(prefix: Path, world: World) -> None:
                     f"the files of transaction {pruned.id} could not be removed: {pruned.problem}"
                 )
     except OSError as error:
-        world.reporter.warn(f"old transactions could not be let go: {error}")
+        world.reporter.warn(f"old transactions could not be removed: {error}")
 
 
 def probe_named(world: World, python: Optional[str], *, user: bool = False) -> Environment:

@@ -54,6 +54,7 @@ class StagedDocument:
 def make_document(staged: StagedDocument) -> Dict[str, Any]:
     """The JSON object, without passwords of URLs."""
     change = staged.change
+    files = [_make_file(name, change.files[name]) for name in sorted(change.files)]
     return {
         "schema": SCHEMA,
         "id": staged.id,
@@ -61,13 +62,13 @@ def make_document(staged: StagedDocument) -> Dict[str, Any]:
         "python": staged.python,
         "stage": staged.stage_hash,
         "command": list(change.command),
-        "requested": [redact(text) for text in change.requested],
-        "steps": [_make_step(step) for step in change.plan.steps],
-        "coming": [_make_subject(subject) for subject in change.coming],
-        "files": [_make_file(name, change.files[name]) for name in sorted(change.files)],
+        "requested": list(map(redact, change.requested)),
+        "steps": list(map(_make_step, change.plan.steps)),
+        "coming": list(map(_make_subject, change.coming)),
+        "files": files,
         "expectation": _make_expectation(change.expectation),
         "path_warnings": list(change.path_warnings),
-        "findings": [_make_finding(finding) for finding in change.findings],
+        "findings": list(map(_make_finding, change.findings)),
         "stamp": {path: list(state) for path, state in staged.stamp.states.items()},
     }
 

@@ -30,20 +30,20 @@ _ANSWER_TEXT = {
 def where_else(contexts: Sequence[Context]) -> str:
     """A hint where the requested name itself is wrong: the name for this CUDA, or the right
     source."""
-    told = []
+    sentences = []
     for context in contexts:
         project, torch = context.project, context.environment.torch
         other = name_for(project, torch, context.catalog) if torch is not None else None
         if other is not None and other != project.name:
-            told.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
+            sentences.append(f"{other} is the name of it for {torch.accelerator if torch else ''}")
         elif project.source is not None:
             note = f" ({project.source.note})" if project.source.note else ""
             # A build from a repository must use the installed torch, not one of its own.
             flag = "--no-build-isolation " if "@" in project.source.install else ""
-            told.append(
+            sentences.append(
                 f"Install what was meant: safe-install {flag}'{project.source.install}'{note}"
             )
-    return "; ".join(told)
+    return "; ".join(sentences)
 
 
 def is_undecided(context: Context, answers: Sequence[HostAnswer]) -> bool:

@@ -3,6 +3,7 @@ to do. Pure."""
 
 from __future__ import annotations
 
+import functools
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
@@ -67,11 +68,11 @@ def _for_accelerator(options: Sequence[TorchOption], terms: TorchTerms) -> List[
 
 
 def _meets(option: TorchOption, asked: Sequence[Requirement]) -> bool:
-    versions = (option.build.version, Version(option.release))
-    return all(
-        any(one.specifier.contains(version, prereleases=True) for version in versions)
-        for one in asked
-    )
+    for requirement in asked:
+        accepts = functools.partial(requirement.specifier.contains, prereleases=True)
+        if not accepts(option.build.version) and not accepts(Version(option.release)):
+            return False
+    return True
 
 
 # --- the reasons ----------------------------------------------------------------------------------

@@ -347,11 +347,13 @@ def _options_of_files(files: Sequence[Parsed], groups: Sequence[str]) -> Tuple[s
 def _sorted_entries(
     arguments: Sequence[Entry], files: Sequence[Parsed]
 ) -> Tuple[Tuple[Entry, ...], Tuple[Entry, ...]]:
-    found = [*arguments, *(entry for parsed in files for entry in parsed.entries)]
-    return (
-        tuple(entry for entry in found if not entry.constraint),
-        tuple(entry for entry in found if entry.constraint),
-    )
+    """(requirements, constraints) of the command line and of the files."""
+    found = list(arguments)
+    for parsed in files:
+        found += parsed.entries
+    requirements = [entry for entry in found if not entry.constraint]
+    constraints = [entry for entry in found if entry.constraint]
+    return tuple(requirements), tuple(constraints)
 
 
 def _texts(

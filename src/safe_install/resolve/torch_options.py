@@ -321,11 +321,11 @@ def with_reason_of_planned(
     for option in options:
         is_untried = option.build == planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
-            told = _telling(option, options)
-            if told is None:
+            telling = _telling(option, options)
+            if telling is None:
                 return selection
-            reason = without_name(told.reason or told.warning, told)
-            passed_over = PassedOver(option.build, reason, remedy=told.remedy, is_untried=True)
+            reason = without_name(telling.reason or telling.warning, telling)
+            passed_over = PassedOver(option.build, reason, remedy=telling.remedy, is_untried=True)
             return with_passed_over(selection, passed_over) if reason else selection
     return selection
 

@@ -1,1 +1,1 @@
-"""An environment written down: which distributions, and where exactly each file of them came from."""
+"""Snapshots: the distributions of an environment, with the exact source of each file."""

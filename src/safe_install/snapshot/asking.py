@@ -29,18 +29,18 @@ TORCH_INDEX = "https://download.pytorch.org/whl"
 
 @dataclass(frozen=True)
 class Question:
-    """A distribution whose file is looked for."""
+    """A distribution whose file is searched for."""
 
     name: NormalizedName
     version: str
     files: InstalledFiles
-    # the sha256 of a file on this machine that may be listed, too; "": none
+    # the sha256 of a local file that an index may list, too; "": none
     sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Silence:
-    """Why no index told anything."""
+    """Why no index gave an answer."""
 
     reason: str
 
@@ -49,12 +49,12 @@ Answer = Union[Listed, Silence, None]  # None: all were asked, and none lists it
 
 
 class Indexes:
-    """The package indexes that the person uses, in their order."""
+    """The user's package indexes, in order."""
 
     def __init__(
         self, http: HttpClient, addresses: Sequence[str], folders: Sequence[Path] = ()
     ) -> None:
-        """`folders`: in which pip looks for wheels, too (--find-links)."""
+        """`folders`: the --find-links folders."""
         self._http = http
         self._addresses = tuple(addresses)
         self._wheel_folders = tuple(folders)
@@ -62,7 +62,7 @@ class Indexes:
         self._down: Dict[str, str] = {}  # by host: why it does not answer
 
     def ask(self, questions: Sequence[Question]) -> List[Answer]:
-        """One answer for each question. Several are asked at the same time."""
+        """One answer for each question; several are asked at the same time."""
         calls = [self._call(question) for question in questions]
         return call_several(calls, cut=self._http.cut)
 
@@ -79,7 +79,7 @@ class Indexes:
         silence: Optional[Silence] = None
         for index in (*self._addresses, *_torch_indexes(question.version)):
             if question.sha256 and is_local(index):
-                continue  # another place on this machine helps nobody
+                continue  # another local path is of no use elsewhere
             page = self._read(project_page(index, question.name))
             if page.status in (PageStatus.DOWN, PageStatus.NOT_ASKED):
                 silence = silence or Silence(_why_silent(page))
@@ -98,7 +98,7 @@ class Indexes:
         return by_name or on_disk or silence
 
     def _find_on_disk(self, question: Question) -> Optional[Listed]:
-        """A wheel in a folder, which only this machine has."""
+        """A wheel in a --find-links folder; None where there is none."""
         for folder in self._wheel_folders:
             links = read_wheels_of(folder, question.name, question.version)
             found = find_listed(question.name, question.version, question.files, links, "")
@@ -121,7 +121,7 @@ class Indexes:
 
 
 def _torch_indexes(version: str) -> Tuple[str, ...]:
-    """`2.13.0+cu126` may be a build of torch, or of what was released with it."""
+    """The indexes for a version such as `2.13.0+cu126`, which may be of torch or of a companion."""
     accelerator = parse_accelerator(split_local(version)[1] or "")
     return () if accelerator is None else (f"{TORCH_INDEX}/{accelerator}",)
 
@@ -133,7 +133,7 @@ def _why_silent(page: PageAnswer) -> str:
 
 
 def _find_in(page: PageAnswer, question: Question, index: str) -> Optional[Listed]:
-    """The file on a page of an index."""
+    """The file on a page of an index; None where the page does not list it."""
     if page.status is not PageStatus.LISTED:
         return None
     links = parse_page(
@@ -150,7 +150,7 @@ def _find_in(page: PageAnswer, question: Question, index: str) -> Optional[Liste
 
 
 def indexes_of(settings: Mapping[str, str]) -> Tuple[str, ...]:
-    """The package indexes that pip's settings name; none where they forbid to ask one."""
+    """The package indexes in pip's settings; none with --no-index."""
     if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         return ()
     main = settings.get("index-url") or DEFAULT_INDEX
@@ -159,7 +159,7 @@ def indexes_of(settings: Mapping[str, str]) -> Tuple[str, ...]:
 
 
 def folders_of(settings: Mapping[str, str]) -> Tuple[Path, ...]:
-    """The folders of this machine in which pip's settings have it look for wheels."""
+    """The local --find-links folders in pip's settings."""
     found = []
     for place in settings.get("find-links", "").split():
         folder = local_path(place)

@@ -1,4 +1,4 @@
-"""The files of a snapshot beside the document that names them."""
+"""Puts the local files of a snapshot beside the document that names them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from safe_install.wheels.archive import copy_and_hash, hash_file
 
 def put_files_beside(snapshot: Snapshot, wheels: Path, document: Path) -> Snapshot:
     """Copy the files that only this machine has into `wheels`, and name them relative to the folder
-    `document`. Errors: Refused, where one is not the file that was installed; what was in `wheels`
-    under its name is then as it was."""
+    of `document`. Errors: Refused, where one is not the installed file; `wheels` is then
+    unchanged."""
     wheels.mkdir(parents=True, exist_ok=True)
     targets: Dict[Path, str] = {}  # the sha256 of what lies there
     found: List[RecordedDistribution] = []
@@ -35,8 +35,8 @@ def put_files_beside(snapshot: Snapshot, wheels: Path, document: Path) -> Snapsh
 
 
 def _free_place(wheels: Path, source: FileSource, targets: Dict[Path, str]) -> Path:
-    """Archives of sources may have one name, as master.zip: the second lies in a folder of its
-    own."""
+    """The target of a file. Source archives may have the same name, such as master.zip: the second
+    one gets a folder of its own."""
     target = wheels / source.filename
     if targets.get(target, source.sha256) == source.sha256:
         return target
@@ -64,8 +64,8 @@ def _copy(path: Path, target: Path, sha256: str) -> None:
 
 
 def name_folders_below(snapshot: Snapshot, document: Path) -> Snapshot:
-    """Folders of sources below that of the document are named relative to it: who has the one has
-    the other."""
+    """Name source folders below that of the document relative to it, so that both can be moved
+    together."""
     found = tuple(_renamed(one, document) for one in snapshot.distributions)
     return replace(snapshot, distributions=found)
 
@@ -81,5 +81,5 @@ def _renamed(one: RecordedDistribution, document: Path) -> RecordedDistribution:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """With slashes, as documents have them."""
+    """A relative path with slashes, as in documents."""
     return Path(os.path.relpath(path, folder)).as_posix()

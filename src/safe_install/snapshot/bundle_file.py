@@ -73,7 +73,7 @@ start("safe_install.__main__", "{sha256}")
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was opened; only its list has been read."""
+    """An opened bundle; only its manifest has been read."""
 
     path: Path
     manifest: Manifest
@@ -92,12 +92,11 @@ def write_bundle(
     *,
     largest_plain: int = LARGEST_PLAIN,
 ) -> str:
-    """Write a bundle, whole or not at all; its sha256. `files`: the wheels by file name.
+    """Write a bundle, completely or not at all. The result: its sha256. `files`: the wheels by file
+    name.
 
-    What is not inside, as the manifest says, is named alone.
-
-    Errors: Refused where there is no room; HashMismatch for a wheel that is not the listed one any
-    more; SystemFailed.
+    Wheels that the manifest lists as outside are only named.
+    Errors: Refused where there is no room; HashMismatch for a changed wheel; SystemFailed.
     """
     size = _estimate_size(manifest, program, lock)
     try:
@@ -117,7 +116,7 @@ def write_bundle(
 
 
 def _estimate_size(manifest: Manifest, program: Mapping[str, bytes], lock: str) -> int:
-    """Bytes that the file has at most."""
+    """The largest possible size of the file in bytes."""
     others = sum(map(len, program.values())) + len(lock.encode()) + len(render_manifest(manifest))
     members = len(program) + len(manifest.wheels) + 10
     return manifest.size + others + members * PER_MEMBER
@@ -167,14 +166,15 @@ def _other_members(
 
 
 def _render_main(template: str, python: str, sha256: str) -> bytes:
-    """Where the program with this hash starts; `python`: the oldest that runs it."""
+    """The start script for the program with this hash; `python`: the oldest version that runs
+    it."""
     major, minor = python.split(".")
     return template.format(major=major, minor=minor, sha256=sha256).encode()
 
 
 def render_program(program: Mapping[str, bytes], python: str) -> bytes:
-    """The program alone, as an archive that Python runs: the same files give the same bytes.
-    `python`: the oldest that runs it, "3.8"."""
+    """The program alone as an archive that Python runs; the same files give the same bytes.
+    `python`: the oldest version that runs it, "3.8"."""
     stream = io.BytesIO()
     stream.write(BEGINNING)
     with zipfile.ZipFile(stream, "w") as archive:
@@ -184,7 +184,7 @@ def render_program(program: Mapping[str, bytes], python: str) -> bytes:
 
 
 def _member(name: str, compression: int) -> zipfile.ZipInfo:
-    """A member that says nothing of when and where it was written."""
+    """A member without time and origin, so that archives are reproducible."""
     member = zipfile.ZipInfo(name, EARLIEST)
     member.compress_type = compression
     member.create_system = 3  # Unix, wherever it is written
@@ -199,14 +199,14 @@ def _add_members(archive: zipfile.ZipFile, members: Mapping[str, bytes]) -> None
 
 
 class _Told:
-    """Bytes that are done, told to the reporter."""
+    """Reports the progress in bytes."""
 
     def __init__(self, reporter: Reporter, task: str) -> None:
         self._reporter, self._task = reporter, task
         self._done = 0
 
     def add(self, size: int) -> None:
-        """So many more."""
+        """Add finished bytes."""
         self._done += size
         self._reporter.task_advanced(self._task, self._done)
 
@@ -228,7 +228,7 @@ def _copy(source: Path, target: IO[bytes], wheel: BundledWheel, told: _Told) -> 
 
 
 def _chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
-    """The next `size` bytes, or those that there are."""
+    """The next `size` bytes, or fewer at the end."""
     left = size
     while left:
         chunk = stream.read(min(CHUNK, left))
@@ -255,12 +255,12 @@ def hash_whole(path: Path, reporter: Reporter) -> str:
 
 
 def is_bundle(path: Path) -> bool:
-    """Does a file begin as a bundle does, or is it named as one is?"""
+    """Is it a bundle, by its beginning or its name?"""
     return path.suffix == ".zip" or begins_as_bundle(path)
 
 
 def begins_as_bundle(path: Path) -> bool:
-    """Are its first lines those of a bundle, whatever became of the rest?"""
+    """Does it begin like a bundle, even if the rest is damaged?"""
     try:
         with path.open("rb") as stream:
             return stream.read(len(BEGINNING)) == BEGINNING
@@ -269,7 +269,7 @@ def begins_as_bundle(path: Path) -> bool:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Errors: BundleInvalid, SystemFailed."""
+    """The bundle with its manifest. Errors: BundleInvalid, SystemFailed."""
     with _reading(path) as archive:
         text = _read_member(path, archive, MANIFEST)
         end = path.stat().st_size
@@ -289,8 +289,8 @@ def read_lock(path: Path) -> str:
 def unpack_wheels(
     bundle: Bundle, wheels: Sequence[BundledWheel], folder: Path, reporter: Reporter
 ) -> None:
-    """These wheels, which are in the bundle, into a folder, each compared with its hash. Errors:
-    BundleInvalid, Refused, SystemFailed."""
+    """Write these wheels of the bundle into a folder, with hashes compared. Errors: BundleInvalid,
+    Refused, SystemFailed."""
     try:
         size = sum(wheel.size for wheel in wheels)
         shortage = find_shortage(read_room(folder.parent), size=size)
@@ -323,8 +323,8 @@ def check_bundle(path: Path, reporter: Reporter) -> Bundle:
 
 
 def _read_program(path: Path, archive: zipfile.ZipFile) -> Dict[str, bytes]:
-    """Its files, which are some megabytes: a stranger's may unpack to terabytes. Errors:
-    BundleInvalid."""
+    """The files of the program. Their size is limited: a hostile bundle may unpack to terabytes.
+    Errors: BundleInvalid."""
     program: Dict[str, bytes] = {}
     size = 0
     for name in filter(is_of_program, archive.namelist()):
@@ -342,7 +342,7 @@ def _read_wheels(
     reporter: Reporter,
     task: str,
 ) -> None:
-    """Read each wheel once, compare it, and write it into `folder` where one is named."""
+    """Read each wheel once, compare its hash, and write it into `folder`, if there is one."""
     told = _Told(reporter, task)
     size = sum(wheel.size for wheel in wheels)
     with reporter.task(task, size, "bytes"), path.open("rb") as stream:
@@ -361,7 +361,7 @@ def _read_wheels(
 
 
 class _reading:  # noqa: N801 - used as a function
-    """The archive; what is wrong with it is said."""
+    """Opens the archive; errors become BundleInvalid or SystemFailed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""What differs between two snapshots, with what matters first. Pure."""
+"""The differences between two snapshots, most important first. Pure."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from safe_install.torch_family import COMPANIONS, TORCH, is_guarded
 
 
 class Topic(enum.Enum):
-    """What a change is about, in the order in which changes are shown."""
+    """The subject of a change, in the order in which changes are shown."""
 
     TORCH = "torch"
     CUDA = "cuda"
     PYTHON = "python"
     COMPANION = "companion"
     EXTENSION = "extension"
-    LIBRARY = "library"  # what torch loads, or generates code with
+    LIBRARY = "library"  # libraries that torch loads, and its compilers
     OTHER = "other"
 
 
@@ -48,7 +48,8 @@ class Discrepancy:
 def compare_snapshots(
     old: Snapshot, new: Snapshot, extensions: Collection[str]
 ) -> Tuple[Discrepancy, ...]:
-    """The changes from one to the other. `extensions`: projects that are built against torch."""
+    """The changes from one snapshot to the other. `extensions`: projects that are built against
+    torch."""
     old, new = _with_names(old, new), _with_names(new, old)
     changes = _compare_facts(old, new)
     names = {one.name for one in (*old.distributions, *new.distributions)}
@@ -61,8 +62,8 @@ def compare_snapshots(
 
 
 def _with_names(one: Snapshot, other: Snapshot) -> Snapshot:
-    """A line such as `-e /src` names no project: it has the name of what the other side has from
-    that folder."""
+    """The first snapshot, where a line without a name (`-e /src`) gets the name that the other one
+    has for that folder."""
     names: Dict[Source, NormalizedName] = {
         distribution.source: distribution.name
         for distribution in other.distributions
@@ -76,7 +77,8 @@ def _with_names(one: Snapshot, other: Snapshot) -> Snapshot:
 
 
 def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
-    """Of what both sides know. Another build of torch may have the same version in its metadata."""
+    """Differences in facts that both sides have. Another build of torch may have the same version
+    in its metadata."""
     changes: List[Discrepancy] = []
     if not _is_one_python(old.python, new.python):
         changes.append(Discrepancy(Topic.PYTHON, "Python", old.python, new.python))
@@ -95,8 +97,8 @@ def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
 
 
 def _compare_torch_versions(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
-    """A bundle knows what torch says of itself, and a file of another program the version of its
-    metadata."""
+    """The difference of torch's own versions. A bundle has torch.__version__, files of other
+    programs have the version in METADATA."""
     before, after = old.find(TORCH), new.find(TORCH)
     if before is None or after is None or (before.version and after.version):
         return []  # told as of every distribution
@@ -111,14 +113,14 @@ def _torch_version(snapshot: Snapshot, torch: RecordedDistribution) -> str:
 
 
 def _may_be_one_build(one: str, other: str) -> bool:
-    """A version without a local one, as that of the package index, may be each build of it."""
+    """A version without a local part, as on the package index, may be any build of it."""
     if "+" in one and "+" in other:
         return _is_one_version(one, other)
     return _is_one_version(one.partition("+")[0], other.partition("+")[0])
 
 
 def _is_one_python(old: str, new: str) -> bool:
-    """As far as both sides say it: a bundle for 3.11 is for each 3.11.x."""
+    """Do the versions agree, as far as both are given? A bundle for 3.11 is for every 3.11.x."""
     numbers = zip(old.split("."), new.split("."))
     return not (old and new) or all(one == other for one, other in numbers)
 
@@ -160,7 +162,7 @@ def _is_one_version(old: str, new: str) -> bool:
 
 
 def _compare_sources(old: Source, new: Source) -> str:
-    """What differs, where both sides say where a distribution is from."""
+    """The difference between two sources, where both are known."""
     if isinstance(old, UnknownSource) or isinstance(new, UnknownSource):
         return ""
     if isinstance(old, RepositorySource) or isinstance(new, RepositorySource):

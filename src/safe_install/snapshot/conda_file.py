@@ -1,8 +1,8 @@
-"""A snapshot as conda's environment.yml: its Python from conda, all else by pip in the section that
-conda hands to it. Pure.
+"""A snapshot as conda's environment.yml: Python from conda, everything else from pip in its `pip:`
+section. Pure.
 
-Facts: docs.conda.io, "Creating an environment file manually"; conda writes the lines of that
-section into a requirements file that lies beside the environment.yml.
+Source: docs.conda.io, "Creating an environment file manually". conda writes the lines of that
+section into a requirements file beside the environment.yml.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class CondaPackage:
 
 
 def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ()) -> str:
-    """The text of an environment.yml, without secrets. `packages`: of the environment, where conda
-    made it. What they are called is none: `tiktoken=0.7.0=py311_0`."""
+    """The text of an environment.yml, without secrets. `packages`: conda's packages, where conda
+    made the environment."""
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
     lines += [redact(line) for line in unknown_lines(snapshot) if BY_CONDA not in line]
     lines.append(f"name: {_scalar(NAME)}")

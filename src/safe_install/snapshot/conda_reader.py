@@ -1,7 +1,7 @@
-"""The text of an environment.yml -> what it asks of conda, and what of pip. Pure.
+"""Parses an environment.yml: what it requests from conda, and what from pip. Pure.
 
-Only what such files hold is read (docs.conda.io, "Creating an environment file manually"): a list of
-dependencies, one of which is a table with the list of pip.
+Only the usual content is parsed (docs.conda.io, "Creating an environment file manually"): a list of
+dependencies, one of which may be a table with a list for pip.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError
 
-# Projects that conda names in another way.
+# Projects with another name in conda.
 OTHER_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
 
 # What begins a list, a table, a name, a tag or a text of several lines.
@@ -24,7 +24,7 @@ OTHER_SHAPES = frozenset("[{&*!|>")
 
 @dataclass(frozen=True)
 class CondaFile:
-    """What an environment.yml asks for."""
+    """The requests of an environment.yml."""
 
     pip: Tuple[str, ...] = ()  # lines of a requirements file
     python: str = ""  # the version, as it is written: "3.11", "3.11.7", ">=3.10"
@@ -32,7 +32,7 @@ class CondaFile:
 
 
 def parse_conda_file(text: str, location: str) -> CondaFile:
-    """Errors: InputError, naming file and line."""
+    """The requests in the text of a file. Errors: InputError, naming file and line."""
     lines = _read_lines(text, location)
     specifications: List[str] = []
     pip: List[str] = []
@@ -57,7 +57,7 @@ def parse_conda_file(text: str, location: str) -> CondaFile:
 
 
 def _read_lines(text: str, location: str) -> List[Tuple[int, int, str]]:
-    """Number, indentation and content of the lines that say something."""
+    """(number, indentation, content) of the lines that are not empty or comments."""
     found = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = re.sub(r"(^|\s)#.*$", "", raw).rstrip()
@@ -127,9 +127,9 @@ def _names_of(specifications: List[str]) -> Tuple[NormalizedName, ...]:
 
 
 def accepts_python(specification: str, version: str) -> bool:
-    """Is an interpreter of this version meant by conda's `=3.11`, `3.11.7=h123_0`, `>=3.10,<3.12`?
+    """Does conda's `=3.11`, `3.11.7=h123_0` or `>=3.10,<3.12` accept this version of Python?
 
-    What is not understood accepts each.
+    True for what cannot be parsed.
     """
     parts = [part.strip() for part in specification.split(",") if part.strip()]
     return all(_accepts_part(part, version) for part in parts)
@@ -155,7 +155,7 @@ def _accepts_part(part: str, version: str) -> bool:
 
 
 def exact_python(specification: str) -> str:
-    """The version that is meant, "3.11.7" of `=3.11.7=h123_0`; "" where several are."""
+    """The exact version: "3.11.7" of `=3.11.7=h123_0`; "" where several are accepted."""
     match = re.match(r"=*\s*([0-9]+(?:\.[0-9]+)*)(?:=.*)?$", specification)
     return "" if match is None else match.group(1)
 

@@ -1,5 +1,4 @@
-"""An environment, and what it was after a past change, as snapshots: by what is recorded in it, and
-without a question to anybody. Pure."""
+"""Snapshots of an environment, now or after a past change, from recorded facts alone. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ NOT_RECORDED = UnknownSource("nothing is recorded of its source")
 
 
 def describe_environment(environment: Environment) -> Snapshot:
-    """What is installed, each with the source that is recorded beside it."""
+    """The installed distributions, each with its recorded source."""
     interpreter, torch = environment.interpreter, environment.torch
     found = [_describe(one) for one in environment.installed.values()]
     facts = None
@@ -82,7 +81,7 @@ def read_source(record: Optional[Mapping[str, Any]], *, is_editable: bool) -> So
 
 
 def describe_lock(lock: LockedEnvironment) -> Snapshot:
-    """What a file names, of a machine that it does not name."""
+    """The content of a lock as a snapshot, without a machine."""
     found: List[RecordedDistribution] = []
     for one in lock.distributions:
         source = one.source or NOT_RECORDED
@@ -93,14 +92,14 @@ def describe_lock(lock: LockedEnvironment) -> Snapshot:
 
 
 def describe_manifest(manifest: Manifest) -> Snapshot:
-    """What a bundle holds, and the torch beside which it is installed."""
+    """The content of a bundle, with the torch that it is for."""
     found = [_describe_wheel(wheel) for wheel in manifest.wheels]
     target = manifest.made_for
     facts = None
     if target.torch:
         accelerator = accelerator_of_version(target.torch) or ""
         facts = TorchFacts(target.torch, accelerator, cuda_of_accelerator(accelerator) or "")
-        # its metadata may leave out what torch says of itself: 2.8.0 of 2.8.0+cu128
+        # METADATA may have no local version: 2.8.0 for 2.8.0+cu128
         found.append(RecordedDistribution(TORCH, "", NOT_RECORDED))
     return Snapshot(
         target.python,
@@ -122,8 +121,8 @@ def _describe_wheel(wheel: BundledWheel) -> RecordedDistribution:
 
 
 def describe_past(now: Snapshot, later: Sequence[Change]) -> Snapshot:
-    """What an environment was before some changes of its history, the newest first. What another
-    installer did between them no history has."""
+    """The environment before the `later` changes, newest first. What another installer did between
+    them is unknown."""
     today = {one.name: one.version for one in now.distributions}
     past = versions_after(today, later)
     moved = {canonicalize_name(str(step["name"])) for change in later for step in change.steps}
@@ -138,5 +137,5 @@ def describe_past(now: Snapshot, later: Sequence[Change]) -> Snapshot:
 
 
 def is_transaction(text: str) -> bool:
-    """Is it written as the ID of a change is: `20261123T101112Z-1f43f2`?"""
+    """Does the text have the form of an ID, `20261123T101112Z-1f43f2`?"""
     return re.fullmatch(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4,8}", text) is not None

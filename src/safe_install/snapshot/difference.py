@@ -1,4 +1,4 @@
-"""What differs between an environment and a lock. Pure."""
+"""The difference between an environment and a lock. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from safe_install.snapshot.values import (
 )
 
 OWN_NAME = canonicalize_name("torch-safe-install")
-# Without them an environment cannot be changed any more, and few files name them.
+# Distributions that change an environment; few files name them.
 TOOLS = frozenset(canonicalize_name(name) for name in ("pip", "setuptools", "wheel"))
 # Who else installs into site-packages, as INSTALLER names it, and what removes it there.
 OTHER_INSTALLERS: Mapping[str, str] = {
@@ -36,7 +36,7 @@ OTHER_INSTALLERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Deviation:
-    """A distribution that is not there as a lock names it."""
+    """A distribution that is not installed as the lock says."""
 
     locked: LockedDistribution
     installed: Optional[InstalledDistribution]  # what is there in its place
@@ -45,7 +45,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Difference:
-    """What an environment would have to change to be what a lock says."""
+    """What has to change so that the environment matches the lock."""
 
     deviations: Tuple[Deviation, ...] = ()
     extra: Tuple[InstalledDistribution, ...] = ()  # not in the lock, and removed
@@ -59,8 +59,8 @@ def compare_with_lock(
     kept: Mapping[NormalizedName, str],
     files: Mapping[NormalizedName, str],
 ) -> Difference:
-    """What differs. `kept`: what is never removed, and why. `files`: the sha256 of the files that
-    were installed, as far as our history has them."""
+    """The difference. `kept`: distributions that are never removed, with the reason. `files`: the
+    sha256 of installed files, as far as our history has them."""
     deviations: List[Deviation] = []
     named = set(lock.others)
     for locked in lock.distributions:
@@ -86,8 +86,8 @@ def installed_files(
     summaries: Iterable[Mapping[str, Any]],
     installed: Mapping[NormalizedName, InstalledDistribution],
 ) -> Mapping[NormalizedName, str]:
-    """The sha256 of the wheels that are installed, by the summaries of past changes, the newest
-    first. Where another version is there now, somebody else has installed it."""
+    """The sha256 of the installed wheels, from the summaries of past changes, newest first. A
+    distribution with another version now was installed by another program."""
     found: Dict[NormalizedName, str] = {}
     for summary in summaries:
         for row in summary.get("steps", ()):
@@ -107,9 +107,9 @@ def _sha256_of(
 def find_kept(
     environment: Environment, own: Collection[NormalizedName]
 ) -> Mapping[NormalizedName, str]:
-    """What a sync leaves alone though no file names it, and why.
+    """The distributions that a sync does not remove although no file names them, with the reason.
 
-    `own`: the distributions that lie where this environment installs.
+    `own`: the distributions in this environment's own site-packages.
     """
     installed, markers = environment.installed, environment.interpreter.markers
     ours = find_required([OWN_NAME], installed, markers)
@@ -132,7 +132,7 @@ def find_required(
     installed: Mapping[NormalizedName, InstalledDistribution],
     markers: Mapping[str, str],
 ) -> Collection[NormalizedName]:
-    """Those of these that are installed, and what they require, themselves or through others."""
+    """Those of these names that are installed, with their direct and indirect requirements."""
     found: Dict[NormalizedName, None] = {}
     waiting = list(names)
     while waiting:
@@ -148,7 +148,7 @@ def find_required(
 
 
 def _is_meant(requirement: Requirement, markers: Mapping[str, str]) -> bool:
-    """Does it apply here? One that cannot be compared does not."""
+    """Does the requirement apply here? One that cannot be evaluated does not."""
     try:
         return applies(requirement, markers)
     except ValueError:
@@ -161,7 +161,8 @@ def _is_meant(requirement: Requirement, markers: Mapping[str, str]) -> bool:
 def _find_installed(
     locked: LockedDistribution, installed: Mapping[NormalizedName, InstalledDistribution]
 ) -> Optional[InstalledDistribution]:
-    """What is installed of it; of a folder without a name, what was installed from there."""
+    """The installed distribution; for a folder without a name, the one that was installed from
+    there."""
     if locked.name != NO_NAME:
         return installed.get(locked.name)
     for distribution in installed.values():
@@ -173,8 +174,8 @@ def _find_installed(
 def why_other(
     locked: LockedDistribution, installed: Optional[InstalledDistribution], sha256: str = ""
 ) -> str:
-    """Why what is installed is not what a lock names; "" where nothing speaks against it.
-    `sha256`: of the file that was installed, where that is known."""
+    """Why an installed distribution is not what a lock names; "" where nothing is known against it.
+    `sha256`: of its installed file, if known."""
     if installed is None:
         return "not installed"
     if locked.version and not _is_version(locked, installed.version):
@@ -183,8 +184,8 @@ def why_other(
 
 
 def _is_version(locked: LockedDistribution, version: str) -> bool:
-    """Is it the version that is meant? A file has one; a line without a local version identifier
-    accepts each build (`==2.13.0` accepts 2.13.0+cpu), as with pip."""
+    """Is it the version of the lock? A version without a local part accepts each build (`==2.13.0`
+    accepts 2.13.0+cpu), as in pip; a file has exactly one version."""
     try:
         wanted, present = Version(locked.version), Version(version)
     except InvalidVersion:
@@ -236,14 +237,12 @@ def _why_other_commit(
 
 
 def _why_other_file(locked: LockedDistribution, record: Mapping[str, Any], sha256: str) -> str:
-    """Two hashes decide, else two addresses. What nobody wrote down contradicts nothing."""
+    """Two hashes are compared, else two URLs. What is not recorded is no difference."""
     recorded = recorded_hashes(record)
     if not recorded and sha256:
         recorded = frozenset({f"sha256:{sha256}"})
-    known = {text.partition(":")[0] for text in locked.hashes} & {
-        text.partition(":")[0] for text in recorded
-    }
-    if known:
+    kinds = {text.partition(":")[0] for text in recorded}
+    if any(text.partition(":")[0] in kinds for text in locked.hashes):
         is_same = not recorded.isdisjoint(locked.hashes)
         return "" if is_same else "another file of this version is installed"
     url = str(record.get("url", ""))

@@ -1,5 +1,5 @@
-"""A snapshot as a Dockerfile: the Python and the C library of the environment, its lock file, and
-a check at the first start. Pure."""
+"""A snapshot as a Dockerfile: the Python and C library of the environment, its lock file, and a
+check at the first start. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WHEELS = "wheels"  # the folder, where none was named
 
 
 def render_dockerfile(snapshot: Snapshot) -> str:
-    """The text of a Dockerfile. Beside it lie the lock file and the zipapp."""
+    """The text of a Dockerfile. The lock file and the zipapp have to be beside it."""
     lock = _lock_for_pip(snapshot)
     made_by = f"safe-install export -o {lock} --wheels {shlex.quote(_wheel_folder(snapshot))}"
     lines = [
@@ -46,14 +46,15 @@ def render_dockerfile(snapshot: Snapshot) -> str:
 
 
 def _lock_for_pip(snapshot: Snapshot) -> str:
-    """pip takes no lock file with folders or repositories beside files."""
+    """The lock for pip, which accepts no lock file that mixes files with folders or
+    repositories."""
     is_old = _python(snapshot) < PYLOCK_SINCE
     has_tree = any(is_tree(one.source) for one in snapshot.distributions)
     return "requirements.txt" if is_old or has_tree else "pylock.toml"
 
 
 def _programs(snapshot: Snapshot) -> List[str]:
-    """What fetches repositories; the slim images have none of it."""
+    """The programs that clone repositories; slim images have none of them."""
     sources = [one.source for one in snapshot.distributions]
     used = {one.vcs for one in sources if isinstance(one, RepositorySource)}
     packages = [PACKAGES[vcs] for vcs in sorted(used) if vcs in PACKAGES]
@@ -109,7 +110,7 @@ def _pair(folder: str) -> str:
 
 
 def _folders_beside(snapshot: Snapshot) -> List[str]:
-    """The folders beside the document: in which files lie, and those of sources."""
+    """The folders beside the document with files or sources."""
     folders = set()
     for one in snapshot.distributions:
         source = one.source
@@ -121,7 +122,7 @@ def _folders_beside(snapshot: Snapshot) -> List[str]:
 
 
 def _wheel_folder(snapshot: Snapshot) -> str:
-    """The folder beside the document that has the wheels, or will have them."""
+    """The folder beside the document for the wheels."""
     for one in snapshot.distributions:
         if isinstance(one.source, FileSource) and not posixpath.isabs(one.source.path):
             return posixpath.dirname(one.source.path) or "."
@@ -138,8 +139,8 @@ def _installs(lock: str) -> List[str]:
 
 
 def _checks(snapshot: Snapshot) -> List[str]:
-    """While an image is built there is no GPU: CUDA is asked for at the start. With -B the zipapp
-    unpacks itself into no layer."""
+    """The check at the first start, because there is no GPU while an image is built. With -B the
+    zipapp unpacks itself into no layer."""
     if snapshot.torch is None:
         return []
     lines = [f"RUN python -B {ZIPAPP} verify"]

@@ -1,4 +1,4 @@
-"""What lies on the disk of an environment and tells where its files came from."""
+"""Finds sources of installed files on disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_METADATA = 16 * 2**20  # bytes
 
 
 def read_installed_files(folder: Path) -> InstalledFiles:
-    """What a dist-info folder says of the archive; nothing where it cannot be read."""
+    """The facts in a dist-info folder about the archive; empty where it cannot be read."""
     wheel = _read(folder / "WHEEL").decode("utf-8", "replace")
     metadata = _read(folder / "METADATA")
     tags: List[Tag] = []
@@ -44,7 +44,7 @@ def _parse_tags(text: str) -> FrozenSet[Tag]:
 
 
 def _read(path: Path) -> bytes:
-    """A file of some kilobytes; nothing where it is none, or cannot be read."""
+    """A file of some kilobytes; empty where it is missing, larger, or cannot be read."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_METADATA:
             return b""
@@ -69,8 +69,8 @@ def find_built(
 
 
 def find_named(distribution: InstalledDistribution) -> Optional[FileSource]:
-    """The wheel that a direct_url.json names without its hash, as uv writes it, where it is still
-    the installed one."""
+    """The wheel that a direct_url.json names without a hash (uv writes it so), if it is still the
+    installed one."""
     url = str((distribution.direct_url or {}).get("url", ""))
     path = Path(path_of_url(url))
     is_here = url.startswith("file:") and path.suffix == ".whl" and path.is_file()
@@ -80,7 +80,7 @@ def find_named(distribution: InstalledDistribution) -> Optional[FileSource]:
 
 
 def has_wheel_of(wheel: Path, distribution: InstalledDistribution) -> bool:
-    """Are the installed files those of a wheel, by both RECORDs?"""
+    """Are the installed files those of the wheel, by both RECORDs?"""
     try:
         with zipfile.ZipFile(wheel) as archive:
             (name,) = [one for one in archive.namelist() if one.endswith(".dist-info/RECORD")]
@@ -91,8 +91,8 @@ def has_wheel_of(wheel: Path, distribution: InstalledDistribution) -> bool:
 
 
 def is_same_content(installed: Iterable[RecordEntry], wheel: Iterable[RecordEntry]) -> bool:
-    """Does each file that a wheel installs beside the metadata have its hash in the environment?
-    Scripts are written anew, and lie elsewhere."""
+    """Does each file of the wheel have its hash in the environment? Metadata is ignored, and
+    scripts are, because they are rewritten."""
     there = _hashes_of(installed)
     brought = _hashes_of(wheel)
     plain = {path: value for path, value in brought.items() if ".data/" not in path}
@@ -109,7 +109,7 @@ def _hashes_of(entries: Iterable[RecordEntry]) -> Mapping[str, str]:
 
 
 def read_wheels_of(folder: Path, name: NormalizedName, version: str) -> Iterator[Link]:
-    """The wheels of this name and version in a folder, with the hashes that a page would have."""
+    """The wheels of this name and version in a folder, with hashes as on a page."""
     for path in sorted(folder.glob("*.whl")):
         if is_named_by(path.name, name, version):
             sha256, size = hash_file(path), path.stat().st_size
@@ -128,6 +128,6 @@ def _hash_of_metadata(wheel: Path) -> str:
 
 
 def find_first_seen(url: str) -> Optional[str]:
-    """The sha256 that an address was first seen to serve, where we have fetched it."""
+    """The pinned sha256 of a URL; None where we never fetched it."""
     seen = FirstSeenFile(first_seen_folder(), url).read()
     return None if seen is None else seen.sha256

@@ -1,4 +1,4 @@
-"""The forms in which a snapshot is written, by their names and by those of files. Pure."""
+"""The formats of a snapshot, by name and by file name. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Format(enum.Enum):
 
 NAMES = tuple(one.value for one in Format)
 
-# The first that fits the name of a file says its format.
+# The format of a file is the first one whose pattern its name matches.
 _BY_FILENAME = (
     (r"pylock(\.[^.]+)?\.toml", Format.PYLOCK),
     (r"pyproject\.toml", Format.UV),
@@ -42,7 +42,7 @@ _BY_FILENAME = (
 
 
 def format_of_filename(filename: str) -> Optional[Format]:
-    """The format that a file of this name has; None where its name says nothing."""
+    """The format of a file by its name; None where the name does not tell."""
     for pattern, found in _BY_FILENAME:
         if re.fullmatch(pattern, filename.lower()):
             return found
@@ -50,7 +50,7 @@ def format_of_filename(filename: str) -> Optional[Format]:
 
 
 def format_of_name(name: str) -> Optional[Format]:
-    """The format that is called so; None where none is."""
+    """The format with this name; None where there is none."""
     wanted = name.strip().lower()
     return next((one for one in Format if one.value == wanted), None)
 
@@ -67,8 +67,7 @@ _RENDERERS: Mapping[Format, Callable[[Snapshot], str]] = {
 def render_snapshot(
     snapshot: Snapshot, wanted: Format, conda_packages: Sequence[CondaPackage] = ()
 ) -> str:
-    """The text in one format. No secret is in it: the addresses were cleaned, and this is looked
-    at once more."""
+    """The text in one format. URLs have no secrets, and the text is redacted once more."""
     if wanted is Format.CONDA:
         return render_conda_file(snapshot, conda_packages)
     return redact(_RENDERERS[wanted](snapshot))

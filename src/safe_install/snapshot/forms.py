@@ -1,4 +1,4 @@
-"""The text of a file that names an environment exactly, in whichever form -> what it names. Pure."""
+"""Parses a file that names an environment exactly, in any of the known formats. Pure."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ OTHER_PYTHON = "other-python"  # the problem of a file that is for another Pytho
 
 
 class Form(enum.Enum):
-    """How a file is written."""
+    """The format of a file."""
 
     PYLOCK = "pylock.toml"
     REQUIREMENTS = "requirements"
     CONDA = "environment.yml"
 
 
-# Lock files that their own programs read alone, and what writes one that others read.
+# Lock files of a single program, with the command that writes a standard one.
 FOREIGN_LOCKS = {
     "uv.lock": ("uv", "export", "--format", "pylock.toml", "-o", "pylock.toml"),
     "poetry.lock": ("poetry", "export", "-o", "requirements.txt"),
@@ -69,7 +69,7 @@ FOREIGN_LOCKS = {
 
 
 def form_of(location: str) -> Form:
-    """By the name of the file. Errors: InputError for a lock file in the form of one program."""
+    """The format by the file's name. Errors: InputError for a lock file of a single program."""
     name = re.split(r"[/\\]", location.partition("?")[0])[-1].lower()
     if name in FOREIGN_LOCKS:
         command = " ".join(FOREIGN_LOCKS[name])
@@ -83,7 +83,7 @@ def form_of(location: str) -> Form:
 
 
 def split_extras(location: str) -> Tuple[str, FrozenSet[str]]:
-    """`pylock.toml[gpu]` -> the lock file, and the extras of it that are wanted, as pip has it."""
+    """`pylock.toml[gpu]` -> (lock file, requested extras), as in pip."""
     match = re.match(r"(.+\.toml)\s*\[([^\]]+)\]$", location, re.IGNORECASE)
     if match is None:
         return location, frozenset()
@@ -100,8 +100,8 @@ def parse_lock(
     folder: str,
     wanted: Wanted = NOTHING_MORE,
 ) -> LockedEnvironment:
-    """What a file says for an interpreter. `read` brings its text, and that of files that it names;
-    `folder`: the working folder; `wanted`: of a lock file. Errors: InputError."""
+    """The content of a file for an interpreter. `read`: returns the text of a file; `folder`: the
+    working folder; `wanted`: extras and groups of a lock file. Errors: InputError."""
     form = form_of(location)
     if form is Form.PYLOCK:
         return _parse_pylock(location, read(location), interpreter, folder, wanted)
@@ -117,8 +117,8 @@ def parse_lock(
 
 
 def with_whole_paths(text: str) -> str:
-    """`pip freeze` writes the path of an editable folder as it is, and then nobody knows where one
-    with blanks ends, pip neither: here such a line has nothing behind its path."""
+    """Write editable folders as URLs. `pip freeze` writes their paths as they are, and the end of a
+    path with blanks could not be found otherwise; nothing else is on such a line."""
     return re.sub(r"(?m)^-e (/[^\s'\"\\#]*(?: (?!-)[^\s'\"\\#]+)+)$", _with_address, text)
 
 
@@ -127,7 +127,7 @@ def _with_address(line: re.Match[str]) -> str:
 
 
 def requirements_text(location: str, text: str) -> str:
-    """The text as a requirements file: with the options for pip that stand in it."""
+    """The text as a requirements file, with the options for pip in it."""
     form = form_of(location)
     if form is Form.PYLOCK:
         return ""
@@ -153,7 +153,8 @@ def _parse_pylock(
 def read_record(
     location: str, *, interpreter: Interpreter, read: Reader, folder: str, wanted: Wanted
 ) -> Snapshot:
-    """What a lock file says, to be compared: it may be for another machine. Errors: InputError."""
+    """The content of a lock file for a comparison; it may be for another machine. Errors:
+    InputError."""
     machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
     snapshot = parse_pylock(
         read(location), name=location, machine=machine, wanted=wanted, takes_foreign=True
@@ -166,8 +167,8 @@ def read_record(
 
 
 def _beside(location: str, recorded: RecordedDistribution) -> RecordedDistribution:
-    """What the lock file of a host names relative to itself lies there, too; of this machine it
-    names nothing, as with pip. Errors: InputError."""
+    """A lock file on a host may name files relative to itself, but, as in pip, no local files.
+    Errors: InputError."""
     source = recorded.source
     if isinstance(source, FileSource) and not posixpath.isabs(source.path):
         url = urljoin(location, quote(source.path))
@@ -187,7 +188,8 @@ def _beside(location: str, recorded: RecordedDistribution) -> RecordedDistributi
 def lock_of_snapshot(
     snapshot: Snapshot, interpreter: Interpreter, *, folder: str
 ) -> LockedEnvironment:
-    """What a snapshot says of its distributions. `folder`: to which its paths are relative."""
+    """The distributions of a snapshot as a lock. `folder`: its relative paths are relative to
+    it."""
     found = []
     problems = []
     notes = []
@@ -221,7 +223,7 @@ def _why_unfit(recorded: RecordedDistribution, interpreter: Interpreter) -> Opti
 
 
 def no_file(name: str, detail: str) -> Finding:
-    """What a lock names has no file for this interpreter."""
+    """The problem that a lock has no file for this interpreter."""
     return Finding("no-file-here", Severity.ERROR, name, detail)
 
 
@@ -246,7 +248,7 @@ def _at_absolute_path(source: Source, folder: str) -> Source:
 
 
 def _is_path(place: str) -> bool:
-    """A lock file may name a repository by a path, and not by an address (`git@host:path`)."""
+    """A lock file may name a repository by a path instead of a URL (`git@host:path`)."""
     return ":" not in place
 
 
@@ -254,7 +256,7 @@ def _is_path(place: str) -> bool:
 
 
 def _with_unknown(lock: LockedEnvironment, names: FrozenSet[NormalizedName]) -> LockedEnvironment:
-    """With what was there where the file was made, and no line of it can bring: it may stay."""
+    """The lock, where distributions that `export` could not name may stay."""
     unknown = names - set(TOOLS)
     if not unknown:
         return lock
@@ -271,7 +273,7 @@ def _with_unknown(lock: LockedEnvironment, names: FrozenSet[NormalizedName]) -> 
 def _with_conda(
     lock: LockedEnvironment, conda: CondaFile, location: str, interpreter: Interpreter
 ) -> LockedEnvironment:
-    """With what the file says of conda: its packages stay, and are not looked at."""
+    """The lock, where conda's packages stay and are not compared."""
     problems = list(lock.problems)
     if not accepts_python(conda.python, interpreter.version):
         detail = f"{location} is for Python {conda.python}, and this is {interpreter.version}"

@@ -1,4 +1,4 @@
-"""Makes an environment what a lock says: plan, fetch, look, and carry out, as an install is."""
+"""Changes an environment to match a lock: plan, fetch, check, then as an install."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from safe_install.wheels.archive import Artifact
 
 
 class LockChange:
-    """One change that makes an environment what a file says."""
+    """One change of an environment to match a file."""
 
     def __init__(self, location: str, session: Session, before: BaselineCheck) -> None:
-        """`location`: of the file, for people."""
+        """`location`: the file's name in messages."""
         self._location, self._session, self._before = location, session, before
         self._own, self._environment = session.request.own, session.environment
         self._installer = PipInstaller(session)
@@ -55,8 +55,8 @@ class LockChange:
         )
 
     def run(self, lock: LockedEnvironment, difference: Difference) -> InstallResult:
-        """The result of the command. A file that is refused must not stand in the way of a better
-        one at its address."""
+        """The result of the command. After a refusal, hashes that were first seen in this run are
+        forgotten, so that a corrected file is accepted later."""
         try:
             result = self._run(lock, difference)
         except SafeInstallError as error:
@@ -90,7 +90,7 @@ class LockChange:
     def _carry_out(
         self, planned: LockPlan, built: Tuple[str, ...], findings: Tuple[Finding, ...]
     ) -> InstallResult:
-        """Fetch, look at what the files require, then as an install is carried out."""
+        """Fetch, check the requirements of the files, then continue as an install."""
         from safe_install.pipeline.change import carry_out
         from safe_install.pipeline.delivery import begin_delivery, fetch
 
@@ -101,7 +101,7 @@ class LockChange:
         with explaining_failed_build(self._before, built):
             artifacts = fetch(delivery, planned.plan, planned.artifacts, released=released)
         plan = with_files(planned.plan, artifacts)
-        # Only now all that comes says what it requires.
+        # Only now the requirements of all new distributions are known.
         findings = (*findings, *self._check_requirements(plan))
         selected = Selected(
             plan,
@@ -127,7 +127,7 @@ class LockChange:
         )
 
     def _is_promised(self, step: Step) -> bool:
-        """Are the bytes of a file promised by the person's file, or by the package index?"""
+        """Are the bytes of a file promised by the user's file, or by the package index?"""
         return is_promised(
             step,
             self._session.request,
@@ -135,10 +135,11 @@ class LockChange:
             is_on_index=self._chooser.is_on_index,
         )
 
-    # --- what speaks against it ---
+    # --- refusals ---
 
     def _look_at(self, planned: LockPlan) -> Tuple[Finding, ...]:
-        """What is known to break is refused before anything is fetched. Errors: Refused."""
+        """Refuse a plan that is known to break something, before anything is fetched. Errors:
+        Refused."""
         plan, environment, own = planned.plan, self._environment, self._own
         interpreter = environment.interpreter
         check_place(interpreter.prefix, interpreter.scheme, find_leaving(plan, environment))
@@ -159,23 +160,24 @@ class LockChange:
         return (*check.findings, *broken)
 
     def _permitted_to_miss(self, plan: Plan) -> FrozenSet[NormalizedName]:
-        """What stays and may miss something afterwards: by consent, and never torch."""
+        """Distributions that stay and may lack a requirement afterwards, with consent; never
+        torch."""
         if not self._session.request.no_warn_conflicts:
             return frozenset()
         kept = kept_names(plan, self._environment)
         return frozenset(name for name in kept if not is_guarded(name))
 
     def _check_requirements(self, plan: Plan) -> Tuple[Finding, ...]:
-        """What stays and would miss something refuses; of what comes that is said. Errors:
-        Refused."""
+        """Refuse a plan that breaks requirements of what stays; warn about those of what is new.
+        Errors: Refused."""
         permitted = self._permitted_to_miss(plan)
         refuse_errors(tuple(check_requirements(plan, self._environment, permitted)), plan)
         return find_conflicts(plan, self._session.request, self._environment)
 
 
 def with_files(plan: Plan, artifacts: Mapping[NormalizedName, Artifact]) -> Plan:
-    """With what the files say of themselves. Errors: HashMismatch for one that is another
-    distribution than was named."""
+    """The plan with facts from the files themselves. Errors: HashMismatch for a file of another
+    distribution."""
     steps = []
     for step in plan.steps:
         artifact = artifacts.get(step.name)
@@ -192,7 +194,7 @@ def with_files(plan: Plan, artifacts: Mapping[NormalizedName, Artifact]) -> Plan
 
 
 def _refuse_other(step: Step, artifact: Artifact) -> None:
-    """Is the file what was named? Errors: HashMismatch."""
+    """Refuse a file that is not the named one. Errors: HashMismatch."""
     is_version = step.version is None or is_version_of(step.version, artifact)
     if artifact.name == step.name and is_version:
         return
@@ -204,7 +206,7 @@ def _refuse_other(step: Step, artifact: Artifact) -> None:
 
 
 def permits_cuda_loss(plan: Plan, torch: Optional[TorchBuild]) -> bool:
-    """Does the file name a torch without CUDA, or none?"""
+    """Does the file name a torch without CUDA, or no torch?"""
     step = plan.find(TORCH)
     if step is None:
         return False

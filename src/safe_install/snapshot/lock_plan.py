@@ -1,8 +1,8 @@
-"""What differs from a lock -> the plan of a change, with every file of it named.
+"""From the difference to a lock to the plan of a change, with the file of each step.
 
-A wheel at a known address needs no question. Which file a version has, pip says, or, of a project
-that is built against torch, our own choice for the torch that will be there. Nothing is resolved:
-each line brings itself alone.
+A wheel with a known URL needs no search. Otherwise pip finds the file of a version, or our own
+choice does for a project that is built against torch. Nothing is resolved: each line stands only
+for itself.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from safe_install.wheels.archive import Artifact
 
 @dataclass(frozen=True)
 class LockPlan:
-    """The plan, and what was brought for it already."""
+    """The plan, and the files that were fetched for it."""
 
     plan: Plan
     torch: Optional[TorchBuild]  # that will be there
@@ -56,14 +56,14 @@ class LockPlanner:
         catalog: Catalog,
         location: str,
     ) -> None:
-        """`location`: of the file, for people."""
+        """`location`: the file's name in messages."""
         self._session, self._installer, self._chooser = session, installer, chooser
         self._catalog, self._location = catalog, location
         self._environment = session.environment
         self._artifacts: Dict[NormalizedName, Artifact] = {}
 
     def plan(self, lock: LockedEnvironment, difference: Difference) -> LockPlan:
-        """All steps. Errors: PipFailed, NoCandidate, Refused, BuildFailed."""
+        """The plan of the whole change. Errors: PipFailed, NoCandidate, Refused, BuildFailed."""
         steps: List[Step] = []
         asked: List[Deviation] = []
         extensions: List[Deviation] = []
@@ -91,7 +91,7 @@ class LockPlanner:
     # --- pip ---
 
     def _ask_pip(self, deviations: Sequence[Deviation], *, name: str = "others") -> List[Step]:
-        """pip compares the hashes of all lines, or of none: it is asked for each kind."""
+        """pip compares the hashes of all lines or of none, so it is asked separately for both."""
         hashed = [one for one in deviations if one.locked.hashes]
         others = [one for one in deviations if not one.locked.hashes]
         steps: List[Step] = []
@@ -129,19 +129,19 @@ class LockPlanner:
         error.was_relayed = True
         raise error
 
-    # --- torch, and what is built against it ---
+    # --- torch, and extensions ---
 
     def _is_extension(self, deviation: Deviation) -> bool:
-        """Is it a project of the wheel index, by name and version alone? No package index may have
-        the version that `pip freeze` wrote: 2.1.2+pt21cu121."""
+        """Is it a project of the wheel index, given by name and version only? The package index may
+        not have that version, such as 2.1.2+pt21cu121 from `pip freeze`."""
         locked = deviation.locked
         return locked.source is None and locked.name in self._catalog.projects - {TORCH}
 
     def _find_broken(
         self, lock: LockedEnvironment, steps: Sequence[Step], torch: Optional[TorchBuild]
     ) -> List[Deviation]:
-        """Extensions that are there in the version of the file, and do not fit the torch that
-        comes: another build of the same version may."""
+        """Extensions that are installed in the version of the file but do not fit the new torch:
+        another build of that version may."""
         if not any(step.name == TORCH for step in steps):
             return []
         from safe_install.pipeline.breakage import find_breakage
@@ -158,7 +158,8 @@ class LockPlanner:
         return found
 
     def _find_torch(self, asked: Sequence[Deviation]) -> List[Step]:
-        """A torch that the package index does not have, as 2.13.0+cpu, at torch's own host."""
+        """A torch that the package index does not have, such as 2.13.0+cpu, from torch's own
+        host."""
         request = self._session.request
         has_own_places = bool(request.index_urls or request.find_links) or request.no_index
         for deviation in asked:
@@ -172,12 +173,12 @@ class LockPlanner:
             if isinstance(found, Absent):
                 continue
             step = _with_candidate(make_step(deviation, self._location), found.candidate)
-            # What it requires its page may say; else the file does.
+            # Its requirements are on its page, else in the file.
             return [step if found.metadata is not None else self._obtain(step, found.candidate)]
         return []
 
     def _torch_after(self, steps: Sequence[Step], difference: Difference) -> Optional[TorchBuild]:
-        """The torch that will be there."""
+        """The torch after the change."""
         if any(one.name == TORCH for one in difference.extra):
             return None
         step = next((step for step in steps if step.name == TORCH), None)
@@ -189,8 +190,8 @@ class LockPlanner:
         return planned_torch(version, self._environment.interpreter.platform, self._catalog.torch)
 
     def _choose(self, extensions: Sequence[Deviation], torch: TorchBuild) -> List[Step]:
-        """The builds of these versions that fit this torch. Errors: NoCandidate, where there is
-        none; Refused, where it would have to be built for a torch that is not there yet."""
+        """The builds of these versions that fit this torch. Errors: NoCandidate where there is
+        none; Refused where one would have to be built for a torch that is not installed yet."""
         if not extensions:
             return []
         names = {one.locked.name: one for one in extensions}
@@ -219,7 +220,7 @@ class LockPlanner:
         return self._obtain(step, pin)
 
     def _obtain(self, step: Step, candidate: Candidate) -> Step:
-        """With what the file says. A dry run brings none."""
+        """The step with facts from the file. In a dry run it is not fetched."""
         request, environment = self._session.request, self._environment
         if request.own.dry_run:
             return step
@@ -252,8 +253,8 @@ def _with_candidate(step: Step, candidate: Candidate) -> Step:
 
 
 def _deviation_of(step: Step, group: Sequence[Deviation]) -> Deviation:
-    """What pip was asked for that this step brings; of what has no name, the first whose address
-    it is. Errors: Refused."""
+    """The line that a step of pip belongs to; without a name, the first one with the same URL.
+    Errors: Refused."""
     for deviation in group:
         if deviation.locked.name == step.name:
             return deviation
@@ -271,7 +272,7 @@ def _deviation_of(step: Step, group: Sequence[Deviation]) -> Deviation:
 
 
 def is_version_of(version: str, artifact: Artifact) -> bool:
-    """Has the file the version that was planned?"""
+    """Does the file have the planned version?"""
     try:
         return bool(Version(version) == artifact.version)
     except InvalidVersion:

@@ -1,4 +1,4 @@
-"""What a person should know of a snapshot before others use it. Pure."""
+"""Notes on a snapshot that others will use. Pure."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_notes(
 
 
 def _unknown(snapshot: Snapshot) -> List[Finding]:
-    """A sentence for each reason."""
+    """One finding for each reason."""
     by_reason: Dict[str, List[str]] = {}
     for one in snapshot.distributions:
         if isinstance(one.source, UnknownSource):
@@ -76,7 +76,7 @@ def _unknown(snapshot: Snapshot) -> List[Finding]:
 
 
 def note_local(snapshot: Snapshot) -> Tuple[Finding, ...]:
-    """On what only this machine has."""
+    """Notes on sources that only this machine has."""
     files = [one.name for one in snapshot.distributions if _is_local_file(one)]
     folders = [one.name for one in snapshot.distributions if _is_local_tree(one.source)]
     findings: List[Finding] = []
@@ -91,7 +91,8 @@ def note_local(snapshot: Snapshot) -> Tuple[Finding, ...]:
 
 
 def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
-    """On a lock file that pip refuses: with the hash of one file it demands one of everything."""
+    """Notes on a lock file that pip refuses: with a hash for one file it requires hashes for
+    all."""
     trees = [one.name for one in snapshot.distributions if is_tree(one.source)]
     if not trees or len(trees) == len(snapshot.distributions):
         return ()
@@ -104,7 +105,7 @@ def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
 
 
 def note_filename(filename: str) -> Tuple[Finding, ...]:
-    """On a lock file with a name by which others take it for none (PEP 751)."""
+    """A note on a lock file whose name other programs do not recognize (PEP 751)."""
     if re.fullmatch(r"pylock(\.[^.]+)?\.toml", filename):
         return ()
     detail = f"pip and uv take no lock file of this name: {filename}"

@@ -1,4 +1,4 @@
-"""The environment as it was after a past change: from today's, the later changes taken back one by
+"""The environment after a past change: from the present one, with the later changes undone one by
 one. Pure."""
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ class Change:
 
 @dataclass(frozen=True)
 class PastVersions:
-    """What was installed after a past change."""
+    """The versions after a past change."""
 
     versions: Versions
-    # what somebody else has changed since: of those it is not known what they were
+    # distributions that another program has changed since; their past versions are unknown
     foreign: Tuple[NormalizedName, ...] = ()
 
 
 def versions_after(today: Versions, later: Sequence[Change]) -> PastVersions:
-    """The versions before the `later` changes, which are given newest first."""
+    """The versions before the `later` changes, which are in the order newest first."""
     versions: Dict[NormalizedName, str] = dict(today)
     foreign: List[NormalizedName] = []
     for change in later:

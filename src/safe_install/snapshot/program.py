@@ -1,5 +1,5 @@
-"""The files of this program and of what it needs, as a bundle carries them: out of the installation
-that runs, be it a zipapp, a wheel or a clone."""
+"""The files of this program and of its dependencies for a bundle, from the running installation: a
+zipapp, a wheel or a clone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DISTRIBUTION = "torch-safe-install"
 OWN = "safe_install"
 PINNED = "program_requirements.txt"
 OLDEST_PYTHON = "3.8"  # that we support
-# What a bundle never needs: it builds nothing.
+# Not needed in a bundle, which builds nothing.
 LEFT_OUT = frozenset({canonicalize_name("tomli")})
 # Files of an installation that are of this machine, or that one Python alone can read.
 _OF_THIS_MACHINE = re.compile(
@@ -39,7 +39,7 @@ _OF_THIS_MACHINE = re.compile(
 
 @dataclass(frozen=True)
 class ProgramFiles:
-    """The program, ready to be written into an archive."""
+    """The files of the program for an archive."""
 
     files: Mapping[str, bytes]
     python: str  # the oldest that runs it, "3.8"
@@ -50,8 +50,8 @@ Fetch = Callable[[Sequence[str]], Path]
 
 
 def read_program(python: str, fetch: Fetch) -> ProgramFiles:
-    """The running program, for a Python such as "3.8.18". `fetch`: brings what the program needs,
-    where that which is installed does not run there. Errors: Refused."""
+    """The running program, for a Python such as "3.8.18". `fetch`: fetches dependencies, where the
+    installed ones do not run on that Python. Errors: Refused."""
     archive = find_archive(safe_install)
     if archive is not None:
         files, oldest = _read_archive(archive)
@@ -67,14 +67,15 @@ def read_program(python: str, fetch: Fetch) -> ProgramFiles:
 
 
 def find_archive(package: ModuleType) -> Optional[Path]:
-    """The zipapp, or the bundle, out of which a package was imported."""
+    """The zipapp or bundle that a package was imported from; None where there is none."""
     loader = package.__spec__.loader if package.__spec__ is not None else None
     found = getattr(loader, "archive", None)
     return Path(found) if found is not None else None
 
 
 def _read_archive(path: Path) -> Tuple[Dict[str, bytes], str]:
-    """The files of a zipapp, which runs on every Python that we support, or of a bundle."""
+    """(the files of a zipapp or bundle, the oldest Python that runs it); a zipapp runs on every
+    supported Python."""
     files: Dict[str, bytes] = {}
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -86,7 +87,7 @@ def _read_archive(path: Path) -> Tuple[Dict[str, bytes], str]:
 
 
 def _read_installed(python: str) -> Dict[str, bytes]:
-    """What the program needs, as it is installed. Errors: Refused."""
+    """The installed dependencies. Errors: Refused."""
     files: Dict[str, bytes] = {}
     for distribution in find_needed(python):
         files.update(_files_of(distribution))
@@ -94,7 +95,7 @@ def _read_installed(python: str) -> Dict[str, bytes]:
 
 
 def _fetch_needed(fetch: Fetch, refused: Refused) -> Dict[str, bytes]:
-    """The same as the zipapp has it, for every Python that we support. Errors: Refused."""
+    """The dependencies of the zipapp, for every supported Python. Errors: Refused."""
     text = (pkgutil.get_data("safe_install.snapshot", PINNED) or b"").decode("utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     try:
@@ -111,7 +112,7 @@ def _fetch_needed(fetch: Fetch, refused: Refused) -> Dict[str, bytes]:
 
 
 def _own_files(package: Path) -> Iterator[Tuple[str, bytes]]:
-    """The package itself; in a clone the facts are a link."""
+    """The files of the package itself; in a clone the wheel index is a link."""
     for path in _walk(package):
         name = f"{OWN}/{path.relative_to(package).as_posix()}"
         if not _OF_THIS_MACHINE.search(name) and not name.endswith(".md"):
@@ -136,8 +137,8 @@ def _files_of(distribution: metadata.Distribution) -> Iterator[Tuple[str, bytes]
 
 
 def find_needed(python: str) -> List[metadata.Distribution]:
-    """The distributions that the program needs, themselves or through others. Errors: Refused for
-    one that is not here, or does not run on that Python."""
+    """The distributions of direct and indirect dependencies. Errors: Refused for one that is
+    missing, or does not run on that Python."""
     found: Dict[str, metadata.Distribution] = {}
     waiting = _requirements_of(metadata.distribution(DISTRIBUTION), python)
     while waiting:
@@ -158,7 +159,7 @@ def find_needed(python: str) -> List[metadata.Distribution]:
 
 
 def _requirements_of(distribution: metadata.Distribution, python: str) -> List[str]:
-    """The names that it requires on that Python, on Linux."""
+    """The names of its requirements on that Python, on Linux."""
     values = {"python_version": ".".join(python.split(".")[:2])}
     names = []
     for text in distribution.requires or ():
@@ -176,7 +177,7 @@ def _unfit(why: str, python: str) -> Refused:
 
 
 def _read_newer_facts() -> Mapping[str, bytes]:
-    """The wheel index that the person brought, in the place of the program's own."""
+    """The newer wheel index in the user's data folder, in place of the bundled one."""
     update = catalog.current_update()
     if update is None:
         return {}

@@ -1,4 +1,4 @@
-"""What our history knows of the files that are installed."""
+"""The hashes of installed files in our history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safe_install.transaction.kept_sources import read_kept_sources
 
 
 def read_installed_wheels(environment: Environment) -> Mapping[NormalizedName, str]:
-    """The sha256 of the wheels that are installed, as far as our history knows them."""
+    """The sha256 of the installed wheels, as far as our history has them."""
     prefix = environment.interpreter.prefix
     summaries = [entry.summary for entry in read_history(prefix)]
     summaries.append({"steps": read_kept_sources(prefix)})

@@ -1,4 +1,4 @@
-"""What differs from a lock -> the steps of a plan. Pure."""
+"""The difference to a lock -> the steps of a plan. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from safe_install.torch_family import TORCH
 
 
 def make_step(deviation: Deviation, location: str) -> Step:
-    """The step of one deviation, as far as the lock says it."""
+    """The step for one deviation, with what the lock says."""
     locked, installed = deviation.locked, deviation.installed
     source = locked.source
     url = address_of(source)
@@ -65,7 +65,7 @@ def make_step(deviation: Deviation, location: str) -> Step:
 
 
 def origin_of(locked: LockedDistribution) -> Origin:
-    """What kind of file brings it, as far as the lock says it."""
+    """The kind of file that the lock names."""
     source = locked.source
     if isinstance(source, (DirectorySource, RepositorySource)):
         if source.is_editable:
@@ -75,7 +75,7 @@ def origin_of(locked: LockedDistribution) -> Origin:
 
 
 def _download_info(url: str, sha256: Optional[str]) -> Mapping[str, Any]:
-    """As pip's report and direct_url.json have it."""
+    """In the form of pip's report and direct_url.json."""
     archive: Dict[str, Any] = {}
     if sha256 is not None:
         archive = {"hash": f"sha256={sha256}", "hashes": {"sha256": sha256}}
@@ -83,22 +83,22 @@ def _download_info(url: str, sha256: Optional[str]) -> Mapping[str, Any]:
 
 
 def is_wheel(locked: LockedDistribution) -> bool:
-    """Is it a wheel whose address is known?"""
+    """Is it a wheel with a known URL?"""
     source = locked.source
     is_file = isinstance(source, (IndexSource, UrlSource, FileSource))
     return is_file and getattr(source, "filename", "").lower().endswith(".whl")
 
 
 def needs_pip(locked: LockedDistribution) -> bool:
-    """Has pip to say which file it is, or to build one? A wheel at an address needs no pip, if
-    its hash is known, or if it lies here."""
+    """Does pip have to find the file, or build it? Not for a wheel with a URL and a hash, or a
+    local one."""
     if not is_wheel(locked):
         return True
     return not (isinstance(locked.source, FileSource) or only_sha256(locked.hashes))
 
 
 def pip_line(locked: LockedDistribution) -> str:
-    """The line for pip, with its hashes. Errors: InputError, where there is none."""
+    """The requirement line with its hashes. Errors: InputError, where there is none."""
     if not locked.line:
         raise InputError(
             f"{str(locked)!r} is no name and version of a project: nobody can be asked for it",
@@ -108,18 +108,18 @@ def pip_line(locked: LockedDistribution) -> str:
 
 
 def make_removals(extra: Sequence[InstalledDistribution], location: str) -> Tuple[Step, ...]:
-    """One step for each distribution that goes."""
+    """One step for each distribution that is removed."""
     return tuple(make_removal(distribution, f"not in {location}") for distribution in extra)
 
 
 def describe_steps(difference: Difference, location: str) -> Tuple[Step, ...]:
-    """All of it as steps, for people: what its sources alone say is left open."""
+    """All steps, for the output; what only the sources know is left open."""
     steps = [make_step(one, location) for one in difference.deviations]
     return (*steps, *make_removals(difference.extra, location))
 
 
 def find_folders(difference: Difference) -> Tuple[Path, ...]:
-    """The folders of sources that are built."""
+    """The source folders that will be built."""
     found = []
     for deviation in difference.deviations:
         if isinstance(deviation.locked.source, DirectorySource):
@@ -127,13 +127,13 @@ def find_folders(difference: Difference) -> Tuple[Path, ...]:
     return tuple(found)
 
 
-# --- what speaks against it -----------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 def find_unfit_wheels(
     deviations: Sequence[Deviation], environment: Environment
 ) -> Tuple[Finding, ...]:
-    """The wheels that this interpreter does not take, all of them."""
+    """Errors on the wheels that this interpreter does not support."""
     interpreter = environment.interpreter
     supported = frozenset(interpreter.tags)
     found = []
@@ -154,12 +154,13 @@ def _has_tag_of(filename: str, supported: FrozenSet[Tag]) -> bool:
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename:
-        return True  # what is wrong with it is said when it is opened
+        return True  # the error is reported when it is opened
     return not supported.isdisjoint(tags)
 
 
 def refuse_lost_torch(extra: Sequence[InstalledDistribution], location: str) -> List[Finding]:
-    """torch is removed where a person says so, and a file that does not name it says nothing."""
+    """Errors where a sync would remove torch: that needs a request, and a file without torch is
+    none."""
     found = []
     for distribution in extra:
         if distribution.name == TORCH:

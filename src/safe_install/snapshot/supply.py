@@ -1,4 +1,5 @@
-"""A bundle as what an install is made from: it has to fit, and its wheels lie where pip looks."""
+"""A bundle as the supply of an install: it is checked, and its wheels are put where pip finds
+them."""
 
 from __future__ import annotations
 
@@ -22,13 +23,15 @@ class BundleSupply:
     """The wheels of a bundle, for one install."""
 
     def __init__(self, bundle: Bundle, work: Path, cache: Path) -> None:
-        """`work`: a folder of this run. `cache`: where the wheels lie that are not in the bundle."""
+        """`work`: a temporary folder. `cache`: the cache with the wheels that are not in the
+        bundle."""
         self._bundle, self._cache = bundle, cache
         self.work = work
         self.folder = work / "wheels"
 
     def write_constraints(self) -> Path:
-        """The torch in it is the one that the others were chosen for: no other one may come."""
+        """Constrain torch to the bundle's own, for which the other wheels were chosen. The result:
+        the file."""
         lines = [
             f"{wheel.name}=={wheel.version}\n"
             for wheel in self._bundle.manifest.wheels
@@ -39,14 +42,14 @@ class BundleSupply:
         return path
 
     def check(self, environment: Environment) -> None:
-        """Errors: Refused where it is for another environment."""
+        """Check that the bundle is for this environment. Errors: Refused."""
         misfits = find_misfits(self._bundle.manifest, environment)
         if misfits:
             raise Refused.by(misfits)
 
     def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
-        """The plan with the addresses from which its wheels came, in place of those in the folder of
-        this run. `records_address`: direct_url.json names those that no package index lists."""
+        """The plan with the original URLs of its wheels, in place of their temporary paths.
+        `records_address`: write those into direct_url.json that no package index lists."""
         by_hash = {wheel.sha256: wheel for wheel in self._bundle.manifest.wheels}
         steps: List[Step] = []
         for step in plan.steps:
@@ -63,9 +66,8 @@ class BundleSupply:
         return replace(plan, steps=tuple(steps))
 
     def bring(self, environment: Environment, reporter: Reporter, *, anew: bool) -> None:
-        """Unpack the wheels, each compared with its hash. Those that are installed, as our history
-        knows them, are not needed again, unless all is installed `anew`. Errors: BundleInvalid,
-        Refused."""
+        """Unpack the wheels with hashes compared. Those that are installed, by our history, are
+        left out unless `anew`. Errors: BundleInvalid, Refused."""
         wheels = self._bundle.manifest.wheels
         if not anew:
             there = read_installed_wheels(environment)
@@ -77,7 +79,8 @@ class BundleSupply:
         self._take_from_cache([wheel for wheel in wheels if not wheel.is_inside])
 
     def _take_from_cache(self, wheels: Sequence[BundledWheel]) -> None:
-        """Each compared with its hash. Errors: BundleInvalid, SystemFailed."""
+        """Take these wheels from the cache, with hashes compared. Errors: BundleInvalid,
+        SystemFailed."""
         kept = find_kept_wheels(self._cache) if wheels else {}
         for wheel in wheels:
             found = kept.get(wheel.sha256)
@@ -100,5 +103,5 @@ class BundleSupply:
 
 
 def _is_there(wheel: BundledWheel, there: Mapping[NormalizedName, str]) -> bool:
-    """`there`: the sha256 of what is installed."""
+    """Is this wheel installed? `there`: the sha256 of installed wheels."""
     return there.get(canonicalize_name(wheel.name)) == wheel.sha256

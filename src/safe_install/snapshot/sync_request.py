@@ -1,4 +1,4 @@
-"""The words of `sync` -> what was asked for. Pure."""
+"""Parses the command line of `sync`. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safe_install.resolve.requirements_file import Reader
 from safe_install.snapshot.forms import Form, form_of, requirements_text, split_extras
 from safe_install.snapshot.pylock_reader import Wanted
 
-# The file says what comes, and all of it.
+# Options that contradict a file which names everything.
 WITHOUT_MEANING = frozenset(
     [
         *("requirement", "constraint", "editable", "requirements-from-script"),
@@ -40,12 +40,12 @@ class SyncRequest:
 
     @property
     def changes_nothing(self) -> bool:
-        """Is it only asked what would be changed?"""
+        """Is it --check or --dry-run?"""
         return self.check or self.install.own.dry_run
 
 
 def _refuse_all_but_one(files: Sequence[str]) -> None:
-    """Errors: UsageError."""
+    """Refuse anything but one file. Errors: UsageError."""
     if len(files) == 1:
         return
     said = "no file was named" if not files else f"{len(files)} files were named"
@@ -59,8 +59,8 @@ def parse_sync(
     configuration: Mapping[str, str],
     read: Reader,
 ) -> SyncRequest:
-    """As `parse_install`: `configuration` is pip's, `read` brings the text of a file. Errors:
-    UsageError; InputError for a file that cannot be read."""
+    """The request. `configuration`: pip's; `read`: returns the text of a file. Errors: UsageError;
+    InputError for a file that cannot be read."""
     options: List[Word] = []
     files: List[str] = []
     groups: List[str] = []

@@ -1,4 +1,4 @@
-"""What a machine has already, by its `inventory`: the wheels of that need not be brought."""
+"""What a machine already has, by its `inventory`: these wheels need not be sent."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LARGEST = 64 * 2**20  # bytes of the file
 
 @dataclass(frozen=True)
 class There:
-    """What a machine says that it has."""
+    """The installed files and cached wheels of a machine."""
 
     installed: Mapping[NormalizedName, str] = field(default_factory=dict)  # the hash of its files
     wheels: FrozenSet[str] = frozenset()  # the sha256 of those in its cache
 
     def has_installed(self, artifact: Artifact) -> bool:
-        """Are the files of this wheel the installed ones, as both RECORDs have them? A wheel whose
-        files go to several places is taken for one that is not."""
+        """Are the files of this wheel the installed ones, by both RECORDs? False for a wheel that
+        installs into several places."""
         rows = []
         for row in artifact.record:
             written = ""
@@ -38,8 +38,8 @@ class There:
 
 
 def read_there(path: Path) -> There:
-    """From the document of `inventory --json`; one of an older program names no wheels. Errors:
-    InputError."""
+    """The content of a document of `inventory --json`; one of an older version names no wheels.
+    Errors: InputError."""
     installed: Dict[NormalizedName, str] = {}
     try:
         with path.open("rb") as stream:

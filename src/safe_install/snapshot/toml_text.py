@@ -1,6 +1,6 @@
-"""Values as TOML (toml.io/en/v1.0.0): the little of it that we write. Pure.
+"""Writes the TOML that we need (toml.io/en/v1.0.0), and reads all of it. Pure.
 
-Python writes none, and reads it since 3.11 only.
+Python has no writer, and a reader only since 3.11.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ESCAPES = {
 
 
 def render_pairs(pairs: Mapping[str, Any]) -> List[str]:
-    """One line `key = value` for each pair, in their order; without those that are None or ""."""
+    """One line `key = value` for each pair, in order, without values that are None or ""."""
     lines: List[str] = []
     for key, value in pairs.items():
         if value is None or value == "":
@@ -35,12 +35,12 @@ def render_pairs(pairs: Mapping[str, Any]) -> List[str]:
 
 
 def render_key(key: str) -> str:
-    """A key, in quotes where it needs them."""
+    """A key, in quotes where that is needed."""
     return key if _BARE_KEY.fullmatch(key) else render_text(key)
 
 
 def render_value(value: Value) -> str:
-    """A text, a truth, a number, a list of texts, or a table of texts in one line."""
+    """A string, boolean, number, list of strings, or inline table of strings."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -54,7 +54,7 @@ def render_value(value: Value) -> str:
 
 
 def render_text(text: str) -> str:
-    """A basic string: control characters are escaped, others stand as they are."""
+    """A basic string, with control characters escaped."""
     return '"' + "".join(_render_letter(letter) for letter in text) + '"'
 
 
@@ -80,8 +80,8 @@ def parse_toml(text: str) -> Mapping[str, Any]:
 
 
 def render_sections(sections: Sequence[Section]) -> str:
-    """A document: the pairs of each section below its heading (`[tool.x]`, `[[packages]]`), "" for
-    the pairs that stand first. A section without pairs is left out, unless it is one of a list."""
+    """A document of sections: a heading (`[tool.x]`, `[[packages]]`, or "" for the first one) and
+    its pairs. A section without pairs is left out, unless it is an element of a list."""
     blocks: List[str] = []
     for heading, pairs in sections:
         lines = render_pairs(pairs)

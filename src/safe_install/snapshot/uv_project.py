@@ -49,12 +49,12 @@ def _is_dependency(one: RecordedDistribution) -> bool:
 
 
 def has_own_source(one: RecordedDistribution) -> bool:
-    """Has it to be named by more than its version?"""
+    """Does it need more than its version to be found?"""
     return not (isinstance(one.source, IndexSource) and one.source.index in (PYPI, ""))
 
 
 def _requirement(one: RecordedDistribution) -> str:
-    """Of a file or a commit the source says which version it is."""
+    """The requirement; a file or commit has its version in its source."""
     return one.name if has_own_source(one) else _pinned(one)
 
 
@@ -79,7 +79,7 @@ def _source(one: RecordedDistribution) -> Mapping[str, Any]:
 
 
 def _repository(source: RepositorySource) -> Mapping[str, Any]:
-    """uv knows git alone."""
+    """The source of a git repository; uv knows no others."""
     table: Dict[str, Any] = {source.vcs: source.url, "rev": source.commit}
     if source.subdirectory:
         table["subdirectory"] = source.subdirectory

@@ -14,9 +14,9 @@ from packaging.utils import NormalizedName
 
 @dataclass(frozen=True)
 class IndexSource:
-    """A file of a package index: there, its project and version name it, too."""
+    """A file of a package index, where project and version identify it, too."""
 
-    index: str  # "https://pypi.org/simple"; "" where it is not known which one
+    index: str  # "https://pypi.org/simple"; "" where the index is not known
     url: str
     filename: str
     sha256: str
@@ -25,7 +25,8 @@ class IndexSource:
 
 @dataclass(frozen=True)
 class UrlSource:
-    """A file at an address that no package index lists: a wheel host, a release page."""
+    """A file at a URL that no package index lists, such as one of a wheel host or a release
+    page."""
 
     url: str
     filename: str
@@ -36,7 +37,7 @@ class UrlSource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file on this machine. Wheels that were built here have no other address."""
+    """A local file. Wheels that were built here have no other source."""
 
     path: str  # absolute, or relative to the document that names it
     filename: str
@@ -48,7 +49,7 @@ class FileSource:
 
 @dataclass(frozen=True)
 class DirectorySource:
-    """A folder of sources on this machine."""
+    """A local source folder."""
 
     path: str
     is_editable: bool = False
@@ -69,7 +70,7 @@ class RepositorySource:
 
 @dataclass(frozen=True)
 class UnknownSource:
-    """Nobody wrote down where the files came from, and no index has them."""
+    """The source was not recorded, and no index has the file."""
 
     reason: str  # "its RECORD is missing"
     sha256: str = ""  # of the file, where that was written down
@@ -79,8 +80,8 @@ Source = Union[IndexSource, UrlSource, FileSource, DirectorySource, RepositorySo
 
 
 def is_tree(source: Source) -> bool:
-    """Is it a folder or a repository, of which there is no hash, and whose version is known when it
-    is built only?"""
+    """Is it a folder or a repository? These have no hash, and their version is known only after a
+    build."""
     return isinstance(source, (DirectorySource, RepositorySource))
 
 
@@ -101,7 +102,8 @@ class RecordedDistribution:
 
 @dataclass(frozen=True)
 class TorchFacts:
-    """What a snapshot says of torch: enough to see why an extension would not load elsewhere."""
+    """The facts about torch in a snapshot, which explain why an extension would not load
+    elsewhere."""
 
     version: str  # torch.__version__: "2.13.0+cpu"
     accelerator: str  # "cu126", "cpu"
@@ -127,5 +129,5 @@ class Snapshot:
     environments: Tuple[str, ...] = ()  # markers, of which one has to be true
 
     def find(self, name: str) -> Optional[RecordedDistribution]:
-        """One distribution by its normalized name."""
+        """A distribution by its normalized name; None where there is none."""
         return next((one for one in self.distributions if one.name == name), None)

@@ -1,6 +1,6 @@
-"""Files that hold their old content or their new one, whatever happens, and never a part of it.
+"""Writes files atomically: afterwards a file has its old or its new content, never a part of it.
 
-`transaction/recovery` has a function of its own for journals: it stands alone.
+`transaction/recovery` has its own function for journals, because it has to work alone.
 """
 
 from __future__ import annotations

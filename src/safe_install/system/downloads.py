@@ -20,7 +20,7 @@ _PREFIX = "pip-unpack-"
 
 
 class KeptDownloads:
-    """The files that the runs of pip downloaded while they were watched."""
+    """The files that pip downloaded while it was watched."""
 
     def __init__(self, folder: Path) -> None:
         self.temporary = folder / "pip"  # pip's temporary folder: TMPDIR
@@ -32,7 +32,7 @@ class KeptDownloads:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Keep what appears while the body runs."""
+        """Keep the files that appear while the context is active."""
         stopped = threading.Event()
         thread = threading.Thread(target=self._watch, args=(stopped,), daemon=True)
         thread.start()
@@ -43,7 +43,7 @@ class KeptDownloads:
             thread.join()
 
     def find(self, filename: str) -> List[Path]:
-        """The files of this name, the newest first. A download that broke off is among them."""
+        """The files of this name, newest first; incomplete downloads are among them."""
         return [path for path in reversed(list(self._seen.values())) if path.name == filename]
 
     def _watch(self, stopped: threading.Event) -> None:

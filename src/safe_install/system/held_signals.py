@@ -1,4 +1,4 @@
-"""Signals that wait: no Ctrl-C in the middle of what has to be ended or taken back."""
+"""Holds signals back while something must be completed or undone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ _HELD = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class HeldSignals:
-    """SIGINT, SIGTERM and SIGHUP are remembered instead of acted upon, from `hold` to `release`.
+    """SIGINT, SIGTERM and SIGHUP are only recorded from `hold` to `release`.
 
-    A handler rather than a mask: a mask holds for one thread only, and a progress display has its
-    own.
-    What the parent process had told us to ignore (nohup) stays ignored.
+    Handlers are used, not a mask: a mask is for one thread only, and a progress display has its own
+    thread. Signals that the parent process ignores (nohup) stay ignored.
     """
 
     def __init__(self) -> None:
@@ -23,7 +22,7 @@ class HeldSignals:
         self._before: Dict[int, Any] = {}
 
     def hold(self) -> None:
-        """Begin to remember; without effect outside of the main thread, where Python delivers no
+        """Begin to record. No effect outside of the main thread, where Python delivers no
         signals."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
@@ -34,13 +33,13 @@ class HeldSignals:
             self._before[number] = signal.signal(number, self.take)
 
     def release(self) -> None:
-        """Give every signal back to whom it belonged; what came meanwhile is in `pending`."""
+        """Restore the former handlers; recorded signals are in `pending`."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def take(self, number: int, frame: Optional[FrameType]) -> None:
-        """A signal came."""
+        """Record a signal."""
         del frame
         if self.pending is None:
             self.pending = number

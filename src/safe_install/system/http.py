@@ -1,10 +1,8 @@
-"""Pages, cached and asked again cheaply; files, their bytes checked.
+"""An HTTP client: pages with a cache, files with a hash.
 
-Only https, except to loopback and to hosts that the person named (a mirror, a trusted host). A
-redirect is
-followed to the same host and to hosts that the caller allows, never from https to http, and never
-with
-credentials of another host.
+Only https, except to loopback and to hosts that the user named (a mirror, a trusted host).
+Redirects are followed to the same host and to hosts that the caller allows, never from https to
+http, and never with the credentials of another host.
 """
 
 from __future__ import annotations
@@ -72,7 +70,7 @@ _T = TypeVar("_T")
 
 
 class PageStatus(enum.Enum):
-    """How a host answered the question for a page."""
+    """How a host answered the request for a page."""
 
     LISTED = "listed"
     DOWN = "host-down"  # no connection, time-out, 5xx, broken off, a redirect that is not followed
@@ -83,7 +81,7 @@ class PageStatus(enum.Enum):
 
 @dataclass(frozen=True)
 class PageAnswer:
-    """One page, or why there is none. `url` is the one that was asked for, not a mirror's."""
+    """A page, or why there is none. `url`: the requested one, not a mirror's."""
 
     url: str
     status: PageStatus
@@ -97,21 +95,21 @@ class PageAnswer:
 
 
 class PageSource(Protocol):
-    """What a reader of pages needs of HTTP; `HttpClient` has it."""
+    """What a reader of pages needs of HTTP; implemented by `HttpClient`."""
 
     def get_page(
         self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
     ) -> PageAnswer:
-        """The page at `url`, or why there is none. Never raises for what a host does."""
+        """The page at `url`, or why there is none. Never raises for a host's behaviour."""
 
 
 class UrlRefused(Exception):
-    """A URL or a redirect that is not followed; the text says why."""
+    """A URL or redirect that is not followed; the text says why."""
 
 
 class HttpClient:
-    """Pages and files. Safe to use from several threads; requests is imported at the first
-    question."""
+    """Fetches pages and files. It can be used from several threads; requests is imported at the
+    first request."""
 
     def __init__(
         self,
@@ -159,7 +157,7 @@ class HttpClient:
 
     @property
     def offline(self) -> bool:
-        """True when nothing is asked."""
+        """Is no host asked?"""
         return self._offline
 
     # --- pages ---
@@ -167,11 +165,11 @@ class HttpClient:
     def get_page(
         self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
     ) -> PageAnswer:
-        """The page at `url`, asked at most once per client; the disk cache is asked with ETag and
+        """The page at `url`, requested at most once per client; the disk cache uses ETag and
         max-age.
 
-        `allowed_hosts`: other hosts that it may redirect to; `accept`: media type, where it is no
-        page of an index. Never raises for what a host does.
+        `allowed_hosts`: other hosts that it may redirect to; `accept`: the media type, for other
+        pages than those of an index. Never raises for a host's behaviour.
         """
         if self._offline:
             return PageAnswer(url, PageStatus.NOT_ASKED, detail="offline")
@@ -398,7 +396,7 @@ class HttpClient:
             response = self._within(lambda: ask(sent), "no answer in time")
             if response.status_code != 401:
                 return response
-            with self._guard:  # a person is asked one question at a time
+            with self._guard:  # the user is asked one question at a time
                 pair = self._credentials.after_refusal(url, sent)
             if pair is None:
                 return response
@@ -414,7 +412,7 @@ class HttpClient:
             raise UrlRefused(str(error)) from error
 
     def _open_session(self) -> Any:
-        """One for all threads: each question takes a connection out of those that are kept."""
+        """One session for all threads; each request takes a connection out of its pool."""
         from safe_install.system.network import Connections, make_session
 
         with self._guard:
@@ -424,12 +422,13 @@ class HttpClient:
             return self._session
 
     def cut(self) -> None:
-        """End every connection, so that no thread waits for a host any longer."""
+        """Close every connection, so that no thread waits for a host any longer."""
         if self._connections is not None:
             self._connections.cut()
 
     def _let_go(self, response: Any) -> None:
-        """The response is not read; a short one is read away, which keeps its connection."""
+        """Close a response without using it; a short body is read first, so that its connection can
+        be reused."""
         try:
             self._within(lambda: skip_body(response), "the answer does not end")
         except ReaderLeftBehind:
@@ -439,7 +438,7 @@ class HttpClient:
         response.close()
 
     def _within(self, call: Callable[[], _T], late: str) -> _T:
-        """What `call` returns, in `patience` seconds."""
+        """The result of `call`, within `patience` seconds."""
         return call_within(call, self._patience, late)
 
 

@@ -1,4 +1,4 @@
-"""The bodies of HTTP answers, read within limits of size and time."""
+"""Reads the bodies of HTTP responses within limits of size and time."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ class ConnectionBroken(Exception):
 
 
 class PageNotRead(ConnectionBroken):
-    """The host sent a page that is not read: it is too large, or packed in another way."""
+    """The page of a host was not read: it is too large, or has another compression."""
 
 
 class ReaderLeftBehind(ConnectionBroken):
-    """It took too long, and a thread still reads it: closing it would wait for that thread."""
+    """Reading took too long. A thread still reads the response; closing it would wait for that
+    thread."""
 
 
 @contextmanager
 def closing(response: Any) -> Iterator[Any]:
-    """The response, closed at the end unless a thread still reads it."""
+    """Close the response at the end, unless a thread still reads it."""
     try:
         yield response
     except ReaderLeftBehind:
@@ -42,11 +43,11 @@ def closing(response: Any) -> Iterator[Any]:
 
 
 def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
-    """What `call` returns. Raises ReaderLeftBehind with the message `late`, and what `call` raises.
+    """The result of `call`. Errors: ReaderLeftBehind with the message `late`, and those of `call`.
 
-    The limit of a socket is one on silence, and a header or a page may come byte by byte for ever.
-    The thread that reads it is left behind then, with its connection; it ends with the process, or
-    with the host.
+    A socket's time-out only limits silence, and a host may send a header or page byte by byte for
+    ever. The thread that reads it is then left behind with its connection; it ends with the
+    process, or with the host.
     """
     outcome: List[Tuple[Optional[_T], Optional[BaseException]]] = []
 
@@ -95,8 +96,8 @@ def read_page_bytes(response: Any) -> bytes:
 
 
 def skip_body(response: Any) -> None:
-    """Read away what nobody wants to know, if it is short: its connection serves the next question
-    then. Raises ConnectionBroken."""
+    """Read an unwanted body, if it is short, so that its connection can be reused. Errors:
+    ConnectionBroken."""
     length = read_number(response.headers.get("Content-Length", ""))
     if response.status_code in (204, 304):
         length = 0

@@ -1,5 +1,4 @@
-"""Mirrors: which addresses are asked somewhere else, and how. Decisions only; `system.http`
-asks."""
+"""Mirrors: which URLs are requested from another host. Pure; `system.http` makes the requests."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from safe_install.errors import UsageError
 
 @dataclass(frozen=True)
 class MirrorRule:
-    """Addresses that begin with `start` are asked below `replacement`."""
+    """URLs that begin with `start` are requested below `replacement`."""
 
     start: str  # without the slash at its end
     replacement: str
@@ -49,7 +48,7 @@ def parse_mirrors(
 
 
 def find_rule(url: str, rules: Sequence[MirrorRule]) -> Optional[MirrorRule]:
-    """The rule that holds for an address: its start ends where a path segment ends."""
+    """The rule for a URL; its start has to end at a path segment. None where there is none."""
     for rule in rules:
         if url == rule.start or (url.startswith(rule.start) and url[len(rule.start)] in "/?#"):
             return rule
@@ -57,7 +56,7 @@ def find_rule(url: str, rules: Sequence[MirrorRule]) -> Optional[MirrorRule]:
 
 
 def apply_mirrors(url: str, rules: Sequence[MirrorRule]) -> str:
-    """Where an address is asked."""
+    """The URL to request."""
     rule = find_rule(url, rules)
     if rule is None:
         return url
@@ -77,6 +76,6 @@ def page_base(url: str, rules: Sequence[MirrorRule]) -> str:
 
 
 def mirror_hosts(rules: Sequence[MirrorRule]) -> Tuple[str, ...]:
-    """The hosts that the person named by naming mirrors."""
+    """The hosts of these mirrors."""
     hosts = [urlsplit(rule.replacement).hostname for rule in rules]
     return tuple(dict.fromkeys(host for host in hosts if host))

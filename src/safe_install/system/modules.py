@@ -1,4 +1,4 @@
-"""The modules of this very process: their files may be among those that a change replaces."""
+"""The modules of this process: a change may replace their files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import FrozenSet
 
 
 def loaded_files() -> FrozenSet[str]:
-    """The source files of everything that is imported now; their folders without links."""
+    """The source files of all imported modules, without symbolic links in their folders."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     parts = [os.path.split(file) for file in files if isinstance(file, str)]
     folders = {folder: os.path.realpath(folder) for folder, _ in parts}  # far fewer than files
@@ -18,8 +18,7 @@ def loaded_files() -> FrozenSet[str]:
 
 
 def load_packages(*names: str) -> None:
-    """Import every module of these packages; what needs something that is not there is needed by
-    nobody here."""
+    """Import every module of these packages. Modules whose requirements are missing are skipped."""
     for name in names:
         package = importlib.import_module(name)
         for found in pkgutil.walk_packages(package.__path__, f"{name}.", onerror=lambda _: None):

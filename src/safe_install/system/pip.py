@@ -1,6 +1,6 @@
-"""The only speaker of pip's command line. pip is always run, never imported.
+"""The only module that runs pip's command line; pip is never imported.
 
-pip resolves ordinary requirements, downloads and builds them; it never writes into the managed
+pip resolves ordinary requirements, downloads and builds them. It never writes into the managed
 environment itself.
 """
 
@@ -49,10 +49,9 @@ class PipRunner:
         protection: Optional[Protection] = None,
         markers: Optional[Mapping[str, str]] = None,
     ) -> None:
-        """`has_wheel`: is the project `wheel` installed there? `answer`: to what pip asks; None: it
-        may not ask. `askpass`: who answers git and ssh. `protection`: what the builds that pip
-        starts may not change. `markers`: of the machine elsewhere for which it plans; None: it
-        plans for its own."""
+        """`has_wheel`: is the project `wheel` installed there? `answer`: answers pip's questions;
+        None: it may not ask. `askpass`: answers git and ssh. `protection`: the folders that builds
+        may not change. `markers`: those of another machine that it plans for; None: of this one."""
         found = select_pip(interpreter, None) or own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
@@ -83,10 +82,10 @@ class PipRunner:
         temporary: Optional[Path] = None,
         **options: Any,
     ) -> process.Completed:
-        """Run a pip that may build, with the environment read-only to it where that can be had.
+        """Run a pip that may build, with the environment read-only to it where that is possible.
 
-        `temporary`: its TMPDIR; None: a folder that is removed. A pip that is killed leaves there
-        what it has fetched.
+        `temporary`: its TMPDIR; None: a folder that is removed. A killed pip leaves there what it
+        has downloaded.
         """
         if temporary is not None:
             return self._run_where_ssh_works({**env, "TMPDIR": str(temporary)}, command, options)
@@ -99,18 +98,18 @@ class PipRunner:
     def _run_where_ssh_works(
         self, env: Mapping[str, str], command: Sequence[str], options: Any
     ) -> process.Completed:
-        """Run it; where ssh refuses to work in a user namespace, once more outside of one."""
+        """Run it in a user namespace, and again without one where ssh refuses to work there."""
         answer = process.run(self._protection.wrap(command), env=env, **options)
         if answer.returncode == 0 or not self._protection.in_user_namespace:
             return answer
         if SSH_REFUSAL not in answer.stdout + answer.stderr:
             return answer
-        # In a user namespace files of root are nobody's, and ssh reads no configuration of nobody.
+        # In a user namespace files of root belong to nobody, and ssh refuses such a configuration.
         self._protection = replace(self._protection, in_user_namespace=False)
         return process.run(self._protection.wrap(command), env=env, **options)
 
     def passthrough(self, arguments: Sequence[str]) -> int:
-        """Run pip as if the person had typed it; return its exit status."""
+        """Run pip as if the user had typed it. The result: its exit status."""
         return process.run_attached([*self.pip.command, *arguments])
 
     def dry_run(
@@ -123,9 +122,9 @@ class PipRunner:
         on_error: LineReader,
         downloads: Optional[KeptDownloads] = None,
     ) -> Mapping[str, Any]:
-        """What `pip install ARGUMENTS` would install: pip's installation report (format 1).
+        """pip's installation report (format 1) on what `pip install ARGUMENTS` would install.
 
-        `arguments` are the person's own, less --report and --dry-run. `downloads` keeps the files
+        `arguments`: the user's own, without --report and --dry-run. `downloads`: keeps the files
         that pip downloads. Errors: PipFailed with pip's whole output.
         """
         environment = self._environment()
@@ -176,11 +175,11 @@ class PipRunner:
         on_line: LineReader,
         on_error: Optional[LineReader] = None,
     ) -> None:
-        """Bring each requirement line as a wheel file into `directory`: downloaded, or built with
-        build isolation.
+        """Put a wheel for each requirement line into `directory`: downloaded, or built with build
+        isolation.
 
-        `lines` are of requirements.txt form; `options` the person's index and selection options.
-        Errors: PipFailed.
+        `lines`: as in requirements.txt; `options`: the user's index and selection options. Errors:
+        PipFailed.
         """
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             listed = Path(folder) / "requirements.txt"
@@ -208,10 +207,10 @@ class PipRunner:
         on_line: LineReader,
         on_error: Optional[LineReader] = None,
     ) -> None:
-        """Build one requirement into `directory`, its backend told `config_settings` ("KEY=VALUE").
-        Errors: PipFailed.
+        """Build one requirement into `directory` with `config_settings` ("KEY=VALUE"). Errors:
+        PipFailed.
 
-        pip passes the settings of its command line to the requirements of its command line alone.
+        pip passes these settings only to requirements on its command line.
         """
         command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
         command += [*self._build_options, *options]
@@ -269,10 +268,10 @@ class PipRunner:
         dry_run: bool = False,
         options: Sequence[str] = (),
     ) -> None:
-        """Build tools into a folder of ours, from the person's own index. Errors: PipFailed.
+        """Install build tools into a folder of ours, from the user's own index. Errors: PipFailed.
 
-        `options`: the person's words for how pip reaches which index. `offline`: from the folders
-        that pip is configured to look in. `dry_run`: only see whether they can be had.
+        `options`: the user's index options. `offline`: only from --find-links folders in pip's
+        configuration. `dry_run`: only check whether they are available.
         """
         command = [*self.pip.command, "install", "--target", str(target), "--upgrade", "--quiet"]
         command += ["--only-binary", ":all:", "--no-compile"] if only_wheels else []
@@ -288,7 +287,8 @@ class PipRunner:
 
 
 def passthrough(executable: Path, arguments: Sequence[str]) -> Optional[int]:
-    """Run the interpreter's own pip attached; None when it has no pip (nothing was run)."""
+    """Run the interpreter's own pip in the foreground. The result: its exit status; None where it
+    has no pip."""
     if not _has_pip(executable):
         return None
     return process.run_attached([str(executable), "-m", "pip", *arguments])
@@ -307,7 +307,8 @@ def _has_pip(executable: Path) -> bool:
 
 
 def _less_warning(reader: LineReader) -> LineReader:
-    """Without what Python says of a password that was not read from a terminal: it was, by us."""
+    """A reader without Python's warning about a password that was not read from a terminal: we have
+    read it."""
 
     def read(line: str) -> None:
         if not is_of_getpass(line):
@@ -336,7 +337,7 @@ def _hint_for(output: str) -> str:
 
 
 def _explain_full_disk() -> str:
-    """pip does not say which folder was full; nearly always it is the one for temporary files."""
+    """pip does not say which folder was full; it is nearly always the one for temporary files."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free // 2**20
     return (

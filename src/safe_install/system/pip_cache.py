@@ -1,6 +1,6 @@
-"""What pip has downloaded before: the bodies in its cache of HTTP answers, from pip 23.3 on.
+"""Files that pip has downloaded before, in its cache of HTTP responses, since pip 23.3.
 
-Nothing of it is believed: whoever takes a body compares its hash.
+They are not trusted: the caller compares the hash.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from safe_install.folders import find_cache_folder
 
 
 def find_pip_cache(named: Optional[str]) -> Path:
-    """pip's folder; `named`: its option --cache-dir."""
+    """The folder of pip's cache; `named`: its option --cache-dir."""
     if named is not None:
         return Path(named)
     return find_cache_folder("pip")
 
 
 def find_body(url: str, cache: Path) -> Optional[Path]:
-    """The file that pip got from this address; None where there is none."""
+    """The file that pip downloaded from this URL; None where there is none."""
     name = hashlib.sha224(_key(url).encode()).hexdigest()
     body = cache.joinpath("http-v2", *name[:5], f"{name}.body")
     return body if body.is_file() else None

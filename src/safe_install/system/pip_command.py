@@ -1,4 +1,4 @@
-"""Which pip works for an interpreter, how it is started, and with which environment variables."""
+"""Selects a pip for an interpreter, with its command line and environment variables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMING_VARIABLES = ("PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_GROUP", "PIP_REQUIRE
 
 
 class PipCommand(NamedTuple):
-    """How pip is started for one managed interpreter."""
+    """The command line of pip for one managed interpreter."""
 
     command: Tuple[str, ...]
     version: Version
@@ -37,8 +37,8 @@ class PipCommand(NamedTuple):
 
 
 def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[PipCommand]:
-    """The managed interpreter's own pip if it is new enough, else the wheel that its Python
-    carries, else `own`."""
+    """The managed interpreter's own pip if it is new enough, else the wheel bundled with its Python
+    (ensurepip), else `own`."""
     executable = str(interpreter.executable)
     version = _parse(interpreter.pip_version)
     if version is not None and version >= OLDEST_PIP:
@@ -52,25 +52,25 @@ def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[
 
 
 def find_pip_version(interpreter: Interpreter) -> Optional[Version]:
-    """The version of the pip that would work for an interpreter; None where there is none."""
+    """The version of the pip that would be used for an interpreter; None where there is none."""
     found = select_pip(interpreter, None) or own_pip(interpreter)
     return found.version if found is not None else None
 
 
 def build_options(version: Version, *, has_wheel: bool) -> Tuple[str, ...]:
-    """How this pip has to be told to build a source distribution that has a setup.py and no
+    """The options with which this pip builds a source distribution that has a setup.py and no
     pyproject.toml.
 
-    Where `wheel` is not installed, pip 23.0 does not build but runs `setup.py install`, which needs
-    no bdist_wheel. We need a wheel, and setuptools before 70.1 makes none by itself; newer pips
-    build in isolation then (PEP 517).
+    Where `wheel` is not installed, pip 23.0 runs `setup.py install`, which needs no bdist_wheel,
+    and builds no wheel. We need a wheel, and setuptools before 70.1 cannot make one by itself;
+    newer pips build in isolation then (PEP 517).
     """
     return () if has_wheel or version >= FIRST_TO_ISOLATE_LEGACY else ("--use-pep517",)
 
 
 def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCommand:
-    """A pip that runs out of a wheel file compiles itself at each start (measured: 1.1 s instead of
-    0.4): unpack it once for each Python into our cache."""
+    """The pip of a wheel file, unpacked into our cache once for each Python: run from the wheel it
+    compiles itself at each start (measured: 1.1 s instead of 0.4)."""
     if pip.origin != "ensurepip":
         return pip
     wheel = Path(pip.command[1]).parent
@@ -101,7 +101,7 @@ def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCom
 
 
 def _is_unpacked(wheel: Path, folder: Path) -> bool:
-    """Are all files of the wheel in the folder, with their sizes? Programs that clear caches remove
+    """Are all files of the wheel in the folder, with their sizes? Programs that clean caches remove
     some of them."""
     if not folder.is_dir():
         return False
@@ -116,7 +116,7 @@ def _is_unpacked(wheel: Path, folder: Path) -> bool:
 
 
 def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
-    """The pip beside us, or the wheel that our own Python carries, told to work for
+    """The pip installed beside this program, or the wheel bundled with our own Python, run for
     `interpreter`."""
     foreign = ("--python", str(interpreter.executable))
     if importlib.util.find_spec("pip") is not None:
@@ -134,7 +134,7 @@ def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
 
 
 def as_elsewhere(pip: PipCommand, markers: Mapping[str, str]) -> Tuple[str, ...]:
-    """The command that runs this pip with the markers of another machine, for a plan alone."""
+    """The command that runs this pip with the markers of another machine; for plans only."""
     script = (pkgutil.get_data("safe_install.system", "pip_script.py") or b"").decode("utf-8")
     is_module = pip.command[1] == "-m"
     place = "" if is_module else str(Path(pip.command[1]).parent)

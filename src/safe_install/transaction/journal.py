@@ -101,9 +101,7 @@ def parse_document(document: Mapping[str, Any]) -> Journal:
     ValueError."""
     if document["format"] != FORMAT:
         raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
-    rows = {
-        key: tuple(_parse_row(kind, row) for row in document[key]) for key, kind in _ROWS.items()
-    }
+    rows = {key: _parse_rows(kind, document[key]) for key, kind in _ROWS.items()}
     undoes = document["undoes"]
     return Journal(
         id=_typed(document["id"], str),
@@ -115,10 +113,14 @@ def parse_document(document: Mapping[str, Any]) -> Journal:
     )
 
 
+def _parse_rows(kind: Any, rows: Any) -> Tuple[Any, ...]:
+    return tuple(_parse_row(kind, row) for row in rows)
+
+
 def _parse_row(kind: Any, row: Any) -> Any:
-    values = [
-        _parse_identity(value) if isinstance(value, list) else value for value in _typed(row, list)
-    ]
+    values = []
+    for value in _typed(row, list):
+        values.append(_parse_identity(value) if isinstance(value, list) else value)
     parsed = kind(*values)
     for value, expected in zip(parsed, _TYPES[kind]):
         if isinstance(_typed(value, expected), str):
@@ -160,22 +162,22 @@ def make_reverse(
     Directory times and the owners of removed directories are left empty: they have to be read from
     disk.
     """
-    outs = tuple(
+    exchanges = [Exchange(x.target, x.slot, x.new, x.old) for x in journal.exchanges]
+    outs = [
         MoveOut(move.target, f"txn-{transaction_id}/stash/{number}", move.new)
         for number, move in enumerate(reversed(journal.ins))
-    )
+    ]
+    rmdirs = [RemovedDirectory(made.target, made.mode, 0, 0) for made in journal.mkdirs]
+    mkdirs = [MadeDirectory(gone.target, gone.mode) for gone in journal.rmdirs]
+    ins = [MoveIn(move.slot, move.target, move.old) for move in journal.outs]
     return Journal(
         id=transaction_id,
         command=command,
         created=created,
-        exchanges=tuple(
-            Exchange(x.target, x.slot, x.new, x.old) for x in reversed(journal.exchanges)
-        ),
-        outs=outs,
-        rmdirs=tuple(
-            RemovedDirectory(made.target, made.mode, 0, 0) for made in reversed(journal.mkdirs)
-        ),
-        mkdirs=tuple(MadeDirectory(gone.target, gone.mode) for gone in reversed(journal.rmdirs)),
-        ins=tuple(MoveIn(move.slot, move.target, move.old) for move in reversed(journal.outs)),
+        exchanges=tuple(reversed(exchanges)),
+        outs=tuple(outs),
+        rmdirs=tuple(reversed(rmdirs)),
+        mkdirs=tuple(reversed(mkdirs)),
+        ins=tuple(reversed(ins)),
         undoes=journal.id,
     )

@@ -53,8 +53,7 @@ def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
         old = _identify(target, inode=has_inodes)
         new = _identify(slot, inode=has_inodes)
         if is_same(old, new):
-            # Nobody could see afterwards whether they have traded places: one goes out, then the
-            # other comes in.
+            # An exchange could not be detected afterwards: one is moved out, then the other in.
             leaving.append(target)
             coming.append((slot, target))
         else:
@@ -62,12 +61,14 @@ def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
     leaving += moves.outs
     coming += moves.ins
     mode = 0o777 & ~_read_umask()
+    rmdirs = [read_removed_directory(prefix, _cut(path, prefix)) for path in moves.rmdirs]
+    mkdirs = [MadeDirectory(_cut(path, prefix), mode) for path in moves.mkdirs]
     return dataclasses.replace(
         journal,
         exchanges=tuple(exchanges),
         outs=_fill_outs(leaving, journal, prefix, has_inodes),
-        rmdirs=tuple(read_removed_directory(prefix, _cut(path, prefix)) for path in moves.rmdirs),
-        mkdirs=tuple(MadeDirectory(_cut(path, prefix), mode) for path in moves.mkdirs),
+        rmdirs=tuple(rmdirs),
+        mkdirs=tuple(mkdirs),
         ins=_fill_ins(coming, state, has_inodes),
     )
 

@@ -215,18 +215,19 @@ def plan_moves(
     if arrival.refusal is not None:
         return arrival.refusal
     slots = {target: slot for slot, target in arrival.ins}
-    # an old one goes, a new one comes
-    paired = [target for target in removal.outs if target in slots]
-    pairs = set(paired)
+    # an old path is moved out and a new one in: they are exchanged
+    exchanges = [(target, slots[target]) for target in removal.outs if target in slots]
+    exchanged = {target for target, _ in exchanges}
+    outs = [target for target in removal.outs if target not in exchanged]
+    ins = [move for move in arrival.ins if move[1] not in exchanged]
+    rmdirs = [folder for folder in removal.directories if folder not in arrival.reused]
     return MovePlan(
         level=level,
-        exchanges=tuple((target, slots[target]) for target in paired),
-        outs=tuple(target for target in removal.outs if target not in pairs),
-        rmdirs=tuple(
-            directory for directory in removal.directories if directory not in arrival.reused
-        ),
+        exchanges=tuple(exchanges),
+        outs=tuple(outs),
+        rmdirs=tuple(rmdirs),
         mkdirs=tuple(arrival.mkdirs),
-        ins=tuple(move for move in arrival.ins if move[1] not in pairs),
+        ins=tuple(ins),
     )
 
 
@@ -458,12 +459,14 @@ class _Arrival:
 def make_plan_without_exchange(plan: MovePlan) -> MovePlan:
     """The same change for file systems without exchange: the old path is moved out, then the new
     one in."""
+    outs = [target for target, _ in plan.exchanges]
+    ins = [(slot, target) for target, slot in plan.exchanges]
     return MovePlan(
         level=plan.level,
-        outs=tuple(target for target, _ in plan.exchanges) + plan.outs,
+        outs=(*outs, *plan.outs),
         rmdirs=plan.rmdirs,
         mkdirs=plan.mkdirs,
-        ins=tuple((slot, target) for target, slot in plan.exchanges) + plan.ins,
+        ins=(*ins, *plan.ins),
     )
 
 

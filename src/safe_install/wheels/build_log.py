@@ -88,10 +88,10 @@ def find_source(line: str) -> str:
 
 def find_error_lines(log: Sequence[str], *, limit: int = 6) -> Tuple[str, ...]:
     """The lines of a log that describe the error, first ones first; else its last lines."""
-    told = [line.strip() for line in log if _TELLING.search(line) and not _FOLLOWING.search(line)]
-    if not told:
-        told = [line.strip() for line in log if line.strip()][-limit:]
-    return tuple(dict.fromkeys(line[:300] for line in told))[:limit]
+    found = [line.strip() for line in log if _TELLING.search(line) and not _FOLLOWING.search(line)]
+    if not found:
+        found = [line.strip() for line in log if line.strip()][-limit:]
+    return tuple(dict.fromkeys(line[:300] for line in found))[:limit]
 
 
 def explain_failure(log: Sequence[str]) -> str:

@@ -73,13 +73,15 @@ class DeviceCode:
 
 def union(codes: Iterable[DeviceCode]) -> DeviceCode:
     """The code of several shared objects together."""
-    found = list(codes)
-    return DeviceCode(
-        frozenset().union(*(code.cubins for code in found)),
-        frozenset().union(*(code.ptx for code in found)),
-        all(code.is_complete for code in found),
-        max((code.ptx_version for code in found), default=(0, 0)),
-    )
+    together = DeviceCode()
+    for code in codes:
+        together = DeviceCode(
+            together.cubins | code.cubins,
+            together.ptx | code.ptx,
+            together.is_complete and code.is_complete,
+            max(together.ptx_version, code.ptx_version),
+        )
+    return together
 
 
 def _zeros(section: Any, position: int) -> int:

@@ -7,7 +7,7 @@ import re
 import zipfile
 from configparser import ConfigParser, Error
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence
+from typing import Dict, FrozenSet, List, Mapping, Optional
 
 from packaging.tags import parse_tag
 
@@ -60,12 +60,10 @@ def _tag_of(text: str) -> Optional[str]:
     tags = [tag for written in TAG.findall(text) for tag in parse_tag(written)]
     if not tags:
         return None
-    parts: Sequence[Sequence[str]] = (
-        [tag.interpreter for tag in tags],
-        [tag.abi for tag in tags],
-        [tag.platform for tag in tags],
-    )
-    return "-".join(".".join(sorted(set(part))) for part in parts)
+    interpreters = {tag.interpreter for tag in tags}
+    abis = {tag.abi for tag in tags}
+    platforms = {tag.platform for tag in tags}
+    return "-".join(".".join(sorted(part)) for part in (interpreters, abis, platforms))
 
 
 def _name_members(

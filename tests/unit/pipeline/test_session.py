@@ -217,7 +217,7 @@ def test_a_folder_below_site_packages_is_inside_of_it():
     assert session.is_own(below, HERE)
 
 
-# --- old changes are let go -----------------------------------------------------------------------
+# --- old changes are removed ----------------------------------------------------------------------
 
 
 def test_old_changes_that_cannot_be_let_go_are_a_warning(monkeypatch):
@@ -233,5 +233,5 @@ def test_old_changes_that_cannot_be_let_go_are_a_warning(monkeypatch):
     session.prune_history(Path("/env"), make_world(reporter))
     assert reporter.warnings == [
         "the files of transaction txn-b could not be removed: Permission denied",
-        "old transactions could not be let go: Input/output error",
+        "old transactions could not be removed: Input/output error",
     ]
