@@ -614,6 +614,7 @@ def test_a_bundle_makes_bundles(bundled, here, there):
 # --- compared with others -------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_diff_with_bundles(bundled, of_zipapp, unchanged, tmp_path):
     """A bundle with another one, with an environment, and with a file; whatever its name is."""
 

@@ -176,6 +176,7 @@ def test_an_extra_of_what_is_chosen_comes_too(environment, host, torch, tmp_path
     assert (steps["torchvision"], steps["needed"]) == ("0.29.1+cu130", "1.0")
 
 
+@pytest.mark.long
 def test_nothing_that_fits_is_a_refusal_and_no_loop(environment, host, torch, tmp_path):
     """pip is asked once more: under the torch that this torchvision belongs to, which is not
     there."""
@@ -297,8 +298,10 @@ def test_an_extension_that_something_else_brings_counts_too(
 
 @pytest.mark.parametrize(
     ("has_source", "requires"),
-    [(True, ["torch>=2.9", "torch-scatter"]), (False, ["torch-scatter"])],
-    ids=["source", "nothing"],
+    [
+        pytest.param(True, ["torch>=2.9", "torch-scatter"], id="source"),
+        pytest.param(False, ["torch-scatter"], id="nothing", marks=pytest.mark.long),
+    ],
 )
 def test_an_extension_that_pip_cannot_bring_counts_too(
     environment, host, two_torches, tmp_path, has_source, requires

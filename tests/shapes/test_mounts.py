@@ -107,6 +107,7 @@ def large(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_a_small_folder_for_temporary_files(place, large):
     tell(place, "small_temporary_folder", "mount -t tmpfs -o size=8m tmpfs {folder}/tmp")
 
