@@ -44,6 +44,7 @@ from safe_install.resolve.decisions import (
     find_torch_file,
     hidden_requirements,
     may_move,
+    names_asked_for,
     stays,
 )
 from safe_install.resolve.guard import guard_constraints
@@ -313,7 +314,7 @@ def _bring_torch(
     """With a torch to choose for extensions that something requires, whether it requires torch, too,
     or not."""
     opened = add_extensions(reopen(selection), extensions)
-    if TORCH in wanted.named:
+    if TORCH in names_asked_for(wanted, selection.here):
         return opened
     names = ", ".join(one.name for one in extensions)
     choice = dataclasses.replace(opened.torch_choice, brought_for=names)
