@@ -263,7 +263,7 @@ class _Loop:
         asked = self._ask_for_torch(selection, ask_for_another_torch(self.wanted, selection.here))
         if asked.coming_torch is None:
             raise error
-        if TORCH not in self.wanted.named:
+        if TORCH not in decisions.names_asked_for(self.wanted, selection.here):
             names = ", ".join(selection.extensions)
             choice = dataclasses.replace(asked.torch_choice, brought_for=names)
             asked = dataclasses.replace(asked, torch_choice=choice)

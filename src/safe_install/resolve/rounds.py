@@ -43,6 +43,7 @@ from safe_install.resolve.decisions import (
     find_torch_file,
     hidden_requirements,
     may_move,
+    names_asked_for,
     stays,
 )
 from safe_install.resolve.guard import guard_constraints
@@ -312,7 +313,7 @@ def _bring_torch(
 ) -> Selection:
     """The selection with torch to be chosen, for extensions that something requires."""
     opened = add_extensions(reopen(selection), extensions)
-    if TORCH in wanted.named:
+    if TORCH in names_asked_for(wanted, selection.here):
         return opened
     names = ", ".join(one.name for one in extensions)
     choice = dataclasses.replace(opened.torch_choice, brought_for=names)

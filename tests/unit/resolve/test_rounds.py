@@ -400,6 +400,18 @@ def test_without_a_torch_one_is_chosen_together_with_it():
 
 
 @pytest.mark.parametrize(
+    ("line", "brought_for"),
+    [("torch", ""), ("torch; python_version < '3'", "torch-scatter"), ("six", "torch-scatter")],
+)
+def test_a_torch_that_a_file_names_comes_for_itself(line, brought_for):
+    """Else it would not count as asked for once it is installed (REQUESTED), as it does with pip."""
+    files = {"requirements.txt": f"base\n{line}\n"}
+    wanted = wanted_of("-r", "requirements.txt", here=EMPTY, files=files)
+    result = next_round(selection_of(here=EMPTY), failed(NOT_FOUND), wanted, CATALOG)
+    assert result.selection.torch_choice.brought_for == brought_for
+
+
+@pytest.mark.parametrize(
     ("selection", "output"),
     [
         (selection_of("torch-scatter"), NOT_FOUND),
