@@ -121,6 +121,7 @@ def test_one_that_never_answers_and_one_that_babbles(fleet):
     fleet.describe(n2={"inventory": "garbage"})
     told = fleet.text("diff", "--inventory", str(fleet.target))
     assert "its answer cannot be used" in told
+    assert "1 node answered: there is nothing to compare. 1 did not answer." in told
     assert "\x1b" not in told
 
 

@@ -157,6 +157,9 @@ class _Front:
         if silent:
             outcome = Outcome.ERROR
         told = f"{len(facts)} nodes are the same."
+        if len(facts) < 2:
+            count = f"{len(facts)} node{'' if len(facts) == 1 else 's'}"
+            told = f"{count} answered: there is nothing to compare."
         if len(groups) > 1:
             told = f"{len(facts)} nodes, of {len(groups)} kinds."
         if silent:
