@@ -46,7 +46,7 @@ from safe_install.fleet.run import (
 from safe_install.fleet.state import FleetState, Intent, NodeState
 from safe_install.fleet.state_file import KeptRun, RunFolder
 from safe_install.fleet.stopping import Stop
-from safe_install.folders import find_data_folder
+from safe_install.folders import expand_home, find_data_folder
 from safe_install.models import InstallResult, Outcome
 from safe_install.ports import Timings, World
 from safe_install.resolve.fleet_request import FleetRequest
@@ -77,7 +77,7 @@ def fleet(request: FleetRequest, world: World, tools: Tools) -> InstallResult:
     }
     result = verbs[request.verb]()
     if request.html:
-        _write_page(Path(request.html).expanduser(), result)
+        _write_page(expand_home(request.html), result)
     return result
 
 
