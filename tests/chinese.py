@@ -11,7 +11,8 @@ from safe_install.cli.translation.catalogue import read_catalogue
 STAYS = re.compile(
     r"`[^`]*`|\"[^\"]*\"|失败[^：]*：.*|\w*(?:Error|Exception): .*|\S+ requires .*"
     r"|(?:safe-install|export|unset|rm|pip|conda|kill|apt-get|dnf|docker|python\S*) [ -~]*"
-    r"|[!-~]*[/=][!-~]*|[!-~]+\.(?:pth|py|so)[!-~]*|NVML error .*",
+    r"|[!-~]*[/=][!-~]*|[!-~]+\.(?:pth|py|so)[!-~]*|NVML error .*|Fatal Python error: .*"
+    r"|'utf-8' codec .*",
     re.DOTALL,
 )
 ENGLISH = re.compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Mapping
 
 APPLICATION = "torch-safe-install"
 # Below a file: nothing is found there, and nothing can be written.
@@ -19,6 +20,22 @@ def find_cache_folder(application: str = APPLICATION) -> Path:
 def find_data_folder() -> Path:
     """For what has to be remembered; NOWHERE for a user who has no home."""
     return _find("user_data_dir")
+
+
+def find_home(variables: Mapping[str, str]) -> Path:
+    """The person's own folder; NOWHERE for a user who has none."""
+    try:
+        return Path(variables.get("HOME", "~")).expanduser()
+    except RuntimeError:
+        return NOWHERE
+
+
+def expand_home(text: str) -> Path:
+    """A path as a shell takes it: `~` is the home, and one that is nobody's stays."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _find(function: str, application: str = APPLICATION) -> Path:

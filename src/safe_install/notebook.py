@@ -24,12 +24,17 @@ def register(shell: Any) -> None:
 
 
 def run_line(line: str) -> None:
-    """Run a command line on the kernel's environment; say what the kernel has in memory and is not
-    installed any more.
+    """Run safe-install on the environment of this kernel: `%safe_install install torch-scatter`.
+    Then say whether the kernel has to be restarted.
 
     A failure is in the output, and leaves the cell without an error, as `!pip` does.
     """
-    status = run_program(command_of(line))
+    try:
+        command = command_of(line)
+    except ValueError as error:  # a quotation mark without its second one
+        print(f"safe-install: {error}: {line}")
+        return
+    status = run_program(command)
     if status != 0:
         print(f"safe-install ended with exit status {status}")
     for sentence in check_running():
@@ -37,16 +42,21 @@ def run_line(line: str) -> None:
 
 
 def command_of(line: str) -> List[str]:
-    """The command: this very program, started by the kernel's interpreter, for its environment."""
+    """The command: this very program, started by the kernel's interpreter, for its environment.
+    Errors: ValueError where the line cannot be split into words."""
     start = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); "
-    program = start + "sys.argv[0] = 'safe-install'; from safe_install.__main__ import run; run()"
+    # By this name it says what to type next: in a cell.
+    name = f"sys.argv[0] = '%{MAGIC}'; "
+    program = start + name + "from safe_install.__main__ import run; run()"
     words = shlex.split(line)
-    own = [] if "--python" in words else ["--python", sys.executable]
+    is_named = any(word.partition("=")[0] == "--python" for word in words)
+    own = [] if is_named else ["--python", sys.executable]
     return [sys.executable, "-c", program, *own, *words]
 
 
 def run_program(command: List[str]) -> int:
-    """Run it, its output line by line into the cell."""
+    """Run it, its output line by line into the cell. Each interrupt of the kernel is passed on: the
+    program puts everything back, and a second one says that it shall not."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -56,12 +66,11 @@ def run_program(command: List[str]) -> int:
         errors="replace",
         start_new_session=True,  # one interrupt, ours, and not a second one from the terminal
     ) as process:
-        try:
-            for text in process.stdout or ():
-                sys.stdout.write(text)
-                sys.stdout.flush()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)  # it puts everything back
-            for text in process.stdout or ():
-                sys.stdout.write(text)
-        return process.wait()
+        while True:
+            try:
+                for text in process.stdout or ():
+                    sys.stdout.write(text)
+                    sys.stdout.flush()
+                return process.wait()
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)

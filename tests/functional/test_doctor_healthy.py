@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -171,3 +173,109 @@ def test_a_project_with_modules_of_its_own(make_lab):
         (lab.folder / name / "__init__.py").write_text("")
     (lab.folder / "statistics.py").write_text("raise SystemExit('nobody imports this')\n")
     assert_healthy(run_doctor(lab))
+
+
+# --- links -----------------------------------------------------------------------------------------
+
+
+def move_and_link(path: Path, target: Path) -> None:
+    path.rename(target)
+    path.symlink_to(target)
+
+
+def test_packages_that_lie_elsewhere(make_lab):
+    """site-packages is a link to a larger disk; RECORDs lead out of it: ../../../bin/pip."""
+    lab = make_lab()
+    move_and_link(lab.site, lab.folder / "large")
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_torch_that_lies_elsewhere(make_lab):
+    lab = make_lab()
+    move_and_link(lab.torch, lab.folder / "large")
+    assert_healthy(run_doctor(lab))
+
+
+def test_an_environment_that_lies_elsewhere(make_lab):
+    lab = make_lab()
+    move_and_link(lab.environment.prefix, lab.folder / "large")
+    assert_healthy(run_doctor(lab))
+
+
+# --- what is there and hides nothing --------------------------------------------------------------
+
+
+def test_another_torch_that_comes_after_the_installed_one(make_lab):
+    """A folder that a .pth file names stands behind site-packages."""
+    lab = make_lab()
+    other = lab.copy_torch(lab.folder / "other", "2.4.1")
+    (lab.site / "other.pth").write_text(f"{other}\n")
+    assert_healthy(run_doctor(lab))
+
+
+def test_bytecode_of_another_Python(make_lab):
+    """Python compiles such a module again."""
+    lab = make_lab()
+    (lab.torch / "__pycache__").mkdir(exist_ok=True)
+    for name in ("__init__", "version"):
+        path = lab.torch / "__pycache__" / f"{name}.cpython-311.pyc"
+        path.write_bytes(b"\x61\x0d\x0d\x0a" + b"\0" * 200)
+    assert_healthy(run_doctor(lab))
+
+
+def test_a_folder_of_data_with_the_name_of_a_package(make_lab):
+    """Without __init__.py it hides no installed one."""
+    lab = make_lab()
+    (lab.folder / "numpy").mkdir()
+    (lab.folder / "numpy" / "values.txt").write_text("1 2 3")
+    assert_healthy(run_doctor(lab))
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_settings_of_pip_below_the_home_and_with_spaces(make_lab):
+    """pip puts the home in for `~`, and takes a path of certificates whole."""
+    lab = make_lab()
+    home, certificates = Path(lab.variables["HOME"]), lab.folder / "my certificates"
+    for folder in (home / "wheels", certificates):
+        folder.mkdir(parents=True, exist_ok=True)
+    (certificates / "ca.pem").write_text("")
+    lab.variables["PIP_FIND_LINKS"] = "~/wheels"
+    lab.variables["PIP_CERT"] = str(certificates / "ca.pem")
+    assert_healthy(run_doctor(lab))
+
+
+def test_addresses_that_are_none(make_lab):
+    """pip refuses them where it needs them; here nobody does."""
+    lab = make_lab()
+    lab.variables["PIP_FIND_LINKS"] = "file://["
+    lab.variables["PIP_INDEX_URL"] = "http://[::1/simple"
+    lab.variables["HTTPS_PROXY"] = "http://[oops"
+    lab.variables["http_proxy"] = "http://127.0.0.1:99999999"
+    assert_healthy(run_doctor(lab))
+
+
+def test_records_of_an_origin_and_of_conda_that_say_nothing(make_lab):
+    lab = make_lab()
+    addresses = ('{"url": "file://["}', "[]", '{"url": 5}', '{"url": "file:///%ff"}')
+    for number, text in enumerate(addresses):
+        files.write(lab, f"alpha{number}", "1.0")
+        (lab.info(f"alpha{number}") / "direct_url.json").write_text(text)
+    folder = lab.environment.prefix / "conda-meta"
+    folder.mkdir()
+    (folder / "history").write_text("")
+    (folder / "pytorch-1.json").write_text('{"name": "pytorch", "version": 2.5}')
+    (folder / "pytorch-2.json").write_text('{"name": [], "version": {}}')
+    (folder / "mkl-1.json").write_text("[1]")
+    os.mkfifo(folder / "libtorch-1.json")
+    assert_healthy(run_doctor(lab))
+
+
+def test_nobody_waits_for_what_is_no_file(make_lab):
+    lab = make_lab()
+    for name in ("WHEEL", "INSTALLER"):
+        (lab.info("torch") / name).unlink()
+        os.mkfifo(lab.info("torch") / name)
+    os.mkfifo(lab.info("torch") / "direct_url.json")
+    assert_healthy(run_doctor(lab, "--report"))

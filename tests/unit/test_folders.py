@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import pwd
+from pathlib import Path
+
 import platformdirs
 import pytest
 
-from safe_install.folders import NOWHERE, find_cache_folder, find_data_folder
+from safe_install.folders import (
+    NOWHERE,
+    expand_home,
+    find_cache_folder,
+    find_data_folder,
+    find_home,
+)
 
 
 def test_the_persons_own_folders(monkeypatch):
@@ -29,3 +38,27 @@ def test_no_home(monkeypatch, answer):
     assert not NOWHERE.exists()
     with pytest.raises(NotADirectoryError):
         NOWHERE.mkdir(parents=True)
+
+
+def test_home_is_that_of_the_shell():
+    assert find_home({"HOME": "/home/somebody"}) == Path("/home/somebody")
+
+
+def test_a_user_that_an_image_does_not_know_has_no_home(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", _unknown)
+    assert find_home({}) == NOWHERE
+    assert expand_home("~/wheels") == Path("~/wheels")
+
+
+def test_the_home_of_nobody_stays_as_it_is_written():
+    assert expand_home("~nobody.of.this.name/wheels") == Path("~nobody.of.this.name/wheels")
+
+
+def test_a_home_is_put_in(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert expand_home("~/wheels") == Path("/home/somebody/wheels")
+
+
+def _unknown(number):
+    raise KeyError(f"getpwuid(): uid not found: {number}")

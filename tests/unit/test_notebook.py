@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,3 +58,49 @@ def test_what_the_kernel_has_in_memory_is_told(magic, capsys, monkeypatch):
     magic("install torch")
     out = capsys.readouterr().out
     assert out == "this kernel has torch 2.11.0 in memory, 2.13.0 is installed: restart it\n"
+
+
+def test_another_environment_may_be_named_in_one_word():
+    assert notebook.command_of("verify --python=/env")[3:] == ["verify", "--python=/env"]
+
+
+def test_a_line_with_one_quotation_mark_is_told(magic, capsys):
+    magic("install 'six")
+    assert capsys.readouterr().out == "safe-install: No closing quotation: install 'six\n"
+
+
+# Ends at its second interrupt.
+STUBBORN = """
+import signal, sys, time
+pressed = []
+def handle(*words):
+    pressed.append(words)
+    print("interrupt", len(pressed), flush=True)
+    if len(pressed) == 2:
+        sys.exit(7)
+signal.signal(signal.SIGINT, handle)
+print("ready", flush=True)
+while True:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.real_process
+def test_each_interrupt_is_passed_on(monkeypatch):
+    """A second one raises no error in the cell while the program is still at work."""
+    written = []
+
+    def write(text):
+        written.append(text)
+        if text in ("ready\n", "interrupt 1\n"):
+            raise KeyboardInterrupt  # the kernel's, while it waits for the next line
+
+    monkeypatch.setattr(notebook.sys, "stdout", SimpleNamespace(write=write, flush=lambda: None))
+    assert notebook.run_program([sys.executable, "-c", STUBBORN]) == 7
+    assert written == ["ready\n", "interrupt 1\n", "interrupt 2\n"]
+
+
+@pytest.mark.real_process
+def test_what_to_type_next_is_for_a_cell(magic, capsys):
+    magic("instal six")
+    assert "Did you mean: %safe_install install?" in capsys.readouterr().out

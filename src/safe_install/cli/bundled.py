@@ -24,6 +24,7 @@ from safe_install.commands.check_bundle import describe_bundle
 from safe_install.commands.install import install
 from safe_install.errors import NoCandidate, UsageError
 from safe_install.events import Reporter
+from safe_install.folders import expand_home
 from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
 from safe_install.ports import World
 from safe_install.resolve.command_line import STAGE_OPTIONS, Words, split_words
@@ -87,7 +88,7 @@ def stage_named(invocation: Invocation, reporter: Reporter) -> Answer:
     leave_out_settings()
     named = invocation.line.words.value(BUNDLE) or ""
     world = filling_world(invocation, reporter, DEFAULT_NETWORK)
-    return _install_from(Path(named).expanduser(), invocation, world)
+    return _install_from(expand_home(named), invocation, world)
 
 
 def install_from(path: Path, invocation: Invocation, reporter: Reporter) -> Answer:

@@ -30,6 +30,12 @@ Mends = Mapping[str, Any]
 
 # Options of the repair: the named distributions are installed again, and nothing else changes.
 INSTALL = ("install", "--force-reinstall", "--no-deps")
+UNDO = ("undo",)
+UNDO_UNCHECKED = (*UNDO, "--no-rollback")
+# Whatever was broken before.
+TAKE_BACK = ("undo", "--force", "--no-rollback")
+# What a check after a change finds, too.
+FAILED = frozenset({"import-failed", "operation-failed", "check-crashed"})
 
 
 class Run(Protocol):
@@ -64,7 +70,7 @@ class Fixing:
         if isinstance(after, int):
             return after
         if is_better(before.findings, after.findings):
-            return self._kept(after)
+            return self._kept(before, after)
         self._take_back("it is no better than before: what was changed is taken back")
         return dataclasses.replace(before, outcome=Outcome.UNHEALTHY)
 
@@ -99,9 +105,12 @@ class Fixing:
             words = [_from_history(text, kept) for text in texts]
             return self._run((*INSTALL, *words), Mending(tuple(removed), frozenset(kept)))
 
-    def _kept(self, after: InstallResult) -> InstallResult:
+    def _kept(self, before: InstallResult, after: InstallResult) -> InstallResult:
         """Doctor's result, with the commands that undo the changes, in the order to type them."""
-        undo = [f"safe-install undo {identifier}" for identifier in reversed(self._transactions)]
+        # The check after an undo finds what was broken before, and would keep it from coming back.
+        was_broken = any(finding.check in FAILED for finding in before.findings)
+        line = " ".join(("safe-install", *(UNDO_UNCHECKED if was_broken else UNDO)))
+        undo = [f"{line} {identifier}" for identifier in reversed(self._transactions)]
         newest = self._transactions[-1] if self._transactions else None
         return dataclasses.replace(
             after, transaction=newest, details={**after.details, "undo": undo}
@@ -139,10 +148,11 @@ class Fixing:
         self._reporter.warn(why)
         try:
             while self._transactions:
-                self._run(("undo", "--force", self._transactions[-1]))
+                self._run((*TAKE_BACK, self._transactions[-1]))
                 self._transactions.pop()
         except BaseException:
-            left = [f"safe-install undo --force {one}" for one in reversed(self._transactions)]
+            line = f"safe-install {' '.join(TAKE_BACK)}"
+            left = [f"{line} {one}" for one in reversed(self._transactions)]
             self._reporter.warn(f"not all of it was taken back; in this order: {'; '.join(left)}")
             self._reporter.change_made(self._transactions[-1])
             raise

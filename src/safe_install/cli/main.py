@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
 SHARED_BY_RANKS = ("install", "uninstall", "sync", "undo")  # in a step of Slurm
 COMPLETION_OPTIONS = ("--install-completion", "--show-completion")
+NOTEBOOK_MAGIC = "%safe_install"  # how `safe_install.notebook` starts this program
 OUTCOMES: Mapping[int, Outcome] = {
     10: Outcome.REFUSED,
     11: Outcome.REFUSED,
@@ -180,9 +181,12 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
 
 def _program(words: Words, started_as: str) -> str:
     """The command line with which other commands work on the same environment: the program as it
-    was started, and --python."""
+    was started, and --python, which the magic of a notebook gives by itself."""
     name = Path(started_as).name
-    if name == "__main__.py":
+    python = words.value("--python")
+    if name == NOTEBOOK_MAGIC:
+        program, python = name, None if python == sys.executable else python
+    elif name == "__main__.py":
         program = "python -m safe_install"
     elif name.endswith(".pyz"):
         program = shlex.quote(started_as)
@@ -190,7 +194,6 @@ def _program(words: Words, started_as: str) -> str:
         program = f"python {shlex.quote(started_as)}"
     else:
         program = "safe-install"
-    python = words.value("--python")
     return program if python is None else f"{program} --python {shlex.quote(python)}"
 
 

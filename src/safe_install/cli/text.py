@@ -393,6 +393,8 @@ def _undo_lines(result: InstallResult) -> List[str]:
     several = result.details.get("undo", ())
     if len(several) > 1:
         return ["Undo with, in this order:", *(f"  {line}" for line in several)]
+    if several:
+        return [f"Undo with: {several[0]}"]
     interpreter = result.environment.interpreter if result.environment is not None else None
     user = (
         " --user" if interpreter is not None and interpreter.prefix == interpreter.user_base else ""

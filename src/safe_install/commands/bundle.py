@@ -16,6 +16,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install import __version__
 from safe_install.errors import Refused, UsageError
+from safe_install.folders import expand_home
 from safe_install.index.catalog import index_date, known_projects, torch_table
 from safe_install.models import Finding, InstallResult, Origin, Outcome, Severity, Step
 from safe_install.pipeline.bundling import (
@@ -104,7 +105,7 @@ def _for_machine(request: BundleRequest, own: OwnOptions, machines: Machines) ->
 
 def find_output(request: BundleRequest) -> Path:
     """The file to write; a folder for -o is an error. Errors: UsageError."""
-    path = Path(request.output or "").expanduser().absolute()
+    path = expand_home(request.output or "").absolute()
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else "lies in no folder that is there"
         raise UsageError(f"-o {request.output}: {what}", hint="Name a file: -o FILE.zip.")
@@ -130,7 +131,7 @@ def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
 
 def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> InstallResult:
     session = planned.session
-    there = read_there(Path(request.installed).expanduser()) if request.installed else There()
+    there = read_there(expand_home(request.installed)) if request.installed else There()
     artifacts = fetch_wheels(planned)
     all_wheels = tuple(
         _wheel_of(step, artifacts[step.name], session.request)

@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from safe_install.environment.driver import read_driver
 from safe_install.environment.interpreter import find_interpreter, read_environment
 from safe_install.errors import Interrupted, SafeInstallError, UsageError
+from safe_install.folders import expand_home
 from safe_install.index.catalog import known_projects
 from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.pipeline.session import probe_named
@@ -99,7 +100,7 @@ class _Comparison:
         Errors: SafeInstallError."""
         if side == NOW:
             return describe_environment(self._environment())
-        path = Path(side).expanduser()
+        path = expand_home(side)
         if is_transaction(side) and not path.exists():
             return self._describe_past(side)
         if path.is_file() and is_bundle(path):  # which may be executed, as an interpreter may

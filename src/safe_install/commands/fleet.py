@@ -47,7 +47,7 @@ from safe_install.fleet.run import (
 from safe_install.fleet.state import FleetState, Intent, NodeState
 from safe_install.fleet.state_file import KeptRun, RunFolder
 from safe_install.fleet.stopping import Stop
-from safe_install.folders import find_data_folder
+from safe_install.folders import expand_home, find_data_folder
 from safe_install.models import InstallResult, Outcome
 from safe_install.ports import Timings, World
 from safe_install.resolve.fleet_request import FleetRequest
@@ -68,7 +68,7 @@ def fleet(request: FleetRequest, world: World, tools: Tools) -> InstallResult:
     """Errors: UsageError, EngineFailed, and those of a plan; no node is changed then, or the error
     says that one may be."""
     if request.html:
-        _refuse_page(Path(request.html).expanduser())
+        _refuse_page(expand_home(request.html))
     front = _Front(request, world, tools)
     verbs: Dict[str, Callable[[], InstallResult]] = {
         "install": front.change,
@@ -80,7 +80,7 @@ def fleet(request: FleetRequest, world: World, tools: Tools) -> InstallResult:
     }
     result = verbs[request.verb]()
     if request.html:
-        _write_page(Path(request.html).expanduser(), result, world)
+        _write_page(expand_home(request.html), result, world)
     return result
 
 

@@ -29,6 +29,7 @@ from packaging.utils import NormalizedName
 from safe_install.environment.interpreter import Probe
 from safe_install.errors import Refused, SafeInstallError, UsageError
 from safe_install.events import Reporter
+from safe_install.folders import expand_home
 from safe_install.health.comparison import check_cuda_required
 from safe_install.index.catalog import bundled_catalog, torch_table
 from safe_install.models import (
@@ -450,12 +451,12 @@ def find_destination(request: InstallRequest, environment: Path) -> Optional[Pat
     As in pip, --root is put before the path of --prefix, or of the environment without --prefix.
     """
     if request.target:
-        return Path(request.target).expanduser()
+        return expand_home(request.target)
     if not request.root and not request.prefix:
         return None
     prefix = environment
     if request.prefix:
-        prefix = Path(os.path.normpath(str(Path.cwd() / Path(request.prefix).expanduser())))
+        prefix = Path(os.path.normpath(str(Path.cwd() / expand_home(request.prefix))))
     if not request.root:
         return prefix
-    return Path(request.root).expanduser() / prefix.relative_to(prefix.anchor)
+    return expand_home(request.root) / prefix.relative_to(prefix.anchor)

@@ -24,11 +24,16 @@ from safe_install.diagnosis.facts import (
     ShadowingLibrary,
 )
 from safe_install.diagnosis.record_facts import is_of_system
+from safe_install.environment.record import read_plain_file
+from safe_install.folders import find_home
 from safe_install.models import Environment, InstalledDistribution, Interpreter, Scheme
+from safe_install.requirements import is_version
 from safe_install.torch_family import TORCH
 from safe_install.wheels.libraries import search_folders
 
 NAME_AND_VERSION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
+NAME_LINE = re.compile(rb"(?mi)^Name:")
+VERSION_LINE = re.compile(rb"(?mi)^Version:(.*)$")
 HEADER_SIZE = 4096  # bytes of METADATA: name and version stand at its top
 
 
@@ -60,16 +65,23 @@ def find_unreadable(paths: Iterable[Path]) -> Tuple[Path, ...]:
 
 
 def find_closed(paths: Iterable[Path]) -> Tuple[Path, ...]:
-    """The folders of torch, and dist-info folders, that this user may not read: root installed them
-    with a narrow umask."""
+    """The folders of torch, and dist-info folders, that this user may not read, or not their
+    METADATA: root installed them with a narrow umask."""
     found: List[Path] = []
     for folder in paths:
         for name in _list_folder(folder):
             if name == TORCH or name.endswith(".dist-info"):
                 path = folder / name
-                if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+                if path.is_dir() and not _is_open(path):
                     found.append(path)
     return tuple(found)
+
+
+def _is_open(folder: Path) -> bool:
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return False
+    metadata = folder / "METADATA"
+    return not metadata.exists() or os.access(metadata, os.R_OK)
 
 
 def _list_folder(folder: Path) -> List[str]:
@@ -91,8 +103,12 @@ def _is_readable(folder: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
-    lines = (b"\n" + head).lower()
-    return b"\nname:" in lines and b"\nversion:" in lines
+    found = VERSION_LINE.search(head)
+    return (
+        NAME_LINE.search(head) is not None
+        and found is not None
+        and is_version(found.group(1).decode("utf-8", "replace"))
+    )
 
 
 def find_other_pythons(interpreter: Interpreter) -> Tuple[OtherPython, ...]:
@@ -126,9 +142,10 @@ def find_foreign_wheels(
         if distribution.editable or is_of_system(distribution):
             continue
         try:
-            text = (distribution.metadata_path / "WHEEL").read_text(errors="replace")
+            content = read_plain_file(distribution.metadata_path / "WHEEL") or b""
         except OSError:
             continue
+        text = content.decode("utf-8", "replace")
         tags = [tag for written in TAG.findall(text) for tag in parse_tag(written)]
         made_for = [made_elsewhere(tag, interpreter) for tag in tags]
         if made_for and all(made_for):
@@ -264,10 +281,17 @@ def find_lost_archives(
 
 
 def _source_here(distribution: InstalledDistribution) -> Optional[Path]:
-    address = str((distribution.direct_url or {}).get("url", ""))
+    return path_of_address(str((distribution.direct_url or {}).get("url", "")))
+
+
+def path_of_address(address: str) -> Optional[Path]:
+    """The path that an address `file:...` names; None for another one, or for none."""
     if not address.startswith("file:"):
         return None
-    return Path(unquote(urlsplit(address).path))
+    try:
+        return Path(unquote(urlsplit(address).path))
+    except ValueError:  # "file://["
+        return None
 
 
 def read_conda(prefix: Path) -> Tuple[CondaPackage, ...]:
@@ -275,13 +299,23 @@ def read_conda(prefix: Path) -> Tuple[CondaPackage, ...]:
     packages: List[CondaPackage] = []
     for pattern in ("pytorch-*.json", "libtorch-*.json", "mkl-*.json"):
         for path in sorted((prefix / "conda-meta").glob(pattern)):
-            try:
-                value = json.loads(path.read_text(encoding="utf-8"))
-                package = CondaPackage(value["name"], value["version"], str(value.get("build", "")))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            packages.append(package)
+            package = _read_conda_package(path)
+            if package is not None:
+                packages.append(package)
     return tuple(packages)
+
+
+def _read_conda_package(path: Path) -> Optional[CondaPackage]:
+    try:
+        value = json.loads(read_plain_file(path) or b"")
+    except (OSError, ValueError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    name, version = value.get("name"), value.get("version")
+    if not isinstance(name, str) or not isinstance(version, str):
+        return None
+    return CondaPackage(name, version, str(value.get("build", "")))
 
 
 def find_cached_wheels(
@@ -292,7 +326,7 @@ def find_cached_wheels(
     Facts: pip.pypa.io/en/stable/topics/caching: below `wheels` lie those that pip built itself.
     """
     chosen = settings.get("cache-dir")
-    home = Path(variables.get("HOME", "~")).expanduser()
+    home = find_home(variables)
     cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
     folder = Path(chosen) if chosen else cache / "pip"
     paths = sorted(folder.glob("wheels/*/*/*/*/*.whl"))

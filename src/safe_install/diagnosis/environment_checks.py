@@ -213,7 +213,8 @@ def _unreadable(folder: MetadataFolder) -> Finding:
         "metadata-unreadable",
         Severity.WARNING,
         folder.name,
-        f"{folder.path} has no METADATA with name and version: pip does not know what it is of",
+        f"{folder.path} has no METADATA with a name and a valid version: pip does not know what it is "
+        "of",
         f"rm -r {folder.path} && safe-install install --force-reinstall --no-deps "
         f"{folder.name}=={folder.version}",
     )
@@ -225,7 +226,7 @@ def _many_unreadable(folders: Sequence[MetadataFolder]) -> Finding:
         "metadata-unreadable",
         Severity.WARNING,
         folders[0].name,
-        f"{len(folders)} dist-info folders have no METADATA with name and version: "
+        f"{len(folders)} dist-info folders have no METADATA with a name and a valid version: "
         f"{list_some([str(folder.path) for folder in folders])}; pip does not know what they are of",
         f"Remove each, and install what is still needed: safe-install install --force-reinstall "
         f"--no-deps {names} ...",

@@ -18,7 +18,6 @@ from typing import (
     Sequence,
     Tuple,
 )
-from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName
 
@@ -34,6 +33,7 @@ from safe_install.diagnosis.disk_facts import (
     find_shadowing,
     find_unreadable,
     find_unwritable,
+    path_of_address,
     read_conda,
     read_rooms,
 )
@@ -42,15 +42,18 @@ from safe_install.diagnosis.machine_facts import (
     ACTIVE,
     find_broken,
     find_closed_ports,
+    find_fatal_variable,
+    find_fatal_variable_of_all,
     find_lost_certificates,
-    find_lost_home,
     find_lost_settings,
     find_programs,
+    find_unreadable_settings,
 )
 from safe_install.diagnosis.record_facts import read_records
 from safe_install.environment.interpreter import find_interpreter
 from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
+from safe_install.folders import expand_home
 from safe_install.health.comparison import hint_for
 from safe_install.health.requirements import make_finding, unmet_requirements
 from safe_install.models import (
@@ -100,9 +103,12 @@ def gather_facts(
         with timings.stage("probe"):
             environment = probe_named(world, python)
     except ProbeFailed as error:
-        return _without_interpreter(executable, ProbeProblem(error.message, error.hint), world)
+        problem = find_fatal_variable_of_all(executable, world.environ)
+        problem = problem or find_unreadable_settings(executable)
+        problem = problem or ProbeProblem(error.message, error.hint)
+        return _without_interpreter(executable, problem, world)
     lost = find_lost_settings(executable, environment.interpreter)
-    lost = lost or find_lost_home(executable, world.environ)
+    lost = lost or find_fatal_variable(executable, world.environ)
     if lost is not None:
         return _without_interpreter(executable, lost, world)
     examination = None if quick else _start_examination(environment, check_timeout)
@@ -407,7 +413,9 @@ def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:
     """Paths among pip's settings that are not there."""
     missing: List[str] = []
     for key in PATH_SETTINGS:
-        for word in settings.get(key, "").split():
+        value = settings.get(key, "")
+        # Of addresses pip takes several; of certificates one, whose path may have spaces.
+        for word in [value] if key == "cert" and value else value.split():
             path = _path_of(word)
             if path is not None and not path.exists():
                 missing.append(word)
@@ -416,5 +424,6 @@ def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:
 
 def _path_of(word: str) -> Optional[Path]:
     if word.startswith("file:"):
-        return Path(unquote(urlsplit(word).path))
-    return Path(word) if "://" not in word else None
+        return path_of_address(word)
+    # As pip does it: a home folder is meant where it is there.
+    return expand_home(word) if "://" not in word else None

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Callable, List, Mapping, Sequence, Tuple
 
+from safe_install.folders import find_home
 from safe_install.models import Environment, Finding, Severity, TorchBuild
 from safe_install.wheels.abi import LoadOutcome
 from safe_install.wheels.inspection import Inspector, demangle
@@ -54,7 +55,7 @@ def _list_builds(
     if chosen:
         roots = [Path(chosen)]
     else:
-        home = Path(variables.get("HOME", "~")).expanduser()
+        home = find_home(variables)
         cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache") / "torch_extensions"
         # py311_cpu, py313t_cu130
         python = environment.interpreter.python_tag.replace("cp", "py")

@@ -8,11 +8,12 @@ import shlex
 import shutil
 import socket
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
 from safe_install.diagnosis.facts import ClosedPort, ProbeProblem, Program
 from safe_install.environment.interpreter import child_environment
+from safe_install.folders import expand_home
 from safe_install.models import Interpreter
 from safe_install.system import process
 
@@ -34,11 +35,13 @@ def find_broken(
     named = python or (variables[variable] if variable is not None else "")
     if not named:
         return None
-    path = Path(named).expanduser()
+    path = expand_home(named)
     try:
         if not python and variable is not None and not path.exists():
             return path / "bin" / "python", _moved_away(variable, path)
         candidate = path / "bin" / "python" if path.is_dir() else path
+        if candidate.is_file() and not os.access(candidate, os.X_OK):
+            return candidate, _not_executable(candidate)
         if not candidate.is_symlink() or candidate.exists():
             return None
         target = os.path.realpath(candidate)
@@ -52,6 +55,10 @@ def find_broken(
         f"Install that Python again; or link it to another one of the same version: "
         f"{_python_of(prefix)} -m venv --upgrade {prefix}",
     )
+
+
+def _not_executable(path: Path) -> ProbeProblem:
+    return ProbeProblem(f"{path} is no program: it may not be executed", f"chmod +x {path}")
 
 
 def _moved_away(variable: str, folder: Path) -> ProbeProblem:
@@ -80,26 +87,70 @@ def find_lost_settings(executable: Path, interpreter: Interpreter) -> Optional[P
     )
 
 
-def find_lost_home(executable: Path, variables: Mapping[str, str]) -> Optional[ProbeProblem]:
-    """A PYTHONHOME with which the interpreter does not start; everything else is asked without
-    it."""
-    home = variables.get("PYTHONHOME")
-    if not home:
+# Everything is asked without these.
+NOT_ASKED_WITH = ("PYTHONHOME", "PYTHONIOENCODING")
+
+
+def find_fatal_variable(
+    executable: Path, variables: Mapping[str, str], names: Iterable[str] = NOT_ASKED_WITH
+) -> Optional[ProbeProblem]:
+    """The first of these variables with which the interpreter does not start, and would without."""
+    set_here = [name for name in names if variables.get(name)]
+    if not set_here:
         return None
+    clean = {name: "" for name in variables if name.startswith("PYTHON")}
+    if _start_error(executable, clean) != "":
+        return None
+    for name in set_here:
+        said = _start_error(executable, {**clean, name: variables[name]})
+        if said:
+            return ProbeProblem(
+                f"{name} is {variables[name]}, and {executable} does not start with it: {said}",
+                f"unset {name}",
+            )
+    return None
+
+
+def find_fatal_variable_of_all(
+    executable: Path, variables: Mapping[str, str]
+) -> Optional[ProbeProblem]:
+    """The same among all variables of Python, where it does not answer. That PYTHONPATH is to blame
+    is found with the file that it leads to."""
+    names = sorted(name for name in variables if name.startswith("PYTHON"))
+    return find_fatal_variable(
+        executable, variables, [name for name in names if name != "PYTHONPATH"]
+    )
+
+
+def _start_error(executable: Path, variables: Mapping[str, str]) -> Optional[str]:
+    """What the interpreter says when it does not start; "": it starts; None: nobody knows."""
     command = [str(executable), "-B", "-c", "import os, re"]
-    with_home = child_environment({"PYTHONHOME": home})
+    environ = child_environment(variables)
     try:
-        done = process.start(command, env=with_home, cwd=Path(os.sep)).wait(START_TIMEOUT)
+        done = process.start(command, env=environ, cwd=Path(os.sep)).wait(START_TIMEOUT)
     except OSError:
         return None
     if done.returncode == 0:
-        return None
+        return ""
     lines = done.stderr.strip().splitlines()
-    said = next((line for line in reversed(lines) if "Error" in line), "it ends")
-    return ProbeProblem(
-        f"PYTHONHOME is {home}, and {executable} does not start with it: {said}",
-        "unset PYTHONHOME",
-    )
+    said = [line for line in lines if "Error" in line or line.startswith("Fatal")]
+    return said[-1] if said else "it ends"
+
+
+def find_unreadable_settings(executable: Path) -> Optional[ProbeProblem]:
+    """A pyvenv.cfg that is no text: with it Python ends at its start."""
+    folder = executable.parent.parent
+    settings = folder / "pyvenv.cfg"
+    try:
+        settings.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        return ProbeProblem(
+            f"{settings} is no text, and {executable} does not start with it: {error}",
+            f"{os.path.realpath(executable)} -m venv --without-pip {folder}",
+        )
+    except OSError:
+        return None
+    return None
 
 
 def _python_of(prefix: Path) -> str:

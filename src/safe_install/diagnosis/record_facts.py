@@ -71,8 +71,11 @@ def read_records(
             continue
         try:
             rows[name] = _read_rows(distribution)
+            # Every RECORD lists at least the METADATA beside it.
+            problem = "" if rows[name] else "its RECORD lists no file"
         except OSError as error:
             problem = f"its RECORD cannot be read: {error.strerror or error}"
+        if problem:
             states.append(RecordState(name, distribution.version, problem=problem))
     owners = _find_shared(environment, rows)
     for name, recorded in rows.items():
@@ -166,6 +169,8 @@ def _compare(
     listings: Listings = {}
     for path, written, size in rows:
         file = path if path.startswith(os.sep) else top + path
+        if path.startswith(os.pardir):
+            file = _leave(top, path)
         try:
             if not _is_code(path) and not deep and not shared:
                 _look_for(file, listings)
@@ -178,7 +183,7 @@ def _compare(
             missing.append(path)
             continue
         names = shared.get((location, path), ()) if shared else ()
-        is_other = size.isdigit() and status.st_size != int(size) and _is_code(path)
+        is_other = _is_code(path) and not _has_size(status, size)
         if is_other or ((names or deep) and not _has_hash(file, written)):
             others = tuple(name for name in names if name != distribution.name)
             changed.append(ChangedFile(path, others))
@@ -201,6 +206,21 @@ def _read_status(file: str) -> os.stat_result:
     if not status.st_mode & stat.S_IROTH and not os.access(file, os.R_OK):
         raise PermissionError(file)
     return status
+
+
+def _leave(top: str, path: str) -> str:
+    """A recorded path that leads out of site-packages: `../../../bin/pip`. Where that is a link, the
+    system follows it first; the installer has counted the folders as they are written."""
+    written = os.path.normpath(top + path)
+    return written if os.path.lexists(written) else top + path
+
+
+def _has_size(status: os.stat_result, size: str) -> bool:
+    """`size`: as it is written; a folder in the place of a file has none. Compared as text: a RECORD
+    may say anything."""
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    return not size.isdecimal() or size == str(status.st_size)
 
 
 def _look_for(file: str, listings: Listings) -> None:
@@ -236,6 +256,8 @@ def _has_hash(path: str, written: str) -> bool:
         return True
     import hashlib  # late: OpenSSL, for what is rarely asked
 
+    if not os.path.isfile(path):
+        return False  # something else in its place, which may be waited for without end
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

@@ -14,6 +14,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from safe_install.diagnosis.facts import Facts
 from safe_install.diagnosis.report import Extension, MachineDescription
+from safe_install.environment.record import read_plain_file
 from safe_install.errors import SafeInstallError
 from safe_install.index.catalog import known_projects
 from safe_install.models import Finding, InstalledDistribution
@@ -110,9 +111,10 @@ def _debug_build(facts: Facts) -> str:
     if torch is None or torch.folder is None:
         return ""
     try:
-        text = (torch.folder / "version.py").read_text(encoding="utf-8", errors="replace")
+        content = read_plain_file(torch.folder / "version.py") or b""
     except OSError:
         return ""
+    text = content.decode("utf-8", "replace")
     match = re.search(r"(?m)^debug\s*=\s*(True|False)", text)
     return match.group(1) if match is not None else ""
 

@@ -40,7 +40,7 @@ def check_installed(facts: Facts) -> Answer:
     places = environment.torch_places
     if environment.torch is not None and is_whole(places):
         return ()
-    closed = [path for path in facts.closed if path.name == TORCH]
+    closed = [path for path in facts.closed if path.name.partition("-")[0] == TORCH]
     if closed:
         return (_closed(closed[0]),)
     if not places and not _is_missed(facts):
@@ -53,7 +53,12 @@ def _closed(folder: Path) -> Finding:
         "torch-unreadable",
         Severity.ERROR,
         TORCH,
-        f"{folder} cannot be read by this user: Python finds no torch in it",
+        f"{folder} cannot be read by this user: "
+        + (
+            "Python finds no torch in it"
+            if folder.name == TORCH
+            else "torch counts as not installed"
+        ),
         open_to_all(folder.parent),
     )
 

@@ -24,6 +24,7 @@ from safe_install.environment.probe_answer import (
 )
 from safe_install.environment.startup import find_culprit
 from safe_install.errors import ProbeFailed, UsageError, hint_for_oserror
+from safe_install.folders import expand_home
 from safe_install.models import (
     Driver,
     Environment,
@@ -97,7 +98,7 @@ def _interpreter_on_path(environ: Mapping[str, str], own: Path) -> Path:
 
 
 def _named_interpreter(python: str, environ: Mapping[str, str]) -> Path:
-    path = Path(python).expanduser()
+    path = expand_home(python)
     if path.is_dir():
         found = _interpreter_in(path)
         if found is not None:

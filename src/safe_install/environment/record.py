@@ -32,16 +32,23 @@ def read_record_text(folder: Path) -> Optional[str]:
     Bytes that are not UTF-8 become surrogates, as in the paths of `os`. Errors: OSError, where it
     cannot be read.
     """
+    content = read_plain_file(folder / "RECORD")
+    return None if content is None else content.decode("utf-8", "surrogateescape")
+
+
+def read_plain_file(path: Path) -> Optional[bytes]:
+    """What a file of an environment holds; None when there is none, or something that is no file.
+    Errors: OSError, where it cannot be read."""
     try:
         # Without waiting: a FIFO in its place would wait for a writer.
-        descriptor = os.open(folder / "RECORD", os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         return None
     with os.fdopen(descriptor, "rb") as file:
-        return file.read().decode("utf-8", "surrogateescape")
+        return file.read()
 
 
 def split_rows(text: str) -> List[str]:

@@ -13,6 +13,7 @@ from typing import FrozenSet, Optional, Sequence, Tuple
 
 from safe_install.health.cuda import install_command
 from safe_install.models import Finding, Severity, TorchPlace
+from safe_install.requirements import is_version
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
                 f"Install it again: safe-install install --force-reinstall torch=={place.version}.",
             )
     for place in places:
-        if place.version is not None and place.files == "package":
+        if place.version is not None and place.files == "package" and is_version(place.version):
             return _error(
                 "torch-files-missing",
                 f"torch {place.version} is recorded in {place.location}, and {place.torch} does not "

@@ -31,6 +31,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.environment.stamp import watched_folders
 from safe_install.errors import Interrupted, PipFailed, SafeInstallError
 from safe_install.events import Reporter, TaskOutcome
+from safe_install.folders import expand_home
 from safe_install.models import Environment
 from safe_install.pip_output import (
     is_about_same_version,
@@ -414,6 +415,6 @@ def local_sources(request: InstallRequest) -> Tuple[Path, ...]:
         if text.startswith("file:"):
             text = unquote(urlsplit(text).path)
         is_path = text.startswith(".") or os.sep in text
-        if is_path and Path(text).expanduser().is_dir():
-            found.append(Path(os.path.realpath(Path(text).expanduser())))
+        if is_path and expand_home(text).is_dir():
+            found.append(Path(os.path.realpath(expand_home(text))))
     return tuple(found)

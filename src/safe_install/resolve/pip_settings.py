@@ -18,6 +18,7 @@ from typing import (
 
 from packaging.utils import canonicalize_name
 
+from safe_install.folders import expand_home
 from safe_install.resolve.command_line import Word
 
 _FALSE = ("", "0", "false", "no", "off", "n", "f")
@@ -96,7 +97,7 @@ class PipSettings:
     def path(self, key: str) -> Optional[Path]:
         """Its value as a path; `~` is the home."""
         value = self.one(key)
-        return Path(value).expanduser() if value else None
+        return expand_home(value) if value else None
 
     def path_text(self, key: str) -> Optional[str]:
         """The same as text."""

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Dict, List, Mapping
 
+from safe_install.folders import find_home
+
 SYSTEM_FILE = Path("/etc/pip.conf")
 
 
@@ -67,7 +69,7 @@ def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]
     chosen = environ.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:
         return []
-    home = Path(environ.get("HOME", "~")).expanduser()
+    home = find_home(environ)
     folders = [
         Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder
     ]

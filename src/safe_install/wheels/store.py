@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Sequen
 from packaging.utils import NormalizedName, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from safe_install.folders import NO_HOME, NOWHERE, find_cache_folder
+from safe_install.folders import NO_HOME, NOWHERE, expand_home, find_cache_folder
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Environment, Interpreter, Link
 from safe_install.system.atomic_write import replacing_file, write_atomically
 from safe_install.tags import ComputeCapability, parse_capability, parse_device_capabilities
@@ -44,7 +44,7 @@ def find_cache(variables: Mapping[str, str]) -> Path:
     """The folder for everything that can be recreated; SAFE_INSTALL_CACHE_DIR has precedence."""
     chosen = variables.get("SAFE_INSTALL_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return expand_home(chosen)
     return find_cache_folder()
 
 

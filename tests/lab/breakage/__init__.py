@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.lab.breakage import around, files, outside, paths, people, shell, torch_parts
+from tests.lab.breakage import around, files, outside, paths, people, shell, strange, torch_parts
 from tests.lab.breakage.recipe import Lab, Recipe
 
 RECIPES = (
@@ -14,6 +14,7 @@ RECIPES = (
     *around.RECIPES,
     *shell.RECIPES,
     *people.RECIPES,
+    *strange.RECIPES,
 )
 
 __all__ = ["RECIPES", "Lab", "Recipe"]

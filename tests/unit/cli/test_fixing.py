@@ -99,9 +99,23 @@ def test_one_change_after_the_recovery_and_doctor_is_asked_again():
     ]
 
 
+def test_what_takes_it_back_is_not_kept_from_it_by_what_was_broken():
+    broken = Finding("import-failed", Severity.ERROR, "torch", "torch fails")
+    ill = dataclasses.replace(ILL, findings=(MISSING, broken), details={**ILL.details})
+    ill.details["mends"] = {**MENDS, "recovers": False}
+    result, _, _ = fix([], [ill, WELL])
+    assert result.details["undo"] == ["safe-install undo --no-rollback txn-1"]
+    told = text._result_lines(result)
+    assert told[-1] == "Undo with: safe-install undo --no-rollback txn-1"
+
+
 def test_what_is_no_better_is_taken_back_newest_first():
     result, run, reporter = fix([], [ILL, ILL, ILL])
-    assert run == [*LINES, ["undo", "--force", "txn-2"], ["undo", "--force", "txn-1"]]
+    assert run == [
+        *LINES,
+        ["undo", "--force", "--no-rollback", "txn-2"],
+        ["undo", "--force", "--no-rollback", "txn-1"],
+    ]
     assert (result.outcome, result.exit_status, result.transaction) == (Outcome.UNHEALTHY, 1, None)
     assert reporter.warnings == ["it is no better than before: what was changed is taken back"]
 
@@ -124,7 +138,7 @@ def test_a_line_that_is_refused_or_cut_short_takes_the_earlier_ones_back(error):
     program, reporter = Program(install=error), Listener()
     with pytest.raises(type(error)):
         fix([], [ILL, ILL, ILL], program=program, reporter=reporter)
-    assert program.lines == [*LINES, ["undo", "--force", "txn-1"]]
+    assert program.lines == [*LINES, ["undo", "--force", "--no-rollback", "txn-1"]]
     assert reporter.made is None
     assert reporter.warnings == ["--fix did not come to its end: what was changed is taken back"]
 
@@ -150,8 +164,8 @@ def test_a_taking_back_that_is_cut_short_says_what_is_left():
         fix([], [ILL, ILL], program=program, reporter=reporter)
     assert reporter.made == "txn-2"
     assert reporter.warnings[1] == (
-        "not all of it was taken back; in this order: safe-install undo --force txn-2; "
-        "safe-install undo --force txn-1"
+        "not all of it was taken back; in this order: safe-install undo --force --no-rollback txn-2; "
+        "safe-install undo --force --no-rollback txn-1"
     )
 
 

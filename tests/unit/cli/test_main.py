@@ -169,6 +169,8 @@ def test_an_error_ends_with_its_status_and_its_hint(error_class, ends, capsys):
             "a b/safe-install.pyz",
             "'a b/safe-install.pyz' --python .venv",
         ),
+        (["--python", sys.executable, "install", "x"], "%safe_install", "%safe_install"),
+        (["--python", ".venv", "verify"], "%safe_install", "%safe_install --python .venv"),
     ],
 )
 def test_the_command_that_undoes_works_as_printed(words, started_as, expected):

@@ -14,11 +14,12 @@ from tests.lab.breakage import (
     people,
     real_torch,
     shell,
+    strange,
     torch_parts,
 )
 
 PAGE = Path(__file__).parents[3] / "docs" / "doctor.md"
-MODULES = (files, paths, torch_parts, outside, around, shell, people)
+MODULES = (files, paths, torch_parts, outside, around, shell, people, strange)
 
 
 def test_the_page_counts_the_ways_to_break_an_environment():

@@ -32,6 +32,7 @@ from safe_install.fleet.engine import (
     Reply,
     Settled,
 )
+from safe_install.folders import expand_home
 from safe_install.system import process
 
 COLLECTION = "ansible_collections/torch_safe_install/safe_install"
@@ -72,7 +73,7 @@ Row = Mapping[str, Any]
 
 def open_engine(target: str, options: EngineOptions) -> AnsibleEngine:
     """The hosts of an inventory. `target`: its file or folder. Errors: EngineFailed."""
-    inventory = Path(target).expanduser().absolute()
+    inventory = expand_home(target).absolute()
     if not inventory.exists():
         raise EngineFailed(
             f"the inventory {target} does not exist",
@@ -237,13 +238,13 @@ class AnsibleEngine:
         else none. Never that of the working folder. Errors: EngineFailed."""
         named = self._options.environ.get("ANSIBLE_CONFIG")
         if named:
-            path = Path(named).expanduser().absolute()
+            path = expand_home(named).absolute()
             if not os.access(path, os.R_OK) or not path.is_file():
                 # Ansible would take that of the working folder in its place.
                 raise EngineFailed(f"ANSIBLE_CONFIG names {named}, which cannot be read")
             return str(path)
         for standard in CONFIGURATIONS:
-            path = Path(standard).expanduser()
+            path = expand_home(standard)
             if os.access(path, os.R_OK):
                 return str(path)
         empty = self._folder / "ansible.cfg"
