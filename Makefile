@@ -2,7 +2,7 @@
 .PHONY: help test quick lint format demo bench crash zipapp dev clean
 
 help:    ; @grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1 - /'    ## this list
-test:    ; ./scripts/test                          ## the whole suite, as README says
+test:    ; ./scripts/test                          ## a real case of each promise, as README says
 quick:   ; ./scripts/test -m 'not slow'            ## without real builds and the real torch
 lint:    ; ./scripts/test --lint tests/unit        ## ruff, mypy, import-linter, unit tests
 format:  ; .venv-lint/bin/ruff check --fix . && .venv-lint/bin/ruff format .  ## after `make lint`

@@ -1,8 +1,7 @@
 """From a request to a plan: the loop that chooses extensions and asks the installer for the rest.
 
 The environment is not changed here. The wheels of the chosen extensions are fetched, because their
-metadata is needed for the plan. `resolve.rounds` decides what each answer means and when the loop
-ends.
+metadata is needed. `resolve.rounds` decides what each answer means and when the loop ends.
 """
 
 from __future__ import annotations
