@@ -103,7 +103,7 @@ def _answer_again(change: StagedChange, environment: Environment) -> Optional[In
     if change.state is State.STAGED:
         raise Refused(
             f"{change.id} is staged, and nothing of it is in place",
-            hint=f"To let it go: safe-install abandon {change.id}",
+            hint=f"To drop it: safe-install abandon {change.id}",
         )
     if change.state is not State.UNDONE and change.state not in GONE:
         return None

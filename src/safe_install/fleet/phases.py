@@ -144,7 +144,7 @@ def _next_commit(state: FleetState) -> Optional[Phase]:
 
 
 def _clear_up(state: FleetState) -> Phase:
-    """What failed is let go, as far as that is tolerated; then it is over."""
+    """Drop what failed, as far as that is tolerated; then the run is over."""
     # an environment is sick where it is worse for one of those that have it
     sick = {node.leader or node.name for node in _standing(state, Standing.SICK)}
     in_place = [node for node in _leaders(state) if node.standing in IN_PLACE]

@@ -156,7 +156,7 @@ class FleetRun:
             node = fold(state, phase.kind, answer)
             answered.append(node)
             self._watcher.node_answered(node, phase)
-            # What is staged can be let go by whoever knows its ID.
+            # Whoever knows its ID can drop what is staged.
             if phase.kind is Kind.STAGE and time.monotonic() > self._keep_again:
                 self._write(state.with_nodes(answered))
 

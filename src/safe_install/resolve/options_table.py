@@ -209,7 +209,7 @@ OPTIONS: Tuple[OptionRow, ...] = (
     OptionRow("--html", "Also write the result as one page.", Kind.TEXT, "FILE"),
     OptionRow("--user", "Of the user site, which `install --user` changes."),
     OptionRow("--force", "Undo also what a later installed package needs."),
-    OptionRow("--prune", "Let the oldest go: their undo is no longer possible."),
+    OptionRow("--prune", "Remove the oldest changes: they can no longer be undone."),
     OptionRow(
         "--keep",
         "How many --prune keeps; 0 in an image that needs no undo.",
@@ -457,8 +457,8 @@ for each kind of node, and brought to all; commits begin when every node has sta
     CommandRow(
         "abandon",
         "Many machines",
-        "let what is staged go",
-        "Let what is staged go; nothing was changed.",
+        "drop what is staged",
+        "Drop what is staged; nothing was changed.",
         _options("--python --user --json"),
         argument="ID",
         argument_field="identifier",

@@ -247,7 +247,7 @@ def _past_files(
     history: Sequence[HistoryEntry], at: Optional[str], kept: Sequence[Mapping[str, Any]]
 ) -> PastFiles:
     """The files of our changes, newest first. Of a later change than `at` they are another's.
-    `kept`: of changes that the history has let go, the oldest of all."""
+    `kept`: of changes that the history no longer has."""
     rows: List[Mapping[str, Any]] = []
     is_later = at is not None
     for entry in history:
