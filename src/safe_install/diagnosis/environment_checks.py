@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Dict, List, Sequence
 
 from packaging.utils import NormalizedName
+from packaging.version import Version
 
 from safe_install.diagnosis.facts import (
     Facts,
@@ -18,6 +19,7 @@ from safe_install.diagnosis.facts import (
 from safe_install.diagnosis.run import Answer, CannotTell
 from safe_install.health.running import note_running
 from safe_install.models import Environment, Finding, Severity
+from safe_install.tags import split_local
 from safe_install.torch_family import TORCH, is_guarded
 
 SHOWN = 3  # files that a finding names
@@ -189,7 +191,7 @@ def check_metadata(facts: Facts) -> Answer:
     for folders in by_place.values():
         readable = [folder for folder in folders if folder.is_readable]
         if len(readable) > 1:
-            findings.append(_recorded_twice(readable))
+            findings.append(_recorded_twice(readable, facts))
     return findings
 
 
@@ -233,7 +235,7 @@ def _many_unreadable(folders: Sequence[MetadataFolder]) -> Finding:
     )
 
 
-def _recorded_twice(folders: Sequence[MetadataFolder]) -> Finding:
+def _recorded_twice(folders: Sequence[MetadataFolder], facts: Facts) -> Finding:
     name = folders[0].name
     versions = " and ".join(folder.version for folder in folders)
     return Finding(
@@ -242,9 +244,20 @@ def _recorded_twice(folders: Sequence[MetadataFolder]) -> Finding:
         name,
         f"{name} is recorded twice in {folders[0].site}: {versions}; an install was "
         "interrupted, or two installers wrote over each other",
-        f"rm -r the one whose files are not there ({folders[-1].path}?), then: safe-install install "
-        f"--force-reinstall --no-deps {name}=={folders[0].version}",
+        "Install one again; both records go then: safe-install install --force-reinstall --no-deps "
+        f"{name}=={version_of_files(folders, facts)}",
     )
+
+
+def version_of_files(folders: Sequence[MetadataFolder], facts: Facts) -> str:
+    """The version of the files that lie there, of several records of one distribution. torch says
+    it itself; of others it is most likely the newest, which was installed last."""
+    newest_first = sorted((folder.version for folder in folders), key=Version, reverse=True)
+    torch = facts.environment.torch if facts.environment is not None else None
+    if folders[0].name == TORCH and torch is not None:
+        of_files = split_local(torch.runtime_version)[0]
+        newest_first.sort(key=lambda version: split_local(version)[0] != of_files)
+    return newest_first[0]
 
 
 def list_some(paths: Sequence[str]) -> str:

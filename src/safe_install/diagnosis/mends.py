@@ -10,14 +10,14 @@ from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Tu
 
 from packaging.utils import NormalizedName
 
-from safe_install.diagnosis.facts import Facts, torch_of
+from safe_install.diagnosis.environment_checks import version_of_files
+from safe_install.diagnosis.facts import Facts
 from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.run import CheckResult
 from safe_install.diagnosis.torch_checks import split_compilers
 from safe_install.health.requirements import unmet_requirements
-from safe_install.models import Environment, Finding, InstalledDistribution, Severity
+from safe_install.models import Environment, Finding, Severity
 from safe_install.requirements import requirement_name
-from safe_install.tags import split_local
 from safe_install.torch_family import COMPANIONS, TORCH
 
 # Checks of findings whose distribution is put back as it was: the version that is recorded.
@@ -122,7 +122,8 @@ def _requirements_for(
     if finding.check in PUT_BACK and distribution is not None:
         return [recorded_requirement(distribution, facts)]
     if finding.check == "recorded-twice" and distribution is not None and environment.torch:
-        return [_version_of_files(distribution, facts)]
+        records = [one for one in facts.metadata if one.name == name and one.is_readable]
+        return [f"{name}=={version_of_files(records, facts)}"]
     if finding.check in CHOSEN_AGAIN and (name in known or name in COMPANIONS) and name != TORCH:
         return [name]
     is_requirement = finding.check == "requirement-unmet" and name == TORCH
@@ -133,16 +134,6 @@ def _requirements_for(
     if finding.check == "two-compilers":
         return split_compilers(environment)[1]
     return None
-
-
-def _version_of_files(distribution: InstalledDistribution, facts: Facts) -> str:
-    """Of several records the one whose files are there; known of torch alone."""
-    version = distribution.version
-    if distribution.name == TORCH:
-        of_files = split_local(torch_of(facts).runtime_version)[0]
-        recorded = [one.version for one in facts.metadata if one.name == TORCH and one.is_readable]
-        version = next((one for one in recorded if split_local(one)[0] == of_files), version)
-    return f"{distribution.name}=={version}"
 
 
 def _missed_by_torch(environment: Environment) -> List[str]:

@@ -172,6 +172,13 @@ def test_two_records_in_one_folder(name, severity):
     (one,) = environment_checks.check_metadata(facts(metadata=folders))
     assert told([one]) == [("recorded-twice", severity, name)]
     assert "1.0 and 2.0" in one.detail
+    assert one.hint.endswith(f"--no-deps {name}==2.0")
+
+
+def test_of_two_records_of_torch_the_one_of_its_files_is_installed_again():
+    folders = (metadata(SITE, "torch", "2.13.0+cpu"), metadata(SITE, "torch", "2.14.1"))
+    (one,) = environment_checks.check_metadata(facts(metadata=folders))
+    assert one.hint.endswith("--no-deps torch==2.13.0+cpu")
 
 
 @pytest.mark.parametrize("count", [1, 3])

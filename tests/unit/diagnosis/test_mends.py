@@ -127,8 +127,13 @@ def test_of_two_records_of_torch_the_one_of_its_files_comes_back():
     assert mends.installed == ("torch==2.13.0",)
 
 
-def test_of_two_records_of_something_else_nobody_knows_whose_files_are_there():
-    facts = make_facts(make_distribution("torchvision", "0.28.0"))
+def test_of_two_records_of_something_else_the_newest_comes_back():
+    folders = [
+        MetadataFolder(SITE / f"torchvision-{version}.dist-info", SITE, "torchvision", version)
+        for version in ("0.9.0", "0.28.0")
+    ]
+    here = make_distribution("torchvision", "0.9.0")
+    facts = dataclasses.replace(make_facts(here), metadata=tuple(folders))
     mends = plan(found(error("recorded-twice", "torchvision")), facts=facts)
     assert mends.installed == ("torchvision==0.28.0",)
 
