@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import (
     Callable,
+    Collection,
     Dict,
     FrozenSet,
     Iterable,
@@ -97,10 +99,12 @@ class Unpacking:
                 raise
 
     def _write(self, pool: Executor, *, compile_bytecode: bool) -> None:
-        # The sources first: they are compiled while the rest is unpacked. What is large in the
-        # first wheel takes longest, and is no source.
-        for wheel in self._wheels[:1]:
-            wheel.start_large_files(pool)
+        # Large files take longest, and one of them is no work for two processors. Where another
+        # wheel writes to the same path, each wheel waits for its turn: the last one counts.
+        if not self._overwrites_large_files():
+            for wheel in self._wheels:
+                wheel.start_large_files(pool)
+        # The sources first: they are compiled while the rest is unpacked.
         for wheel in self._wheels:
             wheel.write_sources()
         if compile_bytecode:
@@ -110,6 +114,12 @@ class Unpacking:
             wheel.write_rest()
             wheel.write_scripts()
             wheel.write_metadata()
+
+    def _overwrites_large_files(self) -> bool:
+        """Is a large file of one wheel also a file of another?"""
+        written = Counter(path for wheel in self._wheels for path in wheel.paths())
+        large = [path for wheel in self._wheels for path in wheel.large_paths()]
+        return any(written[path] > 1 for path in large)
 
     def _start_compiling(self) -> Compilation:
         modules = sorted({one for wheel in self._wheels for one in wheel.modules()})
@@ -161,6 +171,14 @@ class _Wheel:
     def modules(self) -> List[str]:
         """The modules that are compiled, relative to the root."""
         return [path.lstrip("/") for path in self._paths.values() if _is_source(path)]
+
+    def paths(self) -> Collection[str]:
+        """The absolute paths of its files."""
+        return self._members
+
+    def large_paths(self) -> List[str]:
+        """Those of them that are written in threads."""
+        return [path for path in self._members if self._is_large(path)]
 
     def start_large_files(self, pool: Executor) -> None:
         """Write large files in the threads of the pool, unless that was begun."""

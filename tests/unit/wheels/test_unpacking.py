@@ -7,8 +7,9 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, Mapping, Optional
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Mapping, Optional
 from zipfile import ZipInfo
 
 import pytest
@@ -18,6 +19,7 @@ from safe_install.environment.record import make_entry
 from safe_install.errors import WheelInvalid
 from safe_install.models import Action, Interpreter, Scheme, Step
 from safe_install.wheels import members
+from safe_install.wheels import unpack as unpack_module
 from safe_install.wheels.archive import Artifact, open_wheel
 from safe_install.wheels.unpack import Destination, Unpacking, find_bytecode, render_direct_url
 from safe_install.wheels.zip_archive import CheckedZip
@@ -237,6 +239,48 @@ def test_large_members_are_written_as_small_ones_are(
         trees.append({path: (path.read_bytes(), path.stat().st_mode) for path in files})
         shutil.rmtree(root)
     assert trees[0] == trees[1]
+
+
+class LastFirst:
+    """Threads are free to begin with any file. Here the last one is written first, when the first
+    is awaited."""
+
+    def __init__(self, _: int) -> None:
+        self._waiting: List[Callable[[], None]] = []
+
+    def __enter__(self) -> LastFirst:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, *call: Any) -> LastFirst:
+        self._waiting.append(partial(*call))
+        return self
+
+    def result(self) -> None:
+        while self._waiting:
+            self._waiting.pop()()
+
+
+def test_of_a_large_file_of_two_wheels_the_last_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpack_module, "ThreadPoolExecutor", LastFirst)
+    monkeypatch.setattr(members, "LARGE", 1)
+    wheels = []
+    for name in ("alpha", "beta"):
+        path = make_wheel(
+            tmp_path,
+            {"shared/lib.so": name},
+            filename=f"{name}-1.0-py3-none-any.whl",
+            metadata=f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+            dist_info=f"{name}-1.0.dist-info",
+        )
+        wheels.append((Step(Action.ADD, canonicalize_name(name), "1.0"), open_wheel(path)))
+    with Unpacking(wheels, destination_at(tmp_path), compile_bytecode=False):
+        pass
+    assert (tmp_path / SITE / "shared" / "lib.so").read_text() == "beta"
 
 
 def test_bytecode_belongs_to_the_wheel_of_its_module() -> None:
