@@ -50,8 +50,7 @@ from safe_install.resolve.guard import guard_constraints
 from safe_install.resolve.promises import own_hashes
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.torch_choice import (
-    NO_SUCH_TORCH,
-    OTHER_METADATA,
+    NoPlan,
     PassedOver,
     pass_over,
     why_impossible,
@@ -125,7 +124,7 @@ def next_round(
     steps = planning.steps_of_report(answer.report, selection.here, pins)
     seen = add_torch(selection, steps, catalog)
     if seen.torch_choice.is_assumed:
-        return _without_torch(seen, "pip's plan with it brings no torch")
+        return _without_torch(seen, NoPlan("pip's plan with it brings no torch"))
     seen = carry_along(seen, steps, wanted)
     choice = _choose_for_torch(selection, seen, steps, wanted, catalog)
     return choice or _choose_for_plan(selection, seen, steps, wanted, catalog)
@@ -138,7 +137,8 @@ def _choose_for_torch(
     that torch."""
     if needs_another_torch(seen, wanted, catalog):
         if selection.torch_choice.is_assumed and seen.coming_torch is not None:
-            return _without_torch(selection, f"pip has it as {seen.coming_torch.version}")
+            reason = f"pip has it as {seen.coming_torch.version}"
+            return _without_torch(selection, NoPlan(reason))
         return ChooseTorch(add_extensions(reopen(seen), planned_extensions(steps, wanted, catalog)))
     if seen.carried != selection.carried:
         because = "" if TORCH in wanted.named else _who_moves_torch(steps)
@@ -195,10 +195,14 @@ def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[
     return None
 
 
-def _without_torch(selection: Selection, reason: str, wishes: Tuple[str, ...] = ()) -> ChooseTorch:
+def _without_torch(
+    selection: Selection, no_plan: NoPlan, wishes: Tuple[str, ...] = ()
+) -> ChooseTorch:
     torch = selection.coming_torch
     assert torch is not None  # noqa: S101 - we chose it
-    passed = PassedOver(torch, reason, by_installer=True, wishes=wishes)
+    passed = PassedOver(
+        torch, no_plan.reason, by_installer=True, is_absent=no_plan.is_absent, wishes=wishes
+    )
     choice = pass_over(selection.torch_choice, passed)
     return ChooseTorch(
         dataclasses.replace(selection, torch_choice=dataclasses.replace(choice, is_open=True))
@@ -243,11 +247,11 @@ def _after_failure(
     else."""
     if needs_file_of_torch(selection, error, wanted):
         return ChooseTorch(reopen(selection))
-    torch, reason_of_torch = selection.coming_torch, ""
+    torch, no_plan = selection.coming_torch, None
     if torch is not None and (selection.torch_choice.is_assumed or selection.torch_pins):
-        reason_of_torch = why_impossible(torch, error.output)
-    if reason_of_torch.startswith((NO_SUCH_TORCH, OTHER_METADATA)):
-        return _without_torch(selection, reason_of_torch)
+        no_plan = why_impossible(torch, error.output)
+    if no_plan is not None and no_plan.is_absent:
+        return _without_torch(selection, no_plan)
     if not selection.has_torch:
         bound = _extensions_in_failure(error.output, catalog)
         if bound:
@@ -266,9 +270,9 @@ def _after_failure(
                     [Requirement(requirement_in_failure(error.output, name)) for name in new],
                 )
             )
-    if reason_of_torch:
+    if no_plan is not None:
         wishes = wishes_in_conflict(error.output, TORCH)
-        return _without_torch(selection, reason_of_torch, wishes)
+        return _without_torch(selection, no_plan, wishes)
     contradiction = explain_failure(error.output, wanted.entries, selection.here, catalog.torch)
     if contradiction is not None and selection.here.torch is None:
         return Refusal(contradiction)

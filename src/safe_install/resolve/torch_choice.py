@@ -8,7 +8,7 @@ of it. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Collection, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -32,6 +32,7 @@ class PassedOver:
     build: TorchBuild
     reason: str
     by_installer: bool = False  # it has every extension, and pip found no plan with it
+    is_absent: bool = False  # the package index has no such torch
     # what the rest of pip's plan requires of torch, each for itself: one of them has to be met
     wishes: Tuple[str, ...] = ()
     lacking: Tuple[NormalizedName, ...] = ()  # the extensions of which it has no wheel
@@ -125,27 +126,34 @@ def merge_rejections(
     return tuple(merged)
 
 
-NO_SUCH_TORCH = "the package index has no such torch"
-OTHER_METADATA = "the METADATA of its file on the package index names another version"
+class NoPlan(NamedTuple):
+    """Why pip found no plan with a torch that we chose."""
+
+    reason: str
+    is_absent: bool = False  # the package index has no such torch, whatever else is required
 
 
-def why_impossible(torch: TorchBuild, output: str) -> str:
-    """Why pip found no plan with a torch that we chose; "" where that torch is not the reason.
+NO_SUCH_TORCH = NoPlan("the package index has no such torch", is_absent=True)
+
+
+def why_impossible(torch: TorchBuild, output: str) -> Optional[NoPlan]:
+    """Why pip found no plan with a torch that we chose; None where that torch is not the reason.
     `output`: pip's."""
     pinned = f"torch=={torch.version.public}"
     reason = conflict_reason(output, [pinned])
     if reason is None:
-        return ""
+        return None
     said = other_version(output, TORCH, torch.version.public)
     if said is not None:
-        return f"{OTHER_METADATA} ({said})"
+        other = f"the METADATA of its file on the package index names another version ({said})"
+        return NoPlan(other, is_absent=True)
     wish, _, _ = reason.partition(", but torch==")
     if " requires " in wish:
-        return wish
+        return NoPlan(wish)
     requirement = parse_requirement(wish.partition(" was wanted")[0])
     if requirement is None or requirement.specifier.contains(torch.version, prereleases=True):
         return NO_SUCH_TORCH
-    return wish
+    return NoPlan(wish)
 
 
 # --- what is said of it ---------------------------------------------------------------------------
@@ -329,7 +337,7 @@ def hint_of_installed(torch: TorchBuild, names: str) -> str:
 def hint_where_pip_has_no_plan(passed: PassedOver, extensions: Iterable[str]) -> str:
     """Where a torch has every extension, and pip found no plan with it."""
     names = join_all(extensions)
-    if passed.reason.startswith((NO_SUCH_TORCH, OTHER_METADATA)):
+    if passed.is_absent:
         return f"Name an index that has torch {passed.release}, which has {names}: {passed.reason}."
     has_all = f"torch {passed.release} has {names}"
     return f"Make room for the torch that fits: {has_all}, but {passed.reason}."
