@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -67,9 +66,12 @@ def undo(
         before = BaselineCheck(environment, check_timeout=check_timeout)
         stack.callback(before.stop)
         transaction = stack.enter_context(_begin(environment, transaction_id, world))
-        entry = _undone_entry(prefix, transaction_id)
+        entries = history.read_history(prefix)
+        entry = _undone_entry(entries, transaction_id)
         plan = Plan(steps=_reverse_steps(entry.summary))
-        needed = _check_needed(entry, plan, environment, force=force)
+        needed = find_needed(plan, environment, entry.created, versions_before(entry, entries))
+        if needed and not force:
+            raise _refuse(entry, needed)
         if not _is_removed(plan, TORCH):
             before.prepare_report_after(world.environ)
         verdict = apply_and_verify(
@@ -142,44 +144,56 @@ def _expect(plan: Plan, *, no_rollback: bool) -> Expectation:
     )
 
 
-def _check_needed(
-    entry: history.HistoryEntry, plan: Plan, environment: Environment, *, force: bool
-) -> Tuple[UnmetRequirement, ...]:
-    """The requirements that the undo breaks. Errors: Refused, without `force`."""
-    needed = find_needed(plan, environment, since=entry.created)
-    if needed and not force:
-        raise Refused(
-            f"{entry.id} cannot be undone: after this {needed[0]}",
-            hint="Undo what was installed later first, or --force.",
-            findings=_unmet(needed, Severity.ERROR),
-        )
-    return needed
+def _refuse(entry: history.HistoryEntry, needed: Sequence[UnmetRequirement]) -> Refused:
+    return Refused(
+        f"{entry.id} cannot be undone: after this {needed[0]}",
+        hint="Undo what was installed later first, or --force.",
+        findings=_unmet(needed, Severity.ERROR),
+    )
 
 
 def _unmet(needed: Sequence[UnmetRequirement], severity: Severity) -> List[Finding]:
     return [make_finding(unmet, severity) for unmet in needed]
 
 
-def _undone_entry(prefix: Path, transaction_id: Optional[str]) -> history.HistoryEntry:
-    entries = history.read_history(prefix)
+def _undone_entry(
+    entries: Sequence[history.HistoryEntry], transaction_id: Optional[str]
+) -> history.HistoryEntry:
     if transaction_id is not None:
         return next(entry for entry in entries if entry.id == transaction_id)
     return next(entry for entry in entries if entry.undone_by is None and entry.undoes is None)
 
 
+Versions = Mapping[NormalizedName, Optional[str]]
+
+
 def find_needed(
-    plan: Plan, environment: Environment, *, since: float
+    plan: Plan, environment: Environment, since: float, before: Versions
 ) -> Tuple[UnmetRequirement, ...]:
     """The requirements that an undo would break, of distributions that were installed after `since`
-    (seconds since the epoch).
+    (seconds since the epoch). `before`: as `versions_before` has them.
 
     Older distributions were there with the versions that the undo restores.
     """
-    return tuple(
-        unmet
-        for unmet in newly_unmet(plan, environment)
-        if _came_after(environment, unmet.name, since)
-    )
+    needed = []
+    for unmet in newly_unmet(plan, environment):
+        # A copy of the environment, as in an image, has the times of the copy: history comes first.
+        was_there = before.get(unmet.name) == unmet.version
+        if not was_there and _came_after(environment, unmet.name, since):
+            needed.append(unmet)
+    return tuple(needed)
+
+
+def versions_before(
+    entry: history.HistoryEntry, entries: Sequence[history.HistoryEntry]
+) -> Versions:
+    """The versions that the changes before an entry left, as far as they changed something; None
+    for what was removed. `entries`: newest first."""
+    versions: Dict[NormalizedName, Optional[str]] = {}
+    for earlier in entries[entries.index(entry) + 1 :]:
+        for row in earlier.summary.get("steps", []):
+            versions.setdefault(canonicalize_name(row["name"]), row["version"])
+    return versions
 
 
 def _came_after(environment: Environment, name: NormalizedName, since: float) -> bool:
