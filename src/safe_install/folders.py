@@ -26,7 +26,7 @@ def find_home(variables: Mapping[str, str]) -> Path:
     """The person's own folder; NOWHERE for a user who has none."""
     try:
         return Path(variables.get("HOME", "~")).expanduser()
-    except RuntimeError:
+    except (RuntimeError, KeyError):  # KeyError: Python 3.8
         return NOWHERE
 
 
@@ -34,7 +34,7 @@ def expand_home(text: str) -> Path:
     """A path as a shell takes it: `~` is the home, and one that is nobody's stays."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:
+    except (RuntimeError, KeyError):  # KeyError: Python 3.8
         return Path(text)
 
 
