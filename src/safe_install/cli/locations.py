@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import dataclasses
 import locale
-import os
 import re
 import tempfile
 from pathlib import Path
-from typing import IO, List
 from urllib.parse import unquote, urlsplit
 
 from safe_install.errors import InputError
@@ -27,13 +26,14 @@ BYTE_ORDER_MARKS = (
 
 # Paths that mean another file in another process.
 _OWN_NAMES = ("/dev/stdin", "/dev/fd/", "/proc/self/", "/proc/thread-self/")
-# Kept open to the end of the process: the copies have no name on disk.
-_COPIES: List[IO[bytes]] = []
 
 
 def copy_streams(words: Words) -> Words:
     """The words, with a copy of each requirements file that only this process can read, or only
-    once: `-r /dev/stdin`, and `-r <(COMMAND)` of a shell. pip reads it after us."""
+    once: `-r /dev/stdin`, and `-r <(COMMAND)` of a shell. pip reads it after us.
+
+    The copy has a name: a pip that Landlock confines cannot open /proc/PID/fd of this process.
+    """
     return dataclasses.replace(words, all=tuple(map(_with_copy, words.all)))
 
 
@@ -47,12 +47,11 @@ def _with_copy(word: Word) -> Word:
         content = path.read_bytes()
     except (OSError, ValueError):
         return word  # an address, or what cannot be read: its reader says so
-    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    copy = tempfile.NamedTemporaryFile(prefix="safe-install-", suffix=".txt")  # noqa: SIM115
+    atexit.register(copy.close)  # which removes it
     copy.write(content)
     copy.flush()
-    _COPIES.append(copy)
-    name = f"/proc/{os.getpid()}/fd/{copy.fileno()}"
-    return word._replace(value=name, text=(f"--{word.key}", name))
+    return word._replace(value=copy.name, text=(f"--{word.key}", copy.name))
 
 
 def read_location(location: str, *, world: World) -> str:

@@ -50,5 +50,5 @@ def test_a_file_that_is_open_here_alone_is_copied(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("six\n")
     with (tmp_path / "requirements.txt").open() as stream:
         copy = located(f"/proc/self/fd/{stream.fileno()}")
-    assert copy is not None and copy.startswith(f"/proc/{os.getpid()}/")
+    assert copy is not None and not copy.startswith(("/proc/", "/dev/"))
     assert Path(copy).read_text() == "six\n"
