@@ -57,11 +57,13 @@ class Members:
 
     def compare(self, members: Iterable[str]) -> None:
         """Compare members that are not written with RECORD. Errors: WheelInvalid, OSError."""
+        hashed = [member for member in members if member in self._rows]
+        if not hashed:
+            return
         with self._path.open("rb") as stream:
-            for member in members:
-                if member in self._rows:
-                    for _ in self._read(member, stream):
-                        pass
+            for member in hashed:
+                for _ in self._read(member, stream):
+                    pass
 
     def _write_alone(self, target: str, member: str) -> None:
         with self._path.open("rb") as stream:

@@ -118,8 +118,7 @@ class Unpacking:
     def _overwrites_large_files(self) -> bool:
         """Is a large file of one wheel also a file of another?"""
         written = Counter(path for wheel in self._wheels for path in wheel.paths())
-        large = [path for wheel in self._wheels for path in wheel.large_paths()]
-        return any(written[path] > 1 for path in large)
+        return any(written[path] > 1 for wheel in self._wheels for path in wheel.large_paths())
 
     def _start_compiling(self) -> Compilation:
         modules = sorted({one for wheel in self._wheels for one in wheel.modules()})
@@ -164,7 +163,17 @@ class _Wheel:
         self._archived = Members(artifact)
         # of two members for one path the last one counts
         self._members = {path: member for member, path in self._paths.items()}
-        self._large: Optional[List[Future[None]]] = None  # files on their way
+        self._sources: Dict[str, str] = {}  # members, by paths
+        self._large: Dict[str, str] = {}  # written in threads
+        self._small: Dict[str, str] = {}
+        for path, member in self._members.items():
+            if _is_source(path):
+                self._sources[path] = member
+            elif self._archived.is_large(member):
+                self._large[path] = member
+            else:
+                self._small[path] = member
+        self._on_their_way: Optional[List[Future[None]]] = None  # the large ones
         self._changed: Dict[str, bytes] = {}  # files of the wheel that are written with a change
         self._added: Dict[str, bytes] = {}  # files that do not come out of the wheel
 
@@ -176,52 +185,42 @@ class _Wheel:
         """The absolute paths of its files."""
         return self._members
 
-    def large_paths(self) -> List[str]:
+    def large_paths(self) -> Collection[str]:
         """Those of them that are written in threads."""
-        return [path for path in self._members if self._is_large(path)]
+        return self._large
 
     def start_large_files(self, pool: Executor) -> None:
         """Write large files in the threads of the pool, unless that was begun."""
-        if self._large is None:
-            self._large = self._archived.start(self._targets(self._is_large), pool)
+        if self._on_their_way is None:
+            self._on_their_way = self._archived.start(self._below_root(self._large), pool)
 
     def cancel(self) -> None:
         """Begin with no further file."""
-        for future in self._large or ():
+        for future in self._on_their_way or ():
             future.cancel()
 
     def write_sources(self) -> None:
         """Write the Python sources; scripts among them are compiled with their first line."""
-        self._archived.write(self._targets(_is_source))
-        self._name_interpreters(_is_source)
+        self._archived.write(self._below_root(self._sources))
+        self._name_interpreters(self._sources)
 
     def write_rest(self) -> None:
         """Write what is no source; wait for the large files."""
-        self._archived.write(self._targets(self._is_small))
-        for future in self._large or ():
+        self._archived.write(self._below_root(self._small))
+        for future in self._on_their_way or ():
             future.result()
-        self._name_interpreters(lambda path: not _is_source(path))
+        self._name_interpreters({**self._large, **self._small})
         # What is not written has to be what RECORD says, too.
         self._archived.compare(sorted(set(self._artifact.files) - set(self._members.values())))
 
-    def _targets(self, is_meant: Callable[[str], bool]) -> Dict[str, str]:
-        """Members, by the paths below the root that they are written to."""
-        return {
-            self._destination.below_root(path): member
-            for path, member in self._members.items()
-            if is_meant(path)
-        }
+    def _below_root(self, members: Mapping[str, str]) -> Dict[str, str]:
+        """The members, by the paths that they are written to."""
+        return {self._destination.below_root(path): member for path, member in members.items()}
 
-    def _is_large(self, path: str) -> bool:
-        return not _is_source(path) and self._archived.is_large(self._members[path])
-
-    def _is_small(self, path: str) -> bool:
-        return not _is_source(path) and not self._archived.is_large(self._members[path])
-
-    def _name_interpreters(self, is_meant: Callable[[str], bool]) -> None:
+    def _name_interpreters(self, members: Mapping[str, str]) -> None:
         scripts = f"{_data_folder(self._artifact)}scripts/"
-        for path, member in self._members.items():
-            if member.startswith(scripts) and is_meant(path):
+        for path, member in members.items():
+            if member.startswith(scripts):
                 self._name_interpreter(path, Path(self._destination.below_root(path)))
 
     def _name_interpreter(self, final: str, path: Path) -> None:
