@@ -63,6 +63,7 @@ from safe_install.snapshot.values import (
     TorchFacts,
     UrlSource,
 )
+from safe_install.system.atomic_write import why_no_file
 from safe_install.torch_family import TORCH
 from safe_install.transaction.room import find_shortage_of_folders
 from safe_install.wheels.archive import Artifact
@@ -106,8 +107,8 @@ def _for_machine(request: BundleRequest, own: OwnOptions, machines: Machines) ->
 def find_output(request: BundleRequest) -> Path:
     """The file to write; a folder for -o is an error. Errors: UsageError."""
     path = expand_home(request.output or "").absolute()
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else "lies in no folder that is there"
+    what = why_no_file(path)
+    if what:
         raise UsageError(f"-o {request.output}: {what}", hint="Name a file: -o FILE.zip.")
     return path
 

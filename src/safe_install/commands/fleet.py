@@ -51,7 +51,7 @@ from safe_install.folders import expand_home, find_data_folder
 from safe_install.models import InstallResult, Outcome
 from safe_install.ports import Timings, World
 from safe_install.resolve.fleet_request import FleetRequest
-from safe_install.system.atomic_write import write_atomically
+from safe_install.system.atomic_write import why_no_file, write_atomically
 from safe_install.transaction.identifiers import make_id
 
 
@@ -416,8 +416,8 @@ def _find_nodes(engine: Engine) -> Sequence[Node]:
 
 def _refuse_page(path: Path) -> None:
     """Before anything is changed. Errors: UsageError."""
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else "lies in no folder that is there"
+    what = why_no_file(path)
+    if what:
         raise UsageError(f"--html {path}: {what}", hint="Name a file: --html fleet.html.")
 
 
@@ -434,7 +434,7 @@ def _kept_target(request: FleetRequest) -> str:
     """As it is written down: it is read from other folders, too."""
     if request.engine != "ansible":
         return request.target
-    return str(Path(request.target).expanduser().absolute())
+    return str(expand_home(request.target).absolute())
 
 
 def _unwritable(path: Path, error: OSError) -> SystemFailed:

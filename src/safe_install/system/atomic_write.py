@@ -36,6 +36,13 @@ def replacing_file(path: Path, *, mode: int = 0o666, is_durable: bool = True) ->
         raise
 
 
+def why_no_file(path: Path) -> str:
+    """Why no file can be written to a path: `is a folder`; "" where nothing is known against it."""
+    if path.is_dir():
+        return "is a folder"
+    return "" if path.parent.is_dir() else "lies in no folder that is there"
+
+
 def write_atomically(
     path: Path, content: bytes, *, mode: int = 0o666, is_durable: bool = True
 ) -> None:
