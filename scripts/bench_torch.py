@@ -48,37 +48,42 @@ def bench_torch_swap(python: Path, repeat: int, cache: Path) -> Times:
         python, environment.installed[canonicalize_name("torch")].version, cache / "torch"
     )
     times: Times = collections.defaultdict(list)
+    # Removed at the end: where thousands of files were removed a moment ago, ext4 is slow to make
+    # new ones for some minutes (`recently_deleted` in fs/ext4/ialloc.c, seen with perf).
+    with tempfile.TemporaryDirectory(dir=environment.interpreter.prefix.parent) as aside:
+        time_ours(environment, wheel, Path(aside), repeat, times)
+        times["inflate"].append(inflate(wheel))
+        words = ["-q", "--force-reinstall", "--no-deps", "--no-index", wheel]
+        for _ in range(min(repeat, MOST)):
+            times["pip"].append(timed(lambda: run([python, "-m", "pip", "install", *words])))
+        read_memories(python, words, cache, times)
+    return times
+
+
+def time_ours(
+    environment: Environment, wheel: Path, aside: Path, repeat: int, times: Times
+) -> None:
+    """One change, step by step. `aside`: a folder for stages that are done."""
     interpreter = environment.interpreter
     with lock_environment(interpreter.prefix):  # noqa: SIM117 - the lock comes first
         with swap.begin(
             interpreter.prefix, command=["bench"], scheme=interpreter.scheme
         ) as transaction:
-            time_stages(transaction, environment, wheel, min(repeat, MOST), times)
+            unpack = make_unpack(environment, wheel)
+            time_stages(transaction.stage, unpack, aside, min(repeat, MOST), times)
             time_plan(transaction, environment, times)
             time_swaps(transaction, repeat, times)
-    times["inflate"].append(inflate(wheel))
-    words = ["-q", "--force-reinstall", "--no-deps", "--no-index", wheel]
-    for _ in range(min(repeat, MOST)):
-        times["pip"].append(timed(lambda: run([python, "-m", "pip", "install", *words])))
-    read_memories(python, words, cache, times)
-    return times
 
 
 def time_stages(
-    transaction: swap.Transaction, environment: Environment, wheel: Path, repeat: int, times: Times
+    stage: Path, unpack: Callable[[Path, bool], None], aside: Path, repeat: int, times: Times
 ) -> None:
-    """Unpacking, with bytecode and without. What is left in the stage is without.
-
-    Removed at the end: where thousands of files were removed a moment ago, ext4 is slow to make new
-    ones for some minutes (`recently_deleted` in fs/ext4/ialloc.c, seen with perf).
-    """
-    unpack = make_unpack(environment, wheel)
-    with tempfile.TemporaryDirectory(dir=transaction.stage.parent.parent) as olds:
-        for name, compiled in (("stage, with bytecode", True), ("stage", False)):
-            for number in range(repeat):
-                transaction.stage.rename(Path(olds, f"{compiled}-{number}"))
-                transaction.stage.mkdir()
-                times[name].append(timed(functools.partial(unpack, transaction.stage, compiled)))
+    """Unpacking, with bytecode and without. What is left in the stage is without."""
+    for name, compiled in (("stage, with bytecode", True), ("stage", False)):
+        for number in range(repeat):
+            stage.rename(aside / f"{compiled}-{number}")
+            stage.mkdir()
+            times[name].append(timed(functools.partial(unpack, stage, compiled)))
 
 
 def inflate(wheel: Path) -> float:

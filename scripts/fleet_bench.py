@@ -180,7 +180,7 @@ def read_sizes(text: str) -> List[int]:
 def main(words: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[2])
-    parser.add_argument("--nodes", type=read_sizes, default=SIZES, help=f"how many: {SIZES}")
+    parser.add_argument("--nodes", type=read_sizes, default=SIZES, help="how many: %(default)s")
     sizes = parser.parse_args(words).nodes
     found: Dict[int, Dict[str, float]] = {}
     for size in sizes:

@@ -147,7 +147,7 @@ def run_pip(fleet: Fleet, count: int) -> None:
 def main(words: Sequence[str]) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[2])
-    parser.add_argument("--nodes", type=read_sizes, default="8,64", help="how many: 8,64")
+    parser.add_argument("--nodes", type=read_sizes, default="8,64", help="how many: %(default)s")
     sizes = parser.parse_args(words).nodes
     found: Dict[int, Tuple[float, float]] = {}
     for size in sizes:
