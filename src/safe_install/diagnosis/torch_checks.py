@@ -49,18 +49,12 @@ def check_installed(facts: Facts) -> Answer:
 
 
 def _closed(folder: Path) -> Finding:
-    return Finding(
-        "torch-unreadable",
-        Severity.ERROR,
-        TORCH,
-        f"{folder} cannot be read by this user: "
-        + (
-            "Python finds no torch in it"
-            if folder.name == TORCH
-            else "torch counts as not installed"
-        ),
-        open_to_all(folder.parent),
-    )
+    """`folder`: torch's own, or its dist-info."""
+    detail = f"{folder} cannot be read by this user: torch counts as not installed"
+    if folder.name == TORCH:
+        detail = f"{folder} cannot be read by this user: Python finds no torch in it"
+    hint = open_to_all(folder.parent)
+    return Finding("torch-unreadable", Severity.ERROR, TORCH, detail, hint)
 
 
 def _is_missed(facts: Facts) -> bool:

@@ -110,8 +110,8 @@ def answer_jointly(
 def _find_conflict(
     joint: JointChoice, selection: Selection, terms: TorchTerms, catalog: Catalog
 ) -> Optional[Conflict]:
-    """Which wishes exclude each other, by what is known without a question and by the pages that
-    were read; None where a torch meets them all. The person's words about torch are wishes, too."""
+    """The wishes that exclude each other, by bundled facts and pages that were read; None where a
+    torch meets them all. Requirements on torch are wishes, too."""
     options: Dict[str, TorchOption] = {}
     for accelerator in dict.fromkeys((terms.accelerator, "")):
         freed = without_wishes(terms, accelerator=accelerator)

@@ -110,8 +110,7 @@ class JointChoice:
         as `resolve`, with the source of what has no wheel. `may_keep`: may what is installed stay
         as it is beside a torch? `finds_files`: take a build that pip cannot find only with its
         file. `offline`: no host can be asked, so an extension that is not known to have a wheel
-        counts as
-        missing."""
+        counts as missing."""
         self._wanted, self._catalog = wanted, catalog
         self._chooser, self._torch_source = chooser, torch_source
         self._resolve, self._check_torch = resolve, check_torch

@@ -116,26 +116,22 @@ def test_one_requirement_for_each_project_the_one_that_fits_torch(first_is_put_b
     assert plan(found(*ordered), facts=facts).installed == ("mmcv",)
 
 
-def test_of_two_records_of_torch_the_one_of_its_files_comes_back():
+@pytest.mark.parametrize(
+    ("name", "versions", "installed"),
+    [
+        ("torch", ("2.4.1", "2.13.0"), "torch==2.13.0"),  # the version of its files
+        ("torchvision", ("0.9.0", "0.28.0"), "torchvision==0.28.0"),  # the newest
+    ],
+)
+def test_of_two_records_one_comes_back(name, versions, installed):
     folders = [
-        MetadataFolder(SITE / f"torch-{version}.dist-info", SITE, "torch", version)
-        for version in ("2.4.1", "2.13.0")
+        MetadataFolder(SITE / f"{name}-{version}.dist-info", SITE, name, version)
+        for version in versions
     ]
-    old = make_distribution("torch", "2.4.1")
-    facts = dataclasses.replace(make_facts(old), metadata=tuple(folders))
-    mends = plan(found(error("recorded-twice", "torch")), facts=facts)
-    assert mends.installed == ("torch==2.13.0",)
-
-
-def test_of_two_records_of_something_else_the_newest_comes_back():
-    folders = [
-        MetadataFolder(SITE / f"torchvision-{version}.dist-info", SITE, "torchvision", version)
-        for version in ("0.9.0", "0.28.0")
-    ]
-    here = make_distribution("torchvision", "0.9.0")
+    here = make_distribution(name, versions[0])
     facts = dataclasses.replace(make_facts(here), metadata=tuple(folders))
-    mends = plan(found(error("recorded-twice", "torchvision")), facts=facts)
-    assert mends.installed == ("torchvision==0.28.0",)
+    mends = plan(found(error("recorded-twice", name)), facts=facts)
+    assert mends.installed == (installed,)
 
 
 def test_numpy():

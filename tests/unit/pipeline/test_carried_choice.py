@@ -291,6 +291,20 @@ def test_an_exact_torch_does_not_replace_what_has_another_source(tmp_path):
 HELD = replace(OLD, requires=("torch==2.12.0",))
 
 
+def refuse_torch(tmp_path, *words, here, chooser):
+    """The error of `torch==2.14.1` and these words."""
+    with pytest.raises(NoCandidate) as raised:
+        run(
+            tmp_path,
+            "torch==2.14.1",
+            *words,
+            here=here,
+            chooser=chooser,
+            installer=FakeInstaller(torch("2.14.1")),
+        )
+    return raised.value
+
+
 def test_what_would_be_refused_is_not_offered_where_the_installed_torch_stays(tmp_path):
     """Its metadata wants the torch of today, so a plan that leaves it as it is is refused."""
     here = make_environment(HELD, torch="2.12.0+cu130")
@@ -313,15 +327,8 @@ def test_what_would_be_refused_is_not_offered_where_the_installed_torch_stays(tm
 def test_what_would_be_refused_is_not_offered_beside_an_exact_torch(tmp_path, other):
     """What another one requires refuses it, too."""
     here = here_with(other)
-    with pytest.raises(NoCandidate) as raised:
-        run(
-            tmp_path,
-            "torch==2.14.1",
-            here=here,
-            chooser=HostChooser(),
-            installer=FakeInstaller(torch("2.14.1")),
-        )
-    assert raised.value.hint.endswith("safe-install uninstall torch-scatter.")
+    error = refuse_torch(tmp_path, here=here, chooser=HostChooser())
+    assert error.hint.endswith("safe-install uninstall torch-scatter.")
 
 
 @pytest.mark.parametrize(("subject", "is_offered"), [(SCATTER, False), (SPARSE, True)])
@@ -329,47 +336,26 @@ def test_what_is_known_to_break_is_not_offered(tmp_path, monkeypatch, subject, i
     """Its files tell that it was built for another torch; one that was named comes anew."""
     broken = Finding("breaks-with-torch", Severity.ERROR, subject, "D")
     monkeypatch.setattr(breakage, "find_breakage", lambda *of_a_plan: (broken,))
-    with pytest.raises(NoCandidate) as raised:
-        run(
-            tmp_path,
-            "torch==2.14.1",
-            SPARSE,
-            here=here_with(),
-            chooser=HostChooser(has={SPARSE: ["2.14.1"]}),
-            installer=FakeInstaller(torch("2.14.1")),
-        )
-    assert ("--keep-extensions" in raised.value.hint) is is_offered
+    error = refuse_torch(
+        tmp_path, SPARSE, here=here_with(), chooser=HostChooser(has={SPARSE: ["2.14.1"]})
+    )
+    assert ("--keep-extensions" in error.hint) is is_offered
 
 
 def test_all_that_hold_torch_back_are_named(tmp_path):
     """Without one of them the other would refuse the same command."""
     here = here_with(make_distribution(SPARSE, "1.0+pt212cu130"))
-    with pytest.raises(NoCandidate) as raised:
-        run(
-            tmp_path,
-            "torch==2.14.1",
-            here=here,
-            chooser=HostChooser(),
-            installer=FakeInstaller(torch("2.14.1")),
-        )
-    assert f"{SCATTER} 1.0+pt212cu130 is installed" in raised.value.message
-    assert f"{SPARSE} 1.0+pt212cu130 is installed" in raised.value.message
+    error = refuse_torch(tmp_path, here=here, chooser=HostChooser())
+    assert f"{SCATTER} 1.0+pt212cu130 is installed" in error.message
+    assert f"{SPARSE} 1.0+pt212cu130 is installed" in error.message
     way_out = "uninstall torch-scatter torch-sparse, or leave them as they are: --keep-extensions."
-    assert raised.value.hint.endswith(way_out)
+    assert error.hint.endswith(way_out)
 
 
 def test_nothing_is_offered_that_leaves_what_was_named_without_a_wheel(tmp_path):
-    with pytest.raises(NoCandidate) as raised:
-        run(
-            tmp_path,
-            "torch==2.14.1",
-            SPARSE,
-            here=here_with(),
-            chooser=HostChooser(),
-            installer=FakeInstaller(torch("2.14.1")),
-        )
-    assert "uninstall" not in raised.value.hint
-    assert "--keep-extensions" not in raised.value.hint
+    error = refuse_torch(tmp_path, SPARSE, here=here_with(), chooser=HostChooser())
+    assert "uninstall" not in error.hint
+    assert "--keep-extensions" not in error.hint
 
 
 def test_a_build_that_fails_beside_what_cannot_stay_names_one_way_out(tmp_path):

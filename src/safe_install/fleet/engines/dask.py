@@ -191,10 +191,11 @@ class DaskCluster:
         ended: nobody might start it again."""
         before = self._list()
         addresses = [address for group in groups for address in group.addresses]
-        served = [address for address in addresses if address in before and before[address].nanny]
-        outcomes = self._restart(served) if served else {}
-        now = self._wait_until_back({address: before[address] for address in served})
-        absent = find_absent({address: before[address] for address in served}, now)
+        known = [address for address in addresses if address in before]
+        served = {address: before[address] for address in known if before[address].nanny}
+        outcomes = self._restart(list(served)) if served else {}
+        now = self._wait_until_back(served)
+        absent = find_absent(served, now)
         notes: Dict[str, str] = {}
         for group in groups:
             words = describe_left(group, before, now, absent, outcomes)
@@ -203,7 +204,7 @@ class DaskCluster:
         missing = [group.node.name for group in groups if absent.intersection(group.addresses)]
         return Settled(notes, frozenset(missing))
 
-    def _restart(self, workers: Sequence[str]) -> Mapping[str, str]:
+    def _restart(self, workers: List[str]) -> Mapping[str, str]:
         """Worker -> "OK", or why it was not started again, as far as its nanny says so.
 
         Not by Client.restart_workers: where a nanny is slow, that has the scheduler close the worker,
@@ -211,7 +212,7 @@ class DaskCluster:
         """
         asked = self._client.scheduler.broadcast(
             msg={"op": "restart", "timeout": RESTART},
-            workers=list(workers),
+            workers=workers,
             nanny=True,
             on_error="return_pickle",
         )
