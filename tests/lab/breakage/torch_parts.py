@@ -160,7 +160,8 @@ def a_build_by_torch_is_of_another_torch(lab: Lab) -> None:
 def build_folder(lab: Lab) -> Path:
     """Where torch.utils.cpp_extension puts an extension of the name `fused`."""
     cache = Path(lab.variables["HOME"]) / ".cache" / "torch_extensions"
-    folder = cache / "py311_cpu" / "fused"
+    python = lab.site.parent.name.replace("python", "py").replace(".", "")  # python3.11: py311
+    folder = cache / f"{python}_cpu" / "fused"
     folder.mkdir(parents=True)
     return folder
 

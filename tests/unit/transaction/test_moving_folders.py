@@ -50,6 +50,12 @@ def moving(package: Path) -> MovingFolder:
     return MovingFolder(str(package), "site/p", "", listing)
 
 
+def add_in_another_tick(package: Path) -> None:
+    """`later` is about the plan alone: two changes of one tick of the clock have the same ctime."""
+    time.sleep(0.02)
+    (package / "new.py").write_text("")
+
+
 def test_the_time_of_this_moment_is_none(package: Path) -> None:
     """Another change within the same tick of the kernel's clock would have it, too."""
     (package / "new.py").write_text("")
@@ -92,8 +98,7 @@ def test_where_nothing_changed_no_name_is_read(
 def test_what_came_since_is_seen_by_the_time(package: Path) -> None:
     folder = moving(package)
     assert folder.listing.changed is not None
-    time.sleep(0.02)  # `later` is about the plan alone: two changes of one tick have the same ctime
-    (package / "new.py").write_text("")
+    add_in_another_tick(package)
     status = package.stat()
     os.utime(package, ns=(status.st_atime_ns, folder.listing.changed))  # as an unpacker may do
     assert find_added([folder], str(package.parents[1]), {}) == [str(package / "new.py")]
@@ -117,7 +122,7 @@ def test_bytecode_and_what_went_are_nothing_new(package: Path) -> None:
 @pytest.mark.usefixtures("later")
 def test_it_is_looked_for_where_the_folder_lies_now(package: Path, tmp_path: Path) -> None:
     folder = moving(package)
-    (package / "new.py").write_text("")
+    add_in_another_tick(package)
     slot = tmp_path / "slot"
     package.rename(slot)
     assert find_added([folder], str(tmp_path), {"site/p": str(slot)}) == [str(package / "new.py")]
