@@ -43,6 +43,7 @@ FILE_CHECKS = frozenset(
 )
 HINTS = ("hint:", "  hint:")  # what a line begins with that may hold a line to type
 LONGEST = 230  # letters of what is said of one shared object: three lines of a terminal
+FEW_REJECTIONS = 3  # of an error: those that were nearest to fit
 
 
 # "safe-install" in front of a command, an option or a version is a line to type, else our name.
@@ -167,7 +168,7 @@ def render_error(error: SafeInstallError, *, verbose: bool = False) -> List[str]
         lines.append(f"error: {printable(message)}")
         lines += _more_lines(more)
     if error.rejections:
-        lines += render_rejections(error.rejections, 8)
+        lines += render_rejections(error.rejections, None if verbose else FEW_REJECTIONS)
     if error.hint:
         lines.append(f"hint: {printable(error.hint)}")
     return lines

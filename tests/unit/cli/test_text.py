@@ -305,6 +305,12 @@ def test_rejections_are_shown_in_their_order_and_the_rest_is_counted():
     assert len(cli_text.render_rejections(rejections)) == 5
 
 
+def test_an_error_shows_a_few_rejections_and_all_with_verbose():
+    error = errors.Refused("refused: no", rejections=[make_rejection()] * 5)
+    short, long = (len(cli_text.render_error(error, verbose=asked)) for asked in (False, True))
+    assert (short, long) == (1 + 3 + 1, 1 + 5)
+
+
 def test_render_error():
     error = errors.Refused(
         "refused: no", hint="mend", findings=[FINDING], rejections=[make_rejection()]
