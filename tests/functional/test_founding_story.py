@@ -91,6 +91,19 @@ def test_no_rollback_keeps_the_change_and_undo_takes_it_back(environment):
     assert environment.cuda() == GOOD
 
 
+def test_an_undo_that_breaks_torch_again_is_rolled_back_and_says_how_to_insist(environment):
+    environment.document("install", "--no-rollback", "torch==2.4.1")
+    mended = environment.document("undo")["transaction"]
+    healthy = environment.tree()
+    document = environment.document("undo", mended)
+    assert (document["exit_code"], document["outcome"]) == (12, "rolled-back")
+    assert environment.tree() == healthy
+    hint = document["findings"][-1]["hint"]
+    _, line = hint.split("safe-install ")
+    assert environment.safe_install(*line.split()).returncode == 12
+    assert environment.cuda() == BLIND
+
+
 def test_the_text_names_who_wanted_torch_moved(environment):
     completed = environment.safe_install("install", "deep-tools")
     assert completed.returncode == 11

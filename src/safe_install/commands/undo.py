@@ -86,7 +86,22 @@ def undo(
             outcome=Outcome.UNDONE,
         )
     result = make_result("undo", verdict, transaction, environment, plan, timings)
-    return _with_message(result, entry, needed) if verdict.outcome is Outcome.UNDONE else result
+    if verdict.outcome is Outcome.UNDONE:
+        return _with_message(result, entry, needed)
+    if verdict.outcome is Outcome.ROLLED_BACK:
+        return replace(result, findings=(*result.findings, _note_broken_before(entry)))
+    return result
+
+
+def _note_broken_before(entry: history.HistoryEntry) -> Finding:
+    """As after `doctor --fix`: what was mended would be broken again."""
+    return Finding(
+        "former-state-fails",
+        Severity.NOTE,
+        "environment",
+        f"the state before {entry.id} does not pass the check",
+        f"To go back to it all the same: safe-install undo --no-rollback {entry.id}",
+    )
 
 
 def _with_message(
