@@ -260,7 +260,7 @@ def _ask_hosts(
 ) -> Tuple[List[HostAnswer], List[Finding]]:
     """The answer of each host, and findings on known files that it does not list any more."""
     bare = dataclasses.replace(environment, installed={})
-    http = make_client(world, offline=own.offline, ask_again=True)
+    http = make_client(world, offline=own.offline, revalidate=True)
     finder = Finder(
         http=http, catalog=bundled_catalog(), offline=own.offline, third_party=own.third_party
     )
