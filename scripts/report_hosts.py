@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from safe_install.index.catalog import known_mirrors, known_projects, load_project, torch_table
 from safe_install.index.facts import HostEntry
 from safe_install.index.filename import parse_filename
-from safe_install.index.location import Places, find_addresses, read_location, read_wheel_url
+from safe_install.index.location import HostFacts, find_addresses, read_location, read_wheel_url
 
 ROOT = Path(__file__).resolve().parents[1]
 URLS = ROOT / "tests" / "index" / "wheel_urls.jsonl"
@@ -46,20 +46,20 @@ def measure(url: str) -> Outcome:
     if name is None:
         return Outcome(url, "missed", "", "its file name is not that of a wheel")
     project = name.project
-    places: Optional[Places] = torch_table() if project == "torch" else None
+    facts: Optional[HostFacts] = torch_table() if project == "torch" else None
     if project in known_projects():
-        places = load_project(project)
-    if places is None:
+        facts = load_project(project)
+    if facts is None:
         return Outcome(url, "missed", project, "not a project of the wheel index")
     original = unmirrored(url)
-    read = read_wheel_url(original, places)
+    read = read_wheel_url(original, facts)
     assert read is not None
-    home = next((host for host in places.hosts if lies_on(host, original)), None)
+    home = next((host for host in facts.hosts if lies_on(host, original)), None)
     if home is None:
         return Outcome(
             url, "missed", project, f"{place_of(url)} is no host of the wheel index for it"
         )
-    made = list(find_addresses(places, read))
+    made = list(find_addresses(facts, read))
     if any(unquote(address.url) == unquote(original) for address in made if not address.is_page):
         return Outcome(url, "address", project)
     if any(address.is_page and address.host == home.host for address in made):

@@ -17,7 +17,7 @@ def need_mounts(folder: Path) -> None:
     """Skip where it does not: root needs its capabilities, others need user namespaces."""
     functions = read_only._read_script().rpartition("if __name__")[0]
     order = {"folders": [str(folder)], "in_user_namespace": True}
-    code = f"{functions}\nsys.exit(not is_possible({order!r}))"
+    code = f"{functions}\nsys.exit(not can_protect({order!r}))"
     if subprocess.run([sys.executable, "-I", "-S", "-c", code], check=False).returncode != 0:
         pytest.skip("no mount namespaces here")
 

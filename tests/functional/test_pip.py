@@ -46,7 +46,7 @@ def digest(text):
 @pytest.fixture(scope="module")
 def interpreter():
     found = read_environment(Path(sys.executable), None).interpreter
-    if pip_command.select_pip(found, None) is None and pip_command.own_pip(found) is None:
+    if pip_command.select_pip(found, None) is None and pip_command.find_own_pip(found) is None:
         pytest.skip("no pip 23 beside this Python")
     return found
 

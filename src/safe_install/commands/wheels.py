@@ -19,7 +19,7 @@ from safe_install.index.catalog import bundled_catalog, known_projects, load_pro
 from safe_install.index.facts import Project, TorchMatch, canonical_url
 from safe_install.index.finder import Finder
 from safe_install.index.matrix import Cell, Matrix, make_matrix, newest_version
-from safe_install.index.update import MAX_SIZE, put_in_place, read_bundle
+from safe_install.index.update import MAX_SIZE, install_update, read_bundle
 from safe_install.models import (
     BuiltFor,
     Candidate,
@@ -104,7 +104,7 @@ def _matrix_table(project: Project, matrix: Matrix, environment: Environment) ->
     for torch in matrix.torches:
         row = [torch]
         for accelerator in matrix.accelerators:
-            cell = matrix.at(torch, accelerator)
+            cell = matrix.find(torch, accelerator)
             mark = "*" if cell is not None and _fits(project, cell, environment) else ""
             row.append(f"{mark}{cell.version}" if cell is not None else "")
         rows.append(row)
@@ -260,7 +260,7 @@ def _ask_hosts(
 ) -> Tuple[List[HostAnswer], List[Finding]]:
     """The answer of each host, and findings on known files that it does not list any more."""
     bare = dataclasses.replace(environment, installed={})
-    http = make_client(world, offline=own.offline, ask_again=True)
+    http = make_client(world, offline=own.offline, revalidate=True)
     finder = Finder(
         http=http, catalog=bundled_catalog(), offline=own.offline, third_party=own.third_party
     )
@@ -327,8 +327,8 @@ def update_wheels(world: World, location: str, own: OwnOptions) -> InstallResult
         return InstallResult(
             "wheels", Outcome.ALREADY_SATISFIED, 0, message=message, details={"index": _origin()}
         )
-    put_in_place(text, url=address)
-    catalog.forget()
+    install_update(text, url=address)
+    catalog.clear_caches()
     message = (
         f"The wheel index is now of {catalog.index_date()} ({len(bundle['documents'])} "
         f"documents), it was of {before}."

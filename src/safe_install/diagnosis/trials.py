@@ -2,7 +2,7 @@
 of the working folder breaks it?
 
 The check itself asks in another folder, and without the variables that would hide what it is there
-to find (environment.interpreter.BLINDING_VARIABLES).
+to find (environment.interpreter.REMOVED_VARIABLES).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is there: interpreter, distributions, torch, driver."""
+"""Reads the environment: interpreter, distributions, torch, driver."""

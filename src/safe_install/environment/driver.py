@@ -1,7 +1,6 @@
-"""Asks the NVIDIA driver through NVML, or takes what was declared for the machine that will run
-this.
+"""Reads the NVIDIA driver through NVML, or takes the one that was declared for another machine.
 
-The only importer of pynvml (of the distribution nvidia-ml-py).
+The only module that imports pynvml (of the distribution nvidia-ml-py).
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from safe_install.models import Device, Driver
 
 
 def read_driver() -> Optional[Driver]:
-    """The loaded driver and its devices; None when there is no driver here, which is normal.
+    """The loaded driver and its devices; None: this machine has no driver.
 
-    Where NVML answers nothing although a driver is loaded (18: the driver was updated and its
-    modules were not loaded again), `problem` has its words.
+    If a driver is loaded and NVML fails, `problem` has the error. (18: the driver was updated and
+    its kernel modules were not loaded again.)
     """
     try:
-        # A dlopen costs microseconds; importing pynvml 30 ms.
+        # First, since it takes microseconds and the import of pynvml 30 ms.
         ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
         return None
@@ -30,18 +29,18 @@ def read_driver() -> Optional[Driver]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        # No module of the kernel: NVIDIA's libraries are here, and no driver is.
+        # NVIDIA's libraries are installed, but the kernel's module is not loaded.
         not_loaded = (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-        return None if error.value in not_loaded else _unanswered(error)
+        return None if error.value in not_loaded else _failed_driver(error)
     try:
-        return _ask(pynvml)
+        return _query(pynvml)
     except pynvml.NVMLError as error:
-        return _unanswered(error)
+        return _failed_driver(error)
     finally:
         pynvml.nvmlShutdown()
 
 
-def _ask(nvml: Any) -> Driver:
+def _query(nvml: Any) -> Driver:
     number = nvml.nvmlSystemGetCudaDriverVersion_v2()
     devices: List[Device] = []
     for index in range(nvml.nvmlDeviceGetCount()):
@@ -55,22 +54,22 @@ def _ask(nvml: Any) -> Driver:
     )
 
 
-def _unanswered(error: Exception) -> Driver:
-    words = f"NVML error {getattr(error, 'value', '?')}: {str(error).rstrip('.')}"
-    return Driver(version=read_kernel_driver(), cuda=None, problem=words)
+def _failed_driver(error: Exception) -> Driver:
+    """A loaded driver about which NVML says nothing but an error."""
+    problem = f"NVML error {getattr(error, 'value', '?')}: {str(error).rstrip('.')}"
+    return Driver(version=read_kernel_driver(), cuda=None, problem=problem)
 
 
 def read_kernel_driver(path: Path = Path("/proc/driver/nvidia/version")) -> Optional[str]:
-    """The version of the kernel's NVIDIA module; None where none is loaded.
+    """The version of the kernel's NVIDIA module; None: it is not loaded.
 
-    A container sees it although it has no GPU: for reasons and hints only.
+    Only for messages: a container sees the module even if it has no GPU.
     """
     try:
-        found = re.search(
-            r"\b\d+\.\d+(\.\d+)?\b", path.read_text(errors="replace").partition("\n")[0]
-        )
+        first_line = path.read_text(errors="replace").partition("\n")[0]
     except OSError:
         return None
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", first_line)
     return found.group() if found else None
 
 
@@ -81,7 +80,8 @@ def _text(value: Any) -> str:
 def declared_driver(
     *, version: Optional[str], cuda: Optional[str], capabilities: Sequence[str]
 ) -> Optional[Driver]:
-    """What `--target-driver` and `--target-gpu` say; None when neither was given."""
+    """The driver of `--target-driver` and `--target-gpu`; None: neither was given. `capabilities`:
+    one for each GPU, "9.0"."""
     if not (version or cuda or capabilities):
         return None
     devices = tuple(Device("declared", capability) for capability in capabilities)

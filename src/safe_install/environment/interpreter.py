@@ -1,5 +1,4 @@
-"""Runs the stand-alone scripts in fresh processes of the managed interpreter; turns their answers
-into values."""
+"""Finds the managed interpreter, and runs the stand-alone scripts in fresh processes of it."""
 
 from __future__ import annotations
 
@@ -34,22 +33,20 @@ from safe_install.models import (
 )
 from safe_install.system import process
 
-START_TIMEOUT = 10.0  # seconds: a start takes 0.1
-PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, a cold network file system may take tens
+START_TIMEOUT = 10.0  # seconds; a start takes 0.1
+PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, but tens on a cold network file system
 REASON_SHOWN = 400  # characters
-PROBE_LIMIT = 32_000_000  # characters; an environment of 1000 distributions has 1 million
+PROBE_LIMIT = 32_000_000  # characters; the answer on 1000 distributions has 1 million
 
 
 def find_interpreter(
     python: Optional[str], environ: Mapping[str, str], *, own_prefix: Optional[Path] = None
 ) -> Path:
-    """The managed interpreter: `--python`, else $VIRTUAL_ENV, else $CONDA_PREFIX, else the one that
-    runs us.
+    """The managed interpreter: `--python`, else $VIRTUAL_ENV, else $CONDA_PREFIX, else our own.
 
-    `python` may be an interpreter, an environment's folder, or a name on PATH. An environment that
-    pipx or uv made for this program (`own_prefix`, by default the running one) is never meant: then
-    it is the python3 on PATH.
-    Errors: UsageError where there is none.
+    `python`: an interpreter, the folder of an environment, or a name on PATH. `own_prefix`: our own
+    environment; None: the running one. If pipx or uv made it for this program, it is never used,
+    and the last choice is the python3 on PATH. Errors: UsageError, if there is none.
     """
     if python:
         return _named_interpreter(python, environ)
@@ -67,11 +64,8 @@ def find_interpreter(
 
 
 def is_tool_environment(prefix: Path) -> bool:
-    """Did pipx or `uv tool` make this environment, for one program alone?
-
-    That of `uv tool run` (uvx) has no receipt, and lies in uv's cache, among the unpacked wheels:
-    archive-v0/ID.
-    """
+    """Did pipx or `uv tool` make this environment for one program?"""
+    # The environment of `uv tool run` (uvx) has no receipt. It is in uv's cache: archive-v0/ID.
     if re.match(r"archive-v\d+$", prefix.parent.name) and (prefix / "pyvenv.cfg").is_file():
         return True
     return any((prefix / name).is_file() for name in ("pipx_metadata.json", "uv-receipt.toml"))
@@ -82,8 +76,8 @@ def _is_same_folder(one: Path, other: Optional[Path]) -> bool:
 
 
 def _interpreter_on_path(environ: Mapping[str, str], own: Path) -> Path:
-    """What `python3` or `python` starts in the person's shell, as pip's own name would say, but
-    never our own."""
+    """The `python3` or `python` that the user's shell starts, without those of our own
+    environment. Errors: UsageError."""
     for name in ("python3", "python"):
         for folder in environ.get("PATH", os.defpath).split(os.pathsep):
             if not folder or _is_same_folder(Path(folder).parent, own):
@@ -113,7 +107,7 @@ def _named_interpreter(python: str, environ: Mapping[str, str]) -> Path:
             f"--python {python}: no such interpreter",
             hint="Name an interpreter (.../bin/python) or the folder of a virtual environment.",
         )
-    # Not resolved: the link in a virtual environment's bin is what makes it that environment.
+    # Links are not resolved: the interpreter of a virtual environment is a link to another one.
     return Path(os.path.abspath(on_path))  # noqa: PTH100 - Path.absolute keeps ".."
 
 
@@ -125,12 +119,11 @@ def _interpreter_in(prefix: Path) -> Optional[Path]:
     return None
 
 
-# Variables of Python (docs.python.org, using/cmdline) that would hide what the check is there to
-# find: asserts that are not run, imports that are put off, warnings that become errors before and
-# after the change, an interpreter that waits for a person at its end; and, with LD_DEBUG, those
-# that write between the lines that say why a process died.
-# What is kept, and why: docs/security.md.
-BLINDING_VARIABLES = (
+# Variables of Python (docs.python.org, using/cmdline) that would hide what a check must find: they
+# skip asserts, delay imports, make errors of warnings, or wait for input at the end. The others
+# write between the lines that say why a process died. docs/security.md says which variables are
+# kept, and why.
+REMOVED_VARIABLES = (
     "FORCE_COLOR",
     "LD_DEBUG",
     "PYTHONBREAKPOINT",
@@ -151,14 +144,13 @@ BLINDING_VARIABLES = (
 
 
 def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
-    """The variables for a process of the managed interpreter: the user's own, less what would make
-    the answer differ from the one that the user's programs get, and writing no bytecode into the
-    environment."""
+    """The variables for a process of the managed interpreter: the user's own ones, without those
+    that would hide failures. No bytecode is written into the environment. `extra`: are set, too."""
     variables = process.inherited_variables()
     # Measured: with this variable is_available() is True although torch cannot use the driver.
     variables.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    # Set by a zipapp or `python -m`; a foreign interpreter must not inherit our import path.
-    for name in ("PYTHONHOME", "__PYVENV_LAUNCHER__", *BLINDING_VARIABLES):
+    # The first two may be set for our own interpreter, and are wrong for another one.
+    for name in ("PYTHONHOME", "__PYVENV_LAUNCHER__", *REMOVED_VARIABLES):
         variables.pop(name, None)
     variables["PYTHONDONTWRITEBYTECODE"] = "1"
     variables["PYTHONIOENCODING"] = "utf-8"
@@ -166,8 +158,8 @@ def child_environment(extra: Optional[Mapping[str, str]] = None) -> Dict[str, st
     return variables
 
 
-# Reads so many bytes of stdin and runs them, in a namespace that `import __main__` does not show.
-# Python 3.6 syntax.
+# Reads a number of bytes from stdin and runs them as a script. Its namespace is not that of
+# `__main__`, so an imported module cannot reach it. Python 3.6 syntax.
 READ_AND_RUN = """\
 import os, sys
 left, source = int(sys.argv.pop(1)), b""
@@ -178,12 +170,13 @@ while left > len(source):
     source += chunk
 exec(compile(source, "<safe-install>", "exec"), {"__name__": "__main__"})
 """
-WORD_LENGTH = 16  # letters, as in the scripts
+WORD_LENGTH = 16  # letters; the scripts have the same number
 
 
 def make_words(count: int) -> List[str]:
-    """Words that nobody can guess: with each of them a script shows that an answer is its own."""
-    # As `secrets` makes them, which imports OpenSSL.
+    """Secret random words. A script begins each of its answers with one, which proves that the
+    answer is its own."""
+    # As `secrets.token_hex` makes them; `secrets` would import OpenSSL.
     return [os.urandom(WORD_LENGTH // 2).hex() for _ in range(count)]
 
 
@@ -195,11 +188,13 @@ def start_script(
     words: Sequence[str] = (),
     **options: Any,
 ) -> process.Running:
-    """Start `package`'s stand-alone script in a fresh process of `executable`, with `words` on its
-    stdin."""
+    """Start the stand-alone script of a package in a fresh process of `executable`.
+
+    `words`: written to its stdin. `options`: see process.Running. Errors: ProbeFailed.
+    """
     source = read_script(package)
     options.setdefault("env", child_environment())
-    # The working folder is no place to import from: "/" has no packages of the user's.
+    # Python imports from the working folder, and "/" has no packages.
     options.setdefault("cwd", Path(os.sep))
     options.setdefault("stdout_limit", PROBE_LIMIT)
     command = [str(executable), "-B", "-c", READ_AND_RUN, str(len(source.encode())), *arguments]
@@ -215,8 +210,8 @@ def start_script(
 
 @lru_cache(maxsize=None)
 def read_script(package: str) -> str:
-    """The stand-alone script of a package. Read once: the change that is verified may replace this
-    very package."""
+    """The stand-alone script of a package. It is read once, since a change may replace this very
+    package."""
     source = pkgutil.get_data(package, "script.py")
     if source is None:  # pragma: no cover - a broken installation of ours
         raise ProbeFailed(
@@ -226,11 +221,12 @@ def read_script(package: str) -> str:
 
 
 class Probe:
-    """The managed interpreter, asked what it is and what is installed, without importing torch; its
-    process works beside us."""
+    """A process that reads the facts of the managed interpreter and its distributions. It does not
+    import torch, and runs beside the caller."""
 
     def __init__(self, executable: Path, *, ahead: Sequence[Path] = ()) -> None:
-        """`ahead`: folders that come before its own packages. Errors: ProbeFailed."""
+        """Start it. `ahead`: folders that come before its own packages on sys.path. Errors:
+        ProbeFailed."""
         self.executable = executable
         paths = {"PYTHONPATH": os.pathsep.join(map(str, ahead))} if ahead else None
         (self._word,) = make_words(1)
@@ -248,12 +244,15 @@ class Probe:
         on_tick: Optional[process.Tick] = None,
         timeout: Optional[float] = None,
     ) -> Environment:
-        """The answer, waited for. `on_tick` may raise to end it. `timeout`: seconds, PROBE_TIMEOUT
-        for None. Errors: ProbeFailed."""
+        """Wait for the answer.
+
+        `driver`: taken over into the environment. `on_tick`: called while this waits; it may raise
+        to end the process. `timeout`: seconds; None: PROBE_TIMEOUT. Errors: ProbeFailed.
+        """
         limit = PROBE_TIMEOUT if timeout is None else timeout
         answer = self._running.wait(limit, on_tick=on_tick)
         try:
-            raw = json.loads(_answer_with(self._word, answer.stdout))
+            raw = json.loads(_find_answer(self._word, answer.stdout))
             if raw["result"] != "success":
                 raise ValueError(raw)
             return parse_environment(raw, self.executable, driver)
@@ -268,7 +267,7 @@ class Probe:
             raise _probe_failed(self.executable, answer, on_tick) from error
 
     def stop(self) -> None:
-        """End it, if it still runs; nobody needs the answer."""
+        """End the process, if it still runs. Its answer is not needed."""
         if not self._running.has_ended:
             self._running.kill()
 
@@ -281,12 +280,14 @@ def read_environment(
     timeout: Optional[float] = None,
     ahead: Sequence[Path] = (),
 ) -> Environment:
-    """Probe the managed interpreter and wait for the answer, as Probe says. Errors: ProbeFailed."""
+    """Probe the managed interpreter and wait for the answer; the arguments are those of Probe.
+    Errors: ProbeFailed."""
     return Probe(executable, ahead=ahead).result(driver, on_tick=on_tick, timeout=timeout)
 
 
-def _answer_with(word: str, stdout: str) -> str:
-    """The answer that begins with this word. Errors: ValueError."""
+def _find_answer(word: str, stdout: str) -> str:
+    """The text after `word` on the line that begins with it. Errors: ValueError, if there is
+    none."""
     for line in stdout.split("\n"):
         if line.startswith(f"{word} "):
             return line[len(word) + 1 :]
@@ -296,16 +297,9 @@ def _answer_with(word: str, stdout: str) -> str:
 def _probe_failed(
     executable: Path, answer: process.Completed, on_tick: Optional[process.Tick]
 ) -> ProbeFailed:
-    """Why, and where a file that runs at every start of the interpreter is the cause, which one."""
-    errors = answer.stderr.strip().splitlines()
-    if answer.timed_out:
-        reason = f"no answer within {answer.seconds:.0f} s"
-    elif answer.ended_by:
-        reason = answer.ended_by
-    elif errors:
-        reason = errors[-1][:REASON_SHOWN]
-    else:
-        reason = f"exit status {answer.returncode}"
+    """The error for a probe without a usable answer. It names the cause, if a file that runs at
+    every start of the interpreter is the cause, or PYTHONPATH."""
+    reason = _describe_end(answer)
     variables = child_environment()
     culprit = find_culprit(executable, variables, on_tick)
     if culprit is not None:
@@ -315,7 +309,7 @@ def _probe_failed(
             f"({reason})",
             hint="Repair that file or move it away; python -S starts without it.",
         )
-    if "PYTHONPATH" in variables and _starts_without_it(executable, variables, on_tick):
+    if "PYTHONPATH" in variables and _is_broken_by_pythonpath(executable, variables, on_tick):
         return ProbeFailed(
             f"{executable} starts, and with this PYTHONPATH it does not: {reason}",
             hint="unset PYTHONPATH",
@@ -326,13 +320,25 @@ def _probe_failed(
     )
 
 
-def _starts_without_it(
+def _describe_end(answer: process.Completed) -> str:
+    """Why a process gave no answer."""
+    if answer.timed_out:
+        return f"no answer within {answer.seconds:.0f} s"
+    if answer.ended_by:
+        return answer.ended_by
+    errors = answer.stderr.strip().splitlines()
+    if errors:
+        return errors[-1][:REASON_SHOWN]
+    return f"exit status {answer.returncode}"
+
+
+def _is_broken_by_pythonpath(
     executable: Path, variables: Mapping[str, str], on_tick: Optional[process.Tick]
 ) -> bool:
-    """Does it import what the probe does without PYTHONPATH, and fail with it?"""
+    """Do the imports of the probe work without PYTHONPATH, and fail with it?"""
     statuses = []
-    for words in (["-E"], []):
-        command = [str(executable), *words, "-B", "-c", "import os, enum, json, sysconfig"]
+    for options in (["-E"], []):
+        command = [str(executable), *options, "-B", "-c", "import os, enum, json, sysconfig"]
         try:
             child = process.start(command, env=variables, cwd=Path(os.sep))
             statuses.append(child.wait(START_TIMEOUT, on_tick=on_tick).returncode)
@@ -341,16 +347,21 @@ def _starts_without_it(
     return statuses[0] == 0 and statuses[1] != 0
 
 
+def _script() -> Any:
+    """The script of a probe as a module. It has no types, since it is written for Python 3.6."""
+    return importlib.import_module("safe_install.environment.script")
+
+
 def read_dist_info(folder: Path) -> Optional[InstalledDistribution]:
-    """A dist-info folder, wherever it lies and whatever it is called; None where it is none."""
-    script: Any = importlib.import_module("safe_install.environment.script")
-    raw = script.dist_info(str(folder.parent), folder.name)
+    """The distribution of a dist-info folder, which may have any path and name. None: the folder is
+    not one."""
+    raw = _script().dist_info(str(folder.parent), folder.name)
     return None if raw is None else parse_distribution(canonicalize_name(raw["name"]), raw)
 
 
-def find_doubles(distribution: InstalledDistribution) -> List[InstalledDistribution]:
-    """Other records of the same project in the same folder: an install that was interrupted, or
-    `pip install --target`, left them."""
+def find_duplicates(distribution: InstalledDistribution) -> List[InstalledDistribution]:
+    """The other records of the same project in the same folder. An interrupted install or `pip
+    install --target` leaves them."""
     own = distribution.metadata_path
     beginning = own.name.partition("-")[0].lower()
     try:
@@ -362,21 +373,23 @@ def find_doubles(distribution: InstalledDistribution) -> List[InstalledDistribut
         is_near = folder.name.lower().startswith(f"{beginning}-") and folder.suffix == ".dist-info"
         if not is_near or folder.name == own.name:
             continue
-        double = read_dist_info(folder)
-        if double is not None and double.name == distribution.name:
-            found.append(double)
+        other = read_dist_info(folder)
+        if other is not None and other.name == distribution.name:
+            found.append(other)
     return found
 
 
 def read_torch_dir(folder: Path, interpreter: Interpreter) -> Tuple[Path, TorchBuild]:
-    """The folder of a torch that is unpacked and not installed, and what its files say. Errors:
-    UsageError."""
-    # typed for Python 3.6: not at all
-    script: Any = importlib.import_module("safe_install.environment.script")
-    for location in (folder, folder.parent):
-        raw = script.torch_files([str(location.absolute())])
+    """A torch that is unpacked but not installed: its folder, and what its files say.
+
+    `folder`: torch's own folder, or the one that contains it. Errors: UsageError, if there is no
+    torch.
+    """
+    locations = [folder, folder.parent] if folder.name == "torch" else [folder]
+    for location in locations:
+        raw = _script().torch_files([str(location.absolute())])
         torch = parse_torch_build(raw, None, interpreter)
-        if torch is not None and raw is not None and (location == folder or folder.name == "torch"):
+        if torch is not None:
             return Path(raw["folder"]), torch
     raise UsageError(
         f"{folder} holds no torch",

@@ -1,5 +1,4 @@
-"""The answer of the script that probes an interpreter -> the Environment. Pure, but for links that
-are followed."""
+"""Makes an Environment of the answer of the probe script. Pure, except that links are resolved."""
 
 from __future__ import annotations
 
@@ -28,16 +27,15 @@ def parse_environment(
     raw: Mapping[str, Any], executable: Path, driver: Optional[Driver]
 ) -> Environment:
     """The environment that a probe of `executable` found. Errors: KeyError, ValueError, TypeError,
-    and what else a wrong object makes."""
-    installed = {
-        canonicalize_name(key): parse_distribution(canonicalize_name(key), value)
-        for key, value in raw["installed"].items()
-    }
+    AttributeError, IndexError, if the answer has another form."""
+    installed = {}
+    for key, value in raw["installed"].items():
+        name = canonicalize_name(key)
+        installed[name] = parse_distribution(name, value)
     interpreter = _interpreter(raw, executable, installed)
     places = tuple(_torch_place(place) for place in raw["torch_places"])
-    torch = parse_torch_build(
-        raw["torch"], _torch_distribution(raw["torch"], installed, places), interpreter
-    )
+    distribution = _torch_distribution(raw["torch"], installed, places)
+    torch = parse_torch_build(raw["torch"], distribution, interpreter)
     return Environment(
         interpreter=interpreter,
         torch=torch,
@@ -52,8 +50,8 @@ def _torch_distribution(
     installed: Mapping[NormalizedName, InstalledDistribution],
     places: Sequence[TorchPlace],
 ) -> Optional[InstalledDistribution]:
-    """The metadata of the torch that is imported; None where it has none, or where it hides the
-    installed one."""
+    """The distribution of the torch that is imported. None: it has no metadata, or it is not the
+    installed one. `raw`: what its files say."""
     distribution = installed.get(canonicalize_name("torch"))
     if distribution is None or raw is None:
         return distribution
@@ -68,12 +66,12 @@ def _torch_distribution(
 
 
 def _is_source_of(distribution: InstalledDistribution, folder: Path) -> bool:
-    """Is it an editable install of the sources in which the folder lies?"""
+    """Is it an editable install of the sources that contain the folder?"""
     if not distribution.editable:
         return False
     url = str((distribution.direct_url or {}).get("url", ""))
     if not url.startswith("file:"):
-        return True  # a link of setuptools, which names no address
+        return True  # a link of setuptools, which has no address
     source = Path(os.path.realpath(unquote(urlsplit(url).path)))
     return source in folder.parents
 
@@ -87,8 +85,8 @@ def _interpreter(
     libc = (raw["libc"][0], raw["libc"][1])
     pip = installed.get(canonicalize_name("pip"))
     return Interpreter(
-        # A shim (pyenv, asdf, mise) starts another Python in another working folder: what it
-        # started here is meant.
+        # The Python that a shim (pyenv, asdf, mise) starts depends on the working folder: keep the
+        # one that it started here.
         executable=Path(raw["executable"]) if executable.parent.name == "shims" else executable,
         version=raw["version"],
         implementation=raw["implementation"],
@@ -119,12 +117,16 @@ def _optional_path(text: Optional[str]) -> Optional[Path]:
 
 def _scheme(raw: Mapping[str, str]) -> Scheme:
     return Scheme(
-        **{key: Path(raw[key]) for key in ("purelib", "platlib", "scripts", "data", "include")}
+        purelib=Path(raw["purelib"]),
+        platlib=Path(raw["platlib"]),
+        scripts=Path(raw["scripts"]),
+        data=Path(raw["data"]),
+        include=Path(raw["include"]),
     )
 
 
 def parse_distribution(name: NormalizedName, raw: Mapping[str, Any]) -> InstalledDistribution:
-    """One installed distribution. Errors: KeyError, TypeError."""
+    """One installed distribution, from the answer of the script. Errors: KeyError, TypeError."""
     return InstalledDistribution(
         name=name,
         version=raw["version"],
@@ -155,7 +157,10 @@ def parse_torch_build(
     distribution: Optional[InstalledDistribution],
     interpreter: Interpreter,
 ) -> Optional[TorchBuild]:
-    """The torch whose files say this; None where they name no version."""
+    """The torch with these files. None: there are none, or they have no version that can be read.
+
+    `raw`: what the files say. `distribution`: its metadata, if it has any.
+    """
     if raw is None or not isinstance(raw.get("version"), str):
         return None
     runtime = raw["version"]
@@ -179,8 +184,8 @@ def parse_torch_build(
 
 
 def _parse_torch_version(text: str) -> Optional[Version]:
-    """A torch of one's own may have a version of one's own: then its release counts ("2.9.0-mine"
-    is 2.9.0)."""
+    """The version of a torch. Of an own build with an invalid version only the release is used:
+    "2.9.0-mine" -> 2.9.0."""
     release = re.match(r"\d+(\.\d+)*", text)
     for candidate in (text, release.group() if release else ""):
         try:
@@ -191,7 +196,8 @@ def _parse_torch_version(text: str) -> Optional[Version]:
 
 
 def accelerator_of_torch(runtime_version: str, cuda: Optional[str], hip: Optional[str]) -> str:
-    """torch/version.py decides; the local version identifier only where that file says nothing."""
+    """The accelerator of a build. `cuda` and `hip` of torch/version.py count first, then the local
+    version identifier."""
     if cuda:
         return "cu" + "".join(cuda.split(".")[:2])
     if hip:
@@ -203,8 +209,7 @@ def accelerator_of_torch(runtime_version: str, cuda: Optional[str], hip: Optiona
 def _vendor(
     runtime_version: str, distribution: Optional[InstalledDistribution], interpreter: Interpreter
 ) -> Optional[str]:
-    """Who built a torch that no public wheel host can give back; None for the builds of PyPI and
-    pytorch.org."""
+    """Who built a torch that is on no public host; None for the builds of PyPI and pytorch.org."""
     local = runtime_version.partition("+")[2]
     if "nv" in local:
         return "NVIDIA"
@@ -212,10 +217,8 @@ def _vendor(
         return "unknown"
     if distribution.installer == "conda" or (interpreter.conda and not distribution.has_record):
         return "conda"
-    if (
-        "dist-packages" in distribution.location.parts
-        and "local" not in distribution.location.parts
-    ):
+    parts = distribution.location.parts
+    if "dist-packages" in parts and "local" not in parts:
         return "distribution"
     if "a0" in runtime_version or "git" in local:
         return "own build"

@@ -1,4 +1,4 @@
-"""Running processes that have files of an environment in memory which were replaced since."""
+"""Finds running processes that still use replaced files of an environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safe_install.models import RunningProgram
 
 
 def find_running(prefix: Path) -> Tuple[RunningProgram, ...]:
-    """Processes of this user with libraries of an environment in memory that are gone from the
-    disk, or set aside by a change of ours."""
+    """This user's processes that have libraries of the environment in memory which were removed, or
+    set aside by a change of ours."""
     found = programs_script.find_programs(str(prefix))
     return tuple(RunningProgram(pid, command, files) for pid, command, files in found)

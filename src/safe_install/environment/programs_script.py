@@ -1,7 +1,7 @@
-"""Which running processes have files of an environment in memory that were replaced since?
+"""Finds running processes that still use replaced files of an environment.
 
-Stand-alone: runs inside processes of a cluster, too. Standard library only, Python 3.6 syntax,
-imports nothing of ours.
+Stand-alone, since it also runs inside processes of a cluster: standard library only, Python 3.6
+syntax; imports nothing of ours.
 """
 
 import os
@@ -9,17 +9,17 @@ from typing import List, Tuple
 
 COMMAND_SHOWN = 60  # characters
 DELETED = " (deleted)"
-# Replaced files are kept below it, so that they can be put back (transaction.recovery.rows).
+# Replaced files are kept in this folder, so that they can be restored (transaction.recovery.rows).
 STATE_FOLDER = ".safe-install"
 Program = Tuple[int, str, Tuple[str, ...]]  # pid, command, files
 
 
 def find_programs(prefix: str) -> List[Program]:
-    """Processes of this user with libraries of an environment in memory that are gone from the
-    disk, or set aside by a change of ours.
+    """This user's processes that have libraries of the environment in memory which were removed, or
+    set aside by a change of ours.
 
-    Facts: proc(5): a mapped file that was removed or replaced ends in " (deleted)"; one that was
-    renamed has its new name.
+    Source: proc(5). The path of a mapped file that was removed or replaced ends in " (deleted)";
+    that of a renamed file is the new one.
     """
     top = os.path.realpath(prefix) + os.sep
     found = []
@@ -45,15 +45,16 @@ def _replaced_files(process: str, top: str) -> Tuple[str, ...]:
         with open(path, encoding="utf-8", errors="surrogateescape") as maps:
             text = maps.read()
     except OSError:
-        return ()  # of another user, or it has ended
+        return ()  # it is another user's, or it has ended
     if top not in text:
-        return ()  # nearly every process
+        return ()  # true for nearly all processes, and fast
     paths = [_replaced_path(line, top) for line in text.splitlines()]
     return tuple(dict.fromkeys(path for path in paths if path))
 
 
 def _replaced_path(line: str, top: str) -> str:
-    """The path of a mapped file below `top` that is gone or set aside; "" for any other."""
+    """The path of the mapped file on a line, if it is below `top` and was removed or set aside;
+    else ""."""
     at = line.find(top)
     if at == -1 or "/" in line[:at]:
         return ""

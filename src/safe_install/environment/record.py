@@ -1,9 +1,9 @@
-"""RECORD, the list of a distribution's files: read, parsed and written.
+"""Reads, parses and writes RECORD, the list of a distribution's files.
 
-Facts: packaging.python.org/en/latest/specifications/recording-installed-packages. Every row has a
-path, a hash (`sha256=...`) and a size in bytes; pip and others leave the last two empty. A path is
-relative to the folder that
-holds the dist-info, or absolute. What a wheel's own RECORD may say is checked in `wheels/archive`.
+Source: packaging.python.org/en/latest/specifications/recording-installed-packages. A row has a
+path, a hash (`sha256=...`) and a size in bytes. Hash and size may be empty. The path is absolute,
+or relative to the folder that contains the dist-info. `wheels/archive` checks the RECORD of a
+wheel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional
 
 
 class RecordEntry(NamedTuple):
-    """One row as it is written."""
+    """One row of a RECORD."""
 
     path: str
     hash: str  # "sha256=...", or ""
@@ -26,10 +26,9 @@ class RecordEntry(NamedTuple):
 
 
 def read_record_text(folder: Path) -> Optional[str]:
-    """The text of the RECORD in a dist-info folder; None when there is none, or something that is
-    no file.
+    """The text of the RECORD in a dist-info folder; None: there is none, or it is not a file.
 
-    Bytes that are not UTF-8 become surrogates, as in the paths of `os`. Errors: OSError, where it
+    Bytes that are not UTF-8 become surrogates, as in the paths of `os`. Errors: OSError, if it
     cannot be read.
     """
     content = read_plain_file(folder / "RECORD")
@@ -37,10 +36,10 @@ def read_record_text(folder: Path) -> Optional[str]:
 
 
 def read_plain_file(path: Path) -> Optional[bytes]:
-    """What a file of an environment holds; None when there is none, or something that is no file.
-    Errors: OSError, where it cannot be read."""
+    """The content of a file; None: there is none, or it is not a regular file. Errors: OSError, if
+    it cannot be read."""
     try:
-        # Without waiting: a FIFO in its place would wait for a writer.
+        # O_NONBLOCK, since opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -52,8 +51,8 @@ def read_plain_file(path: Path) -> Optional[bytes]:
 
 
 def split_rows(text: str) -> List[str]:
-    """The rows of a RECORD, not yet parsed. A path in quotes may hold the end of a line."""
-    # str.splitlines() would also split at form feeds and others.
+    """The rows of a RECORD as text. A path in quotes may contain the end of a line."""
+    # Not str.splitlines(), which also splits at form feeds and other characters.
     lines = io.StringIO(text, newline="").readlines()
     if '"' not in text:
         return lines
@@ -70,8 +69,8 @@ def split_rows(text: str) -> List[str]:
 
 
 def parse_rows(rows: Iterable[str]) -> Iterator[RecordEntry]:
-    """The entries of these rows, without those that name no file: no path, a NUL in it, longer than
-    a path can be."""
+    """The entries of these rows. Rows that cannot name a file are left out: their path is empty,
+    contains a NUL, or is too long."""
     reader = csv.reader(rows)
     while True:
         try:
@@ -87,18 +86,18 @@ def parse_rows(rows: Iterable[str]) -> Iterator[RecordEntry]:
 
 
 def parse_record(text: str) -> Iterator[RecordEntry]:
-    """The entries of the text of a RECORD."""
+    """The entries of a RECORD's text."""
     return parse_rows(split_rows(text))
 
 
 def read_record(folder: Path) -> Iterator[RecordEntry]:
-    """The entries of the RECORD in a dist-info folder; none where there is no RECORD. Errors: as
+    """The entries of the RECORD in a dist-info folder; none without a RECORD. Errors: those of
     `read_record_text`."""
     return parse_record(read_record_text(folder) or "")
 
 
 def render_record(entries: Iterable[RecordEntry]) -> bytes:
-    """The bytes of a RECORD, with pip's ends of lines; the opposite of `parse_record`."""
+    """The bytes of a RECORD with these entries. Lines end as in pip's RECORDs."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(entries)
     return text.getvalue().encode("utf-8", "surrogateescape")
@@ -106,11 +105,11 @@ def render_record(entries: Iterable[RecordEntry]) -> bytes:
 
 def make_entry(path: str, content: bytes) -> RecordEntry:
     """The row of a file with this content."""
-    import hashlib  # late: OpenSSL, for what only a change needs
+    import hashlib  # late: it loads OpenSSL, which only a change needs
 
     return RecordEntry(path, make_hash(hashlib.sha256(content).digest()), str(len(content)))
 
 
 def make_hash(digest: bytes) -> str:
-    """A sha256 as a RECORD writes it."""
+    """The hash of a row for the digest of a sha256."""
     return "sha256=" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,8 +1,9 @@
-# Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax,
-# imports nothing of ours. Writes one answer: a word of 16 letters that it reads from its stdin, and
-# a JSON object of interpreter facts and installed distributions. What else is on stdout is no
-# answer: it comes from what runs at every start of this Python. torch is not imported: its files
-# are read.
+# Reads the facts of an interpreter and its installed distributions. Stand-alone: runs inside the
+# managed interpreter, with the standard library only, in Python 3.6 syntax; imports nothing of
+# ours. torch is not imported; its files are read.
+#
+# It writes one line: a word of 16 letters, which it reads from stdin, and a JSON object. The word
+# marks the answer, since files that run at every start of this Python may write to stdout, too.
 import ast
 import glob
 import importlib.util
@@ -19,8 +20,9 @@ HEADER = re.compile(r"^(Name|Version|Requires-Dist|Provides-Extra):[ \t]*(.*?)[ 
 
 
 def read_text(path):
+    """The text of a regular file; None if it cannot be read."""
     try:
-        # Without waiting: a FIFO in its place would wait for a writer.
+        # O_NONBLOCK, since opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
@@ -34,17 +36,17 @@ def read_text(path):
         return None
 
 
-def first_line(path):
+def read_stripped(path):
     text = read_text(path)
     return text.strip() if text else None
 
 
 def read_metadata(path):
-    """Name, version and requirements of METADATA or PKG-INFO; only the part above the description
-    is looked at."""
+    """Name, version and requirements of METADATA or PKG-INFO; None if it has no name or version."""
     text = read_text(path)
     if text is None:
         return None
+    # The description comes after the first blank line.
     head = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
     found = {"requires": []}
     for key, value in HEADER.findall(head):
@@ -67,6 +69,7 @@ def read_direct_url(folder):
 
 
 def dist_info(location, entry):
+    """The distribution of a dist-info folder; None if it has no valid metadata."""
     folder = os.path.join(location, entry)
     found = read_metadata(os.path.join(folder, "METADATA"))
     if found is None:
@@ -76,7 +79,7 @@ def dist_info(location, entry):
     found.update(
         metadata_path=folder,
         location=location,
-        installer=first_line(os.path.join(folder, "INSTALLER")),
+        installer=read_stripped(os.path.join(folder, "INSTALLER")),
         direct_url=direct_url,
         editable=isinstance(dir_info, dict) and bool(dir_info.get("editable")),
         has_record=os.path.isfile(os.path.join(folder, "RECORD")),
@@ -85,16 +88,26 @@ def dist_info(location, entry):
     return found
 
 
+def read_egg_requires(path):
+    """The requirements in a requires.txt, without those in its sections, which are for extras.
+    None: there is no such file, or it is empty."""
+    text = read_text(path)
+    if not text:
+        return None
+    plain = "" if text.startswith("[") else text.split("\n[", 1)[0]
+    return [line.strip() for line in plain.splitlines() if line.strip()]
+
+
 def egg_info(location, entry, editable=False):
+    """The distribution of an egg-info folder or file; None if it has no valid metadata."""
     path = os.path.join(location, entry)
-    found = read_metadata(os.path.join(path, "PKG-INFO") if os.path.isdir(path) else path)
+    is_folder = os.path.isdir(path)
+    found = read_metadata(os.path.join(path, "PKG-INFO") if is_folder else path)
     if found is None:
         return None
-    requires = read_text(os.path.join(path, "requires.txt")) if os.path.isdir(path) else None
-    if requires:
-        # Sections after the first blank line belong to extras.
-        plain = requires.split("\n[", 1)[0] if not requires.startswith("[") else ""
-        found["requires"] = [line.strip() for line in plain.splitlines() if line.strip()]
+    requires = read_egg_requires(os.path.join(path, "requires.txt")) if is_folder else None
+    if requires is not None:
+        found["requires"] = requires
     found.update(
         metadata_path=path,
         location=location,
@@ -108,10 +121,11 @@ def egg_info(location, entry, editable=False):
 
 
 def egg_link(location, entry):
-    source = (read_text(os.path.join(location, entry)) or "").splitlines()
-    if not source or not os.path.isdir(source[0].strip()):
+    """The distribution to whose sources a link of setuptools leads; None if there is none."""
+    lines = (read_text(os.path.join(location, entry)) or "").splitlines()
+    source = lines[0].strip() if lines else ""
+    if not os.path.isdir(source):
         return None
-    source = source[0].strip()
     for name in sorted(os.listdir(source)):
         if name.endswith(".egg-info"):
             found = egg_info(source, name, editable=True)
@@ -124,49 +138,61 @@ def egg_link(location, entry):
 READERS = ((".dist-info", dist_info), (".egg-info", egg_info), (".egg-link", egg_link))
 
 
+def find_reader(entry):
+    """The function that reads the metadata with this file name; None if it is not metadata."""
+    for ending, reader in READERS:
+        if entry.endswith(ending):
+            return reader
+    return None
+
+
+def normalize(name):
+    """The canonical name of a project (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def list_entries(location):
+    """The names in a folder, links of setuptools last: the folder itself comes before them on
+    sys.path. None if it cannot be read."""
+    try:
+        names = os.listdir(location)
+    except OSError:
+        return None
+    return sorted(names, key=lambda name: (name.endswith(".egg-link"), name))
+
+
 def installed_distributions(paths):
+    """The distributions in these folders: those by name, the paths of unreadable metadata, and the
+    metadata of torch by folder."""
     found, broken, torches = {}, [], {}
     for location in paths:
-        try:
-            # What is installed comes before the link of a development install: that is imported
-            # later.
-            entries = sorted(
-                os.listdir(location), key=lambda name: (name.endswith(".egg-link"), name)
-            )
-        except OSError:
+        entries = list_entries(location)
+        if entries is None:
             continue
         if location.endswith(".egg"):
             egg = egg_info(location, "EGG-INFO")
             if egg:
-                found.setdefault(re.sub(r"[-_.]+", "-", egg["name"]).lower(), egg)
+                found.setdefault(normalize(egg["name"]), egg)
         for entry in entries:
-            if entry.startswith("~"):
+            reader = find_reader(entry)
+            is_leftover = entry.startswith("~")  # of an interrupted pip
+            if reader is None and not is_leftover:
+                continue
+            distribution = None if is_leftover else reader(location, entry)
+            if distribution is None:
                 broken.append(os.path.join(location, entry))
                 continue
-            for ending, reader in READERS:
-                if not entry.endswith(ending):
-                    continue
-                distribution = reader(location, entry)
-                if distribution is None:
-                    broken.append(os.path.join(location, entry))
-                    break
-                key = re.sub(r"[-_.]+", "-", distribution["name"]).lower()
-                # the first on the path is the one that is imported
-                found.setdefault(key, distribution)
-                if key == "torch":
-                    torches.setdefault(location, distribution)
-                break
+            key = normalize(distribution["name"])
+            # The first one on the path is imported.
+            found.setdefault(key, distribution)
+            if key == "torch":
+                torches.setdefault(location, distribution)
     return found, broken, torches
 
 
-def version_constants(path):
-    """The module-level constants of torch/version.py, parsed and not run."""
-    text = read_text(path)
-    return None if text is None else constants_in(text)
-
-
 def constants_in(text):
-    """The module-level constants of a Python file, by name; none where it is no Python."""
+    """The module-level constants of a Python source, by name; none if it is not valid Python. It is
+    not run."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -188,8 +214,8 @@ def constants_in(text):
 
 
 def cxx11_abi(lib_dir):
-    """c10::Error's constructor takes a std::string: its mangled name in libc10.so tells which
-    one."""
+    """The C++ ABI of torch's libraries; None if it is not known. The constructor of c10::Error has
+    a std::string as argument, and its mangled name in libc10.so contains the ABI."""
     try:
         with open(os.path.join(lib_dir, "libc10.so"), "rb") as file:
             content = file.read()
@@ -203,7 +229,7 @@ def cxx11_abi(lib_dir):
 
 
 def torch_files(paths):
-    """The first of these folders that holds torch's files, and what they say."""
+    """What the files of torch say, from the first of these folders that has them; else None."""
     for location in paths:
         found = torch_in(os.path.join(location, "torch"))
         if found:
@@ -212,10 +238,11 @@ def torch_files(paths):
 
 
 def torch_in(folder):
-    """What the files of a package torch say; None where there is no torch/version.py."""
-    constants = version_constants(os.path.join(folder, "version.py"))
-    if constants is None:
+    """What the files of torch in its own folder say; None without a version.py."""
+    text = read_text(os.path.join(folder, "version.py"))
+    if text is None:
         return None
+    constants = constants_in(text)
     lib_dir = os.path.join(folder, "lib")
     return {
         "folder": folder,
@@ -229,25 +256,24 @@ def torch_in(folder):
 
 
 def imported_torch():
-    """The torch that `import torch` would take, by Python's own search, which does not run it.
-
-    The finder of an editable install leads to a folder that is not on sys.path.
-    """
+    """The torch that `import torch` would take. Python searches it, without running it: an editable
+    install may lead to a folder that is not on sys.path."""
     own_path = list(sys.path)
-    # The first entry is the folder of the caller.
+    # Without the working folder, which is on the path for `python -c`.
     sys.path[:] = [path for path in sys.path if path and path != os.getcwd()]
     try:
         spec = importlib.util.find_spec("torch")
         folders = list(spec.submodule_search_locations or ()) if spec and spec.origin else []
     except Exception:
-        return None  # a finder of somebody else that is broken
+        return None  # a broken finder of another package
     finally:
         sys.path[:] = own_path
     return torch_in(folders[0]) if folders else None
 
 
 def torch_module(location):
-    """What `import torch` would take from this folder, and which kind of module that is."""
+    """The path that `import torch` would take from this folder, and its kind: "package", "module",
+    "namespace", or "" if there is none."""
     folder = os.path.join(location, "torch")
     if glob.glob(os.path.join(glob.escape(folder), "__init__.*")):
         return folder, "package"
@@ -257,26 +283,27 @@ def torch_module(location):
 
 
 def torch_places(paths, torches):
-    """Every folder that holds torch's files or its metadata: the second of two is hidden, or hides
-    the first."""
+    """All folders that have files or metadata of torch, in the order of sys.path."""
     places = []
     for location in paths:
         module, files = torch_module(location)
         distribution = torches.get(location)
-        if files or distribution:
-            places.append(
-                {
-                    "location": os.path.realpath(location),
-                    "torch": os.path.realpath(module),
-                    "files": files,
-                    "version": distribution["version"] if distribution else None,
-                    "editable": bool(distribution and distribution["editable"]),
-                }
-            )
+        if not files and not distribution:
+            continue
+        places.append(
+            {
+                "location": os.path.realpath(location),
+                "torch": os.path.realpath(module),
+                "files": files,
+                "version": distribution["version"] if distribution else None,
+                "editable": bool(distribution and distribution["editable"]),
+            }
+        )
     return places
 
 
 def libc():
+    """Name and version of the C library: ["glibc", "2.36"]; ["", ""] if they are not known."""
     try:
         name, version = os.confstr("CS_GNU_LIBC_VERSION").split()
         return [name, version]
@@ -300,6 +327,7 @@ def scheme_paths(name=None, variables=None):
 
 
 def user_scheme():
+    """The paths of `pip install --user`; None if this Python does not use them."""
     if not site.ENABLE_USER_SITE:
         return None
     name = "posix_user"
@@ -313,6 +341,7 @@ def user_scheme():
 
 
 def markers():
+    """The environment markers (PEP 508)."""
     implementation = sys.implementation.version
     full = "%d.%d.%d" % tuple(implementation[:3])
     if implementation.releaselevel != "final":
@@ -333,32 +362,31 @@ def markers():
 
 
 def machine_platform():
-    """What wheels have to be for. On a Mac sysconfig names what this Python was built for, such as
-    macosx-10.9-universal2; wheels are for the system that runs and its processor (as packaging.tags
-    has it).
+    """The platform for which wheels must be: "linux-x86_64".
+
+    On macOS it is that of the running system and its processor, as in packaging.tags. sysconfig
+    would name the one for which Python was built, such as macosx-10.9-universal2.
     """
+    if sys.platform != "darwin":
+        return sysconfig.get_platform()
     release, _, machine = platform.mac_ver()
     parts = release.split(".")
-    if (
-        sys.platform != "darwin"
-        or len(parts) < 2
-        or not machine
-        or not all(part.isdigit() for part in parts[:2])
-    ):
+    if not machine or len(parts) < 2 or not all(part.isdigit() for part in parts[:2]):
         return sysconfig.get_platform()
-    # From macOS 11 on minor releases have no tags of their own.
+    # From macOS 11 on, minor releases have no tags of their own.
     minor = parts[1] if int(parts[0]) < 11 else "0"
     return "macosx-%s.%s-%s" % (parts[0], minor, machine)
 
 
 def externally_managed():
+    """The text of EXTERNALLY-MANAGED (PEP 668); None if the environment is not."""
     if sys.prefix != sys.base_prefix:
         return None
     return read_text(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))
 
 
 def search_paths():
-    """The folders of sys.path; that of the caller must not count as a place of distributions."""
+    """The folders of sys.path, each once, without the working folder."""
     paths = []
     for path in sys.path:
         if path and path != os.getcwd() and os.path.isdir(path):
@@ -369,11 +397,10 @@ def search_paths():
 
 
 def ensurepip_wheel():
-    wheels = glob.glob(
-        os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl")
-    )
-    # Debian takes the wheels out of ensurepip and keeps them here.
-    wheels = wheels or glob.glob("/usr/share/python-wheels/pip-*.whl")
+    """The wheel of pip that is bundled with this Python; None if there is none."""
+    bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl")
+    # Debian has the wheels in a folder of its own.
+    wheels = glob.glob(bundled) or glob.glob("/usr/share/python-wheels/pip-*.whl")
     return max(wheels) if wheels else None
 
 

@@ -1,10 +1,9 @@
-"""What an environment is made of, cheaply: taken twice and compared, it shows that somebody else
-changed it.
+"""Takes a stamp of an environment. Two stamps show whether another program has changed it.
 
-Looked at: the names that lie directly in site-packages and in the folder of commands, the size and
-time of those that are files, METADATA and RECORD of every distribution, and every file of torch.
-Not looked at: bytecode, which every program writes, and what lies deeper in other packages, which
-an installer cannot change without a new RECORD.
+A stamp is cheap. It has the names directly in site-packages and in the folder of commands, size and
+time of the files among them, METADATA and RECORD of every distribution, and every file of torch.
+It does not have bytecode, which every program writes, nor other files deeper in packages: an
+installer that changes these also changes a RECORD.
 """
 
 from __future__ import annotations
@@ -21,62 +20,63 @@ METADATA_FOLDERS = (".dist-info", ".egg-info")
 OWN_FOLDER = ".safe-install"
 BYTECODE_FOLDER = "__pycache__"
 
-State = Tuple[int, int]  # size and time of the last change in nanoseconds; (-1, -1): a folder
+State = Tuple[int, int]  # size in bytes, time of the last change in ns; (-1, -1): a folder
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """Paths and what was seen of them."""
+    """The state of each path of an environment."""
 
     states: Mapping[str, State] = field(default_factory=dict)
 
     def changed(self, later: Stamp) -> Tuple[str, ...]:
-        """The paths that came, went or are another file in `later`, in order."""
+        """The paths that were added, removed or changed in `later`, sorted."""
         if self.states == later.states:
             return ()
         paths = self.states.keys() | later.states.keys()
-        return tuple(
-            sorted(path for path in paths if self.states.get(path) != later.states.get(path))
-        )
+        changed = [path for path in paths if self.states.get(path) != later.states.get(path)]
+        return tuple(sorted(changed))
 
     def below(self, folder: Path) -> Mapping[str, State]:
-        """What was seen of the files in this folder."""
+        """The states of the paths below a folder."""
         start = f"{folder}/"
         return {path: state for path, state in self.states.items() if path.startswith(start)}
 
 
 def take_stamp(sites: Iterable[Path], scripts: Optional[Path], torch: Optional[Path]) -> Stamp:
-    """The stamp of an environment. `torch` is the folder of the package; None: not looked at. Never
-    raises."""
+    """The stamp of an environment. Never raises: what cannot be read is left out.
+
+    `sites`: the site-packages folders. `scripts`: the folder of commands; None: left out. `torch`:
+    its own folder; None: left out.
+    """
     states: Dict[str, State] = {}
     folders = [*sites] if scripts is None else [*sites, scripts]
     for folder in dict.fromkeys(folders):
         for entry in _entries(str(folder)):
             states[entry.path] = _state(entry)
             if entry.name.endswith(METADATA_FOLDERS) and _is_folder(entry):
-                for name in METADATA_FILES:
-                    _add_file(states, f"{entry.path}/{name}")
+                _add_metadata(states, entry.path)
     if torch is not None:
         _add_files_below(states, str(torch))
     return Stamp(states)
 
 
 def _entries(folder: Union[str, int]) -> Iterator[os.DirEntry[str]]:
-    """`folder`: a path, or an open folder, whose entries know no path."""
+    """The entries of a folder without bytecode. `folder`: its path, or a descriptor; then the
+    entries have no path."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name not in (BYTECODE_FOLDER, OWN_FOLDER) and not entry.name.endswith(
-                    ".pyc"
-                ):
+                is_bytecode = entry.name == BYTECODE_FOLDER or entry.name.endswith(".pyc")
+                if not is_bytecode and entry.name != OWN_FOLDER:
                     yield entry
     except OSError:
-        return  # it is not there, or may not be read: then it was not, before either
+        return  # it does not exist or cannot be read, which is the same in both stamps
 
 
 def _add_files_below(states: Dict[str, State], folder: str) -> None:
-    """torch has 12,000 files: each is looked at from its folder, and not by a path from the root
-    on."""
+    """Add all files below a folder. Each is read through the descriptor of its folder: torch has
+    12,000 files, and a path from the root for each would be slow."""
     pending = [folder]
     while pending:
         path = pending.pop()
@@ -91,7 +91,7 @@ def _add_files_below(states: Dict[str, State], folder: str) -> None:
 
 
 def _add_files_in(states: Dict[str, State], path: str, opened: int) -> List[str]:
-    """The folders in this one."""
+    """Add the files in an open folder. The result: the paths of its sub-folders."""
     folders = []
     for entry in _entries(opened):
         entry_path = f"{path}/{entry.name}"
@@ -121,12 +121,15 @@ def _state_of_file(entry: os.DirEntry[str]) -> State:
     return (found.st_size, found.st_mtime_ns)
 
 
-def _add_file(states: Dict[str, State], path: str) -> None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return
-    states[path] = (found.st_size, found.st_mtime_ns)
+def _add_metadata(states: Dict[str, State], folder: str) -> None:
+    """Add the files of a distribution's metadata that exist."""
+    for name in METADATA_FILES:
+        path = f"{folder}/{name}"
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue
+        states[path] = (found.st_size, found.st_mtime_ns)
 
 
 PATHS_SHOWN = 5
@@ -135,10 +138,10 @@ PATHS_SHOWN = 5
 def stamp_of(
     environment: Environment, sources: Sequence[Path] = (), *, seen: Optional[Stamp] = None
 ) -> Stamp:
-    """What the environment is made of now; torch's folder also where a torch is about to come.
+    """The stamp of an environment now. It has torch's folder, even if torch is not yet installed.
 
-    `sources` (real paths): a torch that lies in one of these is about to be built there, and is not
-    looked at. `seen`: what counts for torch, in place of a look at its files.
+    `sources` (real paths): folders that are built where they are. A torch in one of them is left
+    out. `seen`: an earlier stamp with the files of torch, which are then not read again.
     """
     scheme = environment.interpreter.scheme
     torch: Optional[Path] = folder_of_torch(environment)
@@ -151,14 +154,14 @@ def stamp_of(
 
 
 def _own_scripts(environment: Environment) -> Optional[Path]:
-    """The folder of commands; elsewhere (/usr/local/bin, ~/.local/bin) other programs come and go,
-    too."""
+    """The folder of commands in a virtual environment. Otherwise None: in /usr/local/bin or
+    ~/.local/bin the files of other programs change, too."""
     return environment.interpreter.scheme.scripts if environment.interpreter.is_virtual else None
 
 
 def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> Tuple[Path, ...]:
-    """The folders of a stamp, which a build may not change. Not among them: one that holds one of
-    the `sources` (real paths), which are built where they lie, and a torch that lies in one."""
+    """The folders of a stamp, which a build must not change. Folders that contain one of the
+    `sources` (real paths, built where they are) are left out, and so is a torch in a source."""
     scheme = environment.interpreter.scheme
     scripts = _own_scripts(environment)
     folders = [scheme.purelib, scheme.platlib, *environment.ahead]
@@ -168,14 +171,14 @@ def watched_folders(environment: Environment, sources: Sequence[Path] = ()) -> T
         folders.append(scripts)
     watched = []
     for folder in dict.fromkeys(folders):
-        if not any(_holds(folder, source) for source in sources):
+        if not any(_contains(folder, source) for source in sources):
             watched.append(folder)
     return tuple(watched)
 
 
 def _is_torch_built(environment: Environment, sources: Sequence[Path]) -> bool:
-    """Does torch lie in one of the sources? Not where the sources hold the environment: `.venv` in
-    a project."""
+    """Is torch in one of the sources? Not if the source contains the whole environment, such as
+    `.venv` in a project."""
     torch = Path(os.path.realpath(folder_of_torch(environment)))
     scheme = environment.interpreter.scheme
     holding = [source for source in sources if source in torch.parents]
@@ -186,13 +189,13 @@ def _is_torch_built(environment: Environment, sources: Sequence[Path]) -> bool:
     return bool(holding)
 
 
-def _holds(folder: Path, source: Path) -> bool:
+def _contains(folder: Path, source: Path) -> bool:
     real = Path(os.path.realpath(folder))
     return real == source or real in source.parents
 
 
 def folder_of_torch(environment: Environment) -> Path:
-    """Where torch is, or would be."""
+    """The folder of torch, or the one that it would have."""
     if environment.torch is not None and environment.torch.folder is not None:
         return environment.torch.folder
     return environment.interpreter.scheme.platlib / "torch"
@@ -201,8 +204,7 @@ def folder_of_torch(environment: Environment) -> Path:
 def describe_paths(paths: Sequence[str], environment: Environment) -> str:
     """`lib/python3.11/site-packages/six.py, ... and 12 more`, relative to the environment's
     folder."""
-    first = [
-        os.path.relpath(path, str(environment.interpreter.prefix)) for path in paths[:PATHS_SHOWN]
-    ]
+    prefix = str(environment.interpreter.prefix)
+    first = [os.path.relpath(path, prefix) for path in paths[:PATHS_SHOWN]]
     more = f" and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
     return ", ".join(first) + more

@@ -1,4 +1,4 @@
-"""What runs at every start of a Python: which file of it keeps the interpreter from starting?"""
+"""Finds the file that keeps an interpreter from starting, among those that run at every start."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from safe_install.system import process
 
 LIMIT = 5.0  # seconds: a start takes 0.1
 
-# Runs what the module site runs; says before each file which one, and after it that it came back.
-# Python 3.6 syntax. With -S nothing of it has run before. Of sitecustomize and usercustomize the
-# import system knows the place.
+# Runs `site`, and writes a line before and after each file that it runs. With -S nothing of it has
+# run before. The import system finds the paths of sitecustomize and usercustomize. Python 3.6
+# syntax.
 _TRACE = """\
 import importlib.util, os, site, sys
 answers = os.dup(2)
@@ -45,11 +45,10 @@ os._exit(0)
 def find_culprit(
     executable: Path, variables: Mapping[str, str], on_tick: Optional[process.Tick] = None
 ) -> Optional[str]:
-    """The .pth file, sitecustomize or usercustomize that ends the start of this interpreter, or
-    hangs it, if one does.
+    """The .pth file, sitecustomize or usercustomize that ends this interpreter at its start, or
+    hangs; None if there is none. All of these files are run, as at every start.
 
-    Each is run, as at every start. What raises an exception is named by Python itself, and ends
-    nothing.
+    A file that only raises an exception is not found: Python reports it and continues.
     """
     mark = os.urandom(8).hex()
     try:

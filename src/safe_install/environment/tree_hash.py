@@ -1,9 +1,9 @@
-"""One value for what is installed, the same on every machine that has the same: made of names,
-versions and RECORDs, without reading the files themselves.
+"""Hashes the installed distributions. Equal environments have equal hashes on every machine.
 
-Left out is what differs where nothing else does: bytecode, scripts (they name their interpreter),
-and what installers note of themselves. A file that was edited after it had been installed is not
-seen: `doctor --deep` compares files.
+The hash is made of names, versions and RECORDs; the files themselves are not read. Left out is what
+differs between equal environments: bytecode, scripts (they contain the path of their interpreter),
+and the notes of installers. The hash does not change if a file was edited after the install;
+`doctor --deep` compares files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOTES = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "RECO
 
 @dataclass(frozen=True)
 class DistributionHash:
-    """One distribution, and one value for its files."""
+    """One distribution, and the hash of its files."""
 
     name: NormalizedName
     version: str
@@ -34,7 +34,7 @@ class DistributionHash:
 
 
 def hash_rows(name: str, version: str, rows: Iterable[RecordEntry]) -> str:
-    """One value for a distribution with these rows in its RECORD."""
+    """The hash of a distribution with these rows in its RECORD."""
     digest = hashlib.sha256(f"{name}\0{version}\0".encode())
     counted = sorted((row.path, row.hash) for row in rows if _counts(row.path))
     for path, written in counted:
@@ -43,6 +43,7 @@ def hash_rows(name: str, version: str, rows: Iterable[RecordEntry]) -> str:
 
 
 def _counts(path: str) -> bool:
+    """Is the file part of the hash?"""
     folder, _, name = path.rpartition("/")
     if path.startswith(("/", "../")) or path.endswith(".pyc"):
         return False
@@ -50,7 +51,7 @@ def _counts(path: str) -> bool:
 
 
 def hash_tree(distributions: Iterable[DistributionHash]) -> str:
-    """One value for all of them."""
+    """The hash of all of them together."""
     rows = sorted((one.name, one.version, one.sha256) for one in distributions)
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
@@ -58,8 +59,8 @@ def hash_tree(distributions: Iterable[DistributionHash]) -> str:
 def hash_installed(
     installed: Mapping[NormalizedName, InstalledDistribution],
 ) -> Tuple[DistributionHash, ...]:
-    """Each installed distribution, by name. One whose RECORD cannot be read counts as one without a
-    RECORD."""
+    """The hash of each installed distribution, sorted by name. A RECORD that cannot be read counts
+    as empty."""
     found: List[DistributionHash] = []
     for name in sorted(installed):
         distribution = installed[name]

@@ -1,4 +1,4 @@
-"""An interpreter that is started before a change, and asked after it."""
+"""An interpreter that is started before a change and used after it, which saves its start."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from safe_install.environment.interpreter import READ_AND_RUN, child_environment
 from safe_install.models import Interpreter
 from safe_install.system import process
 
-# As READ_AND_RUN, in a process that waits for a line first, with modules of the standard library
-# loaded and nothing of the environment: -S, so that what lies there acts (.pth files, sitecustomize)
-# when the line has come, and not before. Where it puts a folder in front of the standard library
-# (easy-install.pth does), the modules that are loaded may not be those that a fresh start would
-# load: it starts afresh.
+# As READ_AND_RUN, but it first imports modules of the standard library and waits for a line. It
+# runs with -S, so that the files of the environment (.pth files, sitecustomize) run after the line
+# has come. If they put a folder before the standard library (as easy-install.pth does), a fresh
+# start might import other modules than those that are loaded, so the process starts again.
 _WAIT_AND_RUN = f"""\
 import os, sys
 for name in sys.argv.pop(1).split():
@@ -34,13 +33,13 @@ folder = sys.path[:1] if sys.path[0] == "" else []
 del sys.path[: len(folder)]
 standard = list(sys.path)
 import site
-site.main()  # as it is at a start: before the working folder comes to the path
+site.main()  # as at a start: before the working folder is put on the path
 if sys.path[: len(standard)] != standard:
     os.execv(sys.executable, [sys.executable, "-B", "-c", {READ_AND_RUN!r}, *sys.argv[1:]])
 sys.path[:0] = folder
 {READ_AND_RUN}"""
-# What torch imports of the standard library. None of these reads sys.prefix when it is imported, as
-# sysconfig does: in a virtual environment `site` sets it.
+# The modules of the standard library that torch imports. Not those that read sys.prefix when they
+# are imported, such as sysconfig: in a virtual environment `site` sets it later.
 PRELOADED = """\
 argparse asyncio concurrent.futures.thread csv ctypes dataclasses datetime email.parser glob hashlib http.client
 importlib.metadata importlib.resources importlib.util inspect ipaddress json logging multiprocessing.connection
@@ -50,11 +49,11 @@ ssl subprocess tarfile tempfile timeit typing unittest.mock urllib.request uuid 
 
 
 class WaitingInterpreter:
-    """A process of the managed interpreter that was started before a change, and has imported
-    nothing of the environment when `run` tells it to begin."""
+    """A process of the managed interpreter that is started before a change. Until `run` is called
+    it imports nothing of the environment."""
 
     def __init__(self, executable: Path, **options: Any) -> None:
-        """`options`: of the process. Errors: OSError."""
+        """Start the process. `options`: see process.Running. Errors: OSError."""
         command = [str(executable), "-B", "-S", "-c", _WAIT_AND_RUN, PRELOADED]
         self._running = process.start(
             command, env=child_environment(), cwd=Path(os.sep), is_fed_later=True, **options
@@ -63,7 +62,7 @@ class WaitingInterpreter:
     def run(
         self, package: str, arguments: Sequence[str], words: Sequence[str]
     ) -> Optional[process.Running]:
-        """Run a stand-alone script as `start_script` does; None where the process is gone."""
+        """Run a stand-alone script, as `start_script` does; None if the process has ended."""
         if self._running.has_ended:
             return None
         source = read_script(package)
@@ -72,15 +71,15 @@ class WaitingInterpreter:
         return self._running
 
     def stop(self) -> None:
-        """End it; nobody needs it."""
+        """End the process. It is not needed."""
         self._running.kill()
         self._running.wait()
 
 
 def can_wait(interpreter: Interpreter, environ: Mapping[str, str]) -> bool:
-    """May an interpreter be started before a change, and asked after it?
+    """Can an interpreter be started before a change and used after it?
 
-    Not where modules or libraries of the standard library could come out of the environment:
-    PYTHONPATH comes before it, and conda's Python finds libraries in the prefix first.
+    Not if modules or libraries of the standard library may come from the environment: PYTHONPATH
+    comes before it, and conda's Python searches libraries in the prefix first.
     """
     return not interpreter.conda and not environ.get("PYTHONPATH")

@@ -1,9 +1,9 @@
-"""What a process that was asked answered: lines -> events -> one HealthReport."""
+"""Reads what health/script.py answered: its lines become events, and these one HealthReport."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -16,23 +16,22 @@ from safe_install.models import (
     UnmetRequirement,
 )
 
-Event = Mapping[str, Any]  # one line of the script; _EVENTS has the keys of each kind
+Event = Mapping[str, Any]  # one answer of the script; _EVENTS has the keys of each kind
 
 _TEXT = (str, type(None))
 _NUMBER = (int, float, type(None))
 
 
 class Subject(NamedTuple):
-    """One project to be asked about."""
+    """One project to check."""
 
     name: NormalizedName
-    imports: Tuple[str, ...] = ()
-    # patterns below site-packages; braces name alternatives, the first is needed
-    native: Tuple[str, ...] = ()
-    operation: Optional[str] = None  # Python source; `device` is defined
+    imports: Tuple[str, ...] = ()  # modules
+    native: Tuple[str, ...] = ()  # patterns of shared objects: see index.native
+    operation: Optional[str] = None  # Python source; the variable `device` is defined
 
     def as_json(self) -> Dict[str, Any]:
-        """The form that the script reads."""
+        """The subject as the script reads it."""
         return {
             "name": self.name,
             "imports": list(self.imports),
@@ -42,14 +41,14 @@ class Subject(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """The events of one process."""
+    """The answers of one process."""
 
     events: Tuple[Event, ...]
-    unfinished: Optional[str]  # the step that began and did not end, "import torch_scatter"
-    done: bool
+    unfinished: Optional[str]  # the step that began and did not end: "import torch_scatter"
+    done: bool  # did it come to its end?
 
 
-# What an event of the script must hold: key -> the types that its value may have.
+# The keys that an event of each kind must have, and the types of their values.
 _EVENTS: Mapping[str, Mapping[str, Tuple[type, ...]]] = {
     "begin": {"kind": (str,), "name": (str,)},
     "end": {"kind": (str,), "name": (str,), "ok": (bool,), "error": _TEXT, "seconds": _NUMBER},
@@ -60,37 +59,37 @@ _EVENTS: Mapping[str, Mapping[str, Tuple[type, ...]]] = {
     "warning": {"text": (str,)},
     "done": {},
 }
-# What an "end" may also hold: about a file whose loading ended a process.
+# The keys that an "end" may also have: about a file that ended a process when it was loaded.
 _CRASH_KEYS: Mapping[str, Tuple[type, ...]] = {
     "file": (str,),
     "status": (int,),
     "stderr": (str,),
     "files": (list,),
 }
-_UNKNOWN = "unknown"  # a key that only this module sets: the step had no time to answer
+_UNKNOWN = "unknown"  # a key that only this module may set: there was no time for the step
 
 NO_ANSWER = "it gave no answer: what it imports has changed the process that asks"
 
 
 def _is_event(event: object) -> bool:
-    if not isinstance(event, dict):
+    """Is it an event with the keys and types that its kind must have?"""
+    if not isinstance(event, dict) or _UNKNOWN in event:
         return False
-    wanted = _EVENTS.get(str(event.get("event")))
-    if wanted is None:
+    required = _EVENTS.get(str(event.get("event")))
+    if required is None:
         return False
-    if not all(isinstance(event.get(key), types) for key, types in wanted.items()):
-        return False
-    if _UNKNOWN in event:
+    if not all(isinstance(event.get(key), types) for key, types in required.items()):
         return False
     return all(isinstance(event[key], types) for key, types in _CRASH_KEYS.items() if key in event)
 
 
 def parse_answers(lines: Iterable[str], words: Sequence[str]) -> Answers:
-    """The script's lines, as far as they are whole (a crash may cut the last one).
+    """The answers in the lines of the script. A line that was cut by a crash is left out.
 
-    `words`: what the script was given to begin its lines with, in order. A line without one of
-    them, or with one that had its turn, is not the script's. A step ends with its own answer or
-    with none: what was imported may have taken the script's words, or its means to speak.
+    `words`: the secret words with which the script begins its lines, in this order. A line with
+    another word, or with one that was used before, is not from the script but from a module that it
+    imported. Such a module can also keep the script from answering: a step without an answer of its
+    own has failed.
     """
     order = {word: number for number, word in enumerate(words)}
     expected = 0
@@ -106,13 +105,13 @@ def parse_answers(lines: Iterable[str], words: Sequence[str]) -> Answers:
         if event is None:
             continue
         expected = number + 1
-        if event["event"] == "end" and f"{event['kind']} {event['name']}" != unfinished:
+        if event["event"] == "end" and _step_of(event) != unfinished:
             continue
         if event["event"] in ("begin", "done") and unfinished is not None:
             events.append(crash_event(unfinished, NO_ANSWER))
             unfinished = None
         if event["event"] == "begin":
-            unfinished = f"{event['kind']} {event['name']}"
+            unfinished = _step_of(event)
         elif event["event"] == "end":
             unfinished = None
             events.append(event)
@@ -131,19 +130,28 @@ def _parse_event(text: str) -> Optional[Dict[str, Any]]:
     return event if _is_event(event) else None
 
 
+def _step_of(event: Event) -> str:
+    """ "import torch"."""
+    return f"{event['kind']} {event['name']}"
+
+
+def answered_steps(events: Iterable[Event]) -> Set[str]:
+    """The steps that have an answer, such as "import torch"."""
+    return {_step_of(event) for event in events if event.get("event") == "end"}
+
+
 def missing_answers(
     expected: Iterable[str], events: Iterable[Event], reason: str, *, unknown: bool = False
 ) -> List[Event]:
-    """An answer for each `expected` step that has none, such as "import torch": it failed, for this
-    reason."""
-    answered = {
-        f"{event['kind']} {event['name']}" for event in events if event.get("event") == "end"
-    }
+    """A failed answer, with this reason, for each `expected` step ("import torch") that has no
+    answer. `unknown`: see crash_event."""
+    answered = answered_steps(events)
     return [crash_event(step, reason, unknown=unknown) for step in expected if step not in answered]
 
 
 def crash_event(step: str, reason: str, *, unknown: bool = False) -> Event:
-    """The answer of a step that ended its process, or that had no time to answer (`unknown`)."""
+    """The failed answer of a step, with this reason. `unknown`: there was no time for it, so it may
+    work."""
     kind, _, name = step.partition(" ")
     event = {
         "event": "end",
@@ -153,32 +161,38 @@ def crash_event(step: str, reason: str, *, unknown: bool = False) -> Event:
         "error": reason,
         "seconds": None,
     }
-    return {**event, _UNKNOWN: True} if unknown else event
+    if unknown:
+        event[_UNKNOWN] = True
+    return event
 
 
 def undecided_files(events: Iterable[Event]) -> Dict[str, List[List[str]]]:
-    """The files that a copy of the asking process died of, by project: they may only not bear what
-    was loaded there.
+    """The files that ended a copy of the process, by project. They may work in a process that
+    imported less.
 
-    Of each inner list one must load.
+    One file of each inner list must load.
     """
     return {event["name"]: event["files"] for event in events if event.get("files")}
 
 
 def replace_undecided(events: Iterable[Event], second: Sequence[Event]) -> List[Event]:
-    """The events, with the answers of the second process in the place of those that it could
-    decide."""
-    answers = [
-        event for event in second if event.get("event") == "end" and event.get("kind") == "native"
-    ]
+    """The events, with the answers of a second process in place of the undecided ones."""
+    answers = []
+    for event in second:
+        if event.get("event") == "end" and event.get("kind") == "native":
+            answers.append(event)
     names = {event["name"] for event in answers}
-    return [
-        event for event in events if not (event.get("files") and event["name"] in names)
-    ] + answers
+    decided = []
+    for event in events:
+        is_replaced = event.get("files") and event["name"] in names
+        if not is_replaced:
+            decided.append(event)
+    return decided + answers
 
 
 def explain_crashes(events: Iterable[Event]) -> List[Event]:
-    """Where loading a file ended a process, its last words become the error."""
+    """The events with an error for each file that ended a process: how it ended, and what it wrote
+    last."""
     explained: List[Event] = []
     for event in events:
         if event.get("event") == "end" and isinstance(event.get("status"), int):
@@ -198,9 +212,11 @@ def make_report(
     unmet: Sequence[UnmetRequirement] = (),
     crashed: Optional[str] = None,
 ) -> HealthReport:
-    """One report from the events of one or more processes.
+    """The report on the events of one or more processes.
 
-    `torch`: what its files say; the report has it where only the loader was asked.
+    `torch`: the installed one, read from its files. It is reported if torch was not imported.
+    `asked`: "loader" or "import". `seconds`: how long it took. `crashed`: why no more could be
+    asked.
     """
     version: Optional[str] = None
     cuda: Optional[str] = None
@@ -242,7 +258,7 @@ def _last_event(events: Sequence[Event], kind: str) -> Optional[Event]:
 
 
 def _read_availability(events: Sequence[Event]) -> Tuple[Optional[bool], Optional[int]]:
-    """Whether CUDA is available, and the number of devices; None where nothing was answered."""
+    """Is CUDA available, and how many devices are there? None: there is no answer."""
     available: Optional[bool] = None
     devices: Optional[int] = None
     for event in events:

@@ -1,6 +1,6 @@
-"""Two HealthReports, before and after a change, compared.
+"""Compares the HealthReports before and after a change.
 
-The verdict is a sequence of findings; an error among them means: put everything back.
+The result are findings. If one of them is an error, the change is rolled back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from safe_install.tags import accelerator_of_cuda, accelerator_of_version
 
 
 def is_healthy(report: HealthReport) -> bool:
-    """Nothing that was asked failed."""
+    """Did nothing fail?"""
     answers = (*report.imports.values(), *report.operations.values())
     return report.crashed is None and all(answer.ok for answer in answers)
 
@@ -27,34 +27,30 @@ def compare_health(
     torch_requested: bool,
     cuda_loss_requested: bool = False,
 ) -> Tuple[Finding, ...]:
-    """What got worse, as findings; an error among them means roll back.
+    """The findings on what got worse. If one is an error, the change must be rolled back.
 
-    `requested`: modules and operations of what the person asked for: they must work even if they
-    are new. `torch_requested`: torch itself was named, so its version may change.
-    `cuda_loss_requested`: a CPU build was named.
+    `requested`: the modules and projects that the user asked for; they must work even if they are
+    new. `torch_requested`: the user named torch, so its version may change. `cuda_loss_requested`:
+    the user named a CPU build.
     """
     findings: List[Finding] = []
     if not torch_requested:
         findings += _check_torch(before, after)
     findings += _check_cuda(before, after, cuda_loss_requested)
-    unasked_was_good = before.asked == "loader"
-    torch = after.torch_version
-    findings += _check_results(
-        "import-failed",
-        before.imports,
-        after.imports,
-        requested,
-        unasked_was_good=unasked_was_good,
-        torch=torch,
-    )
-    findings += _check_results(
-        "operation-failed",
-        before.operations,
-        after.operations,
-        requested,
-        unasked_was_good=unasked_was_good,
-        torch=torch,
-    )
+    for check, old, new in (
+        ("import-failed", before.imports, after.imports),
+        ("operation-failed", before.operations, after.operations),
+    ):
+        findings += _check_results(
+            check,
+            old,
+            new,
+            requested,
+            # The loader is asked fewer questions than an import. A new failure counts as worse
+            # here; the caller then checks the old environment by import before it rolls back.
+            unasked_worked=before.asked == "loader",
+            torch=after.torch_version,
+        )
     if after.crashed and not before.crashed:
         detail = f"the process of the check ended: {after.crashed}"
         findings.append(Finding("check-crashed", Severity.ERROR, "torch", detail))
@@ -68,7 +64,7 @@ def _check_cuda(
     before: HealthReport, after: HealthReport, cuda_loss_requested: bool
 ) -> Iterable[Finding]:
     if after.crashed and not before.crashed and after.cuda_available is None:
-        return  # nothing was answered, which is an error of its own
+        return  # the crash is an error of its own
     if not before.cuda_available:
         return
     if not after.cuda_available:
@@ -113,8 +109,9 @@ def _check_torch(before: HealthReport, after: HealthReport) -> Iterable[Finding]
         )
 
 
-def check_torch_is(planned: Optional[TorchBuild], after: HealthReport) -> Tuple[Finding, ...]:
-    """Is the torch that is imported the build that was planned, as far as its version said it?"""
+def check_torch_build(planned: Optional[TorchBuild], after: HealthReport) -> Tuple[Finding, ...]:
+    """An error if the imported torch has another accelerator than the version of the planned one
+    says."""
     if planned is None or after.torch_version is None:
         return ()
     accelerator = accelerator_of_version(str(planned.version))
@@ -134,43 +131,36 @@ def _check_results(
     after: Mapping[str, ImportResult],
     requested: Collection[str],
     *,
-    unasked_was_good: bool,
+    unasked_worked: bool,
     torch: Optional[str],
 ) -> Iterable[Finding]:
+    """Findings on the imports or operations that fail. `unasked_worked`: what has no result before
+    is taken to have worked. `torch`: the version, for hints."""
     for name, answer in after.items():
         if answer.ok:
             continue
+        reason = first_line(answer.error)
         if answer.unknown:
-            # However it was before: what could not be asked was not verified.
-            detail = f"{name} could not be asked: {first_line(answer.error)}"
-            yield Finding(
-                check,
-                Severity.ERROR,
-                name,
-                detail,
-                "Give the check more time: --check-timeout 20m.",
-            )
+            # An error even if it failed before: the change was not verified.
+            detail = f"{name} could not be asked: {reason}"
+            hint = "Give the check more time: --check-timeout 20m."
+            yield Finding(check, Severity.ERROR, name, detail, hint)
             continue
+        hint = hint_for(name, torch, answer.error)
         old = before.get(name)
-        # A loader is asked fewer questions than an import: what it was not asked is taken for good
-        # here, and the
-        # caller asks the old environment again, in full, before it believes the worst.
-        worse = (name == "torch" or unasked_was_good) if old is None else old.ok
-        if worse or name.split(" ")[0] in requested:
+        worked_before = old.ok if old is not None else (name == "torch" or unasked_worked)
+        if worked_before or name.split(" ")[0] in requested:
             verb = "does not import" if check == "import-failed" else "fails"
-            detail = f"{name} {verb}: {first_line(answer.error)}"
-            yield Finding(check, Severity.ERROR, name, detail, hint_for(name, torch, answer.error))
-        else:
-            as_before = "" if old is None else ", as it did before"
-            detail = f"{name} fails{as_before}: {first_line(answer.error)}"
-            yield Finding(
-                check, Severity.WARNING, name, detail, hint_for(name, torch, answer.error)
-            )
+            yield Finding(check, Severity.ERROR, name, f"{name} {verb}: {reason}", hint)
+            continue
+        as_before = "" if old is None else ", as it did before"
+        detail = f"{name} fails{as_before}: {reason}"
+        yield Finding(check, Severity.WARNING, name, detail, hint)
 
 
 LONGEST_LINE = 300  # characters
 
-# Libraries of the operating system that wheels do not bring, and who does.
+# Libraries of the operating system that wheels do not include: pattern -> hint.
 _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
     (
         r"FFmpeg|libav(util|codec|format|device|filter)\.so",
@@ -186,13 +176,13 @@ _MISSING_LIBRARIES: Tuple[Tuple[str, str], ...] = (
     (r"libsox\.so", "Install SoX: apt-get install libsox-dev, dnf install sox."),
     (r"libopenblas\.so", "Install OpenBLAS: apt-get install libopenblas0, dnf install openblas."),
     (r"libmpi\w*\.so", "Install MPI: apt-get install libopenmpi3, dnf install openmpi."),
-    # setuptools 82 dropped it.
+    # setuptools 82 removed it.
     (r"No module named 'pkg_resources'", "safe-install install 'setuptools<82'"),
 )
-# What the loader, or torch itself, says of other causes than a build that does not fit.
+# Other errors of the loader or of torch that do not mean a wrong build: pattern -> hint.
 _SYMPTOMS: Tuple[Tuple[str, str], ...] = (
     (
-        r"failed to map segment from shared object",  # glibc does not say which of the two it is
+        r"failed to map segment from shared object",  # glibc does not say which of the two causes
         "Its file system is mounted noexec (findmnt -T shows it), or there is too little memory "
         "(ulimit -v, the limit of the container).",
     ),
@@ -216,26 +206,20 @@ _SYMPTOMS: Tuple[Tuple[str, str], ...] = (
 
 
 def first_line(error: Optional[str]) -> str:
-    """What an exception says first: torch appends advice and stacks of many lines. The JSON
-    document has all of it."""
+    """The first line of an exception's text, since torch appends many lines of advice and stacks.
+    The JSON document has the whole text."""
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
     if not lines:
         return "no reason was given"
-    # "ValueError:", and what is wrong below it
+    # Some exceptions begin with a line that only has their name: "ValueError:".
     is_name_alone = len(lines) > 1 and re.fullmatch(r"[\w.]+:", lines[0]) is not None
     line = f"{lines[0]} {lines[1]}" if is_name_alone else lines[0]
     return line[:LONGEST_LINE]
 
 
 def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> str:
-    """The remedy for a failed answer, where one is known. torch 2.3 is the first that was built for
-    numpy 2."""
-    release = re.match(r"(\d+)\.(\d+)", torch or "")
-    if (
-        name == "torch.from_numpy"
-        and release
-        and (int(release.group(1)), int(release.group(2))) < (2, 3)
-    ):
+    """The remedy for a failed import or operation; "" if none is known. `torch`: its version."""
+    if name == "torch.from_numpy" and _is_built_for_numpy_1(torch):
         return 'Ask for "numpy<2": torch before 2.3 was built for numpy 1.'
     if "no kernel image is available" in (error or ""):
         return (
@@ -247,8 +231,16 @@ def hint_for(name: str, torch: Optional[str], error: Optional[str] = None) -> st
     return ""
 
 
+def _is_built_for_numpy_1(torch: Optional[str]) -> bool:
+    """torch 2.3 is the first release that is built for numpy 2."""
+    release = re.match(r"(\d+)\.(\d+)", torch or "")
+    if release is None:
+        return False
+    return (int(release.group(1)), int(release.group(2))) < (2, 3)
+
+
 def _why_unavailable(after: HealthReport) -> str:
-    """Why CUDA is not available, in torch's own words where it has any."""
+    """Why CUDA is not available, from torch's own messages if there are any."""
     if after.torch_version is not None and after.torch_cuda is None:
         return f"torch {after.torch_version} is a build without CUDA"
     if after.warnings:
@@ -267,7 +259,8 @@ def _first_error(report: HealthReport) -> Optional[str]:
 def check_cuda_required(
     report: HealthReport, cause: Optional[Finding] = None
 ) -> Tuple[Finding, ...]:
-    """`--require-cuda`: available or an error. `cause`: what a diagnosis found."""
+    """For `--require-cuda`: an error if CUDA is not available. `cause`: the finding of a diagnosis,
+    if there was one."""
     if report.cuda_available:
         return ()
     if cause is not None:
@@ -294,12 +287,10 @@ def _why_not_asked(report: HealthReport) -> str:
 
 
 def _is_cpu_build(report: HealthReport) -> bool:
-    """No driver would help this torch."""
-    return (
-        report.torch_version is not None
-        and report.torch_cuda is None
-        and report.accelerator in (None, "cpu")
-    )
+    """Is it a CPU build? A driver would not help."""
+    if report.torch_version is None or report.torch_cuda is not None:
+        return False
+    return report.accelerator in (None, "cpu")
 
 
 def _is_imported(report: HealthReport) -> bool:

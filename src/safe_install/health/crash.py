@@ -1,4 +1,4 @@
-"""Why did a process end? The one line of what it wrote that says it."""
+"""Finds the line in the output of a dead process that says why it died."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import signal
 from typing import Optional
 
 MAX_LINE = 400  # characters
-# So much is looked at, however much a process wrote: characters of the end, and of the beginning of
-# each line.
-MAX_TEXT, MAX_LINE_READ = 250_000, 2_000
+MAX_TEXT = 250_000  # characters at the end of the output that are searched
+MAX_LINE_READ = 2_000  # characters at the beginning of each line that are searched
 
-# What says most comes first. A group, where there is one, is what is shown. Compiled when a process
-# has died.
+# The most telling patterns come first. If a pattern has a group, only the group is shown. They are
+# compiled when a process has died.
 _CAUSES = (
     # libstdc++: the message of the exception that nobody caught
     r"\s*what\(\):\s*(\S.*)",
@@ -37,9 +36,9 @@ _NO_CAUSE = (
 
 def find_cause(text: str) -> Optional[str]:
     """The line of a dead process's stderr that says why it died, at most MAX_LINE characters; None
-    where none does.
+    if there is none.
 
-    Of several of a kind the last counts: what was written before was survived.
+    Of several lines of one kind the last one counts: the process survived the others.
     """
     lines = [line[:MAX_LINE_READ] for line in text[-MAX_TEXT:].splitlines()]
     for cause in _CAUSES:
@@ -59,7 +58,8 @@ def _clean(line: str) -> str:
 
 
 def describe_end(ending: str, stderr: str) -> str:
-    """`signal SIGABRT (Tried to register an operator ...)`. `ending`: how the process ended."""
+    """`signal SIGABRT (Tried to register an operator ...)`. `ending`: how the process ended, as
+    name_of_status gives it."""
     line = find_cause(stderr)
     return f"{ending} ({line})" if line else ending
 

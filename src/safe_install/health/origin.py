@@ -1,8 +1,8 @@
-"""Which torch is imported, and is it the installed one? Decisions only; every path is resolved.
+"""Checks whether the torch that is imported is the installed one. Pure; all paths are real paths.
 
-pip and this tool change the torch whose metadata they find in the environment's own site-packages.
-Another that lies before it on sys.path (PYTHONPATH, the user site, a .pth file, the working folder)
-is imported, and never changed.
+pip and this tool change the torch with metadata in the environment's own site-packages. If another
+one comes before it on sys.path (from PYTHONPATH, the user site, a .pth file or the working folder),
+that one is imported, but never changed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from safe_install.requirements import is_version
 
 @dataclass(frozen=True)
 class Sites:
-    """Folders that tell whose a torch is."""
+    """The folders by which the source of a torch is recognized."""
 
-    own: FrozenSet[Path] = frozenset()  # where an install of this environment puts files
-    user: Optional[Path] = None
+    own: FrozenSet[Path] = frozenset()  # the environment's site-packages
+    user: Optional[Path] = None  # the user site
     pythonpath: FrozenSet[Path] = frozenset()
     base_prefix: Optional[Path] = None
 
@@ -29,41 +29,47 @@ class Sites:
 def check_origin(
     imported: Optional[Path], version: Optional[str], places: Sequence[TorchPlace], sites: Sites
 ) -> Tuple[Finding, ...]:
-    """`imported`: torch's folder, or the file torch.py, as a fresh process had it; None where it
-    did not import."""
+    """A finding, if the imported torch is not the installed one.
+
+    `imported`: the folder of torch, or the file torch.py, that a fresh process imported; None: it
+    does not import. `version`: that of the imported torch. `places`: all that are on sys.path.
+    """
     if imported is None:
         return ()
-    # two where one folder is a link to the other
-    same = [place for place in places if place.torch == imported]
-    here = next((place for place in same if place.location in sites.own), same[0] if same else None)
-    location = here.location if here else imported.parent
+    here = _place_of(imported, places, sites)
+    location = here.location if here is not None else imported.parent
+    is_own = location in sites.own
     installed = [place for place in places if place.version is not None]
-    own = next((place for place in installed if place.location in sites.own), None)
     if any(place.editable for place in installed):
-        return (
-            () if location in sites.own else (_outside(imported, version, "an editable install"),)
-        )
-    if location in sites.own:
-        return () if own is not None else (_without_metadata(imported, version),)
+        return () if is_own else (_elsewhere(imported, version, "an editable install"),)
+    own = [place for place in installed if place.location in sites.own]
+    if is_own:
+        return () if own else (_without_metadata(imported, version),)
     others = [place for place in installed if place.location != location]
-    hidden = own or next(iter(others), None)
-    if hidden is not None:
-        return (_shadowed(imported, version, hidden, location, sites),)
+    hidden = [*own, *others]
+    if hidden:
+        return (_shadowed(imported, version, hidden[0], location, sites),)
     if here is None or here.version is None:
         return (_without_metadata(imported, version),)
-    return (_outside(imported, version, _source(location, sites)),)
+    return (_elsewhere(imported, version, _source(location, sites)),)
+
+
+def _place_of(imported: Path, places: Sequence[TorchPlace], sites: Sites) -> Optional[TorchPlace]:
+    """The place of the imported torch; None: it is not on sys.path. Two places have the same torch
+    if one folder is a link to the other: then the environment's own."""
+    same = [place for place in places if place.torch == imported]
+    own = [place for place in same if place.location in sites.own]
+    return next(iter([*own, *same]), None)
 
 
 def is_whole(places: Sequence[TorchPlace]) -> bool:
     """Is there a torch with both files and metadata?"""
-    return any(
-        place.version is not None and (place.files == "package" or place.editable)
-        for place in places
-    )
+    installed = [place for place in places if place.version is not None]
+    return any(place.files == "package" or place.editable for place in installed)
 
 
 def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
-    """Why there is no torch that could be asked, or none that imports."""
+    """Why no torch is installed that can be checked, or why the installed one does not import."""
     for place in places:
         if place.version is not None and place.files != "package" and not place.editable:
             return _error(
@@ -107,7 +113,10 @@ def check_missing(places: Sequence[TorchPlace], executable: Path) -> Finding:
 def check_working_folder(
     folder: Path, torch: Optional[Path], imported: Optional[Path]
 ) -> Tuple[Finding, ...]:
-    """`torch`: what `import torch` would take from the working folder, if anything."""
+    """An error, if `import torch` takes another torch from the working folder.
+
+    `torch`: the one in the working folder, or None. `imported`: the one that is imported elsewhere.
+    """
     if torch is None or torch == imported:
         return ()
     return (
@@ -158,7 +167,7 @@ def _shadowed(
     )
 
 
-def _outside(imported: Path, version: Optional[str], source: str) -> Finding:
+def _elsewhere(imported: Path, version: Optional[str], source: str) -> Finding:
     return Finding(
         "torch-elsewhere",
         Severity.NOTE,
@@ -169,6 +178,7 @@ def _outside(imported: Path, version: Optional[str], source: str) -> Finding:
 
 
 def _source(location: Path, sites: Sites) -> str:
+    """Why a folder is on sys.path."""
     if location in sites.pythonpath:
         return "PYTHONPATH"
     if location == sites.user:

@@ -1,4 +1,4 @@
-"""Requirements among the installed distributions: which are not met, and by whom."""
+"""Finds the requirements of installed distributions that are not met."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ def unmet_requirements(
     *,
     of: Optional[Container[NormalizedName]] = None,
 ) -> Tuple[UnmetRequirement, ...]:
-    """Of the distributions `of` (all, when None), in order: what pip says of them after an install.
+    """The requirements that are not met, in the order of the names, as pip reports them after an
+    install.
 
-    Extras are not looked at: nobody knows which were asked for.
+    `of`: only those of these distributions; None: of all. Requirements of extras are left out,
+    since it is not recorded which extras were asked for.
     """
     found: List[UnmetRequirement] = []
     for name in sorted(installed):
@@ -42,7 +44,7 @@ def _find_unmet(
     installed: Mapping[NormalizedName, InstalledDistribution],
     markers: Mapping[str, str],
 ) -> Optional[UnmetRequirement]:
-    # Most requirements are met and most texts are plain; markers are the slow part of packaging.
+    # To evaluate a marker is slow, so the requirements of extras are recognized by their text.
     if "extra ==" in text or "extra==" in text:
         return None
     try:
@@ -50,13 +52,13 @@ def _find_unmet(
         if not applies(requirement, markers):
             return None
     except (InvalidRequirement, InvalidVersion, KeyError):
-        return None  # an old distribution's metadata is not ours to judge
+        return None  # old distributions have metadata that cannot be read
     wanted = f"{requirement.name}{requirement.specifier}"
     found = installed.get(canonicalize_name(requirement.name))
     if found is None:
         return UnmetRequirement(distribution.name, distribution.version, wanted)
     try:
-        # Some releases of packaging raise for a text that is no version, others compare it.
+        # Parsed here, since some releases of packaging compare a text that is not a version.
         version = Version(found.version)
     except InvalidVersion:
         return None
@@ -70,15 +72,14 @@ def _find_unmet(
 def new_unmet(
     before: Iterable[UnmetRequirement], after: Iterable[UnmetRequirement]
 ) -> Tuple[UnmetRequirement, ...]:
-    """Those of `after` that `before` does not have. One that was not met before, and is not met by
-    another version
-    now, is not new."""
+    """The requirements of `after` that are not in `before`. One that was unmet before is not new,
+    even if another version is installed now."""
     known = {replace(one, present="") for one in before}
     return tuple(one for one in after if replace(one, present="") not in known)
 
 
 def make_finding(unmet: UnmetRequirement, severity: Severity, *, hint: str = "") -> Finding:
-    """`requirement-unmet`, in pip's words."""
+    """The finding `requirement-unmet`, in pip's words."""
     return Finding("requirement-unmet", severity, unmet.name, str(unmet), hint)
 
 

@@ -1,4 +1,4 @@
-"""What is said of running programs that work with replaced files. Decisions only."""
+"""Findings on running programs that still use replaced files. Pure."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from typing import Sequence, Tuple
 
 from safe_install.models import Finding, RunningProgram, Severity
 
-SHOWN = 3  # files, and programs
+SHOWN = 3  # files of a program
 
 
 def note_running(programs: Sequence[RunningProgram]) -> Tuple[Finding, ...]:
-    """One finding for each program."""
-    return tuple(
-        Finding(
-            "running-with-old-files",
-            Severity.WARNING,
-            str(program.pid),
-            f"process {program.pid} ({program.command}) has files in memory that were replaced: "
-            f"{_some(program.files)}",
-            f"End it and start it again; it works with the old files until then: kill "
-            f"{program.pid}",
-        )
-        for program in programs
+    """A warning for each program."""
+    return tuple(_note(program) for program in programs)
+
+
+def _note(program: RunningProgram) -> Finding:
+    return Finding(
+        "running-with-old-files",
+        Severity.WARNING,
+        str(program.pid),
+        f"process {program.pid} ({program.command}) has files in memory that were replaced: "
+        f"{_name_some(program.files)}",
+        f"End it and start it again; it works with the old files until then: kill {program.pid}",
     )
 
 
-def _some(paths: Sequence[str]) -> str:
+def _name_some(paths: Sequence[str]) -> str:
+    """`a.so, b.so, c.so and 2 more`."""
     names = [path.rpartition("/")[2] for path in paths[:SHOWN]]
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return ", ".join(names) + more

@@ -1,14 +1,13 @@
-# Stand-alone: runs inside the managed interpreter, standard library only, Python 3.6 syntax,
-# imports nothing of ours. argv[1] is a JSON object: {"asked": "import" | "loader" | "files",
-# "torch": bool, "lib_dir": path or null,
-#   "subjects": [{"name", "imports": [module], "native": [pattern below a sys.path folder],
-#                 "operation": source or null, "files": [[path]] for "files" only}], "skip":
-#                 [step]}.
-# Writes one answer a line at once, so that a crash names the step in which it happened: a word that
-# it reads from its stdin for each answer, then a JSON object. A line without the next word is no
-# answer: whatever is imported could
-# write to the same pipe. What is needed for an answer is taken here, before anything else is
-# imported.
+# Checks torch and its extensions. Stand-alone: runs inside the managed interpreter, with the
+# standard library only, in Python 3.6 syntax; imports nothing of ours.
+# argv[1] is a JSON object: {"asked": "import" | "loader" | "files", "torch": bool,
+#   "lib_dir": path or null, "skip": [step], "subjects": [{"name", "imports": [module],
+#   "native": [pattern below a sys.path folder], "operation": source or null}]}
+#   The subjects for "files": {"name", "files": [[path]]}.
+# Each answer is a line, written at once, so that a crash shows the step in which it happened. It
+# has a secret word and a JSON object. The words are on stdin, one for each answer: an imported
+# module could write to the same pipe. For the same reason everything that an answer needs is
+# defined here, before anything is imported.
 import ctypes
 import gc
 import glob
@@ -24,7 +23,7 @@ import warnings
 
 WORDS, ANSWERS = os.dup(0), os.dup(1)
 NOTHING = os.open(os.devnull, os.O_RDONLY)
-os.dup2(NOTHING, 0)  # imported modules that read find no words
+os.dup2(NOTHING, 0)  # imported modules must not read the words
 os.dup2(2, 1)  # what they print must not mix with the answers
 os.close(NOTHING)
 READ, WRITE, LEAVE, CLOCK = os.read, os.write, os._exit, time.perf_counter
@@ -34,11 +33,11 @@ ERROR_SHOWN = 8000  # characters
 WARNINGS_SHOWN = 20
 SKIP = set()
 BRACES = re.compile(r"(?<!\[)\{([^{}]*)\}")
-# A copy of a process is safe for the loader alone, except on macOS, whose frameworks do not bear
-# it.
+# A forked copy of a process can safely call the loader, but not on macOS.
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 CHILD_LIMIT = 60  # seconds
-LOADED, REFUSED = 17, 18  # exit status of such a copy; a library may end it with any other
+# Exit statuses of a copy. With any other status, a library has ended it.
+LOADED, REFUSED = 17, 18
 STDERR_SHOWN = 16000  # bytes
 PIPE_SIZE = 65536  # bytes: what a pipe holds on Linux
 DRIVER_LIBRARIES = (
@@ -48,8 +47,7 @@ DRIVER_LIBRARIES = (
     "libnvcuvid.so.1:",
 )
 
-# c10::cuda::device_count(), noexcept: the same question that torch.cuda.is_available() asks on its
-# default path.
+# c10::cuda::device_count(), noexcept: torch.cuda.is_available() calls it by default.
 DEVICE_COUNT = "_ZN3c104cuda12device_countEv"
 
 
@@ -64,22 +62,23 @@ def next_word():
 
 
 def say(**answer):
-    # A line of its own, whatever was written to the pipe before.
+    """Write an answer."""
+    # The newline comes first: the pipe may hold the beginning of a line of another writer.
     line = b"\n" + next_word() + b" " + ENCODE(answer).encode("ascii") + b"\n"
     while line:
         line = line[WRITE(ANSWERS, line) :]
 
 
 def describe(problem):
-    """`OSError: libcudart.so.13: cannot open ...`, of any exception, in a bounded length."""
+    """`OSError: libcudart.so.13: cannot open ...`, at most ERROR_SHOWN characters."""
     try:
         return ("%s: %s" % (type(problem).__name__, problem))[:ERROR_SHOWN]
     except BaseException:
         return "an exception whose text cannot be had"
 
 
-def be_ended_first():
-    """Where memory ends, the kernel ends this process and not the one that puts files back."""
+def prefer_out_of_memory_kill():
+    """Let the kernel kill this process if memory runs out, and not the one that restores files."""
     try:
         with open("/proc/self/oom_score_adj", "w") as adjustment:
             adjustment.write("1000")
@@ -88,7 +87,7 @@ def be_ended_first():
 
 
 def step(kind, name, action):
-    """Run one question; its answer, its failure or its crash is told under (kind, name)."""
+    """Do one step and answer whether it worked. The result: that of `action`, None if it failed."""
     if "%s %s" % (kind, name) in SKIP:
         return None
     say(event="begin", kind=kind, name=name)
@@ -112,7 +111,7 @@ def driver_library():
 
 
 class Died(Exception):
-    """A child process died of loading a file. `answer` is what the parent needs to say why."""
+    """Loading a file ended a child process. `answer`: the keys for the answer of the step."""
 
     def __init__(self, path, status, stderr):
         super().__init__(path)
@@ -120,34 +119,32 @@ class Died(Exception):
 
 
 def expand(pattern):
-    """A pattern with braces, `_*{_cuda,_cpu}.so`, as patterns without, in its order."""
+    """The alternatives of a pattern with braces, `_*{_cuda,_cpu}.so`, as patterns without them."""
     braces = BRACES.search(pattern)
     if braces is None:
         return [pattern]
-    return [
-        pattern[: braces.start()] + word + pattern[braces.end() :]
-        for word in braces.group(1).split(",")
-    ]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    return [before + word + after for word in braces.group(1).split(",")]
 
 
 def text_of_stars(pattern, name):
+    """The texts in a name for which the stars of a pattern stand."""
     parts = [re.escape(part) for part in pattern.split("*")]
     return re.match("([^/]*)".join(parts) + "$", name).groups()
 
 
 def find_alternatives(pattern, folder):
-    """The files that a pattern names, as lists of those of which a process loads one only.
+    """The files that match a pattern, in lists of alternatives. A process loads only one of a list.
 
-    With braces: the same text in place of the stars. Without: names that differ in numbers only.
+    With braces, alternatives have the same text in place of the stars. Without braces, they differ
+    only in numbers.
     """
     patterns = expand(pattern)
     found = {}
     seen = set()
     for one in patterns:
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), one))):
-            # `_*.so` matches `_x_cuda.so`, too: a file belongs to the first alternative that names
-            # it.
-            if path in seen:
+            if path in seen:  # `_*.so` also matches `_x_cuda.so`: the first match counts
                 continue
             seen.add(path)
             name = os.path.relpath(path, folder).replace(os.sep, "/")
@@ -157,7 +154,7 @@ def find_alternatives(pattern, folder):
 
 
 def ask_driver_library():
-    """What libcuda itself answers: the reason why torch cannot use it. Numbers: CUresult of
+    """Answer what libcuda says, which is the reason if torch cannot use it. `status`: CUresult of
     cuda.h."""
     library = driver_library()
     if library is None:
@@ -177,25 +174,24 @@ def ask_driver_library():
 
 
 def native_files(patterns):
-    """For each pattern the files below the first sys.path folder that has any: pairs of lists of
-    files.
+    """The files to load, as pairs: (alternatives, those of which one must load).
 
-    First those that stand for each other, then those of them of which one must load: where the
-    pattern says in which order the project takes them, the first.
+    For each pattern the files below the first sys.path folder that has any. If the pattern has an
+    order, the first alternative must load.
     """
     groups = []
     for pattern in patterns:
-        for folder in sys.path:
-            found = find_alternatives(pattern, folder) if folder and folder != os.getcwd() else []
+        is_ordered = BRACES.search(pattern) is not None
+        for folder in [path for path in sys.path if path and path != os.getcwd()]:
+            found = find_alternatives(pattern, folder)
             if found:
-                is_ordered = BRACES.search(pattern) is not None
                 groups += [(files, files[:1] if is_ordered else files) for files in found]
                 break
     return groups
 
 
 def is_loaded(path):
-    """Is it in this process already? The loader is asked, and loads nothing for it."""
+    """Is the file loaded in this process? Nothing is loaded to find out."""
     try:
         ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
     except (AttributeError, OSError):
@@ -204,16 +200,14 @@ def is_loaded(path):
 
 
 def load(path):
-    # RTLD_NOW: every symbol must be there now, as when Python imports an extension module.
+    """Load a file. Errors: OSError."""
+    # RTLD_NOW: every symbol must be found now, as when Python imports an extension module.
     ctypes.CDLL(path, mode=getattr(os, "RTLD_NOW", 2))
 
 
 def wait_for_child(child, reader):
-    """The end of what a child process wrote, and its status as os.waitpid gives it.
-
-    A process that the child leaves behind may keep the pipe open, and write on: the child's own end
-    counts.
-    """
+    """The end of a child's output, and its status as os.waitpid gives it. The end of the pipe is
+    not waited for: a process that the child leaves behind may keep it open."""
     output = b""
     while True:
         is_readable = bool(select.select([reader], [], [], 0.1)[0])
@@ -224,36 +218,26 @@ def wait_for_child(child, reader):
         if ended:
             break
     if not is_closed and select.select([reader], [], [], 0)[0]:
-        # what it wrote between the two questions
+        # what it wrote after the last read
         output = (output + os.read(reader, PIPE_SIZE))[-STDERR_SHOWN:]
     return output.decode("utf-8", "replace"), status
 
 
 def load_in_child(path):
-    """Load a file in a copy of this process, which may die of it. Errors: OSError, Died."""
+    """Load a file in a forked copy of this process, which may crash. Errors: OSError, Died."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # Python 3.12 warns of threads: the child calls the loader and nothing else
+        # Python 3.12 warns if there are threads, but the child only calls the loader.
         warnings.simplefilter("ignore")
         try:
             child = os.fork()
-        except OSError:  # no memory or no process left for a copy: that is not the file's fault
+        except OSError:  # there is no memory or no process left for a copy
             os.close(reader)
             os.close(writer)
             load(path)
             return
     if child == 0:
-        try:
-            os.dup2(writer, 1)
-            os.dup2(writer, 2)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(CHILD_LIMIT)
-            load(path)
-            LEAVE(LOADED)
-        except BaseException as problem:
-            os.write(2, ("\n" + str(problem).replace("\n", " ")).encode("utf-8", "replace"))
-        finally:
-            LEAVE(REFUSED)
+        load_and_exit(path, writer)
     os.close(writer)
     try:
         output, status = wait_for_child(child, reader)
@@ -266,23 +250,39 @@ def load_in_child(path):
         raise Died(path, code, output)
 
 
+def load_and_exit(path, writer):
+    """Load a file and end the process, with LOADED or REFUSED. It may write to `writer` only."""
+    try:
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(CHILD_LIMIT)
+        load(path)
+        LEAVE(LOADED)
+    except BaseException as problem:
+        os.write(2, ("\n" + str(problem).replace("\n", " ")).encode("utf-8", "replace"))
+    finally:
+        LEAVE(REFUSED)
+
+
 def load_one(files, load_file):
-    """Load the first file that loads. Errors: what became of the first one, OSError or Died."""
+    """Load the first file that can be loaded. Errors: OSError or Died of the first file, if none
+    can."""
     first = None
     for path in files:
         try:
             return load_file(path)
         except (OSError, Died) as problem:
             if str(problem).startswith(DRIVER_LIBRARIES) and driver_library() is None:
-                return None  # without a driver nobody can say
+                return None  # it cannot be tried without a driver
             first = first or problem
     raise first
 
 
 def load_needed(groups, load_file):
-    """Load one file of each group; what is loaded already is not loaded again.
+    """Load one file of each group, unless one of its alternatives is already loaded.
 
-    Errors: OSError; Died, with the files that are undecided in its answer.
+    Errors: OSError; Died, with the files that crashed as "files" in its answer.
     """
     died = None
     undecided = []
@@ -300,7 +300,7 @@ def load_needed(groups, load_file):
 
 
 def ask_files(request):
-    """Files of which a copy of the asking process died: here nothing but torch is loaded."""
+    """Load files that crashed a copy of another process. In this one only torch is loaded."""
     library = os.path.join(request["lib_dir"] or "", "libtorch_python.so")
     try:
         load(library)
@@ -311,26 +311,25 @@ def ask_files(request):
         step("native", subject["name"], lambda groups=groups: load_needed(groups, load_in_child))
 
 
+def count_devices(lib_dir):
+    """The number of devices that torch can use, by its own library; None without a driver."""
+    if driver_library() is None:
+        return None
+    try:
+        library = ctypes.CDLL(os.path.join(lib_dir, "libc10_cuda.so"))
+    except OSError:
+        return 0
+    function = library[DEVICE_COUNT]
+    function.restype = ctypes.c_int
+    return function() & 0xFF  # its type has 8 bits
+
+
 def ask_loader(request):
-    lib_dir = request["lib_dir"]
-
-    def load_torch():
-        ctypes.CDLL(os.path.join(lib_dir, "libtorch_python.so"), mode=getattr(os, "RTLD_NOW", 2))
-
-    def count():
-        if driver_library() is None:
-            return None
-        try:
-            library = ctypes.CDLL(os.path.join(lib_dir, "libc10_cuda.so"))
-        except OSError:
-            return 0
-        function = library[DEVICE_COUNT]
-        function.restype = ctypes.c_int
-        return function() & 0xFF  # the function returns an 8 bit number, a CUDA limit of torch
-
+    """The light check: load the libraries of torch and its extensions, import nothing."""
     if request["torch"]:
-        step("import", "torch", load_torch)
-        devices = step("cuda", "devices", count)
+        lib_dir = request["lib_dir"]
+        step("import", "torch", lambda: load(os.path.join(lib_dir, "libtorch_python.so")))
+        devices = step("cuda", "devices", lambda: count_devices(lib_dir))
         say(event="cuda", available=None if devices is None else devices > 0, devices=devices or 0)
     for subject in request["subjects"]:
         groups = native_files(subject["native"])
@@ -339,8 +338,8 @@ def ask_loader(request):
 
 
 def import_without_collecting(name):
-    """A module whose import makes so many objects that stay that a tenth of it is looking among
-    them for garbage. What is made afterwards is collected as ever."""
+    """Import a large module without garbage collection, which takes a tenth of the time: nearly all
+    of its objects stay."""
     gc.disable()
     try:
         return __import__(name)
@@ -350,8 +349,8 @@ def import_without_collecting(name):
 
 
 def import_torch():
-    """torch, with a file: a folder without __init__.py can be imported, too, and is an empty
-    namespace."""
+    """Import torch. Errors: ImportError for a folder without __init__.py, which Python imports as
+    an empty namespace package."""
     torch = import_without_collecting("torch")
     if getattr(torch, "__file__", None) is None:
         folders = ", ".join(getattr(torch, "__path__", []))
@@ -381,14 +380,14 @@ def describe_torch(torch):
 
 
 def has_driver(torch):
-    """Is there anything that torch.cuda.is_available() could use? A ROCm build uses the driver of
-    AMD."""
+    """Is there a driver for this build of torch? A ROCm build uses the one of AMD."""
     if getattr(getattr(torch, "version", None), "hip", None) and os.path.exists("/dev/kfd"):
         return True
     return driver_library() is not None
 
 
 def ask_cuda(torch):
+    """Answer whether CUDA is available, and return it."""
     if not has_driver(torch):
         say(event="cuda", available=None, devices=0)
         return False
@@ -397,7 +396,8 @@ def ask_cuda(torch):
         available = bool(torch.cuda.is_available())
     for warning in caught[:WARNINGS_SHOWN]:
         say(event="warning", text=(str(warning.message).splitlines() or [""])[0][:ERROR_SHOWN])
-    # device_count() may ask NVML, which counts devices that torch cannot use.
+    # Only asked if CUDA is available: device_count() may ask NVML, which counts devices that torch
+    # cannot use.
     say(
         event="cuda",
         available=available,
@@ -419,16 +419,15 @@ def is_installed(module):
         return False
 
 
-def cross_numpy(torch):
-    """An array to a tensor and back: a torch that was built for another numpy imports and cannot do
-    this."""
+def convert_numpy(torch):
+    """Make an array a tensor and back, which a torch that was built for another numpy cannot do."""
     numpy = __import__("numpy")
     if torch.from_numpy(numpy.ones(3)).numpy().tolist() != [1.0, 1.0, 1.0]:
         raise ArithmeticError("an array of ones is another one after torch.from_numpy")
 
 
 def libraries():
-    """The libraries in memory, as the kernel lists them."""
+    """The paths of the libraries in memory, from the kernel."""
     try:
         with open("/proc/self/maps") as maps:
             paths = [line.split(None, 5)[-1].strip() for line in maps if ".so" in line]
@@ -438,11 +437,11 @@ def libraries():
 
 
 def ask_torch(torch):
-    """Does torch compute, speak with numpy and see a GPU? Returns whether it computes on that GPU:
-    where torch itself does not, an extension is not to blame."""
+    """Try torch on the CPU, with numpy and on a GPU. The result: does it compute on the GPU? If it
+    does not, extensions are not tried there."""
     step("operation", "torch on cpu", lambda: compute(torch, "cpu"))
     if is_installed("numpy"):
-        step("operation", "torch.from_numpy", lambda: cross_numpy(torch))
+        step("operation", "torch.from_numpy", lambda: convert_numpy(torch))
     available = step("cuda", "available", lambda: ask_cuda(torch))
     if available:
         return bool(step("operation", "torch on cuda", lambda: compute(torch, "cuda")))
@@ -452,36 +451,36 @@ def ask_torch(torch):
 
 
 def ask_imports(request):
-    available = False
+    """The full check: import torch and its extensions, load their files, run their operations."""
+    devices = ["cpu"]
     if request["torch"]:
         torch = step("import", "torch", import_torch)
         if torch is not None:
             say(event="libraries", paths=libraries())
-            available = ask_torch(torch)
+            if ask_torch(torch):
+                devices.append("cuda")
     for subject in request["subjects"]:
-        for module in subject["imports"]:
-            step("import", module, lambda module=module: __import__(module))
-        groups = native_files(subject["native"])
-        if groups:
-            load_file = load_in_child if CAN_FORK else load
-            step(
-                "native",
-                subject["name"],
-                lambda groups=groups, load_file=load_file: load_needed(groups, load_file),
-            )
-        if subject["operation"]:
-            for device in ["cpu"] + (["cuda"] if available else []):
-                # With its asserts, however the interpreter was started.
-                code = compile(subject["operation"], subject["name"], "exec", optimize=0)
-                step(
-                    "operation",
-                    "%s on %s" % (subject["name"], device),
-                    lambda code=code, device=device: exec(code, {"device": device}),
-                )
+        ask_subject(subject, devices)
+
+
+def ask_subject(subject, devices):
+    for module in subject["imports"]:
+        step("import", module, lambda module=module: __import__(module))
+    groups = native_files(subject["native"])
+    if groups:
+        load_file = load_in_child if CAN_FORK else load
+        step("native", subject["name"], lambda: load_needed(groups, load_file))
+    if not subject["operation"]:
+        return
+    for device in devices:
+        # optimize=0 keeps its asserts, however the interpreter was started.
+        code = compile(subject["operation"], subject["name"], "exec", optimize=0)
+        name = "%s on %s" % (subject["name"], device)
+        step("operation", name, lambda code=code, device=device: exec(code, {"device": device}))
 
 
 def main():
-    be_ended_first()
+    prefer_out_of_memory_kill()
     request = json.loads(sys.argv[1])
     SKIP.update(request["skip"])
     sys.path[:] = [path for path in sys.path if path]
@@ -496,5 +495,5 @@ def main():
 
 if __name__ == "__main__":
     main()
-    # Destructors of half-loaded libraries may crash at exit: what was asked has been answered.
+    # Without destructors: those of partly loaded libraries may crash.
     LEAVE(0)

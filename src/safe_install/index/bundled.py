@@ -1,4 +1,4 @@
-"""Candidates from the bundled facts: for when no host can be asked."""
+"""Candidates from the facts of the wheel index, for hosts that cannot be asked."""
 
 from __future__ import annotations
 
@@ -37,44 +37,52 @@ _LOWER_BOUNDS = ("==", "===", "~=", ">=", ">")
 def bundled_wheels(
     project: Project, environment: Environment, *, hosts: Sequence[str], only_near: bool = False
 ) -> Iterator[Candidate]:
-    """The wheels of `hosts` that the index knows near the installed torch.
+    """The known wheels of `hosts` near the installed torch, newest first.
 
-    That is: every wheel for this torch and accelerator, for any Python and platform; for the other
-    accelerators of this torch the newest version for this Python and platform; and where nothing is
-    known
-    for this torch, the same of the torch nearest to it. The rest of the matrix would say nothing
-    but
-    "another torch".
+    - For this torch and accelerator: the wheels for every Python and platform.
+    - For this torch and another accelerator: the newest version for this Python and platform.
+    - If no wheel is known for this torch: the same for the nearest torch.
+
+    All others would only be rejected for "another torch". `only_near`: only the wheels for this
+    Python and platform.
     """
     torch = environment.torch
     if torch is None:
         return
     release = torch.runtime_version.partition("+")[0]
     base, accelerator = project.base_of(release, torch.accelerator)
-    entries = {host.host: host for host in project.hosts}
-    addressed = {name for name in hosts if name in entries and entries[name].wheel is not None}
-    rows = [build for build in project.builds if build.host in addressed]
-    container = container_of_version(torch.runtime_version)
-    same = [
-        build
-        for build in rows
-        if build.torch in (base, release, minor_of(release), f"nv{container}")
-    ]
-    of_releases = [build for build in rows if container_of_name(build.torch) is None]
-    if not same and of_releases:
-        nearest = nearest_torch(of_releases, base)
-        same = [build for build in rows if build.torch == nearest]
-    for build in sorted(same, key=lambda build: Version(build.version), reverse=True):
+    entries = {}
+    for host in project.hosts:
+        if host.host in hosts and host.wheel is not None:
+            entries[host.host] = host
+    rows = [build for build in project.builds if build.host in entries]
+    near = _rows_near(rows, base, torch)
+    for build in sorted(near, key=lambda build: Version(build.version), reverse=True):
         if only_near and not is_for_platform(build, environment.interpreter.platform):
             continue
-        yield from _cells(
+        yield from _candidates_of_row(
             project, entries[build.host], build, environment, accelerator, only_near=only_near
         )
 
 
+def _rows_near(rows: Sequence[Build], base: str, torch: TorchBuild) -> Sequence[Build]:
+    """The rows for this torch; if there are none, those for the release nearest to `base`."""
+    release = torch.runtime_version.partition("+")[0]
+    container = container_of_version(torch.runtime_version)
+    names = (base, release, minor_of(release), f"nv{container}")
+    same = [build for build in rows if build.torch in names]
+    if same:
+        return same
+    of_releases = [build for build in rows if container_of_name(build.torch) is None]
+    if not of_releases:
+        return ()
+    nearest = nearest_torch(of_releases, base)
+    return [build for build in rows if build.torch == nearest]
+
+
 def has_builds_for(project: Project, torch: TorchBuild) -> bool:
-    """Do the facts know builds of it for a release of torch, for whatever Python, machine and
-    accelerator?"""
+    """Are any builds of the project known for this release of torch? Python, machine and
+    accelerator do not matter."""
     release = torch.runtime_version.partition("+")[0]
     base, _ = project.base_of(release, torch.accelerator)
     if any(build.torch in (base, release, minor_of(release)) for build in project.builds):
@@ -85,12 +93,13 @@ def has_builds_for(project: Project, torch: TorchBuild) -> bool:
 
 
 def minor_of(release: str) -> str:
-    """`2.8.1` -> `2.8`: how some hosts name a torch."""
+    """`2.8.1` -> `2.8`, the form in which some hosts name a torch."""
     return ".".join(release.split(".")[:2])
 
 
 def nearest_torch(rows: Sequence[Build], wanted: str) -> str:
-    """The torch among the rows that comes closest before `wanted`, or the oldest."""
+    """The newest torch among the rows that is not newer than `wanted`; if there is none, the oldest
+    one."""
     known = sorted({Version(build.torch) for build in rows})
     try:
         before = [version for version in known if version <= Version(wanted)]
@@ -99,7 +108,7 @@ def nearest_torch(rows: Sequence[Build], wanted: str) -> str:
     return str(before[-1] if before else known[0])
 
 
-def _cells(
+def _candidates_of_row(
     project: Project,
     host: HostEntry,
     build: Build,
@@ -108,37 +117,36 @@ def _cells(
     *,
     only_near: bool,
 ) -> Iterator[Candidate]:
+    """The candidates of one row of the index. `accelerator`: that of the installed torch."""
     if build.platform == "macos":
         return  # the file name is only on the live page
-    python = ".".join(environment.interpreter.version.split(".")[:2])
-    platform = environment.interpreter.platform
-
-    def is_here(own: str) -> bool:
-        return own == accelerator or (is_major_only(own) and is_same_major(own, accelerator))
-
-    # That of torch first: where one file serves several, it is listed once, as what it is first
-    # said to be.
-    for own in sorted(build.accelerators, key=is_here, reverse=True):
-        here = is_here(own)
-        same_machine = is_for_platform(build, platform)
-        if not here and not (same_machine and build.version == _newest(project, build, own)):
+    here = minor_of(environment.interpreter.version)
+    is_same_machine = is_for_platform(build, environment.interpreter.platform)
+    # torch's own accelerator comes first: a file that serves several is listed once, for the first.
+    for own in sorted(build.accelerators, key=lambda own: _serves(own, accelerator), reverse=True):
+        is_ours = _serves(own, accelerator)
+        is_listed = is_ours or (is_same_machine and build.version == _newest(project, build, own))
+        if not is_listed:
             continue
-        is_listed_whole = build.abi is not None or (here and not only_near)
-        pythons = build.python if is_listed_whole else [p for p in build.python if p == python]
-        for one in pythons:
+        pythons = build.python
+        if build.abi is None and (only_near or not is_ours):
+            pythons = tuple(python for python in pythons if python == here)
+        for python in pythons:
             for abi in build.cxx11_abi or (None,):
                 yield make_candidate(
-                    project, host, build, accelerator=own, python=one, cxx11_abi=abi
+                    project, host, build, accelerator=own, python=python, cxx11_abi=abi
                 )
 
 
-def is_major_only(accelerator: str) -> bool:
-    """Does `cu12` stand for every CUDA 12?"""
-    parsed = parse_accelerator(accelerator)
-    return parsed is not None and parsed.major_only
+def _serves(own: str, accelerator: str) -> bool:
+    """Is a wheel for `own` also for this accelerator? `cu12` is for every CUDA 12."""
+    parsed = parse_accelerator(own)
+    is_major_only = parsed is not None and parsed.major_only
+    return own == accelerator or (is_major_only and is_same_major(own, accelerator))
 
 
 def _newest(project: Project, build: Build, accelerator: str) -> str:
+    """The newest version of the same host, torch and platform for an accelerator."""
     versions = [
         other.version
         for other in project.builds
@@ -159,7 +167,8 @@ def make_candidate(
     python: str,
     cxx11_abi: Optional[bool] = None,
 ) -> Candidate:
-    """One cell of a row of the wheel index; the host has a template for its files."""
+    """The wheel of one row of the index for one accelerator, Python and C++ ABI. The host must have
+    a template for its files."""
     filename = build_filename(
         project.name, build, host, accelerator=accelerator, python=python, cxx11_abi=cxx11_abi
     )
@@ -193,7 +202,7 @@ def make_candidate(
 
 
 def bundled_sdists(project: Project) -> Iterator[Candidate]:
-    """The source distributions that the index knows, newest first."""
+    """The known source distributions, newest first."""
     for sdist in reversed(project.sdists):
         filename = sdist.url.rsplit("/", 1)[-1]
         yield Candidate(
@@ -210,7 +219,7 @@ def bundled_sdists(project: Project) -> Iterator[Candidate]:
 
 
 def bundled_files(project: Project, torch_table: TorchTable) -> Iterator[Candidate]:
-    """The wheels that the index knows by their address."""
+    """The wheels that the index lists by their address."""
     index = HostEntry("", Layout.PYPI, "pytorch")
     for known in project.wheels:
         filename = unquote(urlsplit(known.url).path.rsplit("/", 1)[-1])
@@ -226,32 +235,31 @@ def bundled_files(project: Project, torch_table: TorchTable) -> Iterator[Candida
             yield candidate
 
 
-def known_elsewhere(
+def versions_only_on_page(
     project: Project,
     environment: Environment,
     host: HostEntry,
     *,
     specifier: SpecifierSet = _ANY_VERSION,
 ) -> Tuple[str, ...]:
-    """Versions that a host has for this torch, Python and machine, with file names that only its
-    page knows."""
+    """The versions that a host has for this torch, Python and machine, but whose file names are
+    only on its page. Oldest first."""
     torch = environment.torch
     if torch is None or host.layout is Layout.PYPI:
         return ()
     minor = minor_of(torch.runtime_version)
-    found = {
-        build.version
-        for build in project.builds
-        if build.host == host.host
-        and (host.wheel is None or build.platform == "macos")
-        and minor_of(build.torch) == minor
-        and _is_for(build, environment)
-        and specifier.contains(build.version, prereleases=True)
-    }
+    found = set()
+    for build in project.builds:
+        if build.host != host.host or minor_of(build.torch) != minor:
+            continue
+        if host.wheel is not None and build.platform != "macos":
+            continue  # the template of the host makes the address
+        if _fits(build, environment) and specifier.contains(build.version, prereleases=True):
+            found.add(build.version)
     return tuple(sorted(found, key=Version))
 
 
-def _is_for(build: Build, environment: Environment) -> bool:
+def _fits(build: Build, environment: Environment) -> bool:
     """Is a row for this machine, Python and accelerator?"""
     torch, interpreter = environment.torch, environment.interpreter
     if not is_for_platform(build, interpreter.platform):
@@ -260,11 +268,7 @@ def _is_for(build: Build, environment: Environment) -> bool:
         return False
     if torch is None or interpreter.platform.startswith("macosx"):
         return True
-    accelerators = build.accelerators
-    return any(
-        own == torch.accelerator or (is_major_only(own) and is_same_major(own, torch.accelerator))
-        for own in accelerators
-    )
+    return any(_serves(own, torch.accelerator) for own in build.accelerators)
 
 
 def gap_in_facts(
@@ -274,44 +278,40 @@ def gap_in_facts(
     *,
     specifier: SpecifierSet = _ANY_VERSION,
 ) -> str:
-    """Why the bundled facts do not settle what a host has for this question; "" where they do.
+    """Why the facts cannot say what a host has for this torch and specifier; "" if they can.
 
-    They settle it where all of this holds:
+    They can if all of this is true:
     - the host's rows are complete for this torch (`HostEntry.complete_to`), or the project has no
       wheels on the package index;
-    - no row for this torch, Python and machine lacks its file name;
-    - no version is asked for that is newer than all of the rows.
+    - every row for this torch, Python and machine has its file name;
+    - the specifier does not ask for a version newer than all rows.
     """
     if host.layout is Layout.PYPI:
-        return (
-            ""
-            if project.package_index.holds is not Holds.WHEELS
-            else "it may have files that are not known here"
-        )
-    elsewhere = known_elsewhere(project, environment, host, specifier=specifier)
-    if elsewhere:
-        return f"it has {', '.join(elsewhere)} for this torch, its address is only on the live page"
-    torch = (
-        parse_release(environment.torch.runtime_version) if environment.torch is not None else None
-    )
+        if project.package_index.holds is not Holds.WHEELS:
+            return ""
+        return "it may have files that are not known here"
+    unlisted = versions_only_on_page(project, environment, host, specifier=specifier)
+    if unlisted:
+        return f"it has {', '.join(unlisted)} for this torch, its address is only on the live page"
+    installed = environment.torch
+    torch = None if installed is None else parse_release(installed.runtime_version)
+    if torch is None:
+        return "its files are known in part only"
     last = parse_release(host.complete_to or "")
-    if torch is None or last is None or torch.release[:2] > last.release[:2]:
-        return (
-            f"its files{f' for torch {torch}' if torch is not None else ''} are known in part only"
-        )
-    newest = max(
-        (Version(build.version) for build in project.builds if build.host == host.host),
-        default=Version("0"),
-    )
-    return (
-        f"versions after {newest} are not known here" if _asks_for_newer(specifier, newest) else ""
-    )
+    if last is None or torch.release[:2] > last.release[:2]:
+        return f"its files for torch {torch} are known in part only"
+    versions = [Version(build.version) for build in project.builds if build.host == host.host]
+    newest = max(versions, default=Version("0"))
+    if _asks_for_newer(specifier, newest):
+        return f"versions after {newest} are not known here"
+    return ""
 
 
 def _asks_for_newer(specifier: SpecifierSet, newest: Version) -> bool:
-    bounds = [
-        parse_release(part.version.replace(".*", ""))
-        for part in specifier
-        if part.operator in _LOWER_BOUNDS
-    ]
-    return any(bound is not None and bound > newest for bound in bounds)
+    for part in specifier:
+        if part.operator not in _LOWER_BOUNDS:
+            continue
+        bound = parse_release(part.version.replace(".*", ""))
+        if bound is not None and bound > newest:
+            return True
+    return False

@@ -1,9 +1,9 @@
-"""A link on a host -> a candidate of a project, with what it was built for."""
+"""Makes the link to a file into a candidate of a project, with what the file was built for."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Iterable, Iterator, Optional, Union
+from typing import Iterable, Iterator, Optional
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -30,26 +30,28 @@ def make_candidates(
 ) -> Iterator[Candidate]:
     """The wheels and source distributions of the project among the links of a page."""
     for link in links:
-        if is_named_after(project.name, link.filename):
-            candidate = (
-                wheel_candidate(project, host, link, torch_table)
-                if link.filename.endswith(".whl")
-                else sdist_candidate(project, link)
-            )
-            if candidate is not None:
-                yield candidate
+        if not is_named_after(project.name, link.filename):
+            continue
+        if link.filename.endswith(".whl"):
+            candidate = wheel_candidate(project, host, link, torch_table)
+        else:
+            candidate = sdist_candidate(project, link)
+        if candidate is not None:
+            yield candidate
 
 
 def is_named_after(project: str, filename: str) -> bool:
-    """May the file belong to the project? Cheap, and never wrong with a no."""
+    """Can the file belong to the project? A fast check: it may say yes to another project's file,
+    and it says no only where that is certain."""
     start = project.replace("-", "_") + "_"
-    return filename[: len(start) + 8].lower().replace("-", "_").replace(".", "_").startswith(start)
+    beginning = filename[: len(start) + 8].lower().replace("-", "_").replace(".", "_")
+    return beginning.startswith(start)
 
 
 def wheel_candidate(
     project: Project, host: HostEntry, link: Link, torch_table: TorchTable
 ) -> Optional[Candidate]:
-    """A wheel of the project; None for a name that is none, or another project's."""
+    """A wheel of the project. None: the name is not that of a wheel, or it is another project's."""
     name = parse_filename(link.filename)
     if name is None or name.project != project.name:
         return None
@@ -66,8 +68,8 @@ def wheel_candidate(
 
 
 def with_known_hash(project: Project, link: Link) -> Link:
-    """What the index knows of a file comes before what its page says, and the page's other word is
-    kept."""
+    """The link with the hash of the wheel index, if it has one. It replaces the hash of the page; a
+    different hash of the page is kept as `conflicting_hash`."""
     known = project.known_hashes.get(canonical_url(link.url))
     if known is None:
         return link
@@ -79,15 +81,14 @@ def _built_for(
     project: Project, host: HostEntry, link: Link, name: WheelName, torch_table: TorchTable
 ) -> BuiltFor:
     version = name.parsed_version
-    is_index = host.layout is Layout.PYPI
-    # What an index lists on a page for one accelerator may still be for another: only the file's
-    # own folder says it.
-    page = (
-        ""
-        if host.layout is Layout.SIMPLE and not _serves_every_accelerator(project, version)
-        else link.found_in
-    )
-    own = read_built_for(project, host, name, link.url, found_in="" if is_index else page)
+    page = link.found_in
+    if host.layout is Layout.PYPI:
+        page = ""
+    elif host.layout is Layout.SIMPLE and not _serves_every_accelerator(project, version):
+        # The page for one accelerator may list a file for another: only the folder of the file
+        # counts.
+        page = ""
+    own = read_built_for(project, host, name, link.url, found_in=page)
     accelerator = own.accelerator
     if accelerator is None and project.pins_torch and version.local is None:
         accelerator = untagged_accelerator(project, version, name.platform, torch_table)
@@ -102,7 +103,8 @@ def _serves_every_accelerator(project: Project, version: Version) -> bool:
 
 
 def sdist_candidate(project: Project, link: Link) -> Optional[Candidate]:
-    """A source distribution of the project; None for what is none, or another project's."""
+    """A source distribution of the project. None: the name is not that of a source distribution, or
+    it is another project's."""
     try:
         name, version = parse_sdist_filename(link.filename)
     except (InvalidSdistFilename, ValueError):
@@ -122,21 +124,22 @@ def sdist_candidate(project: Project, link: Link) -> Optional[Candidate]:
 def untagged_accelerator(
     project: Project, version: Version, platform: str, torch_table: TorchTable
 ) -> Optional[str]:
-    """What a wheel on the package index without a local version was built for; None when it is not
-    known.
+    """The accelerator of a wheel that has no local version and lies on the package index; None if
+    it is not known.
 
-    The accelerator of the torch on the package index that it belongs to; a version that serves
-    every later torch (stable ABI) is only bound to the CUDA major.
+    It is that of the torch on the package index that the wheel belongs to. A wheel for every later
+    torch (stable ABI) is bound to the CUDA major version only: `cu12`.
     """
-    measured = project.untagged.get(version.public)
     if platform.startswith(("win", "macosx")):
         return "cpu"
+    recorded = project.untagged.get(version.public)
     if platform.endswith("aarch64"):
-        measured = project.untagged_aarch64.get(version.public, measured)
-    if measured is not None:
-        return measured
+        recorded = project.untagged_aarch64.get(version.public, recorded)
+    if recorded is not None:
+        return recorded
     release = torch_table.first_release_with(project.name, version.public)
-    release = release or _first_release_of(project, version, torch_table)
+    if release is None:
+        release = _oldest_pinned_release(project, version, torch_table)
     untagged = release.untagged_on(platform) if release is not None else None
     if untagged is None:
         return None
@@ -147,61 +150,66 @@ def untagged_accelerator(
     return untagged
 
 
-def _first_release_of(
+def _oldest_pinned_release(
     project: Project, version: Version, torch_table: TorchTable
 ) -> Optional[TorchRelease]:
+    """The oldest torch that the pin of a version allows; None without a pin."""
     pin = project.pin_of(version)
-    fitting = [
-        r for r in torch_table.releases.values() if pin is not None and pin.contains(r.version)
-    ]
-    return min(fitting, key=lambda release: Version(release.version)) if fitting else None
+    if pin is None:
+        return None
+    allowed = [one for one in torch_table.releases.values() if pin.contains(one.version)]
+    return min(allowed, key=lambda release: Version(release.version), default=None)
 
 
 def torch_of(project: Project, version: Version, found: Optional[str]) -> Optional[str]:
-    """The torch that a wheel belongs to: its pin where the project pins, else what name and
-    directory say."""
+    """The torch that a wheel belongs to: the pin of its version, else `found`, what its name and
+    folder say."""
     pin = project.pins.get(version.public)
     if pin is None:
         return found
-    if found is not None and pin[:1] in "<>" and _is_inside(found, pin):
-        return found  # nearer to the bytes than a range
+    if found is not None and pin[:1] in "<>" and _is_allowed(found, pin):
+        return found  # more exact than a range
     return pin[2:] if pin.startswith("==") and "*" not in pin else pin
 
 
-def _is_inside(torch: Union[str, Version], pin: str) -> bool:
-    release = parse_release(str(torch))
+def _is_allowed(torch: str, pin: str) -> bool:
+    release = parse_release(torch)
     return release is not None and SpecifierSet(pin).contains(release, prereleases=True)
 
 
 def read_torch_pin(metadata: str) -> Optional[str]:
-    """The torch that a METADATA text wants: "==2.16.0", None where it wants none or any."""
+    """The specifier of the torch that a METADATA text requires: "==2.16.0". None: it requires no
+    torch, or any version of it."""
     for line in metadata.partition("\n\n")[0].splitlines():
         name, _, value = line.partition(":")
-        if name.lower() == "requires-dist":
-            try:
-                requirement = Requirement(value.strip())
-            except InvalidRequirement:
-                continue
-            if canonicalize_name(requirement.name) == "torch" and requirement.specifier:
-                return str(requirement.specifier)
+        if name.lower() != "requires-dist":
+            continue
+        try:
+            requirement = Requirement(value.strip())
+        except InvalidRequirement:
+            continue
+        if canonicalize_name(requirement.name) == "torch" and requirement.specifier:
+            return str(requirement.specifier)
     return None
 
 
 def with_pin(candidate: Candidate, pin: Optional[str], torch: Optional[TorchBuild]) -> Candidate:
-    """The candidate with the torch that its own METADATA wants.
+    """The candidate with the torch that its own METADATA requires.
 
-    One without a local version belongs to the torch without one: where that very torch is
-    installed, its accelerator is the candidate's.
+    `torch`: the installed one. A candidate without a local version gets its accelerator, if that
+    torch has no local version either and the pin allows it.
     """
     built = candidate.built_for
     if pin is None or built.torch is not None:
         return candidate
     accelerator = built.accelerator
-    if (
-        accelerator is None
-        and torch is not None
-        and candidate.version.local is None
-        and torch.version.local is None
-    ):
-        accelerator = torch.accelerator if _is_inside(torch.version.public, pin) else None
+    if accelerator is None and torch is not None and _are_of_one_index(candidate, torch, pin):
+        accelerator = torch.accelerator
     return replace(candidate, built_for=BuiltFor(pin, accelerator, built.cxx11_abi))
+
+
+def _are_of_one_index(candidate: Candidate, torch: TorchBuild, pin: str) -> bool:
+    """Do both come from the package index, and does the pin allow this torch?"""
+    if candidate.version.local is not None or torch.version.local is not None:
+        return False
+    return _is_allowed(torch.version.public, pin)

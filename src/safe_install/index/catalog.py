@@ -1,10 +1,9 @@
-"""Finds the documents of the wheel index: those that ship with the program, or newer ones that the
-person brought.
+"""Finds the documents of the wheel index: the bundled ones, or a newer index that the user fetched.
 
 The bundled documents are data of the package `safe_install.wheel_index` (the folder `wheel_index/`
-of the repository), read through `pkgutil`, so that they are found in a zipapp too. `safe-install
-wheels --update` puts a newer index into the person's data folder: a folder of documents, and
-`current.json`, which names the folder and the hash of each one.
+of the repository). They are read through `pkgutil`, which also works in a zipapp. `safe-install
+wheels --update` puts a newer index into the user's data folder: a folder of documents, and
+`current.json` with the name of that folder and the hash of each document.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from safe_install.index.document import (
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 
 PACKAGE = "safe_install.wheel_index"
-# Documents of the folder that are not projects.
+# The documents that are not about a project.
 TABLES = frozenset({"torch", "cuda", "mirrors", "schema"})
 POINTER = "current.json"
 
 
 class Update(NamedTuple):
-    """A newer index in the person's data folder."""
+    """A newer index in the user's data folder."""
 
     date: str  # ISO 8601
     folder: Path
@@ -46,14 +45,14 @@ class Update(NamedTuple):
 
 
 def update_folder() -> Path:
-    """Where `wheels --update` keeps what it brought."""
+    """The folder for the indexes that `wheels --update` fetches."""
     return find_data_folder() / "wheel-index"
 
 
 @lru_cache(maxsize=None)
 def current_update() -> Optional[Update]:
-    """The update that is in force: none where there is none, or where the program's own facts are
-    newer."""
+    """The update that is used; None if there is none, or the bundled index is as new. Errors:
+    IndexInvalid."""
     pointer = update_folder() / POINTER
     try:
         text = pointer.read_text("utf-8")
@@ -68,24 +67,24 @@ def current_update() -> Optional[Update]:
             str(value["url"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise IndexInvalid(f"{pointer} is damaged", hint=_mend(pointer.parent)) from error
+        raise IndexInvalid(f"{pointer} is damaged", hint=_repair_hint(pointer.parent)) from error
     return update if update.date > bundled_date() else None
 
 
 def bundled_date() -> str:
-    """The date of the facts that came with the program."""
+    """The date of the bundled index, ISO 8601."""
     return str(_data_package().DATE)
 
 
 def index_date() -> str:
-    """The date of the facts in force."""
+    """The date of the index that is used, ISO 8601."""
     update = current_update()
     return bundled_date() if update is None else update.date
 
 
 class _Documents:
-    """The documents that were in force when it was made: a Catalog. Each is read when it is first
-    asked for."""
+    """A Catalog of the bundled documents, or of an update. Each document is read when it is first
+    needed."""
 
     def __init__(self, update: Optional[Update]) -> None:
         self._update = update
@@ -93,13 +92,12 @@ class _Documents:
 
     @cached_property
     def projects(self) -> FrozenSet[NormalizedName]:
-        """The names of its files."""
-        return frozenset(
-            canonicalize_name(name) for name in _document_names(self._update) if name not in TABLES
-        )
+        """The projects of its documents."""
+        names = [name for name in _document_names(self._update) if name not in TABLES]
+        return frozenset(canonicalize_name(name) for name in names)
 
     def project(self, name: str) -> Project:
-        """One project. Raises IndexInvalid when it is not known or its document is not valid."""
+        """One project. Errors: IndexInvalid if it is not known or its document is not valid."""
         canonical = canonicalize_name(name)
         if canonical not in self._projects:
             self._projects[canonical] = self._read_project(name, canonical)
@@ -121,19 +119,18 @@ class _Documents:
 
     @cached_property
     def torch(self) -> TorchTable:
-        """What is known about torch."""
+        """The facts about torch."""
         return parse_torch_table(_read_document(self._update, "torch"), "torch.json")
 
     @cached_property
     def cuda(self) -> CudaTable:
-        """What is known about CUDA."""
+        """The facts about CUDA."""
         return parse_cuda_table(_read_document(self._update, "cuda"), "cuda.json")
 
 
 @lru_cache(maxsize=None)
 def bundled_catalog() -> Catalog:
-    """What is known: the facts that came with the program, or newer ones that the person
-    brought."""
+    """The wheel index that is used: the bundled one, or a newer one that the user fetched."""
     return _Documents(current_update())
 
 
@@ -143,29 +140,29 @@ def known_projects() -> FrozenSet[NormalizedName]:
 
 
 def load_project(name: str) -> Project:
-    """One project by its name. Raises IndexInvalid when it is not known or its document is not
+    """One project by its name. Errors: IndexInvalid if it is not known or its document is not
     valid."""
     return bundled_catalog().project(name)
 
 
 def torch_table() -> TorchTable:
-    """What is known about torch."""
+    """The facts about torch."""
     return bundled_catalog().torch
 
 
 def cuda_table() -> CudaTable:
-    """What is known about CUDA."""
+    """The facts about CUDA."""
     return bundled_catalog().cuda
 
 
 @lru_cache(maxsize=None)
 def known_mirrors() -> Mapping[str, Mirror]:
-    """The mirrors that can be named."""
+    """The mirrors of mirrors.json, by name."""
     return parse_mirrors_table(read_document("mirrors"), "mirrors.json")
 
 
-def forget() -> None:
-    """Read everything anew: an update has been put in place."""
+def clear_caches() -> None:
+    """Read all documents again when they are next needed. To be called after an update."""
     for cached in (current_update, bundled_catalog, known_mirrors):
         cached.cache_clear()
 
@@ -173,7 +170,7 @@ def forget() -> None:
 def _document_names(update: Optional[Update]) -> List[str]:
     if update is not None:
         return sorted(update.sha256)
-    from importlib import resources  # late: it brings zipfile, and few commands list the projects
+    from importlib import resources  # late: it imports zipfile, and few commands list the projects
 
     package = _data_package()
     if hasattr(resources, "files"):
@@ -184,7 +181,7 @@ def _document_names(update: Optional[Update]) -> List[str]:
 
 
 def read_document(name: str) -> Any:
-    """One document in force as JSON. Raises IndexInvalid."""
+    """One document of the index that is used, as JSON. Errors: IndexInvalid."""
     return _read_document(current_update(), name)
 
 
@@ -207,18 +204,18 @@ def _read_updated(update: Update, name: str) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise IndexInvalid(
-            f"{path} cannot be read: {error}", hint=_mend(update.folder.parent)
+            f"{path} cannot be read: {error}", hint=_repair_hint(update.folder.parent)
         ) from error
-    import hashlib  # late: OpenSSL, for an index of the person's own
+    import hashlib  # late: it loads OpenSSL, which only an update needs
 
     if hashlib.sha256(data).hexdigest() != update.sha256.get(name):
         raise IndexInvalid(
-            f"{path} is not the document that was fetched", hint=_mend(update.folder.parent)
+            f"{path} is not the document that was fetched", hint=_repair_hint(update.folder.parent)
         )
     return data
 
 
-def _mend(folder: Path) -> str:
+def _repair_hint(folder: Path) -> str:
     return (
         f"remove {folder}: the facts that came with the program serve then; `safe-install "
         "wheels --update` brings newer"
@@ -226,5 +223,5 @@ def _mend(folder: Path) -> str:
 
 
 def _data_package() -> ModuleType:
-    """The package that holds the documents: in a checkout, a link to the folder at its top."""
+    """The package with the documents. In a checkout it is a link to the folder at the top."""
     return importlib.import_module(PACKAGE)

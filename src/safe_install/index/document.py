@@ -1,7 +1,7 @@
-"""The text of a wheel index document <-> values. Unknown keys and anything but https refuse the
-whole document.
+"""Reads and writes the documents of the wheel index. A document with an unknown key, or an address
+that is not https, is refused.
 
-The form of a document is described in `wheel_index/README.md` and in `wheel_index/schema.json`.
+`wheel_index/README.md` and `wheel_index/schema.json` describe the documents.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SCHEMA = 1
 
 
 def parse_json(text: str, where: str) -> Any:
-    """JSON, with the document's name in the error."""
+    """The value of a JSON text. Errors: IndexInvalid, which names the document `where`."""
     try:
         return json.loads(text)
     except ValueError as error:
@@ -65,8 +65,8 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def parse_project(value: Any, where: str) -> Project:
-    """A project document as a value; IndexInvalid for unknown or missing keys and anything but
-    https."""
+    """The document of a project as a value. Errors: IndexInvalid for an unknown or missing key and
+    for an address that is not https."""
     reader = JsonObject(value, where)
     _check_schema(reader)
     project = replace(
@@ -80,13 +80,13 @@ def parse_project(value: Any, where: str) -> Project:
         untagged_aarch64=reader.text_mapping("untagged_aarch64"),
         cpu_fits_all=reader.flag("cpu_fits_all", default=False),
     )
-    reader.end()
+    reader.refuse_unknown_keys()
     _check_hosts(project, where)
     return project
 
 
 def _read_project(reader: JsonObject) -> Project:
-    """What the documents of all projects say."""
+    """The project with the keys that every document has."""
     match = reader.sub("match")
     project = Project(
         name=canonicalize_name(reader.text("name")),
@@ -109,11 +109,12 @@ def _read_project(reader: JsonObject) -> Project:
         checked=reader.text("checked"),
         sources=reader.texts("sources"),
     )
-    match.end()
+    match.refuse_unknown_keys()
     return project
 
 
 def _check_hosts(project: Project, where: str) -> None:
+    """Host names must be unique, and every build must name one of them."""
     names = [host.host for host in project.hosts]
     for name in names:
         if names.count(name) > 1:
@@ -125,7 +126,7 @@ def _check_hosts(project: Project, where: str) -> None:
 
 def _check_schema(reader: JsonObject) -> None:
     reader.text("$schema", "")
-    found = reader._take("schema", None)
+    found = reader.value("schema")
     if found != SCHEMA:
         raise invalid_document(reader.where, f"schema {found!r}, this program reads {SCHEMA}")
 
@@ -178,12 +179,12 @@ def _read_source(reader: JsonObject) -> Source:
 
 
 def _read_gpu_code(reader: JsonObject) -> GpuCode:
+    capabilities = [_read_capability(reader, text) for text in reader.texts("capabilities")]
+    ptx = [_read_capability(reader, text) for text in reader.texts("ptx", ())]
     return GpuCode(
         versions=reader.choice("versions", SpecifierSet),
-        capabilities=tuple(_read_capability(reader, text) for text in reader.texts("capabilities")),
-        ptx=tuple(
-            replace(_read_capability(reader, text), ptx=True) for text in reader.texts("ptx", ())
-        ),
+        capabilities=tuple(capabilities),
+        ptx=tuple(replace(one, ptx=True) for one in ptx),
         accelerators=reader.texts("accelerators", ()),
     )
 
@@ -283,7 +284,7 @@ def _check_hashes(hashes: Mapping[str, str], where: str) -> Mapping[str, str]:
 
 
 def parse_torch_table(value: Any, where: str) -> TorchTable:
-    """torch.json as a value; raises IndexInvalid."""
+    """torch.json as a value. Errors: IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
     releases = reader.each("releases", _read_torch_release)
@@ -299,7 +300,7 @@ def parse_torch_table(value: Any, where: str) -> TorchTable:
 
 
 def _check_releases(versions: Sequence[str], where: str) -> None:
-    """Of one release there is one row: two could contradict each other."""
+    """Refuse two rows for one release: they could contradict each other."""
     for version in versions:
         if versions.count(version) > 1:
             raise invalid_document(f"{where}.releases", f"two releases are {version!r}")
@@ -328,7 +329,7 @@ def _read_torch_release(reader: JsonObject) -> TorchRelease:
 
 
 def _read_version(reader: JsonObject, key: str) -> str:
-    """A version as it is written everywhere, without a local part."""
+    """A version in its normal form, without a local part."""
     text = reader.text(key)
     try:
         is_plain = Version(text).public == text
@@ -349,7 +350,7 @@ def _read_abi_rule(reader: JsonObject) -> AbiRule:
 
 
 def parse_cuda_table(value: Any, where: str) -> CudaTable:
-    """cuda.json as a value; raises IndexInvalid."""
+    """cuda.json as a value. Errors: IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
     floors = reader.each("floors", lambda row: (row.text("accelerator"), _read_drivers(row)))
@@ -367,16 +368,16 @@ def _read_drivers(reader: JsonObject) -> Tuple[Optional[str], Optional[str]]:
 
 
 class Mirror(NamedTuple):
-    """A mirror that a person can name: addresses that begin so are asked there."""
+    """A mirror with a name that the user can give."""
 
     name: str  # "sjtu"
-    pairs: Tuple[Tuple[str, str], ...]  # (start of the address, what takes its place)
-    flat: bool = False  # wheels of all projects lie on the page above the project's own
+    pairs: Tuple[Tuple[str, str], ...]  # (start of an address, what replaces it)
+    flat: bool = False  # it has no pages of projects: one page lists the wheels of all of them
     note: str = ""
 
 
 def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:
-    """mirrors.json as a value, by name; raises IndexInvalid."""
+    """The mirrors of mirrors.json by name. Errors: IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
     mirrors = reader.each("mirrors", _read_mirror)
@@ -394,10 +395,11 @@ def _read_mirror(reader: JsonObject) -> Mirror:
 
 
 def _end_table(reader: JsonObject) -> None:
+    """Take the keys that every table has and its value does not, and refuse all others."""
     reader.text("checked")
     reader.texts("sources")
     reader.each("doubts", _read_doubt)
-    reader.end()
+    reader.refuse_unknown_keys()
 
 
 # --- writing a document ---------------------------------------------------------------------------
@@ -419,8 +421,8 @@ _ROW_KEYS = (
 
 
 def render_document(document: Mapping[str, Any]) -> str:
-    """The canonical text of a document: one row or entry per line, so that a changed fact is one
-    line."""
+    """The canonical text of a document. Each row or entry is one line, so a changed fact changes
+    one line."""
     blocks = []
     for key, value in document.items():
         blocks.append(f"  {_dump(key)}: {_render_block(key, value)}")
@@ -428,19 +430,20 @@ def render_document(document: Mapping[str, Any]) -> str:
 
 
 def _render_block(key: str, value: Any) -> str:
-    if (
-        isinstance(value, list)
-        and value
-        and (key in _ROW_KEYS or isinstance(value[0], dict) or len(value) > 4)
-    ):
-        return "[\n" + ",\n".join(f"    {_dump(item)}" for item in value) + "\n  ]"
+    if isinstance(value, list) and _is_rows(key, value):
+        lines = [f"    {_dump(item)}" for item in value]
+        return "[\n" + ",\n".join(lines) + "\n  ]"
     if isinstance(value, dict) and len(value) > 3:
-        return (
-            "{\n"
-            + ",\n".join(f"    {_dump(name)}: {_dump(item)}" for name, item in value.items())
-            + "\n  }"
-        )
+        lines = [f"    {_dump(name)}: {_dump(item)}" for name, item in value.items()]
+        return "{\n" + ",\n".join(lines) + "\n  }"
     return _dump(value)
+
+
+def _is_rows(key: str, value: Sequence[Any]) -> bool:
+    """Is each item of a list written on a line of its own?"""
+    if not value:
+        return False
+    return key in _ROW_KEYS or isinstance(value[0], dict) or len(value) > 4
 
 
 def _dump(value: Any) -> str:
@@ -448,12 +451,13 @@ def _dump(value: Any) -> str:
 
 
 def build_order(build: Build) -> Tuple[Any, ...]:
-    """Where a row of `builds` stands in a canonical document."""
-    python = tuple(int(part) for part in build.python[0].split(".")) if build.python else ()
+    """The sort key of a row of `builds` in a canonical document."""
+    first_python = build.python[0] if build.python else ""
+    python = tuple(int(part) for part in first_python.split(".") if part)
     container = container_of_name(build.torch)
     return (
         build.host,
-        container is not None,  # those of NVIDIA's containers after those of releases
+        container is not None,  # NVIDIA's containers come after the releases
         Version(container or build.torch),
         Version(build.version),
         build.platform,

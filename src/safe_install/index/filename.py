@@ -1,10 +1,9 @@
-"""Wheel file names of every host, read and written.
+"""Reads and writes the wheel file names of every host.
 
-A name carries the project, its version and the wheel tags (PEP 427); the torch and the accelerator
-stand in
-the local version identifier, in the host's directory (`index.location`), or nowhere. What a local
-version identifier says is a grammar: a template with the same fields for reading and for writing;
-the wheel index says which.
+A name has the project, its version and the wheel tags (PEP 427). The torch and the accelerator are
+in the local version identifier, in the host's folder (`index.location`), or nowhere. A grammar says
+how a local version identifier gives them: a template, used for reading and writing. The wheel index
+names the grammar of each host.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ MAX_NAME = 512  # characters; the longest real one has 140
 
 @dataclass(frozen=True)
 class WheelName:
-    """What a wheel's file name says."""
+    """The parts of a wheel's file name."""
 
     distribution: str  # as written, "torch_scatter"
     version: str  # as written, "2.1.2+pt113cu117"
-    build: str  # build tag, "" where there is none
+    build: str  # build tag, or ""
     python: str  # "cp38" or "py2.py3"
     abi: str  # "cp38"
-    platform: str  # "linux_x86_64" or several joined by dots
+    platform: str  # "linux_x86_64", or several joined by dots
     built_for: BuiltFor = field(default_factory=BuiltFor)
 
     @property
     def project(self) -> NormalizedName:
-        """The canonical name."""
+        """The canonical name of the project."""
         return canonicalize_name(self.distribution)
 
     @property
     def parsed_version(self) -> Version:
-        """The version as a value; a second `+`, which no version may have, reads as a dot."""
-        return _version(_one_plus(self.version))
+        """The version as a value. A second `+`, which PEP 440 does not allow, is read as a dot."""
+        return _version(_replace_second_plus(self.version))
 
     @property
     def tags(self) -> FrozenSet[Tag]:
@@ -54,7 +53,7 @@ class WheelName:
         return _tags(f"{self.python}-{self.abi}-{self.platform}")
 
     def with_built_for(self, built_for: BuiltFor) -> WheelName:
-        """The same name, completed by where the file lies."""
+        """The same name with other facts about what the wheel was built for."""
         return replace(self, built_for=built_for)
 
     def with_version(self, version: str) -> WheelName:
@@ -63,9 +62,10 @@ class WheelName:
 
     @property
     def filename(self) -> str:
-        """The file name that says exactly this."""
+        """The file name with these parts."""
         build = f"-{self.build}" if self.build else ""
-        return f"{self.distribution}-{self.version}{build}-{self.python}-{self.abi}-{self.platform}.whl"
+        tags = f"{self.python}-{self.abi}-{self.platform}"
+        return f"{self.distribution}-{self.version}{build}-{tags}.whl"
 
 
 @lru_cache(maxsize=4096)
@@ -73,9 +73,9 @@ def _version(text: str) -> Version:
     return Version(text)
 
 
-def _one_plus(version: str) -> str:
-    """`1.3.1+torch1.6.0+cu101` -> `1.3.1+torch1.6.0.cu101`: the names of 2020 and 2021 on
-    download.openmmlab.com."""
+def _replace_second_plus(version: str) -> str:
+    """`1.3.1+torch1.6.0+cu101` -> `1.3.1+torch1.6.0.cu101`. download.openmmlab.com used such names
+    in 2020 and 2021."""
     public, plus, local = version.partition("+")
     return f"{public}{plus}{local.replace('+', '.')}"
 
@@ -93,15 +93,15 @@ _NAME = re.compile(
 
 
 def parse_filename(filename: str) -> Optional[WheelName]:
-    """A wheel's file name, percent-encoded or not; None for what is no wheel name with a PEP 440
-    version."""
+    """The parts of a wheel's file name, which may be percent-encoded. None: it is not the name of a
+    wheel, or its version does not follow PEP 440."""
     if len(filename) > MAX_NAME:
         return None
     found = _NAME.match(unquote(filename))
     if found is None:
         return None
     try:
-        version = _version(_one_plus(found.group("version")))
+        version = _version(_replace_second_plus(found.group("version")))
     except InvalidVersion:
         return None
     return WheelName(
@@ -119,30 +119,30 @@ def parse_filename(filename: str) -> Optional[WheelName]:
 
 
 class LocalGrammar(NamedTuple):
-    """How the local version identifiers of some host say what a wheel was built for.
+    """How the local version identifiers of a host give what a wheel was built for.
 
     Fields of a template: {torch} 2.8.0, {minor} 2.8, {digits} 28 or 210, {digits3} 280 or 2100,
     {accelerator} cu126, {cuda} 12.6, {abi} TRUE or FALSE, {container} 25.04 for NVIDIA's container,
     {commit} hex digits.
     """
 
-    template: str  # with its "+"; empty: names say nothing
-    macos: Optional[str] = None  # where the names of macOS wheels differ
-    cpu: Optional[str] = None  # where those of CPU builds differ
+    template: str  # with its "+"; empty: the names have no local version identifier
+    macos: Optional[str] = None  # the template for macOS, if it is another one
+    cpu: Optional[str] = None  # the template for CPU builds, if it is another one
 
 
-# The order matters for reading: the first template that fits, with a torch that can be, is
-# believed.
+# The order matters for reading: the first template that matches and gives a plausible torch is
+# used.
 GRAMMARS: Mapping[str, LocalGrammar] = {
     "plain": LocalGrammar(""),
-    "pytorch-untagged": LocalGrammar(""),  # the same, of a version that serves every accelerator
+    "pytorch-untagged": LocalGrammar(""),  # as "plain"; the wheel is for every accelerator
     "pytorch": LocalGrammar("+{accelerator}", macos=""),
     "pytorch-cxx11": LocalGrammar("+{accelerator}.cxx11.abi"),
     "pyg-tagged": LocalGrammar("+pt{digits}{accelerator}", macos=""),
     "pyg-macos": LocalGrammar("+pt{digits}"),
     "astral": LocalGrammar("+cu.{cuda}.torch.{minor}", cpu="+cpu.torch.{minor}"),
     "astral-2025": LocalGrammar("+cu{cuda}torch{torch}cxx11abi{abi}"),
-    # before "dao": 25.04 is no torch
+    # before "dao", which would read 25.04 as a torch
     "dao-container": LocalGrammar("+{accelerator}torch{container}cxx11abi{abi}"),
     "dao": LocalGrammar("+{accelerator}torch{minor}cxx11abi{abi}"),
     "dao-patch": LocalGrammar("+{accelerator}torch{torch}cxx11abi{abi}"),
@@ -171,31 +171,31 @@ _MAX_MINOR = {"1": 13}  # torch 1.13 was followed by 2.0
 
 
 def grammar_of(filename: str) -> LocalGrammar:
-    """The grammar that a host or a row names: a key of GRAMMARS, or a template of its own that
-    begins with `+`."""
+    """The grammar with a name of GRAMMARS, or of a template that begins with `+`."""
     return LocalGrammar(filename) if filename.startswith("+") else GRAMMARS[filename]
 
 
 def is_grammar(filename: str) -> bool:
-    """Is this the name of a grammar, or a template whose fields are known?"""
+    """Is it the name of a grammar, or a template with known fields?"""
     if not filename.startswith("+"):
         return filename in GRAMMARS
     return set(re.findall(r"{(\w*)}", filename)) <= set(FIELDS)
 
 
 def parse_local(local: str, *, first: Iterable[str] = ()) -> BuiltFor:
-    """What a local version identifier says about torch: `pt113cu117`, `cu.12.8.torch.2.11`,
-    `cu121`.
+    """What a local version identifier says that a wheel was built for: `pt113cu117`,
+    `cu.12.8.torch.2.11`, `cu121`.
 
-    `first`: grammars of the host, read before those of the others.
+    `first`: the names of grammars that are tried before all others: those of the host.
     """
     if not local:
         return BuiltFor()
     text = local.lower().replace("+", ".")
-    # A container's release reads like a torch: `torch25.04`. It is told apart before a host's own
-    # grammar is tried.
+    # The release of a container looks like a torch (`torch25.04`), so its grammar is tried first.
     for grammar in (GRAMMARS["dao-container"], *map(grammar_of, first), *GRAMMARS.values()):
-        for template in filter(None, (grammar.template, grammar.cpu)):
+        for template in (grammar.template, grammar.cpu):
+            if not template:
+                continue
             found = _pattern(template).fullmatch(text)
             built = _read_fields(found.groupdict(), template) if found else None
             if built is not None:
@@ -209,8 +209,8 @@ def _pattern(template: str) -> Pattern[str]:
 
 
 def compile_template(template: str, fields: Mapping[str, str]) -> Pattern[str]:
-    """A template as the pattern that reads what it writes; a field that stands twice must say the
-    same twice."""
+    """The pattern that reads what a template writes. A field that occurs twice must have the same
+    value twice. `fields`: the pattern of each field."""
     parts = []
     seen = set()
     for text in re.split(r"({\w+})", template):
@@ -226,20 +226,27 @@ def compile_template(template: str, fields: Mapping[str, str]) -> Pattern[str]:
 
 
 def _read_fields(values: Mapping[str, str], template: str) -> Optional[BuiltFor]:
+    """What the fields of a local version identifier say; None for a torch that cannot exist."""
     torch = torch_of_fields(values)
     without_dots = values.get("digits") or values.get("digits3")
-    if torch is not None and without_dots and not _can_be(torch):
+    if torch is not None and without_dots and not _is_plausible(torch):
         return None
     cuda = values.get("cuda")
-    accelerator = values.get("accelerator") or (accelerator_of_cuda(cuda) if cuda else None)
+    accelerator = values.get("accelerator")
+    if not accelerator and cuda:
+        accelerator = accelerator_of_cuda(cuda)
     abi = values.get("abi")
-    cxx11_abi = abi == "true" if abi else True if template.endswith(".cxx11.abi") else None
+    cxx11_abi: Optional[bool] = None
+    if abi:
+        cxx11_abi = abi == "true"
+    elif template.endswith(".cxx11.abi"):
+        cxx11_abi = True
     return BuiltFor(torch, accelerator, cxx11_abi)
 
 
 def torch_of_fields(values: Mapping[str, str]) -> Optional[str]:
-    """The torch that the fields of a template name, as exactly as they do: `2.8.0`, `2.8`,
-    `nv25.04`, or None."""
+    """The torch in the fields of a template, as exact as it is there: `2.8.0`, `2.8`, `nv25.04`.
+    None: they have no torch."""
     if values.get("container"):
         return f"nv{values['container']}"
     for name in ("torch", "base", "minor"):
@@ -254,15 +261,15 @@ def torch_of_fields(values: Mapping[str, str]) -> Optional[str]:
     return None
 
 
-def _can_be(torch: str) -> bool:
-    """`torch270` is 2.7.0 and not 2.70."""
+def _is_plausible(torch: str) -> bool:
+    """Can there be a torch of this version? `torch270` is 2.7.0, not 2.70."""
     major, minor = torch.split(".")[:2]
     return int(minor) <= _MAX_MINOR.get(major, 39)
 
 
 def fields_of(torch: str, accelerator: str, *, cxx11_abi: Optional[bool] = None) -> Dict[str, str]:
-    """The fields of templates for a torch (`2.8.0`, `2.8` where no more is known, `nv25.04`) and an
-    accelerator."""
+    """The fields of templates for a torch (`2.8.0`, `2.8` or `nv25.04`) and an accelerator. A field
+    without a value is ""."""
     container = container_of_name(torch) or ""
     torch = "" if container else torch
     parts = torch.split(".")
@@ -284,7 +291,7 @@ def fields_of(torch: str, accelerator: str, *, cxx11_abi: Optional[bool] = None)
 def render_local(
     grammar: LocalGrammar, *, built_for: BuiltFor, platform: str, commit: str = ""
 ) -> str:
-    """The local version identifier with its `+`, empty where names say nothing."""
+    """The local version identifier with its `+`; "" if the grammar has none."""
     template = grammar.template
     if platform.startswith("macosx") and grammar.macos is not None:
         template = grammar.macos
@@ -305,23 +312,27 @@ def render_filename(
     tags: Tuple[str, str, str],
     build: str = "",
 ) -> str:
-    """The file name under a grammar; `version` is the public one, `tags` (python, abi,
-    platform)."""
+    """A wheel's file name. `version`: the public version. `grammar`: see grammar_of. `tags`:
+    (python, abi, platform). `build`: the build tag."""
     distribution = canonicalize_name(project).replace("-", "_")
     local = render_local(grammar_of(grammar), built_for=built_for, platform=tags[2])
-    return f"{distribution}-{version}{local}{f'-{build}' if build else ''}-{'-'.join(tags)}.whl"
+    parts = [distribution, f"{version}{local}", *([build] if build else []), *tags]
+    return f"{'-'.join(parts)}.whl"
 
 
 def python_tags(python: str, abi: Optional[str] = None) -> Tuple[str, str]:
-    """`"3.7"` -> (`cp37`, `cp37m`), `"3.8"` -> (`cp38`, `cp38`); with `abi` "abi3" or "none" as
-    given."""
+    """The python and ABI tags: "3.7" -> ("cp37", "cp37m"), "3.8" -> ("cp38", "cp38").
+
+    `abi`: "abi3" -> ("cp38", "abi3"), "none" -> ("py3", "none").
+    """
     major, minor = python.split(".")[:2]
     tag = f"cp{major}{minor}"
     if abi == "none":
         return f"py{major}", "none"
     if abi is not None:
         return tag, abi
-    return tag, tag + ("m" if (int(major), int(minor)) < (3, 8) else "")
+    has_pymalloc_flag = (int(major), int(minor)) < (3, 8)
+    return tag, f"{tag}m" if has_pymalloc_flag else tag
 
 
 def build_filename(
@@ -333,7 +344,7 @@ def build_filename(
     python: str,
     cxx11_abi: Optional[bool] = None,
 ) -> str:
-    """The file name of one cell of a row of the wheel index."""
+    """The file name of a wheel of one row of the wheel index."""
     return render_filename(
         project,
         build.version,

@@ -1,4 +1,4 @@
-"""The fields of a JSON object, taken one by one with their types; what is left over is an error."""
+"""Reads a JSON object key by key, with a type for each. Unknown keys are an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ Value = TypeVar("Value")
 
 
 class JsonObject:
-    """Takes the keys of one JSON object one by one; what is left over at the end is an error."""
+    """One JSON object. Each method takes the value of one key.
+
+    Errors of all methods: IndexInvalid, if the key is missing and has no default, or its value has
+    another type.
+    """
 
     def __init__(self, value: Any, where: str) -> None:
         if not isinstance(value, dict):
@@ -21,64 +25,60 @@ class JsonObject:
 
     def text(self, key: str, default: Optional[str] = None) -> str:
         """A text."""
-        found = self._take(key, default)
+        found = self.value(key, default)
         if not isinstance(found, str):
             raise invalid_document(f"{self._where}.{key}", "must be a text")
         return found
 
     def optional_text(self, key: str) -> Optional[str]:
-        """A text, None where the key is missing."""
+        """A text; None if the key is missing or null."""
         return self.text(key) if self._left.get(key) is not None else self._left.pop(key, None)
 
     def flag(self, key: str, default: Optional[bool] = None) -> bool:
         """true or false."""
-        found = self._take(key, default)
+        found = self.value(key, default)
         if not isinstance(found, bool):
             raise invalid_document(f"{self._where}.{key}", "must be true or false")
         return found
 
     def texts(self, key: str, default: Optional[Sequence[str]] = None) -> Tuple[str, ...]:
         """A list of texts."""
-        found = self._take(key, default)
+        found = self.value(key, default)
         is_list = isinstance(found, (list, tuple))
         if not is_list or not all(isinstance(item, str) for item in found):
             raise invalid_document(f"{self._where}.{key}", "must be a list of texts")
         return tuple(found)
 
     def optional_texts(self, key: str) -> Optional[Tuple[str, ...]]:
-        """A list of texts, None where the key is missing."""
+        """A list of texts; None if the key is missing or null."""
         return self.texts(key) if self._left.get(key) is not None else self._left.pop(key, None)
 
-    def mapping(self, key: str, default: Optional[Mapping[str, Any]] = None) -> Mapping[str, Any]:
-        """An object, as it stands."""
-        found = self._take(key, default)
+    def text_mapping(self, key: str) -> Mapping[str, str]:
+        """An object whose values are texts; empty if the key is missing."""
+        found = self.value(key, {})
         if not isinstance(found, dict):
             raise invalid_document(f"{self._where}.{key}", "must be an object")
-        return found
-
-    def text_mapping(self, key: str) -> Mapping[str, str]:
-        """An object of texts; empty where the key is missing."""
-        found = self.mapping(key, {})
         for name, value in found.items():
             if not isinstance(value, str):
                 raise invalid_document(f"{self._where}.{key}.{name}", "must be a text")
         return found
 
     def each(self, key: str, read: Callable[[JsonObject], Value]) -> Tuple[Value, ...]:
-        """A list of objects, each made into a value by `read`, which takes all of its keys; empty
-        where the key is missing."""
-        found = self._take(key, [])
+        """A list of objects, each read by `read`; empty if the key is missing. `read` must take all
+        keys of an object."""
+        found = self.value(key, [])
         if not isinstance(found, list):
             raise invalid_document(f"{self._where}.{key}", "must be a list")
         values = []
         for number, item in enumerate(found):
             reader = JsonObject(item, f"{self._where}.{key}[{number}]")
             values.append(read(reader))
-            reader.end()
+            reader.refuse_unknown_keys()
         return tuple(values)
 
     def choice(self, key: str, make: Callable[[str], Any]) -> Any:
-        """A text, made into a value; `make` raises ValueError for what is not allowed."""
+        """A text that `make` turns into a value. `make` raises ValueError for a text that is not
+        allowed."""
         text = self.text(key)
         try:
             return make(text)
@@ -94,45 +94,44 @@ class JsonObject:
         return found
 
     def urls(self, key: str) -> Tuple[str, ...]:
-        """A list of addresses; empty where the key is missing."""
+        """A list of addresses; empty if the key is missing."""
         found = self.texts(key, ())
         for url in found:
             check_url(url, f"{self._where}.{key}")
         return found
 
     def optional_url(self, key: str) -> Optional[str]:
-        """An address, None where the key is missing."""
+        """An address; None if the key is missing or null."""
         return self.url(key) if self.has(key) else None
 
     def flags(self, key: str) -> Tuple[bool, ...]:
-        """A list of true and false; empty where the key is missing."""
-        found = self._take(key, ())
-        if not isinstance(found, (list, tuple)) or not all(
-            isinstance(item, bool) for item in found
-        ):
+        """A list of true and false; empty if the key is missing."""
+        found = self.value(key, ())
+        is_list = isinstance(found, (list, tuple))
+        if not is_list or not all(isinstance(item, bool) for item in found):
             raise invalid_document(f"{self._where}.{key}", "must be a list of true and false")
         return tuple(found)
 
     def has(self, key: str) -> bool:
-        """Is there such a key?"""
+        """Is there such a key, and is it not null?"""
         return self._left.get(key) is not None
 
     def sub(self, key: str) -> JsonObject:
-        """An object."""
-        return JsonObject(self._take(key, None), f"{self._where}.{key}")
+        """An object, to be read key by key."""
+        return JsonObject(self.value(key), f"{self._where}.{key}")
 
     def optional(self, key: str, read: Callable[[JsonObject], Value]) -> Optional[Value]:
-        """An object made into a value by `read`, which takes all of its keys; None where it is
-        missing."""
+        """An object read by `read`, which must take all of its keys; None if the key is missing or
+        null."""
         if not self.has(key):
             return None
         reader = self.sub(key)
         value = read(reader)
-        reader.end()
+        reader.refuse_unknown_keys()
         return value
 
-    def end(self) -> None:
-        """Refuse what was not taken."""
+    def refuse_unknown_keys(self) -> None:
+        """Errors: IndexInvalid, if a key was not taken."""
         if self._left:
             raise invalid_document(self._where, f"unknown key {sorted(self._left)[0]!r}")
 
@@ -141,7 +140,8 @@ class JsonObject:
         """The place in the document, for messages."""
         return self._where
 
-    def _take(self, key: str, default: Any) -> Any:
+    def value(self, key: str, default: Any = None) -> Any:
+        """A value of any type."""
         if key not in self._left:
             if default is None:
                 raise invalid_document(self._where, f"the key {key!r} is missing")
@@ -150,13 +150,13 @@ class JsonObject:
 
 
 def invalid_document(where: str, what: str) -> IndexInvalid:
-    """The error about one place of a document."""
+    """The error for the place `where` of a document."""
     return IndexInvalid(
         f"wheel index: {where}: {what}", hint="wheel_index/README.md describes the documents"
     )
 
 
 def check_url(url: str, where: str) -> None:
-    """Only https, and no credentials in it; raises IndexInvalid."""
+    """Refuse an address that is not https, or holds credentials. Errors: IndexInvalid."""
     if not re.match(r"https://[^/@\s]+(/|$)", url):
         raise invalid_document(where, f"{url!r} does not begin with https://host/")

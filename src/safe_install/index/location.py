@@ -1,13 +1,14 @@
-"""Addresses of pages and files, written from the templates of the wheel index and read by them.
+"""Writes and reads the addresses of pages and files with the templates of the wheel index.
 
-Fields: {torch} the release of torch, 2.8.1; {base} the one under whose name its wheels lie, 2.8.0;
-{minor} 2.8; {digits} 28; {digits3} 281; {accelerator} cu126; {cuda} 12.6; {python} 311; {project};
-{version} and {tag} of a release; {file} the file name.
+Fields: {torch} the release of torch, 2.8.1; {base} the release that the host names for its wheels,
+2.8.0; {minor} 2.8; {digits} 28; {digits3} 281; {accelerator} cu126; {cuda} 12.6; {python} 311;
+{project}; {version} and {tag} of a release; {file} the file name.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import Dict, Iterator, NamedTuple, Optional, Pattern, Protocol, Sequence, Tuple
 from urllib.parse import quote, unquote, urlsplit
@@ -30,24 +31,24 @@ FIELDS = {
 _MAX_URL = 4096
 
 
-class Places(Protocol):
-    """What is known about where something lies; a Project has it, and torch's table."""
+class HostFacts(Protocol):
+    """The facts about the hosts of a project. A Project and torch's table have them."""
 
     @property
     def hosts(self) -> Sequence[HostEntry]:
-        """In the order in which they are asked."""
+        """The hosts in the order in which they are asked."""
 
     @property
     def builds(self) -> Sequence[Build]:
-        """Known wheels."""
+        """The known wheels."""
 
     @property
     def accelerator(self) -> Optional[str]:
-        """Of every wheel, where the project's name says it."""
+        """The accelerator of all wheels, if the project's name has it."""
 
 
 class Address(NamedTuple):
-    """Where a wheel lies, or the page that lists it."""
+    """The address of a wheel, or of a page that lists it."""
 
     host: str
     url: str
@@ -55,8 +56,8 @@ class Address(NamedTuple):
 
 
 def expand_template(template: str, **values: str) -> str:
-    """A URL template of the wheel index with its values; `+` and other reserved characters become
-    %XX."""
+    """The URL that a template makes of these values. `+` and other reserved characters of the path
+    become %XX."""
     scheme, _, rest = template.partition("://")
     filled = rest.format(**values)
     host, slash, path = filled.partition("/")
@@ -64,7 +65,7 @@ def expand_template(template: str, **values: str) -> str:
 
 
 def fields_of_template(template: str) -> Tuple[str, ...]:
-    """The names of its fields."""
+    """The names of the fields of a template."""
     return tuple(re.findall(r"{(\w*)}", template))
 
 
@@ -76,9 +77,9 @@ def _pattern(template: str, is_suffix: bool) -> Pattern[str]:
 
 
 def read_template(template: str, url: str, *, anywhere: bool = False) -> Optional[Dict[str, str]]:
-    """The values that make `url` of the template, None when it is not of that form.
+    """The values with which the template makes `url`; None if it cannot make it.
 
-    `anywhere`: on any host and below any folder, for copies and mirrors.
+    `anywhere`: only the path counts, and it may lie below any folder. For copies and mirrors.
     """
     if len(url) > _MAX_URL:
         return None
@@ -86,11 +87,9 @@ def read_template(template: str, url: str, *, anywhere: bool = False) -> Optiona
     if anywhere:
         plain = plain.partition("://")[2].partition("/")[2]
     found = _pattern(template, anywhere).fullmatch(plain)
-    return (
-        None
-        if found is None
-        else {name: value for name, value in found.groupdict().items() if value is not None}
-    )
+    if found is None:
+        return None
+    return {name: value for name, value in found.groupdict().items() if value is not None}
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -99,131 +98,144 @@ def read_template(template: str, url: str, *, anywhere: bool = False) -> Optiona
 def read_location(
     host: HostEntry, url: str, *, found_in: str = "", anywhere: bool = False
 ) -> Optional[BuiltFor]:
-    """What the address of a file, else of the page that lists it, says on one host; None: it is not
-    of this host."""
+    """What a wheel on this host was built for, from its address and the page that lists it. None:
+    neither has the form of this host's addresses.
+
+    `found_in`: the address of the page. `anywhere`: see read_template.
+    """
     templates = [(host.wheel, url)] if host.wheel else []
-    templates += [(page, found_in) for page in host.pages if found_in]
-    answer: Optional[BuiltFor] = None
+    if found_in:
+        templates += [(page, found_in) for page in host.pages]
+    torch: Optional[str] = None
+    accelerator: Optional[str] = None
+    is_of_host = False
+    # The address of the file comes first: its page may list files of other folders, too.
     for template, address in templates:
         values = read_template(template, address, anywhere=anywhere)
         if values is None:
             continue
-        said = BuiltFor(torch_of_fields(values), values.get("accelerator"))
-        # The file's own folder is nearer to the bytes than the page, which may list other folders
-        # too.
-        answer = (
-            said
-            if answer is None
-            else BuiltFor(answer.torch or said.torch, answer.accelerator or said.accelerator)
-        )
-    if answer is not None and answer.accelerator is None and host.kinds == ("cpu",):
-        return BuiltFor(answer.torch, "cpu")
-    return answer
+        is_of_host = True
+        torch = torch or torch_of_fields(values)
+        accelerator = accelerator or values.get("accelerator")
+    if not is_of_host:
+        return None
+    return BuiltFor(torch, accelerator or _only_accelerator(host))
+
+
+def _only_accelerator(host: HostEntry) -> Optional[str]:
+    """ "cpu" for a host that has CPU builds only."""
+    return "cpu" if host.kinds == ("cpu",) else None
 
 
 def read_built_for(
-    project: Places, host: HostEntry, name: WheelName, url: str, *, found_in: str = ""
+    facts: HostFacts, host: HostEntry, name: WheelName, url: str, *, found_in: str = ""
 ) -> BuiltFor:
-    """What a wheel was built for: its name, completed by where it lies. The name is nearer to the
-    bytes."""
-    own = names.parse_local(name.parsed_version.local or "", first=_grammars(project, host))
+    """What a wheel was built for, from its name and its address. If they differ, the name counts.
+
+    `found_in`: the page that lists it.
+    """
+    own = names.parse_local(name.parsed_version.local or "", first=_grammars(facts, host))
     location = read_location(host, url, found_in=found_in)
     if location is None:
-        location = next(
-            (
-                said
-                for other in project.hosts
-                for said in [read_location(other, url, found_in=found_in, anywhere=True)]
-                if said is not None
-            ),
-            BuiltFor(),
-        )
+        location = _read_location_of_copy(facts, url, found_in)
+    accelerator = own.accelerator or location.accelerator or facts.accelerator
     return BuiltFor(
-        _nearest_torch(project, host, own.torch, location.torch),
-        own.accelerator
-        or location.accelerator
-        or project.accelerator
-        or ("cpu" if host.kinds == ("cpu",) else None),
+        _combine_torch(host, own.torch, location.torch),
+        accelerator or _only_accelerator(host),
         own.cxx11_abi,
     )
 
 
-def _grammars(project: Places, host: HostEntry) -> Tuple[str, ...]:
-    rows = [
-        build.filename for build in project.builds if build.host == host.host and build.filename
-    ]
-    containers = ["dao-container"] if host.filename == "dao" else []
-    return tuple(dict.fromkeys([host.filename, *containers, *rows]))
+def _read_location_of_copy(facts: HostFacts, url: str, found_in: str) -> BuiltFor:
+    """What the address of a copy says: its path has the form of one of the project's hosts."""
+    for host in facts.hosts:
+        found = read_location(host, url, found_in=found_in, anywhere=True)
+        if found is not None:
+            return found
+    return BuiltFor()
 
 
-def _nearest_torch(
-    project: Places, host: HostEntry, said: Optional[str], lies_in: Optional[str]
+def _grammars(facts: HostFacts, host: HostEntry) -> Tuple[str, ...]:
+    """The grammars of a host's file names."""
+    own = [host.filename]
+    if host.filename == "dao":
+        own.append("dao-container")
+    for build in facts.builds:
+        if build.host == host.host and build.filename:
+            own.append(build.filename)
+    return tuple(dict.fromkeys(own))
+
+
+def _combine_torch(
+    host: HostEntry, in_name: Optional[str], in_folder: Optional[str]
 ) -> Optional[str]:
-    """X.Y.Z where the folder knows it and the name agrees; as exact as the host's wheels are
-    bound."""
-    torch = (
-        lies_in if lies_in and (said is None or (lies_in + ".").startswith(said + ".")) else said
-    )
-    if torch is None:
-        return None
-    parts = torch.split(".")
-    if container_of_name(torch):
+    """The torch of a wheel, from its name and its folder: the more exact one, if they agree; else
+    that of the name. It is given as exactly as the host's wheels need it."""
+    torch = in_name
+    if in_folder and (in_name is None or f"{in_folder}.".startswith(f"{in_name}.")):
+        torch = in_folder
+    if torch is None or container_of_name(torch):
         return torch
+    parts = torch.split(".")
     if host.torch_match is TorchMatch.MINOR:
         return ".".join(parts[:2])
     if host.torch_match is TorchMatch.EXACT and len(parts) == 2:
-        return f"{torch}.0"  # its folders say X.Y, and what lies there was built for X.Y.0
+        return f"{torch}.0"  # its folders are named X.Y, and their files are built for X.Y.0
     return torch
 
 
-def read_wheel_url(url: str, project: Optional[Places] = None) -> Optional[WheelName]:
-    """A wheel's URL: its name, completed by what the places of the project say. None for anything
-    else."""
+def read_wheel_url(url: str, facts: Optional[HostFacts] = None) -> Optional[WheelName]:
+    """The name of the wheel at a URL, with what it was built for. None: it is not a wheel.
+
+    `facts`: the hosts whose addresses count; without them only the name is read.
+    """
     try:
         name = names.parse_filename(urlsplit(url).path.rsplit("/", 1)[-1])
     except ValueError:
         return None
-    if name is None or project is None:
+    if name is None or facts is None:
         return name
-    host = next((host for host in project.hosts if read_location(host, url) is not None), None)
-    if host is None:
-        host = HostEntry("", Layout.FIND_LINKS, "plain")
-    return name.with_built_for(read_built_for(project, host, name, url))
+    host = HostEntry("", Layout.FIND_LINKS, "plain")
+    for known in facts.hosts:
+        if read_location(known, url) is not None:
+            host = known
+            break
+    return name.with_built_for(read_built_for(facts, host, name, url))
 
 
 # --- writing --------------------------------------------------------------------------------------
 
 
-def find_addresses(project: Places, name: WheelName) -> Iterator[Address]:
-    """Where a wheel lies, from what it is alone: project, version, torch, accelerator, C++ ABI and
-    wheel tags.
-
-    The addresses of the file that the templates make, and those of the pages that list it.
-    """
-    for host in project.hosts:
+def find_addresses(facts: HostFacts, name: WheelName) -> Iterator[Address]:
+    """The possible addresses of a wheel, and of the pages that may list it. They are made from its
+    name and what it was built for; no host is asked."""
+    for host in facts.hosts:
         for torch in _spellings(name.built_for.torch):
             values = _values(name, torch)
             if host.wheel is not None:
-                yield from _file_addresses(project, host, name, values)
-            for page in host.pages:
-                if _can_expand(page, values):
-                    yield Address(host.host, expand_template(page, **values), is_page=True)
+                yield from _file_addresses(facts, host, name, values)
+            pages = [page for page in host.pages if _can_expand(page, values)]
+            for page in pages:
+                yield Address(host.host, expand_template(page, **values), is_page=True)
         if host.repository:
             yield Address(host.host, releases_page(host.repository), is_page=True)
 
 
 def releases_page(repository: str) -> str:
-    """The page of a repository's releases in GitHub's REST API."""
+    """The address of a repository's releases in GitHub's REST API."""
     return f"https://api.github.com/repos/{repository}/releases"
 
 
 def _spellings(torch: Optional[str]) -> Tuple[str, ...]:
+    """The names that folders may have for a torch: `2.8` is also `2.8.0`."""
     if torch is None:
         return ("",)
-    return (torch,) if torch.count(".") > 1 or container_of_name(torch) else (torch, f"{torch}.0")
+    is_complete = torch.count(".") > 1 or container_of_name(torch)
+    return (torch,) if is_complete else (torch, f"{torch}.0")
 
 
 def _values(name: WheelName, torch: str) -> Dict[str, str]:
+    """The fields of templates for a wheel."""
     values = fields_of(torch, name.built_for.accelerator or "", cxx11_abi=name.built_for.cxx11_abi)
     python = re.match(r"(?:cp|py)(\d{2,3})", name.python)
     values.update(
@@ -240,20 +252,18 @@ def _can_expand(template: str, values: Dict[str, str]) -> bool:
 
 
 def _file_addresses(
-    project: Places, host: HostEntry, name: WheelName, values: Dict[str, str]
+    facts: HostFacts, host: HostEntry, name: WheelName, values: Dict[str, str]
 ) -> Iterator[Address]:
-    assert host.wheel is not None  # noqa: S101 - asked by the caller
-    known = [
-        build.tag for build in project.builds if build.tag and build.version == values["version"]
-    ]
-    for grammar in _grammars(project, host):
+    assert host.wheel is not None  # noqa: S101 - the caller checks it
+    version = values["version"]
+    known = [build.tag for build in facts.builds if build.tag and build.version == version]
+    built_for = replace(name.built_for, torch=torch_of_fields(values))
+    for grammar in _grammars(facts, host):
         file = names.render_filename(
             name.distribution,
-            values["version"],
+            version,
             grammar=grammar,
-            built_for=BuiltFor(
-                torch_of_fields(values), name.built_for.accelerator, name.built_for.cxx11_abi
-            ),
+            built_for=built_for,
             tags=(name.python, name.abi, name.platform),
             build=name.build,
         )

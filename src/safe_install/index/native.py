@@ -1,10 +1,9 @@
-"""Which shared objects of a wheel does its project need? Patterns of the wheel index, held against
-names.
+"""Finds the shared objects of a wheel that its project needs, by the patterns of the wheel index.
 
-A pattern is a path below site-packages, in which `*` stands for any text without a slash. In braces
-stand alternatives, in the order in which the project's own code takes them:
-`torch_scatter/_*{_cuda,_cpu,}.so`. Files that the same text in place of the stars makes
-alternatives are loaded by nobody together. `health/script.py` reads patterns in the same way.
+A pattern is a path below site-packages. `*` stands for any text without a slash. Braces hold
+alternatives, in the order in which the project's own code tries them:
+`torch_scatter/_*{_cuda,_cpu,}.so`. Files with the same text in place of the stars are alternatives
+of each other: a process loads only one of them. `health/script.py` reads patterns in the same way.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from __future__ import annotations
 import re
 from typing import Dict, FrozenSet, Iterable, Set, Tuple
 
-# One pair of braces at most, nothing that leaves site-packages, and three stars at most: each
-# multiplies the time that matching takes. `wheel_index/schema.json` says the same.
+# At most one pair of braces; no way out of site-packages; at most three stars, since each of them
+# multiplies the time of a match. `wheel_index/schema.json` has the same rule.
 PATTERN = re.compile(r"(?!/|.*\.\.|([^*]*\*){4})[\w.*/+-]+(\{[\w.*+-]*(,[\w.*+-]*)+\}[\w.*/+-]*)?")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def expand(pattern: str) -> Tuple[str, ...]:
-    """The patterns without braces that a pattern stands for, in its order."""
+    """The alternatives of a pattern as patterns without braces, in its order."""
     braces = _BRACES.search(pattern)
     if braces is None:
         return (pattern,)
@@ -28,13 +27,13 @@ def expand(pattern: str) -> Tuple[str, ...]:
 
 
 def exact_pattern(member: str) -> str:
-    """The pattern that names this very file, for `glob` in `health/script.py`: nothing in it stands
-    for anything."""
+    """The pattern that matches this file alone, for `glob` in `health/script.py`."""
     return re.sub(r"([*?\[{])", r"[\1]", member)
 
 
 def needed_files(patterns: Iterable[str], members: Iterable[str]) -> FrozenSet[str]:
-    """The members that patterns name; of the alternatives in braces the first that is there."""
+    """The members that match the patterns. Of the alternatives in braces only the first one that
+    exists."""
     names = sorted(members)
     needed: Set[str] = set()
     for pattern in patterns:
@@ -47,7 +46,7 @@ def _needed_by(pattern: str, names: Iterable[str]) -> Iterable[str]:
     seen = set()
     first: Dict[Tuple[str, ...], str] = {}
     for alternative in alternatives:
-        # `_*.so` matches `_x_cuda.so`, too: a file belongs to the first alternative that names it.
+        # `_*.so` also matches `_x_cuda.so`: a file belongs to the first alternative that matches.
         for name in names:
             found = _regex(alternative).fullmatch(name)
             if found is None or name in seen:

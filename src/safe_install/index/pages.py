@@ -1,6 +1,6 @@
-"""The text of a host's page as links: find-links pages, PEP 503 HTML and PEP 691 JSON.
+"""Reads the links on a host's page: find-links pages, PEP 503 HTML and PEP 691 JSON.
 
-A page is somebody else's text: whatever it holds, reading it ends with links or with none.
+Pages are not trusted. Whatever a page holds, the result is links or no links, never an error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import html
 import json
 import re
 from functools import lru_cache
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from itertools import islice
+from typing import Any, Iterator, Mapping, Optional, Tuple
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from safe_install.models import Link
@@ -18,7 +19,7 @@ MAX_PAGE = 64 * 1024 * 1024  # characters
 MAX_LINKS = 100_000
 _MAX_ANCHOR = 8192  # characters of one start tag
 _MAX_URL = 4096
-_MAX_UNCLOSED = 1000  # start tags without an end: past these it is no page
+_MAX_UNCLOSED = 1000  # start tags without an end: after these the rest is not read
 _SUFFIXES = (".whl", ".tar.gz", ".zip")
 
 _ATTRIBUTE = re.compile(r"""([a-zA-Z][\w-]*)\s*(?:=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+)))?""")
@@ -33,42 +34,38 @@ def parse_page(
 ) -> Tuple[Link, ...]:
     """The files that a page lists, in its order. Never raises; junk gives no links.
 
-    `url` is where the page lies: it becomes `Link.found_in`, and relative links start from it, or
-    from `base` where
-    a mirror has its pages elsewhere. `project`: anchors that do not name it are passed over, which
-    is quick.
+    `url`: the address of the page; it becomes `Link.found_in`. Relative links start from `base`
+    (the page of a mirror may lie elsewhere), or without one from `url`. `project`: anchors that do
+    not contain this name are skipped, which saves time.
     """
     text = text[:MAX_PAGE]
-    is_json = "json" in content_type or text.lstrip()[:1] == "{"
-    found: List[Link] = []
     start = base or url
-    for link in (
-        _json_links(text, url, start) if is_json else _html_links(text, url, start, _plain(project))
-    ):
-        found.append(link)
-        if len(found) >= MAX_LINKS:
-            break
-    return tuple(found)
+    if "json" in content_type or text.lstrip()[:1] == "{":
+        links = _json_links(text, url, start)
+    else:
+        links = _html_links(text, url, start, _normalize(project))
+    return tuple(islice(links, MAX_LINKS))
 
 
-def _plain(text: str) -> str:
-    """In the spelling in which a project's name is found, however a file or a page writes it."""
+def _normalize(text: str) -> str:
+    """One spelling for all spellings of a project's name in files and pages."""
     return text.lower().replace("-", "_").replace(".", "_").replace("%2d", "_")
 
 
-def _html_links(text: str, url: str, base: str, about: str) -> Iterator[Link]:
+def _html_links(text: str, url: str, base: str, name: str) -> Iterator[Link]:
+    """The links of an HTML page. `name`: the normalized name of a project, or ""."""
     unclosed = 0
-    if "<!--" in text[:MAX_PAGE] and text.count("<!--") == text.count("-->"):
+    if "<!--" in text and text.count("<!--") == text.count("-->"):
         text = _COMMENT.sub("", text)
     for start in _TAG_START.finditer(text):
-        # A window keeps a page full of unclosed quotes from costing the square of its length.
+        # The limit keeps the time linear on a page full of unclosed quotes.
         end = _TAG_END.match(text, start.end(), start.end() + _MAX_ANCHOR)
         if end is None:
             unclosed += 1
             if unclosed > _MAX_UNCLOSED:
                 return
             continue
-        if about and start.group(1).lower() == "a" and about not in _plain(end.group()):
+        if name and start.group(1).lower() == "a" and name not in _normalize(end.group()):
             continue
         attributes = {
             name.lower(): html.unescape(double or single or bare)
@@ -86,21 +83,21 @@ def _html_links(text: str, url: str, base: str, about: str) -> Iterator[Link]:
 
 
 def _html_link(attributes: Mapping[str, str], target: Optional[str], url: str) -> Optional[Link]:
-    """The file at `target`, by the attributes of an anchor of the page at `url`."""
+    """The file at `target`, with the attributes of its anchor on the page at `url`."""
     yanked = attributes.get("data-yanked")
-    promised = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
+    metadata = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
     return _make_link(
         target,
         found_in=url,
         requires_python=attributes.get("data-requires-python"),
         yanked=None if yanked is None else (yanked or "yanked"),
-        metadata=_promised(promised),
+        metadata=_metadata_of_attribute(metadata),
     )
 
 
 def parse_number(digits: str) -> int:
-    """A number of a JSON document; older Pythons take the square of its length in time to read a
-    long one."""
+    """A number of a JSON document; -1 for a very long one. Older Pythons need quadratic time for
+    those."""
     return int(digits) if len(digits) <= 18 else -1
 
 
@@ -120,31 +117,44 @@ def _json_links(text: str, url: str, base: str) -> Iterator[Link]:
 def _json_link(entry: Mapping[str, Any], url: str, base: str) -> Optional[Link]:
     hashes = entry.get("hashes")
     sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
-    size = entry.get("size")
-    requires_python = entry.get("requires-python")
-    yanked = entry.get("yanked")
+    if not isinstance(sha256, str) or not _HASH.match(f"sha256={sha256}"):
+        sha256 = None
+    yanked = entry.get("yanked") or None
+    if yanked is not None and not isinstance(yanked, str):
+        yanked = "yanked"
     return _make_link(
         _join(base, entry["url"]),
         found_in=url,
-        filename=entry.get("filename") if isinstance(entry.get("filename"), str) else None,
-        sha256=sha256 if isinstance(sha256, str) and _HASH.match(f"sha256={sha256}") else None,
-        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-        requires_python=requires_python if isinstance(requires_python, str) else None,
-        yanked=(yanked if isinstance(yanked, str) and yanked else "yanked") if yanked else None,
-        metadata=_promised_in(entry.get("core-metadata", entry.get("dist-info-metadata"))),
+        filename=_text_or_none(entry.get("filename")),
+        sha256=sha256,
+        size=size_or_none(entry.get("size")),
+        requires_python=_text_or_none(entry.get("requires-python")),
+        yanked=yanked,
+        metadata=_metadata_of_json(entry.get("core-metadata", entry.get("dist-info-metadata"))),
     )
 
 
-def _promised(attribute: Optional[str]) -> Optional[str]:
-    """The hash in `data-core-metadata`: "" where it only says that there is METADATA, None where
-    there is none."""
-    if attribute is None or attribute.lower() == "false":
+def _text_or_none(value: Any) -> Optional[str]:
+    return value if isinstance(value, str) else None
+
+
+def size_or_none(value: Any) -> Optional[int]:
+    """The size of a file in bytes, as JSON has it; None if that is not a size."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and value >= 0 else None
+
+
+def _metadata_of_attribute(value: Optional[str]) -> Optional[str]:
+    """The sha256 of the METADATA beside a file. "": it is there without a hash; None: it is not
+    there."""
+    if value is None or value.lower() == "false":
         return None
-    found = _HASH.search(attribute)
+    found = _HASH.search(value)
     return found.group(1).lower() if found else ""
 
 
-def _promised_in(value: Any) -> Optional[str]:
+def _metadata_of_json(value: Any) -> Optional[str]:
+    """The same as `_metadata_of_attribute` for a value of PEP 691."""
     if isinstance(value, dict):
         found = value.get("sha256")
         return found.lower() if isinstance(found, str) else ""
@@ -165,19 +175,21 @@ def _make_link(
     if target is None or len(target) > _MAX_URL:
         return None
     if _is_remote(found_in) and not _is_remote(target):
-        return None  # a host has no say over the files of this machine
+        return None  # a page of a host must not lead to files of this machine
     plain, fragment = urldefrag(target)
-    # The name is taken from the URL: the one beside it could be another file's.
+    # The name comes from the URL: a `filename` beside it could be that of another file.
     name = unquote(urlsplit(plain).path.rsplit("/", 1)[-1])
     if filename is not None and filename != name:
         return None
     if not name.endswith(_SUFFIXES) or "/" in name or "\\" in name or "\0" in name:
         return None
-    promised = _HASH.search(fragment)
+    if not sha256:
+        in_fragment = _HASH.search(fragment)
+        sha256 = in_fragment.group(1) if in_fragment else None
     return Link(
         url=plain,
         filename=name,
-        sha256=(sha256 or (promised.group(1) if promised else "")).lower() or None,
+        sha256=sha256.lower() if sha256 else None,
         size=size,
         found_in=found_in,
         requires_python=requires_python or None,
@@ -191,18 +203,19 @@ def _is_remote(url: str) -> bool:
 
 
 def _join(base: str, href: str) -> Optional[str]:
+    """The address that `href` means on a page at `base`; None if it cannot be read."""
     href = href.strip()
     folder, slash, name = href.rpartition("/")
+    is_plain = not set("?#:") & set(folder.rpartition("://")[2] + name)
     try:
-        if name.endswith(_SUFFIXES) and not set("?#:") & set(folder.rpartition("://")[2] + name):
-            # Files of a page lie in few folders: joining each address anew would take half of the
-            # time.
-            return _folder(base, folder + slash) + name
+        if is_plain and name.endswith(_SUFFIXES):
+            # The files of a page lie in few folders, and urljoin takes half of the time of a page.
+            return _join_folder(base, folder + slash) + name
         return urljoin(base, href)
     except ValueError:
         return None
 
 
 @lru_cache(maxsize=256)
-def _folder(base: str, folder: str) -> str:
+def _join_folder(base: str, folder: str) -> str:
     return urljoin(base, folder or ".")

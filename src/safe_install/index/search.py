@@ -1,23 +1,13 @@
-"""One question to the hosts of a project: what was found so far, and what each of them said."""
+"""The search for the wheels of one project: what was found, and what each host answered."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import (
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    Sequence,
-)
+from typing import Callable, Iterable, List, Sequence, Set
 
 from packaging.specifiers import SpecifierSet
 
-from safe_install.index.facts import (
-    HostEntry,
-    Project,
-    parse_release,
-)
+from safe_install.index.facts import HostEntry, Project, parse_release
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -32,42 +22,43 @@ IsWanted = Callable[[Candidate, Project], bool]
 
 
 class Search:
-    """One project's search so far."""
+    """The search for one project so far."""
 
     def __init__(self, project: Project, environment: Environment, wanted: IsWanted) -> None:
+        """`wanted`: would this wheel be installed? One such wheel satisfies the search."""
         self.project = project
         self.environment = environment
         self.candidates: List[Candidate] = []
         self.answers: List[HostAnswer] = []
         self.satisfied = False
         self._wanted = wanted
-        self._urls: Dict[str, None] = {}
+        self._urls: Set[str] = set()
 
     def add(self, candidates: Iterable[Candidate]) -> None:
-        """Each file once, by its address."""
+        """Add candidates. A file whose address was added before is skipped."""
         for candidate in candidates:
             if candidate.link.url in self._urls:
                 continue
-            self._urls[candidate.link.url] = None
+            self._urls.add(candidate.link.url)
             self.candidates.append(candidate)
             if candidate.kind is not CandidateKind.SDIST and self._wanted(candidate, self.project):
                 self.satisfied = True
 
-    def answer(self, host: HostEntry, url: str, kind: HostAnswerKind, detail: str) -> None:
-        """What a host said."""
+    def add_answer(self, host: HostEntry, url: str, kind: HostAnswerKind, detail: str) -> None:
+        """Record what a host answered, or why it was not asked."""
         self.answers.append(HostAnswer(self.project.name, host.host, url, kind, detail))
 
     def unanswered(self) -> List[str]:
-        """The hosts that could not be asked."""
+        """The hosts that were not asked or did not answer."""
         missing = (HostAnswerKind.DOWN, HostAnswerKind.NOT_ASKED)
         return [answer.host for answer in self.answers if answer.kind in missing]
 
 
-def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
-    """A file that the person points to and whose name does not say its torch is taken to be for
-    theirs.
+def assume_torch(candidate: Candidate, environment: Environment) -> Candidate:
+    """A file from the user's own places. If its name has no torch, it is taken to be for the
+    installed one.
 
-    pip would take it too; the check after the change has the last word.
+    pip would install it, too, and the check after the change tries it.
     """
     built, torch = candidate.built_for, environment.torch
     if candidate.kind is CandidateKind.SDIST or torch is None or built.torch is not None:
@@ -78,13 +69,13 @@ def _vouched_for(candidate: Candidate, environment: Environment) -> Candidate:
 
 
 def tags_fit(environment: Environment) -> IsWanted:
-    """Is it a file for this interpreter?"""
+    """A check whether a wheel is for this interpreter."""
     supported = frozenset(environment.interpreter.tags)
     return lambda candidate, project: bool(candidate.tags & supported)
 
 
 def is_near(candidate: Candidate, search: Search) -> bool:
-    """For this torch's minor, as far as its host says for which torch it is."""
+    """Is it for the minor version of the installed torch, as far as that is known?"""
     torch, built = search.environment.torch, candidate.built_for.torch
     if torch is None:
         return True
@@ -92,10 +83,8 @@ def is_near(candidate: Candidate, search: Search) -> bool:
         return search.project.recipe is not None
     if built is None:
         return not search.project.pins_torch
-    container, built_container = (
-        container_of_version(torch.runtime_version),
-        container_of_name(built),
-    )
+    container = container_of_version(torch.runtime_version)
+    built_container = container_of_name(built)
     if container is not None or built_container is not None:
         return container == built_container
     release = parse_release(torch.runtime_version)
@@ -104,8 +93,8 @@ def is_near(candidate: Candidate, search: Search) -> bool:
     return built.split(".")[:2] == torch.runtime_version.split(".")[:2]
 
 
-def what_there_is(found: Sequence[Candidate], links: Sequence[Link]) -> str:
-    """What a page has instead, in a few words."""
+def describe_other_files(found: Sequence[Candidate], links: Sequence[Link]) -> str:
+    """What a page has, if it has nothing for the installed torch: `it has files for torch 2.8`."""
     torches = sorted({c.built_for.torch for c in found if c.built_for.torch})
     if torches:
         return f"it has files for torch {', '.join(torches[-6:])}"

@@ -1,5 +1,4 @@
-"""Files of torch on download.pytorch.org, and of the compilers that lie beside it, as values.
-Pure."""
+"""The wheels of torch and of its compilers on download.pytorch.org, as values. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from safe_install.index.filename import parse_filename
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Interpreter, Link
 from safe_install.requirements import applies, normalize_requirements, parse_requirement
 
-# The module `triton`, as torch's metadata names it for these accelerators. The package index has
-# placeholders of some.
+# The projects of the module `triton`, as torch's metadata names them. The package index has
+# placeholders of some of them.
 COMPILERS_BESIDE_TORCH = frozenset(
     canonicalize_name(name)
     for name in (
@@ -27,9 +26,7 @@ COMPILERS_BESIDE_TORCH = frozenset(
     )
 )
 
-
-# Each release of a page is one more torch that extensions are looked up for. In ten years torch has
-# had some 60.
+# Extensions are looked up for each release of a page. torch has had some 60 releases in ten years.
 MAX_RELEASES = 200
 
 
@@ -37,46 +34,46 @@ class TorchFile(NamedTuple):
     """A wheel of torch, or of its compiler, on a page of torch's host."""
 
     candidate: Candidate
-    # the text of its METADATA, as its page promises it; None: only the file has it
-    metadata: Optional[str] = None
+    metadata: Optional[str] = None  # the text of its METADATA; None: only the file itself has it
 
 
 class Absent(NamedTuple):
-    """Why a page has no such file."""
+    """Why a file was not found."""
 
     reason: str
-    # how to learn what is not known, because a host was not asked or sent no page that can be read;
-    # "": there is no such file
+    # what the user can do if the host was not asked or its page could not be read; "": there is no
+    # such file
     remedy: str = ""
-    forbidden_by: str = ""  # the option that forbids to ask its host
+    forbidden_by: str = ""  # the option because of which the host was not asked
 
     @property
     def is_open(self) -> bool:
-        """Is it not known whether there is such a file?"""
+        """Is it unknown whether there is such a file?"""
         return bool(self.remedy)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What the page of one project for one accelerator has for an interpreter."""
+    """The wheels of one project on the page for one accelerator that run on an interpreter."""
 
     url: str
-    # by version, "2.13.0+cu126": the best wheel of each
+    # the best wheel of each version, by version: "2.13.0+cu126"
     links: Mapping[str, Link] = field(default_factory=dict)
-    problem: Optional[Absent] = None  # there is no such list
-    own: Tuple[str, ...] = ()  # the versions that a place of the person's own has, oldest first
+    problem: Optional[Absent] = None  # why there are no links
+    own: Tuple[str, ...] = ()  # the versions that the user's own places have, oldest first
 
     def releases(self, accelerator: str) -> Tuple[str, ...]:
-        """The newest releases of which it has a build for this accelerator: "2.13.0"."""
+        """The releases with a build for this accelerator, newest first: "2.13.0"."""
         versions = [Version(text) for text in self.links]
-        own = sorted((one for one in versions if one.local == accelerator), reverse=True)
-        return tuple(version.public for version in own[:MAX_RELEASES])
+        builds = [version for version in versions if version.local == accelerator]
+        newest_first = sorted(builds, reverse=True)
+        return tuple(version.public for version in newest_first[:MAX_RELEASES])
 
 
 def make_candidate(
     project: NormalizedName, version: Version, accelerator: str, link: Link, metadata: Optional[str]
 ) -> Candidate:
-    """A file as a candidate; `metadata`: the text of its METADATA, where that is known."""
+    """The candidate for a file. `metadata`: the text of its METADATA, if it is known."""
     name = parse_filename(link.filename)
     return Candidate(
         name=project,
@@ -91,9 +88,8 @@ def make_candidate(
 
 
 def best_wheels(links: Sequence[Link], project: str, interpreter: Interpreter) -> Dict[str, Link]:
-    """By version the wheel that the interpreter likes best; none of a version that was withdrawn
-    (yanked)."""
-    order = {tag: place for place, tag in enumerate(interpreter.tags)}
+    """The best wheel of each version for an interpreter, by version. Yanked wheels are left out."""
+    order = {tag: rank for rank, tag in enumerate(interpreter.tags)}
     best: Dict[str, Tuple[int, Link]] = {}
     for link in links:
         name = parse_filename(link.filename)
@@ -101,10 +97,10 @@ def best_wheels(links: Sequence[Link], project: str, interpreter: Interpreter) -
             continue
         if not _runs_on(link.requires_python, interpreter.version):
             continue
-        places = [order[tag] for tag in name.tags if tag in order]
+        ranks = [order[tag] for tag in name.tags if tag in order]
         version = str(name.parsed_version)
-        if places and (version not in best or min(places) < best[version][0]):
-            best[version] = (min(places), link)
+        if ranks and (version not in best or min(ranks) < best[version][0]):
+            best[version] = (min(ranks), link)
     return {version: link for version, (_, link) in best.items()}
 
 
@@ -112,14 +108,14 @@ def _runs_on(requires_python: Optional[str], python: str) -> bool:
     try:
         return SpecifierSet(requires_python or "").contains(python, prereleases=True)
     except InvalidSpecifier:
-        return True  # as pip reads it
+        return True  # pip ignores it, too
 
 
 def pinned_compilers(
     requires: Sequence[str], interpreter: Interpreter
 ) -> Iterator[Tuple[NormalizedName, Version]]:
-    """The compilers beside torch that its requirements name with their version, for this
-    interpreter."""
+    """The compilers that torch requires in one version on this interpreter. `requires`: torch's own
+    requirements."""
     for text in requires:
         requirement = parse_requirement(text)
         if requirement is None or canonicalize_name(requirement.name) not in COMPILERS_BESIDE_TORCH:
@@ -136,7 +132,7 @@ def pinned_compilers(
 
 
 def is_metadata_of(metadata: str, project: NormalizedName, version: Version) -> bool:
-    """Does a METADATA text say that it is of this project and version?"""
+    """Is it the METADATA of this project and version?"""
     names, versions = _values(metadata, "name"), _values(metadata, "version")
     if not names or not versions or canonicalize_name(names[0]) != project:
         return False
@@ -147,11 +143,13 @@ def is_metadata_of(metadata: str, project: NormalizedName, version: Version) -> 
 
 
 def read_requires(metadata: str) -> Tuple[str, ...]:
-    """Its Requires-Dist, those that can be read."""
+    """The requirements of a METADATA text (Requires-Dist). Those that cannot be read are left
+    out."""
     return normalize_requirements(_values(metadata, "requires-dist"))
 
 
 def _values(metadata: str, name: str) -> List[str]:
+    """The values of a header. `name`: in lower case."""
     head = metadata.replace("\r\n", "\n").partition("\n\n")[0]
     pairs = [line.partition(":") for line in head.splitlines()]
     return [value.strip() for key, _, value in pairs if key.lower() == name]

@@ -1,7 +1,7 @@
-"""Reads the pages of torch's hosts: one page for each accelerator lists the builds of every
-release. The person's own places may have builds, too.
+"""Finds the builds of torch: on the pages of its hosts, and in the user's own places.
 
-What torch generates code with (triton for ROCm and XPU) lies beside it, and on no package index.
+A host has one page for each accelerator, with the builds of all releases. The compilers of torch
+(triton for ROCm and XPU) are on the same host, and on no package index.
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from typing import Collection, Dict, List, Optional, Sequence, Tuple, Union
-from urllib.parse import urlsplit
 
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate
-from safe_install.index.facts import HostEntry, Layout, TorchTable, is_named
-from safe_install.index.local_pages import is_local, project_page, read_local_page
+from safe_install.index.facts import HostEntry, Layout, TorchTable, all_redirects, is_named
+from safe_install.index.local_pages import (
+    expected_hosts,
+    host_of,
+    is_local,
+    links_of,
+    project_page,
+    read_local_page,
+)
 from safe_install.index.location import expand_template
-from safe_install.index.pages import parse_page
 from safe_install.index.torch_files import (
     Absent,
     Listing,
@@ -32,11 +37,11 @@ from safe_install.models import Candidate, Interpreter, Link, TorchBuild
 from safe_install.system.http import PageAnswer, PageSource, PageStatus
 from safe_install.torch_family import TORCH
 
-OFFLINE = "--offline"  # asks no host at all; with --no-index places of the person's own are asked
+OFFLINE = "--offline"  # no host is asked; --no-index still allows the user's own places
 
 
 class TorchPages:
-    """Reads the pages of the hosts of torch; each is asked once."""
+    """Reads the pages of torch's hosts. Each page is read once."""
 
     def __init__(
         self,
@@ -48,21 +53,22 @@ class TorchPages:
         find_links: Sequence[str] = (),
         indexes: Sequence[str] = (),
     ) -> None:
-        """`offline`: the option for which no host is asked. `third_party`: the optional hosts that
-        the person names. `find_links`, `indexes`: places of their own, pages of links and package
-        indexes."""
+        """`offline`: the option because of which no host is asked; "": hosts are asked.
+        `third_party`: the optional hosts that the user named. `find_links`, `indexes`: the user's
+        own pages of links and package indexes."""
         self._http = http
-        self._find_links, self._indexes = tuple(find_links), tuple(indexes)
-        self._own: Dict[str, Dict[str, Link]] = {}  # by project: what the person's places have
+        self._find_links = tuple(find_links)
+        self._indexes = tuple(indexes)
+        self._own: Dict[str, Dict[str, Link]] = {}  # by project: the wheels of the user's places
         self._offline = offline
-        self._hosts = [
-            host
-            for host in table.hosts
-            if host.layout is not Layout.PYPI and (not host.optional or is_named(host, third_party))
-        ]
-        self._redirects = tuple(sorted({name for host in self._hosts for name in host.redirects}))
+        self._hosts = []
+        for host in table.hosts:
+            is_asked = not host.optional or is_named(host, third_party)
+            if host.layout is not Layout.PYPI and is_asked:
+                self._hosts.append(host)
+        self._redirects = all_redirects(self._hosts)
         self._pages: Dict[str, Listing] = {}
-        # hosts that did not answer: each would take its whole time-out again
+        # hosts that did not answer: to ask them again would take their whole time-out again
         self._down: Dict[str, Absent] = {}
 
     def list_torch(self, accelerator: str, interpreter: Interpreter) -> Listing:
@@ -77,28 +83,28 @@ class TorchPages:
     def list_files(
         self, project: str, accelerator: str, interpreter: Interpreter, *, release: str = ""
     ) -> Listing:
-        """The wheels of a project for an accelerator: of the hosts on the first that has the page,
-        and all of the person's places, which come first.
+        """The wheels of a project for an accelerator: those of the first host that has the page,
+        and those of all of the user's places, which are preferred.
 
-        `release`: of torch; a host that has only certain releases is asked for those alone.
+        `release`: of torch. A host of certain releases is only asked for these.
         """
         listing = self._ask_hosts(project, accelerator, interpreter, release=release)
         if project not in self._own:
             self._own[project] = self._read_own(project, interpreter)
-        links = {
-            version: link
-            for version, link in self._own[project].items()
-            if Version(version).local == accelerator
-        }
-        if not links:
+        own = {}
+        for version, link in self._own[project].items():
+            if Version(version).local == accelerator:
+                own[version] = link
+        if not own:
             return listing
         return dataclasses.replace(
-            listing, links={**listing.links, **links}, own=tuple(sorted(links, key=Version))
+            listing, links={**listing.links, **own}, own=tuple(sorted(own, key=Version))
         )
 
     def _ask_hosts(
         self, project: str, accelerator: str, interpreter: Interpreter, *, release: str
     ) -> Listing:
+        """The listing of the first host that has the page; else why the last one has none."""
         listing = Listing(
             "", problem=Absent(f"no host is known that has {project} for {accelerator}")
         )
@@ -123,8 +129,8 @@ class TorchPages:
         *,
         release: str = "",
     ) -> Union[TorchFile, Absent]:
-        """The wheel of exactly this version for this interpreter, with its METADATA where that lies
-        beside it."""
+        """The wheel of exactly this version for an interpreter, with its METADATA if the host has
+        it as a file of its own."""
         listing = self.list_files(project, accelerator, interpreter, release=release)
         link = listing.links.get(str(version))
         if link is None and listing.problem is not None:
@@ -140,13 +146,14 @@ class TorchPages:
     def find_compilers(
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
     ) -> Tuple[TorchFile, ...]:
-        """The compilers that torch requires and that lie beside it; `requires`: torch's own
-        requirements. Errors: NoCandidate for one that is not there."""
+        """The compilers that torch requires from its own host. `requires`: torch's requirements.
+        Errors: NoCandidate, if one is not found."""
         found = []
         for name, version in pinned_compilers(requires, interpreter):
             file = self.find_file(name, version, accelerator, interpreter)
             if isinstance(file, Absent):
-                # The package index may have something else under its name.
+                # It must not come from the package index, which may have another project of its
+                # name.
                 raise NoCandidate(
                     f"torch needs {name} {version}, which lies beside it: {file.reason}",
                     hint="Try again later, or name another torch.",
@@ -156,9 +163,10 @@ class TorchPages:
 
     def redirects_of(self, candidate: Candidate) -> Tuple[str, ...]:
         """The hosts to which a download of this file may be redirected."""
-        return (_host_of(candidate.link.url), *self._redirects)
+        return (host_of(candidate.link.url), *self._redirects)
 
     def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
+        """The listing of one page of a host."""
         if self._offline:
             reason = f"{host.host} was not asked ({self._offline})"
             remedy = f"Leave {self._offline} out to ask {host.host}."
@@ -171,17 +179,13 @@ class TorchPages:
             if page.status is PageStatus.DOWN and not page.is_unread:
                 self._down[host.host] = problem
             return Listing(url, problem=problem)
-        links = parse_page(
-            page.text, url, base=page.base, content_type=page.content_type, project=project
-        )
-        # As the wheel index knows the host, its files lie on it, or where it redirects to.
-        named = {*host.redirects, *map(_host_of, (url, page.asked, host.wheel or ""))}
-        own = [link for link in links if _host_of(link.url) in named]
+        expected = expected_hosts(host, page)
+        own = [link for link in links_of(page, project=project) if host_of(link.url) in expected]
         return Listing(url, best_wheels(own, project, interpreter))
 
     def _read_own(self, project: str, interpreter: Interpreter) -> Dict[str, Link]:
-        """What the person's places have of a project, whichever accelerator it is for. As pip has
-        it, one that does not answer says nothing."""
+        """The best wheel of each version in the user's places, for all accelerators. A place that
+        does not answer is skipped, as pip does it."""
         urls = [*self._find_links, *(project_page(index, project) for index in self._indexes)]
         links: List[Link] = []
         for url in urls:
@@ -191,16 +195,14 @@ class TorchPages:
                 continue
             else:
                 page = self._http.get_page(url, allowed_hosts=())
-            links += parse_page(
-                page.text, url, base=page.base, content_type=page.content_type, project=project
-            )
+            links += links_of(page, project=project)
         return best_wheels(links, project, interpreter)
 
     def _read_metadata(
         self, link: Link, project: NormalizedName, version: Version
     ) -> Optional[str]:
-        """The METADATA beside a file (PEP 658), where its page promises its hash and it is that of
-        this file."""
+        """The METADATA beside a file (PEP 658). None: there is none, the page gives no hash of it,
+        or it has another hash or is of another file."""
         if not link.metadata:
             return None
         page = self._http.get_page(
@@ -214,6 +216,7 @@ class TorchPages:
 
 
 def _why_no_list(page: PageAnswer, host: str) -> Absent:
+    """Why a page lists nothing."""
     if page.is_unread:
         reason = f"the page {page.url} cannot be read: {page.detail}"
         return Absent(reason, "Name a mirror of its host with SAFE_INSTALL_MIRRORS.")
@@ -224,10 +227,3 @@ def _why_no_list(page: PageAnswer, host: str) -> Absent:
         return Absent(f"the page {page.url} is empty")
     detail = f" ({page.detail})" if page.detail else ""
     return Absent(f"there is no page {page.url}{detail}")
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""

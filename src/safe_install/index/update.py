@@ -1,8 +1,8 @@
-"""Puts a newer wheel index into the person's data folder, whole or not at all.
+"""Installs a newer wheel index into the user's data folder, completely or not at all.
 
-The file is one JSON object: `schema`, `date`, and `documents`, each as it stands in `wheel_index/`.
-It says what code is run in a smoke test and which hosts are believed: so it is taken only with the
-sha256 that the person gives, and only when every document in it is valid.
+The index is one file, a JSON object with `schema`, `date` and `documents`, the documents of
+`wheel_index/` by name. It has code that is run in smoke tests, and the hosts that are trusted.
+Therefore it is only used with the sha256 that the user gives, and only if every document is valid.
 """
 
 from __future__ import annotations
@@ -33,14 +33,11 @@ _PARSERS = {"torch": parse_torch_table, "cuda": parse_cuda_table, "mirrors": par
 
 
 def read_bundle(text: str, where: str) -> Dict[str, Any]:
-    """The file as an object with `date` and `documents`, every document checked. Raises
-    IndexInvalid."""
+    """The content of an index file: an object with `date` and `documents`. All documents are
+    checked. Errors: IndexInvalid, which names the file `where`."""
     value = parse_json(text, where)
-    if (
-        not isinstance(value, dict)
-        or set(value) != {"schema", "date", "documents"}
-        or value["schema"] != SCHEMA
-    ):
+    has_keys = isinstance(value, dict) and set(value) == {"schema", "date", "documents"}
+    if not has_keys or value["schema"] != SCHEMA:
         raise IndexInvalid(
             f"{where} is no wheel index of schema {SCHEMA}",
             hint="A newer index may need a newer torch-safe-install.",
@@ -55,22 +52,30 @@ def read_bundle(text: str, where: str) -> Dict[str, Any]:
             f"{where}: tables are missing", hint="scripts/build_wheel_index makes such a file"
         )
     for name, document in documents.items():
-        if not _NAME.fullmatch(name):
-            raise IndexInvalid(
-                f"{where}: {name!r} is no name of a document", hint="Lower case and dashes."
-            )
-        if name in _PARSERS:
-            _PARSERS[name](document, f"{name}.json")
-        elif name not in TABLES and parse_project(document, f"{name}.json").name != name:
-            raise IndexInvalid(
-                f"{where}: {name} holds another project", hint="Name a document after its project."
-            )
-    return value
+        _check_document(name, document, where)
+    return dict(value)
 
 
-def put_in_place(text: str, *, url: str) -> Path:
-    """Write a checked file below the data folder; the pointer to it is moved last. Raises
-    IndexInvalid."""
+def _check_document(name: str, document: Any, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise IndexInvalid(
+            f"{where}: {name!r} is no name of a document", hint="Lower case and dashes."
+        )
+    if name in _PARSERS:
+        _PARSERS[name](document, f"{name}.json")
+    elif name not in TABLES and parse_project(document, f"{name}.json").name != name:
+        raise IndexInvalid(
+            f"{where}: {name} holds another project", hint="Name a document after its project."
+        )
+
+
+def install_update(text: str, *, url: str) -> Path:
+    """Check the text of an index file and write it below the data folder. The result: the folder of
+    its documents. Errors: IndexInvalid.
+
+    `url`: where it comes from. The pointer is replaced last, so an interrupted update has no
+    effect.
+    """
     bundle = read_bundle(text, url)
     parent = update_folder()
     parent.mkdir(parents=True, exist_ok=True)

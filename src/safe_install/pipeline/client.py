@@ -45,7 +45,7 @@ def make_client(
     *,
     offline: bool = False,
     trusted_hosts: Sequence[str] = (),
-    ask_again: bool = False,
+    revalidate: bool = False,
     credentials: Optional[Credentials] = None,
 ) -> HttpClient:
     """The HTTP client: mirrors, the token for GitHub's API, the cache. Errors: UsageError."""
@@ -60,7 +60,7 @@ def make_client(
         cache_dir=world.cache_dir,
         trusted_hosts=trusted_hosts,
         tokens={"api.github.com": token} if token else {},
-        ask_again=ask_again,
+        revalidate=revalidate,
         credentials=credentials,
         network=world.network,
     )

@@ -35,7 +35,7 @@ from safe_install.environment.stamp import Stamp, describe_paths, folder_of_torc
 from safe_install.errors import Interrupted
 from safe_install.events import Reporter
 from safe_install.health.answers import Subject
-from safe_install.health.comparison import check_cuda_required, check_torch_is, compare_health
+from safe_install.health.comparison import check_cuda_required, check_torch_build, compare_health
 from safe_install.health.running import note_running
 from safe_install.index.catalog import cuda_table
 from safe_install.models import (
@@ -397,7 +397,7 @@ def _judge(
         torch_requested=expectation.torch_requested,
         cuda_loss_requested=expectation.cuda_loss_requested,
     )
-    findings += check_torch_is(expectation.coming_torch, after)
+    findings += check_torch_build(expectation.coming_torch, after)
     # What the plan may break was reported before the change.
     findings = tuple(
         finding

@@ -46,7 +46,7 @@ from safe_install.resolve.request import InstallRequest, named
 from safe_install.resolve.rounds import Failed, Planned
 from safe_install.resolve.torch_rounds import with_real_files
 from safe_install.system.askpass import AskPass
-from safe_install.system.credentials import Credentials, Keyring, Question
+from safe_install.system.credentials import AskUser, Credentials, Keyring
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip import PipRunner
 from safe_install.system.process import LineReader
@@ -393,7 +393,7 @@ def prepare_clones(
 
 
 def make_credentials(
-    request: InstallRequest, environment: Environment, ask: Question
+    request: InstallRequest, environment: Environment, ask: AskUser
 ) -> Credentials:
     """User names and passwords for the indexes. As in pip, --no-input also disables a keyring that
     was not named, because it may ask for its own password."""

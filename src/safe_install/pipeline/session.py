@@ -14,7 +14,7 @@ from typing import Iterator, List, Optional, Tuple
 from safe_install.environment.driver import declared_driver, read_driver
 from safe_install.environment.interpreter import (
     Probe,
-    find_doubles,
+    find_duplicates,
     find_interpreter,
     read_environment,
 )
@@ -276,7 +276,7 @@ def find_leaving(plan: Plan, environment: Environment) -> List[InstalledDistribu
         if step.action in (Action.REPLACE, Action.REMOVE)
     ]
     own = [distribution for distribution in found if is_own(distribution, environment)]
-    return [*own, *(double for one in own for double in find_doubles(one))]
+    return [*own, *(double for one in own for double in find_duplicates(one))]
 
 
 def find_staying_beside(plan: Plan, environment: Environment) -> List[InstalledDistribution]:

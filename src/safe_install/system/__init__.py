@@ -1,1 +1,1 @@
-"""The outside: one owner for each of processes, pip and HTTP."""
+"""The outside world: processes, pip, HTTP and files, each used by one module only."""

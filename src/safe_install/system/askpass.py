@@ -1,9 +1,9 @@
-"""Answers what git and ssh ask for. They ask on a terminal, which pip's processes do not have here,
-or by a program.
+"""Answers the questions of git and ssh, such as for passwords. They ask on a terminal, which pip's
+processes do not have here, or with a program.
 
-The program is a script of ours. It hands the question to this process over a socket in a folder
-that only the person can enter; the person is asked once for each question of a command, however
-often pip clones.
+The program is a script of ours. It sends the question to this process over a socket, in a folder
+that only the user can enter. The user is asked each question once in a command, even if pip clones
+several times.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Mapping, Optional
 
-from safe_install.system.credentials import Question
+from safe_install.system.credentials import AskUser
 
 if TYPE_CHECKING:
     import socket
 
 MAX_QUESTION = 4096  # bytes
 _IS_ANSWER, _NO_ANSWER = b"+", b"-"
-# The variables by which the person may have named a program of their own.
-_NAMED_BY_PERSON = ("GIT_ASKPASS", "SSH_ASKPASS")
+# The variables with the name of such a program. The user may have set them.
+_PROGRAM_VARIABLES = ("GIT_ASKPASS", "SSH_ASKPASS")
 
 _CLIENT = """
 import socket, sys
@@ -41,11 +41,10 @@ sys.stdout.buffer.write(answer[1:] + b"\\n")
 
 
 class AskPass:
-    """A program that asks the person, for the children of one command."""
+    """A program with which git and ssh ask the user, for the child processes of one command."""
 
-    def __init__(self, folder: Path, ask: Question) -> None:
-        """`folder`: a new one, which only the person can enter, and which goes when the command
-        ends."""
+    def __init__(self, folder: Path, ask: AskUser) -> None:
+        """`folder`: a new one that only the user can enter. The caller removes it."""
         self._ask = ask
         self._answers: Dict[str, str] = {}
         self._address = str(folder / "socket")
@@ -53,25 +52,26 @@ class AskPass:
         self._listener: Optional[socket.socket] = None
 
     def variables(self, environ: Mapping[str, str]) -> Mapping[str, str]:
-        """What git and ssh are told; nothing where nobody sits at a terminal, or where they have a
-        program already."""
-        if any(environ.get(name) for name in _NAMED_BY_PERSON) or not is_terminal(sys.stdin):
+        """The variables that name the program. None are needed if there is no terminal, or if the
+        user named a program."""
+        if any(environ.get(name) for name in _PROGRAM_VARIABLES) or not is_terminal(sys.stdin):
             return {}
         if self._listener is None and not self._listen():
             return {}
-        named = {name: str(self._program) for name in _NAMED_BY_PERSON}
-        # ssh would look for a display; OpenSSH 8.4 and newer know it
+        named = {name: str(self._program) for name in _PROGRAM_VARIABLES}
+        # Without this variable (OpenSSH 8.4 and newer) ssh uses the program only with a display.
         return {**named, "SSH_ASKPASS_REQUIRE": "force"}
 
     def _listen(self) -> bool:
+        """Write the program, and start to answer it. False: it is not possible here."""
         import socket
 
         try:
             listener = socket.socket(socket.AF_UNIX)
         except (OSError, AttributeError):
-            return False  # no sockets of this kind here: git and ssh fail as without a terminal
+            return False  # there are no such sockets: git and ssh fail as without a terminal
         try:
-            listener.bind(self._address)  # a long path has no room in an address
+            listener.bind(self._address)  # OSError, if the path is too long
             listener.listen()
             words = [sys.executable, "-I", "-S", "-c", _CLIENT, self._address]
             self._program.write_text(
@@ -95,11 +95,11 @@ class AskPass:
                 try:
                     connection.sendall(self._reply(_read_question(connection)))
                 except OSError:
-                    continue  # who asked is gone
+                    continue  # the program has ended
 
     def _reply(self, question: str) -> bytes:
         if not question:
-            return _NO_ANSWER  # who was to ask it is gone
+            return _NO_ANSWER  # the program has ended
         if question not in self._answers:
             answer = self._ask(question, is_secret=is_secret(question))
             if answer is None:
@@ -109,17 +109,13 @@ class AskPass:
 
 
 def is_secret(question: str) -> bool:
-    """Is the answer a password? git asks for a user name, and ssh whether a host is the right one,
-    in the open.
-
-    Sources: git's credential.c ("Username for ..."); OpenSSH's sshconnect.c ("Are you sure ...
-    (yes/no").
-    """
+    """Is the answer a password? Not if git asks for a user name (credential.c: "Username for ..."),
+    or ssh whether to trust a host (sshconnect.c: "Are you sure ... (yes/no")."""
     return not question.startswith("Username") and "(yes/no" not in question
 
 
 def is_terminal(stream: object) -> bool:
-    """A closed or missing stream is none."""
+    """Is the stream a terminal? A closed or missing stream is not."""
     try:
         return bool(stream is not None and os.isatty(stream.fileno()))  # type: ignore[attr-defined]
     except (OSError, ValueError, AttributeError):

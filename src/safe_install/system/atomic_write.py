@@ -1,6 +1,6 @@
-"""Writes files atomically: afterwards a file has its old or its new content, never a part of it.
+"""Writes files atomically: a file has its old content or its new one, never a part of it.
 
-`transaction/recovery` has its own function for journals, because it has to work alone.
+`transaction/recovery` has a function of its own for journals, since it stands alone.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import BinaryIO, Iterator
 
 @contextmanager
 def replacing_file(path: Path, *, mode: int = 0o666, is_durable: bool = True) -> Iterator[BinaryIO]:
-    """A stream into a temporary file of the same folder, which takes the place of `path` when the
-    block has ended.
+    """A stream to a temporary file in the same folder, which replaces `path` at the end of the
+    block.
 
-    `mode` is that of the new file, less the umask. `is_durable`: its content is on the disk before
-    it takes the place; else a power cut may leave an empty file. Errors: OSError, and those of the
-    block; `path` is then as it was.
+    `mode`: that of the new file; the umask is applied. `is_durable`: write the content to the disk
+    first; else a power failure may leave an empty file. Errors: OSError, and those of the block;
+    `path` is then unchanged.
     """
     temporary = path.with_name(f".{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -37,7 +37,7 @@ def replacing_file(path: Path, *, mode: int = 0o666, is_durable: bool = True) ->
 
 
 def why_no_file(path: Path) -> str:
-    """Why no file can be written to a path: `is a folder`; "" where nothing is known against it."""
+    """Why a file cannot be written to a path: `is a folder`; "" if it probably can."""
     if path.is_dir():
         return "is a folder"
     return "" if path.parent.is_dir() else "lies in no folder that is there"

@@ -1,10 +1,10 @@
-"""Keeps what pip downloads while it plans, so that nothing is downloaded twice.
+"""Keeps the files that pip downloads while it plans, so that they are not downloaded twice.
 
-To learn what a source distribution requires, pip downloads it, and a wheel too where the index does
-not serve metadata by itself. The files lie in folders `pip-unpack-*` of its temporary folder and
-are deleted when it ends. That folder is one of ours here, and each file gets a second name (a hard
-link) as soon as it is seen, which outlives pip. Whether a file is whole is decided by the hash in
-pip's report; what was missed is downloaded again.
+pip downloads a source distribution to learn its requirements, and a wheel if the index has no
+metadata file for it. It puts them into folders `pip-unpack-*` of its temporary folder, and deletes
+them at its end. Here this folder is ours, and each new file gets a second name (a hard link), which
+pip does not delete. The hash in pip's report tells whether a file is complete. Files that were
+missed are downloaded again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
-INTERVAL = 0.005  # seconds between two looks; pip deletes nothing before it has written its report
+INTERVAL = 0.005  # seconds between two looks; pip deletes its files after it wrote its report
 _PREFIX = "pip-unpack-"
 
 
@@ -23,9 +23,9 @@ class KeptDownloads:
     """The files that pip downloaded while it was watched."""
 
     def __init__(self, folder: Path) -> None:
-        self.temporary = folder / "pip"  # pip's temporary folder: TMPDIR
+        self.temporary = folder / "pip"  # for pip's TMPDIR
         self._kept = folder / "kept"
-        # by path and inode: two downloads may have one name
+        # by path and inode, since two downloads may have one name
         self._seen: Dict[Tuple[str, int], Path] = {}
         self.temporary.mkdir(parents=True)
         self._kept.mkdir()
@@ -43,7 +43,7 @@ class KeptDownloads:
             thread.join()
 
     def find(self, filename: str) -> List[Path]:
-        """The files of this name, newest first; incomplete downloads are among them."""
+        """The files of this name, newest first. Some of them may be incomplete."""
         return [path for path in reversed(list(self._seen.values())) if path.name == filename]
 
     def _watch(self, stopped: threading.Event) -> None:
@@ -65,7 +65,7 @@ class KeptDownloads:
             place.mkdir(exist_ok=True)
             os.link(entry.path, place / entry.name)
         except OSError:
-            return  # deleted meanwhile, or a file system without hard links
+            return  # it was deleted, or the file system has no hard links
         self._seen[key] = place / entry.name
 
 

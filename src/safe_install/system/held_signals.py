@@ -1,4 +1,4 @@
-"""Holds signals back while something must be completed or undone."""
+"""Holds signals back while work must not be interrupted."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ _HELD = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class HeldSignals:
-    """SIGINT, SIGTERM and SIGHUP are only recorded from `hold` to `release`.
+    """From `hold` to `release`, SIGINT, SIGTERM and SIGHUP are only recorded.
 
-    Handlers are used, not a mask: a mask is for one thread only, and a progress display has its own
-    thread. Signals that the parent process ignores (nohup) stay ignored.
+    This uses handlers, since a mask is for one thread only and a progress display has a thread of
+    its own. Signals that the parent process ignores (nohup) stay ignored.
     """
 
     def __init__(self) -> None:
-        self.pending: Optional[int] = None  # the first that came
+        self.pending: Optional[int] = None  # the first signal that came
         self._before: Dict[int, Any] = {}
 
     def hold(self) -> None:
-        """Begin to record. No effect outside of the main thread, where Python delivers no
-        signals."""
+        """Begin to record. Only in the main thread: Python delivers signals to no other."""
         if self._before or threading.current_thread() is not threading.main_thread():
             return
         for name in _HELD:
@@ -33,7 +32,7 @@ class HeldSignals:
             self._before[number] = signal.signal(number, self.take)
 
     def release(self) -> None:
-        """Restore the former handlers; recorded signals are in `pending`."""
+        """Restore the former handlers. `pending` has the recorded signal."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -1,8 +1,8 @@
-"""An HTTP client: pages with a cache, files with a hash.
+"""The HTTP client: fetches pages with a cache, and files with a hash.
 
-Only https, except to loopback and to hosts that the user named (a mirror, a trusted host).
-Redirects are followed to the same host and to hosts that the caller allows, never from https to
-http, and never with the credentials of another host.
+It uses https only, except to loopback and to hosts that the user named (mirrors, trusted hosts). It
+follows redirects to the same host and to hosts that the caller allows, but never from https to
+http. Credentials of one host are never sent to another one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from safe_install.system.page_cache import (
     RateLimits,
     limit_detail,
     limited_until,
-    validators,
+    make_cached_page,
 )
 from safe_install.system.partial_file import (
     FileRefused,
@@ -60,56 +60,55 @@ from safe_install.system.partial_file import (
 from safe_install.system.several import Stop
 
 MAX_REDIRECTS = 5
-ANY_HOST = "*"  # among hosts to which a redirect is followed
-# seconds: for one answer, for one page, and for one CHUNK of a file, which is its least speed
+ANY_HOST = "*"  # among the allowed hosts: redirects to all hosts are followed
+# seconds for one answer, one page, or one CHUNK of a file (a download that is slower is broken off)
 PATIENCE = 60.0
-ATTEMPTS = 3  # of a download that breaks off
+ATTEMPTS = 3  # for a download that breaks off
 _PAGE_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 _T = TypeVar("_T")
 
 
 class PageStatus(enum.Enum):
-    """How a host answered the request for a page."""
+    """The answer of a host to the request for a page."""
 
     LISTED = "listed"
     DOWN = "host-down"  # no connection, time-out, 5xx, broken off, a redirect that is not followed
-    MISSING = "page-missing"  # 404, 410, and 403 as object stores say it
+    MISSING = "page-missing"  # 404, 410, or 403, with which object stores answer
     EMPTY = "page-empty"  # an answer without content
     NOT_ASKED = "not-asked"  # offline
 
 
 @dataclass(frozen=True)
 class PageAnswer:
-    """A page, or why there is none. `url`: the requested one, not a mirror's."""
+    """A page, or why there is none."""
 
-    url: str
+    url: str  # the requested address, not that of a mirror
     status: PageStatus
     text: str = ""
     content_type: str = ""
-    detail: str = ""
+    detail: str = ""  # why there is no page
     from_cache: bool = False
-    base: str = ""  # where relative links start, where that is not `url`
-    asked: str = ""  # where it was asked: a mirror's address, where there is one
-    is_unread: bool = False  # DOWN, although the host sent a page: it is too large, for one
+    base: str = ""  # the address from which relative links start; "": `url`
+    asked: str = ""  # the address that was asked, which may be that of a mirror
+    is_unread: bool = False  # DOWN, but the host sent a page that was not read (it is too large)
 
 
 class PageSource(Protocol):
-    """What a reader of pages needs of HTTP; implemented by `HttpClient`."""
+    """Fetches pages. `HttpClient` implements it."""
 
     def get_page(
         self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
     ) -> PageAnswer:
-        """The page at `url`, or why there is none. Never raises for a host's behaviour."""
+        """The page at `url`, or why there is none. Never raises, whatever the host does."""
 
 
 class UrlRefused(Exception):
-    """A URL or redirect that is not followed; the text says why."""
+    """A URL or redirect that is not followed. The text says why."""
 
 
 class HttpClient:
-    """Fetches pages and files. It can be used from several threads; requests is imported at the
-    first request."""
+    """Fetches pages and files. Several threads may use it."""
 
     def __init__(
         self,
@@ -120,29 +119,27 @@ class HttpClient:
         timeout: float = 15.0,
         trusted_hosts: Collection[str] = (),
         tokens: Optional[Mapping[str, str]] = None,
-        ask_again: bool = False,
+        revalidate: bool = False,
         patience: float = PATIENCE,
         credentials: Optional[Credentials] = None,
         network: NetworkSettings = DEFAULT_NETWORK,
     ) -> None:
-        """`timeout`: seconds to connect and of silence; `trusted_hosts`: may be asked over plain
-        http.
+        """`timeout`: seconds to connect, and seconds of silence. `patience`: seconds for a whole
+        answer or page, and for the next CHUNK bytes of a file; needed since a host that sends a
+        byte now and then is never silent.
 
-        `patience`: seconds for an answer or a page to be complete, and for the next CHUNK bytes of
-        a file to come:
-        a host that sends a byte now and then is never silent.
-        `tokens`: by host; each is sent to its own host alone (and to a stand-in of it on loopback).
-        `ask_again`: a page that is still fresh in the cache is asked for all the same (whether it
-        has changed).
-        `credentials`: of the person's indexes; each pair is sent to its own host and port alone.
-        `network`: proxy, certificates and trusted hosts, as pip was given them.
+        `trusted_hosts`: may be asked over plain http. `tokens`: by host; each is sent to its own
+        host only, or to loopback in its place. `revalidate`: ask whether a page has changed, even
+        if it is still fresh in the cache. `credentials`: for the user's indexes; each pair is sent
+        to its own host and port only. `network`: proxy, certificates and trusted hosts of pip's
+        options.
         """
         self._mirrors = tuple(mirrors)
         self._offline = offline
         self._timeout = timeout
         self._named_hosts = frozenset({*mirror_hosts(mirrors), *trusted_hosts})
         self._tokens = dict(tokens or {})
-        self._ask_again = ask_again
+        self._revalidate = revalidate
         self._patience = patience
         self._credentials = credentials or Credentials()
         self._network = network
@@ -157,7 +154,7 @@ class HttpClient:
 
     @property
     def offline(self) -> bool:
-        """Is no host asked?"""
+        """Is it forbidden to ask hosts?"""
         return self._offline
 
     # --- pages ---
@@ -165,11 +162,11 @@ class HttpClient:
     def get_page(
         self, url: str, *, allowed_hosts: Collection[str] = (), accept: str = ""
     ) -> PageAnswer:
-        """The page at `url`, requested at most once per client; the disk cache uses ETag and
-        max-age.
+        """The page at `url`, or why there is none. Never raises, whatever the host does.
 
-        `allowed_hosts`: other hosts that it may redirect to; `accept`: the media type, for other
-        pages than those of an index. Never raises for a host's behaviour.
+        A client requests each page once. The cache on disk uses ETag and max-age. `allowed_hosts`:
+        other hosts to which the page may redirect. `accept`: the media type; "": that of the pages
+        of an index.
         """
         if self._offline:
             return PageAnswer(url, PageStatus.NOT_ASKED, detail="offline")
@@ -187,7 +184,7 @@ class HttpClient:
 
     def _ask_page(self, url: str, allowed_hosts: Collection[str], accept: str) -> PageAnswer:
         cached = self._pages.read(url)
-        if cached is not None and cached.fresh_until > time.time() and not self._ask_again:
+        if cached is not None and cached.fresh_until > time.time() and not self._revalidate:
             return _from_cache(url, cached)
         until = self._limits.read(_host(url))
         if until is not None:
@@ -199,13 +196,15 @@ class HttpClient:
             with closing(self._request(url, headers, allowed_hosts)) as response:
                 answer = self._read_page(url, response, cached)
                 if response.status_code != 200:
-                    self._let_go(response)
+                    self._discard(response)
                 return answer
         except (UrlRefused, ConnectionBroken) as error:
             is_unread = isinstance(error, PageNotRead)
             return PageAnswer(url, PageStatus.DOWN, detail=str(error), is_unread=is_unread)
 
     def _read_page(self, url: str, response: Any, cached: Optional[CachedPage]) -> PageAnswer:
+        """The answer for a response. It is put into the cache. `cached`: the page that the request
+        asked about."""
         code = response.status_code
         reason = f"{code} {response.reason or ''}".strip()
         if code == 304 and cached is not None:
@@ -226,7 +225,7 @@ class HttpClient:
         content_type = response.headers.get("Content-Type", "")
         if not text.strip():
             return PageAnswer(url, PageStatus.EMPTY, detail="an answer without content")
-        page = CachedPage(text, content_type, *validators(response.headers))
+        page = make_cached_page(text, content_type, response.headers)
         self._pages.write(url, page)
         return PageAnswer(url, PageStatus.LISTED, text, content_type)
 
@@ -249,15 +248,15 @@ class HttpClient:
         allowed_hosts: Optional[Collection[str]] = None,
         stop: Optional[Stop] = None,
     ) -> str:
-        """Write the file behind `url` to `destination` and return its sha256.
+        """Write the file at `url` to `destination`. The result: its sha256.
 
-        A part left by a broken attempt (`<destination>.part`) is continued where the host still has
-        the
-        same file. Bytes appear at `destination` whole or not at all. `on_progress(done, total or
-        None)` in
-        bytes. Raises DownloadFailed (offline, host, size), FileRefused among them, and OtherBytes;
-        nothing is left at `destination` then. Stopped, some time after `stop` was said and the
-        connections were cut.
+        `destination` is written completely or not at all. A part of an earlier attempt
+        (`<destination>.part`) is continued, if the host still has the same file. `sha256`: the
+        expected one. `size_limit`: in bytes. `on_progress(done, total or None)`: in bytes.
+        `allowed_hosts`: other hosts to which it may redirect. `stop`: ends the download, together
+        with `cut`.
+
+        Errors: DownloadFailed (offline, host, size), FileRefused, OtherBytes, Stopped.
         """
         if self._offline:
             raise DownloadFailed(
@@ -273,7 +272,7 @@ class HttpClient:
                 self._download_once(
                     url, part, size_limit, on_progress, frozenset(allowed_hosts or ())
                 )
-                stop.check()  # a connection that was cut looks like the end of the file
+                stop.check()  # a cut connection looks like the end of the file
                 return part.finish(sha256, url)
             except ConnectionBroken as error:
                 stop.check()
@@ -307,18 +306,18 @@ class HttpClient:
             raise
         part.write(
             stream_file(response, self._patience),
-            have,
-            response.headers,
-            size_limit,
-            total,
-            on_progress,
-            url,
+            have=have,
+            headers=response.headers,
+            size_limit=size_limit,
+            total=total,
+            on_progress=on_progress,
+            url=url,
         )
 
-    # --- asking ---
+    # --- requests ---
 
     def _request(self, url: str, headers: Mapping[str, str], allowed_hosts: Collection[str]) -> Any:
-        """The response after its redirects. Raises UrlRefused or ConnectionBroken."""
+        """The response after redirects. Errors: UrlRefused, ConnectionBroken."""
         target = apply_mirrors(urldefrag(url)[0], self._mirrors)
         allowed = frozenset(allowed_hosts) | {_host(target), _host(url)}
         previous = ""
@@ -328,7 +327,7 @@ class HttpClient:
             if response.status_code not in (301, 302, 303, 307, 308):
                 return response
             location = response.headers.get("Location", "")
-            self._let_go(response)
+            self._discard(response)
             previous = target
             try:
                 target = apply_mirrors(urljoin(target, location), self._mirrors)
@@ -342,6 +341,8 @@ class HttpClient:
         raise UrlRefused(f"more than {MAX_REDIRECTS} redirects")
 
     def _authorization(self, url: str, target: str) -> Mapping[str, str]:
+        """The header with the token of the host of `url`. It is only sent to this host, or to
+        loopback."""
         token = self._tokens.get(_host(url), "")
         is_own = target.startswith("https://") and _host(target) == _host(url)
         if not token or not (is_own or _is_loopback(_host(target))):
@@ -349,6 +350,7 @@ class HttpClient:
         return {"Authorization": f"Bearer {token}"}
 
     def _check_url(self, url: str, previous: str) -> None:
+        """Errors: UrlRefused. `previous`: the address that redirected here, or ""."""
         try:
             parts = urlsplit(url)
             host = parts.hostname or ""
@@ -360,24 +362,23 @@ class HttpClient:
             raise UrlRefused(f"redirects from https to {parts.scheme}, which is not followed")
         if parts.scheme != "http" or not host:
             raise UrlRefused(f"{parts.scheme or 'no'} scheme: only https is asked")
-        if (
-            host not in self._named_hosts
-            and not self._network.is_trusted(url)
-            and not _is_loopback(host)
-        ):
-            raise UrlRefused(
-                f"plain http to {host}: only https is asked, or hosts named as mirror or trusted"
-            )
+        if host in self._named_hosts or self._network.is_trusted(url) or _is_loopback(host):
+            return
+        raise UrlRefused(
+            f"plain http to {host}: only https is asked, or hosts named as mirror or trusted"
+        )
 
     def _get(self, url: str, headers: Mapping[str, str]) -> Any:
-        # requests costs 0.1 s, and most commands ask nothing.
+        """The response of one request, with credentials if the host wants them. Errors: UrlRefused,
+        ConnectionBroken."""
+        # late: the import takes 0.1 s, and most commands make no request
         import requests
 
         from safe_install.system.network import request_options
 
         session = self._open_session()
         options = request_options(url, self._network)
-        # A page may come packed, in the one way that we unpack with a limit.
+        # Only gzip, since it is unpacked here with a limit.
         headers = {"Accept-Encoding": "gzip", **headers}
 
         def ask(pair: Optional[Tuple[str, str]]) -> Any:
@@ -392,7 +393,7 @@ class HttpClient:
             )
 
         try:
-            sent = self._credentials.of_url(url)
+            sent = self._credentials.find(url)
             response = self._within(lambda: ask(sent), "no answer in time")
             if response.status_code != 401:
                 return response
@@ -400,19 +401,19 @@ class HttpClient:
                 pair = self._credentials.after_refusal(url, sent)
             if pair is None:
                 return response
-            self._let_go(response)
+            self._discard(response)
             return self._within(lambda: ask(pair), "no answer in time")
         except requests.exceptions.RequestException as error:
             raise ConnectionBroken(reason_of(error)) from error
         except ValueError as error:
-            # requests looks at the redirect although it is not to follow it.
+            # requests parses the address of a redirect, even if it does not follow it.
             raise UrlRefused("redirects to what is no URL") from error
         except OSError as error:
-            # A bundle of certificates that is not there.
+            # The file with the certificates does not exist.
             raise UrlRefused(str(error)) from error
 
     def _open_session(self) -> Any:
-        """One session for all threads; each request takes a connection out of its pool."""
+        """The session of all threads. It has a pool of connections."""
         from safe_install.system.network import Connections, make_session
 
         with self._guard:
@@ -422,13 +423,13 @@ class HttpClient:
             return self._session
 
     def cut(self) -> None:
-        """Close every connection, so that no thread waits for a host any longer."""
+        """Close all connections, so that no thread waits for a host any longer."""
         if self._connections is not None:
             self._connections.cut()
 
-    def _let_go(self, response: Any) -> None:
-        """Close a response without using it; a short body is read first, so that its connection can
-        be reused."""
+    def _discard(self, response: Any) -> None:
+        """Close a response whose body is not needed. A short body is read first, so that the
+        connection can be used again."""
         try:
             self._within(lambda: skip_body(response), "the answer does not end")
         except ReaderLeftBehind:
@@ -438,7 +439,8 @@ class HttpClient:
         response.close()
 
     def _within(self, call: Callable[[], _T], late: str) -> _T:
-        """The result of `call`, within `patience` seconds."""
+        """The result of `call`. Errors: ReaderLeftBehind with the message `late`, after `patience`
+        seconds."""
         return call_within(call, self._patience, late)
 
 

@@ -17,16 +17,16 @@ _T = TypeVar("_T")
 
 
 class ConnectionBroken(Exception):
-    """The connection broke off or was silent for too long."""
+    """The connection broke off, or was silent for too long."""
 
 
 class PageNotRead(ConnectionBroken):
-    """The page of a host was not read: it is too large, or has another compression."""
+    """The page was not read: it is too large, or has another compression than gzip."""
 
 
 class ReaderLeftBehind(ConnectionBroken):
-    """Reading took too long. A thread still reads the response; closing it would wait for that
-    thread."""
+    """Reading took too long, and a thread still reads the response. It must not be closed, which
+    would wait for that thread."""
 
 
 @contextmanager
@@ -45,16 +45,16 @@ def closing(response: Any) -> Iterator[Any]:
 def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
     """The result of `call`. Errors: ReaderLeftBehind with the message `late`, and those of `call`.
 
-    A socket's time-out only limits silence, and a host may send a header or page byte by byte for
-    ever. The thread that reads it is then left behind with its connection; it ends with the
-    process, or with the host.
+    The time-out of a socket only limits silence, and a host may send a header or page byte by byte
+    for ever. The thread that reads it is then left behind with its connection; it ends with the
+    process, or when the host ends the connection.
     """
     outcome: List[Tuple[Optional[_T], Optional[BaseException]]] = []
 
     def work() -> None:
         try:
             outcome.append((call(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome.append((None, error))
 
     thread = threading.Thread(target=work, daemon=True)
@@ -69,9 +69,9 @@ def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
 
 
 def read_page_bytes(response: Any) -> bytes:
-    """The body of a page, unpacked with a limit. Raises ConnectionBroken; PageNotRead.
+    """The body of a page, unpacked. Errors: ConnectionBroken, PageNotRead.
 
-    urllib3 would unpack each piece whole, whatever becomes of it.
+    It is unpacked here with a limit: urllib3 would unpack each piece to any size.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower() or "identity"
     if encoding not in ("identity", "gzip", "x-gzip"):
@@ -80,12 +80,12 @@ def read_page_bytes(response: Any) -> bytes:
     parts = []
     size = 0
     for chunk in _read_chunks(response):
-        try:
-            content = (
-                chunk if inflater is None else inflater.decompress(chunk, MAX_PAGE_SIZE + 1 - size)
-            )
-        except zlib.error as error:
-            raise PageNotRead("the page cannot be unpacked") from error
+        content = chunk
+        if inflater is not None:
+            try:
+                content = inflater.decompress(chunk, MAX_PAGE_SIZE + 1 - size)
+            except zlib.error as error:
+                raise PageNotRead("the page cannot be unpacked") from error
         size += len(content)
         if size > MAX_PAGE_SIZE:
             raise PageNotRead(f"the page is larger than {MAX_PAGE_SIZE // 2**20} MiB")
@@ -96,8 +96,8 @@ def read_page_bytes(response: Any) -> bytes:
 
 
 def skip_body(response: Any) -> None:
-    """Read an unwanted body, if it is short, so that its connection can be reused. Errors:
-    ConnectionBroken."""
+    """Read a body that is not needed, if it is short, so that the connection can be used again.
+    Errors: ConnectionBroken."""
     length = read_number(response.headers.get("Content-Length", ""))
     if response.status_code in (204, 304):
         length = 0
@@ -107,7 +107,8 @@ def skip_body(response: Any) -> None:
 
 
 def _read_chunks(response: Any, length: Optional[int] = None) -> Iterator[bytes]:
-    """The body as it is sent, checked against its announced length. Raises ConnectionBroken."""
+    """The body as it is sent, still packed. Errors: ConnectionBroken, also if it is not as long as
+    announced. `length`: in bytes; None: that of the header."""
     import urllib3  # late: see HttpClient._get
 
     if length is None:
@@ -119,16 +120,14 @@ def _read_chunks(response: Any, length: Optional[int] = None) -> Iterator[bytes]
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise ConnectionBroken(reason_of(error)) from error
-    # Older urllib3 takes a connection that closes early for the end of the body.
+    # For older releases of urllib3, a connection that is closed early is the end of the body.
     if length is not None and got != length:
         raise ConnectionBroken(f"broke off after {got} of {length} bytes")
 
 
 def stream_file(response: Any, patience: float) -> Iterator[bytes]:
-    """The body of a file, read in a thread: CHUNK bytes must come in `patience` seconds of waiting.
-
-    Raises ConnectionBroken.
-    """
+    """The body of a file, read in a thread. Errors: ConnectionBroken, also if CHUNK bytes take more
+    than `patience` seconds of waiting."""
     reader = _BodyReader(response)
     reader.start()
     received = 0
@@ -155,7 +154,7 @@ def stream_file(response: Any, patience: float) -> Iterator[bytes]:
 
 
 class _BodyReader:
-    """A thread that reads the body of a response, a few chunks ahead of whoever takes them."""
+    """Reads the body of a response in a thread, a few chunks ahead of the caller."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
@@ -166,12 +165,12 @@ class _BodyReader:
         threading.Thread(target=self._read, daemon=True).start()
 
     def stop(self) -> None:
-        """Nobody takes any more."""
+        """End the thread: no more chunks are needed."""
         self._is_over.set()
 
     def next_chunk(self, seconds: float) -> bytes:
-        """Empty at the end. Raises queue.Empty when there is none in time, and what the reading
-        raised."""
+        """The next chunk; b"" at the end. Errors: queue.Empty, if none comes in time, and those of
+        the thread."""
         chunk, error = self._chunks.get(timeout=seconds)
         if error is not None:
             raise error
@@ -183,13 +182,13 @@ class _BodyReader:
                 if chunk and not self._put(chunk, None):
                     return
             self._put(b"", None)
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._put(b"", error)
         finally:
-            self._response.close()  # only here: closing waits for whoever reads
+            self._response.close()  # in this thread, since closing waits for the reader
 
     def _put(self, chunk: bytes, error: Optional[BaseException]) -> bool:
-        """False when nobody takes any more."""
+        """Hand over a chunk or an error. False: the caller has stopped the reading."""
         while not self._is_over.is_set():
             try:
                 self._chunks.put((chunk, error), timeout=1.0)
@@ -200,12 +199,12 @@ class _BodyReader:
 
 
 def read_number(text: str) -> Optional[int]:
-    """A number of a header, None for what is none."""
+    """The number in a header; None if it is not a number."""
     return int(text) if re.match(r"^[0-9]{1,18}$", text) else None
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a connection failed, in a few words."""
+    """Why a connection failed: "connection refused"."""
     text = f"{type(error).__name__}: {error}"
     if "timed out" in text.lower() or "timeout" in type(error).__name__.lower():
         return "no answer in time"
@@ -221,5 +220,5 @@ def reason_of(error: BaseException) -> str:
         return "the connection broke off before the end"
     if "RemoteDisconnected" in text or "Connection aborted" in text:
         return "the host closed the connection"
-    # The address in it may be that of a redirect, with a signature that is as good as a password.
+    # The address in it may be that of a redirect with a signature, which must stay secret.
     return re.sub(r"(?<=url: )\S+", "...", text)[:300]

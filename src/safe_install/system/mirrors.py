@@ -1,4 +1,4 @@
-"""Mirrors: which URLs are requested from another host. Pure; `system.http` makes the requests."""
+"""Maps URLs to those of mirrors. Pure; `system.http` makes the requests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from safe_install.errors import UsageError
 
 @dataclass(frozen=True)
 class MirrorRule:
-    """URLs that begin with `start` are requested below `replacement`."""
+    """In URLs that begin with `start`, it is replaced by `replacement`."""
 
-    start: str  # without the slash at its end
+    start: str  # without a slash at its end
     replacement: str
-    flat: bool = False  # the mirror has no pages of projects: what they list lies on the page above
+    flat: bool = False  # the mirror has no pages of projects; the page above lists their files
 
 
 def parse_mirrors(
     text: str, named: Optional[Mapping[str, Sequence[MirrorRule]]] = None
 ) -> Tuple[MirrorRule, ...]:
-    """`SAFE_INSTALL_MIRRORS`: names ("sjtu") and pairs
-    (`https://data.pyg.org=https://mirror.example/pyg`), by spaces.
+    """The rules of `SAFE_INSTALL_MIRRORS`, the one with the longest start first.
 
-    What was written first wins among equals, else the longest start. Raises UsageError for anything
-    else.
+    `text`: names ("sjtu") and pairs (`https://data.pyg.org=https://mirror.example/pyg`), separated
+    by spaces. `named`: the rules of each name. Errors: UsageError.
     """
     known = named or {}
     rules: List[MirrorRule] = []
@@ -33,11 +32,10 @@ def parse_mirrors(
         if item in known:
             rules += known[item]
             continue
-        # The address of a mirror may hold a "=" of its own; the first one parts the pair.
-        start, equals, replacement = item.partition("=")
-        if not equals or not all(
-            part.startswith(("https://", "http://")) for part in (start, replacement)
-        ):
+        # At the first "=": the address of the mirror may contain another one.
+        start, _, replacement = item.partition("=")
+        schemes = ("https://", "http://")
+        if not start.startswith(schemes) or not replacement.startswith(schemes):
             names = f", or a name: {', '.join(sorted(known))}" if known else ""
             raise UsageError(
                 f"SAFE_INSTALL_MIRRORS: {item!r} is not URL=URL",
@@ -48,7 +46,8 @@ def parse_mirrors(
 
 
 def find_rule(url: str, rules: Sequence[MirrorRule]) -> Optional[MirrorRule]:
-    """The rule for a URL; its start has to end at a path segment. None where there is none."""
+    """The rule for a URL; None if there is none. Its start must end at the end of a path
+    segment."""
     for rule in rules:
         if url == rule.start or (url.startswith(rule.start) and url[len(rule.start)] in "/?#"):
             return rule
@@ -64,9 +63,10 @@ def apply_mirrors(url: str, rules: Sequence[MirrorRule]) -> str:
 
 
 def page_base(url: str, rules: Sequence[MirrorRule]) -> str:
-    """The address from which relative links of the page at `url` start, whoever gave the page.
+    """The address from which the relative links of the page at `url` start.
 
-    On a flat mirror the page of `.../whl/cu121/torchvision/` is that of `.../whl/cu121/`.
+    It is the URL itself, except on a flat mirror: there the page of `.../whl/cu121/torchvision/` is
+    that of `.../whl/cu121/`.
     """
     rule = find_rule(url, rules)
     if rule is None or not rule.flat or not url.endswith("/"):

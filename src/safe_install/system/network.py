@@ -1,5 +1,4 @@
-"""A session of requests that reaches hosts as pip does: proxy, certificates, hosts that are trusted
-without one."""
+"""Makes a session of requests with pip's settings for proxy, certificates and trusted hosts."""
 
 from __future__ import annotations
 
@@ -17,33 +16,34 @@ from requests.adapters import HTTPAdapter
 from safe_install import __version__
 from safe_install.models import NetworkSettings
 
-KEPT_CONNECTIONS = 16  # to one host: as many as threads may ask it at the same time
+KEPT_CONNECTIONS = 16  # to one host; at most so many threads use it at the same time
 
 
 class Connections:
-    """What is connected, so that a thread can end what others wait for."""
+    """The open connections. A thread can close those for which other threads wait."""
 
     def __init__(self) -> None:
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._guard = threading.Lock()
 
     def add(self, connected: Any) -> None:
-        """What is wrapped in another way (TLS in TLS) cannot be cut."""
+        """Add the socket of a connection. Other kinds (TLS in TLS) are left out: they cannot be
+        cut."""
         if isinstance(connected, socket.socket):
             with self._guard:
                 self._sockets.add(connected)
 
     def cut(self) -> None:
-        """End every connection: whoever reads from one comes to its end."""
+        """End all connections. A thread that reads from one sees its end."""
         with self._guard:
             sockets = list(self._sockets)
         for connected in sockets:
             with suppress(OSError):
-                # Not the method of an SSLSocket: it would forget that what comes is encrypted.
+                # Not SSLSocket.shutdown, after which a reader would get the encrypted bytes.
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     def watch(self, manager: urllib3.PoolManager) -> None:
-        """What this manager will connect is among them."""
+        """Add each connection that this manager opens from now on."""
         classes = manager.pool_classes_by_scheme
         manager.pool_classes_by_scheme = {
             scheme: _watched(pool_class, self) for scheme, pool_class in classes.items()
@@ -60,20 +60,18 @@ def _watched(pool_class: Type[Any], connections: Connections) -> Type[Any]:
 
 
 def make_session(network: NetworkSettings, connections: Connections) -> requests.Session:
-    """A session that several threads may use, since nothing of it is changed later.
+    """A session for several threads, which is possible since it is not changed later.
 
-    Errors: OSError and ssl.SSLError where the machine's own certificates cannot be read.
+    Errors: OSError, ssl.SSLError, if the certificates of the machine cannot be read.
     """
     session = requests.Session()
     session.headers["User-Agent"] = f"torch-safe-install/{__version__}"
     session.mount("http://", _Adapter(connections))
     session.mount("https://", _SystemCertificates(connections))
     if network.trusted_hosts:
-        # they were named to be trusted
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     for host in network.trusted_hosts:
-        # The context with certificates is shared by an adapter's connections: these hosts need
-        # another.
+        # An adapter of their own: all connections of an adapter share the certificates.
         session.mount(f"https://{host}/", _Adapter(connections))
         if ":" not in host:
             session.mount(f"https://{host}:", _Adapter(connections))
@@ -81,8 +79,8 @@ def make_session(network: NetworkSettings, connections: Connections) -> requests
 
 
 def request_options(url: str, network: NetworkSettings) -> Dict[str, Any]:
-    """What requests is given with each question, so that it wins over REQUESTS_CA_BUNDLE,
-    HTTPS_PROXY and NO_PROXY."""
+    """The options of requests for one request. Given with a request, they come before
+    REQUESTS_CA_BUNDLE, HTTPS_PROXY and NO_PROXY."""
     options: Dict[str, Any] = {}
     if network.proxy:
         options["proxies"] = {"http": network.proxy, "https": network.proxy}
@@ -96,7 +94,7 @@ def request_options(url: str, network: NetworkSettings) -> Dict[str, Any]:
 
 
 class _Adapter(HTTPAdapter):
-    """Connections are kept for the next question, and can be cut."""
+    """An adapter whose connections are kept for the next request, and can be cut."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -115,8 +113,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _SystemCertificates(_Adapter):
-    """The machine's certificates count beside those that requests brings: a company's proxy has its
-    own."""
+    """An adapter that also trusts the machine's certificates, such as that of a company's proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **kwargs)

@@ -1,5 +1,5 @@
-"""A file that is arriving over HTTP: kept where it broke off, continued where the host still has
-the same file."""
+"""A file while it is downloaded. If the download breaks off, the part is kept. A later download
+continues it, if the host still has the same file."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ ProgressReader = Callable[[int, Optional[int]], None]
 
 
 class FileRefused(DownloadFailed):
-    """The host answered, and not with the file; or it is not asked for it."""
+    """The host does not send the file, or must not be asked for it."""
 
 
 class OtherBytes(HashMismatch):
-    """The file that came is not the one that was promised."""
+    """The downloaded file has another hash than expected."""
 
     def __init__(self, message: str, *, hint: str, found: str, is_continued: bool) -> None:
         super().__init__(message, hint=hint)
         self.found = found  # its sha256
-        self.is_continued = is_continued  # was it put together from more than one answer?
+        self.is_continued = is_continued  # does it consist of several answers?
 
 
 class PartialFile:
-    """A file that is arriving: its bytes so far, and the host's name for its state (ETag or
-    date). It is hashed while it comes."""
+    """The part of a file that has arrived, and the validator of the file (ETag or date). It is
+    hashed while it arrives."""
 
     def __init__(self, destination: Path) -> None:
         self._destination = Path(destination)
         self._digest = hashlib.sha256()
-        self._hashed = 0  # bytes
+        self._hashed = 0  # bytes that are in the digest
         self._is_continued = False
         self._bytes = self._destination.with_name(self._destination.name + ".part")
         self._state = self._destination.with_name(self._destination.name + ".part.json")
 
     def size(self) -> int:
-        """Bytes that have arrived."""
+        """The bytes that have arrived."""
         try:
             return self._bytes.stat().st_size
         except OSError:
             return 0
 
     def validator(self) -> str:
-        """The host's name for the file that began to arrive; empty when it gave none."""
+        """The validator of the file that began to arrive; "" if the host gave none."""
         try:
             found = json.loads(self._state.read_text("utf-8")).get("validator", "")
             return found if isinstance(found, str) else ""
@@ -57,16 +57,17 @@ class PartialFile:
             return ""
 
     def remove(self) -> None:
-        """Forget what has arrived."""
+        """Remove what has arrived."""
         for path in (self._bytes, self._state):
             try:
                 path.unlink()
             except OSError:
-                pass  # not there
+                pass  # it does not exist
 
     def write(
         self,
         chunks: Iterator[bytes],
+        *,
         have: int,
         headers: Mapping[str, str],
         size_limit: Optional[int],
@@ -74,10 +75,14 @@ class PartialFile:
         on_progress: Optional[ProgressReader],
         url: str,
     ) -> None:
-        """Append `chunks` to the first `have` bytes. Raises ConnectionBroken, DownloadFailed."""
+        """Append `chunks` to the first `have` bytes. Errors: ConnectionBroken, DownloadFailed.
+
+        `headers`: of the answer. `size_limit`, `total`: bytes of the whole file. `url`: for
+        messages.
+        """
         self._destination.parent.mkdir(parents=True, exist_ok=True)
         etag = headers.get("ETag", "")
-        # A weak ETag does not promise the same bytes (RFC 9110, 13.1.5).
+        # Files with the same weak ETag may have different bytes (RFC 9110, 13.1.5).
         validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
         self._state.write_text(json.dumps({"validator": validator}), "utf-8")
         self._is_continued = have > 0
@@ -102,7 +107,7 @@ class PartialFile:
             raise ConnectionBroken(f"broke off after {done} of {total} bytes")
 
     def _hash_first(self, have: int) -> None:
-        """Hash what has arrived, unless that was done while it came."""
+        """Hash the first bytes, unless they are in the digest already."""
         if have and self._hashed == have:
             return
         self._digest, self._hashed = hashlib.sha256(), have
@@ -113,7 +118,8 @@ class PartialFile:
                 self._digest.update(chunk)
 
     def finish(self, sha256: Optional[str], url: str) -> str:
-        """Put the file in its place and return its sha256. Raises OtherBytes."""
+        """Move the complete file to its destination. The result: its sha256. `sha256`: the expected
+        one. Errors: OtherBytes."""
         found = self._digest.hexdigest()
         if sha256 is not None and found != sha256.lower():
             self.remove()
@@ -131,10 +137,10 @@ class PartialFile:
 def check_answer(
     response: Any, url: str, have: int, part: PartialFile, size_limit: Optional[int]
 ) -> Tuple[int, Optional[int]]:
-    """How many bytes are there already, and how many it will be. Raises ConnectionBroken,
-    DownloadFailed."""
+    """How many of the `have` bytes are continued, and the size of the whole file (None: not known).
+    Errors: ConnectionBroken, DownloadFailed."""
     if response.status_code == 416:
-        part.remove()  # the host has another file than the part that is here
+        part.remove()  # the part is of another file
     _check_file_status(response, url)
     if response.status_code == 206:
         _check_range(response, have, part)
@@ -166,7 +172,7 @@ def _check_file_status(response: Any, url: str) -> None:
 
 
 def _check_range(response: Any, have: int, part: PartialFile) -> None:
-    """The part that is sent must begin where ours ends. Raises ConnectionBroken."""
+    """The answer must continue our part. Errors: ConnectionBroken."""
     found = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
     if not have or found is None or int(found.group(1)) != have:
         part.remove()

@@ -1,6 +1,6 @@
-"""The only module that runs pip's command line; pip is never imported.
+"""Runs pip's command line. No other module does it, and pip is never imported.
 
-pip resolves ordinary requirements, downloads and builds them. It never writes into the managed
+pip resolves, downloads and builds ordinary requirements. It never writes into the managed
 environment itself.
 """
 
@@ -22,10 +22,10 @@ from safe_install.system.askpass import AskPass
 from safe_install.system.downloads import KeptDownloads
 from safe_install.system.pip_command import (
     OLDEST_PIP,
-    as_elsewhere,
     build_options,
-    own_pip,
-    relayed_environment,
+    command_for_markers,
+    find_own_pip,
+    pip_environment,
     select_pip,
     unpack,
 )
@@ -36,7 +36,7 @@ LineReader = Callable[[str], None]
 
 
 class PipRunner:
-    """pip, for one managed interpreter."""
+    """The pip for one managed interpreter."""
 
     def __init__(
         self,
@@ -49,10 +49,13 @@ class PipRunner:
         protection: Optional[Protection] = None,
         markers: Optional[Mapping[str, str]] = None,
     ) -> None:
-        """`has_wheel`: is the project `wheel` installed there? `answer`: answers pip's questions;
-        None: it may not ask. `askpass`: answers git and ssh. `protection`: the folders that builds
-        may not change. `markers`: those of another machine that it plans for; None: of this one."""
-        found = select_pip(interpreter, None) or own_pip(interpreter)
+        """Select a pip, and unpack it if it is a wheel. Errors: ProbeFailed, if there is none.
+
+        `has_wheel`: is the project `wheel` installed there? `answer`: answers pip's questions;
+        None: it must not ask. `askpass`: answers git and ssh. `protection`: the folders that builds
+        must not change. `markers`: those of another machine for which it plans; None: this one.
+        """
+        found = select_pip(interpreter, None) or find_own_pip(interpreter)
         if found is None:
             raise ProbeFailed(
                 f"no pip {OLDEST_PIP} or newer was found for {interpreter.executable}",
@@ -64,10 +67,13 @@ class PipRunner:
         self._answer = answer
         self._askpass = askpass
         self._protection = protection or Protection()
-        self._planning = self.pip.command if markers is None else as_elsewhere(self.pip, markers)
+        self._planning = self.pip.command
+        if markers is not None:
+            self._planning = command_for_markers(self.pip, markers)
 
     def _environment(self, *, named_only: bool = False) -> Dict[str, str]:
-        variables = relayed_environment(self.pip.version, named_only=named_only)
+        """The variables of a pip process. `named_only`: see pip_environment."""
+        variables = pip_environment(self.pip.version, named_only=named_only)
         if self._answer is None:
             variables["PIP_NO_INPUT"] = "1"
         elif self._askpass is not None:
@@ -82,29 +88,30 @@ class PipRunner:
         temporary: Optional[Path] = None,
         **options: Any,
     ) -> process.Completed:
-        """Run a pip that may build, with the environment read-only to it where that is possible.
+        """Run a pip that may build. The environment is read-only to it, if that is possible.
 
-        `temporary`: its TMPDIR; None: a folder that is removed. A killed pip leaves there what it
-        has downloaded.
+        `temporary`: its TMPDIR; None: a new folder, which is removed at the end, since a killed pip
+        leaves its downloads there. `options`: see process.run.
         """
         if temporary is not None:
-            return self._run_where_ssh_works({**env, "TMPDIR": str(temporary)}, command, options)
+            return self._run_with_ssh_fallback({**env, "TMPDIR": str(temporary)}, command, options)
         folder = tempfile.mkdtemp(prefix="safe-install-")
         try:
-            return self._run_where_ssh_works({**env, "TMPDIR": folder}, command, options)
+            return self._run_with_ssh_fallback({**env, "TMPDIR": folder}, command, options)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _run_where_ssh_works(
+    def _run_with_ssh_fallback(
         self, env: Mapping[str, str], command: Sequence[str], options: Any
     ) -> process.Completed:
-        """Run it in a user namespace, and again without one where ssh refuses to work there."""
+        """Run a command, and again without a user namespace if ssh refuses to work in one."""
         answer = process.run(self._protection.wrap(command), env=env, **options)
         if answer.returncode == 0 or not self._protection.in_user_namespace:
             return answer
         if SSH_REFUSAL not in answer.stdout + answer.stderr:
             return answer
-        # In a user namespace files of root belong to nobody, and ssh refuses such a configuration.
+        # In a user namespace the owner of root's files is "nobody", and ssh refuses its
+        # configuration.
         self._protection = replace(self._protection, in_user_namespace=False)
         return process.run(self._protection.wrap(command), env=env, **options)
 
@@ -124,8 +131,9 @@ class PipRunner:
     ) -> Mapping[str, Any]:
         """pip's installation report (format 1) on what `pip install ARGUMENTS` would install.
 
-        `arguments`: the user's own, without --report and --dry-run. `downloads`: keeps the files
-        that pip downloads. Errors: PipFailed with pip's whole output.
+        `arguments`: the user's own, without --report and --dry-run. `constraints`: lines of a
+        constraints file. `on_output`, `on_error`: get the lines of stdout and stderr. `downloads`:
+        keeps the files that pip downloads. Errors: PipFailed with pip's whole output.
         """
         environment = self._environment()
         with contextlib.ExitStack() as stack:
@@ -133,14 +141,8 @@ class PipRunner:
             if downloads is not None:
                 stack.enter_context(downloads.watching())
             report = Path(folder) / "report.json"
-            command = [
-                *self._planning,
-                "install",
-                "--dry-run",
-                "--report",
-                str(report),
-                *self._build_options,
-            ]
+            command = [*self._planning, "install", "--dry-run", "--report", str(report)]
+            command += self._build_options
             if constraints:
                 listed = Path(folder) / "constraints.txt"
                 listed.write_text("\n".join(constraints) + "\n", encoding="utf-8")
@@ -152,7 +154,7 @@ class PipRunner:
                 env=environment,
                 temporary=downloads.temporary if downloads is not None else None,
                 on_stdout=on_output,
-                on_stderr=_less_warning(on_error),
+                on_stderr=_without_getpass_warning(on_error),
                 answer=self._answer,
             )
             if answer.returncode != 0:
@@ -175,17 +177,17 @@ class PipRunner:
         on_line: LineReader,
         on_error: Optional[LineReader] = None,
     ) -> None:
-        """Put a wheel for each requirement line into `directory`: downloaded, or built with build
+        """Put a wheel for each requirement into `directory`. It is downloaded, or built with build
         isolation.
 
-        `lines`: as in requirements.txt; `options`: the user's index and selection options. Errors:
-        PipFailed.
+        `lines`: as in requirements.txt. `options`: the user's index and selection options.
+        `on_line`: gets the lines of output; `on_error`: those of stderr. Errors: PipFailed.
         """
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             listed = Path(folder) / "requirements.txt"
             listed.write_text("\n".join(lines) + "\n", encoding="utf-8")
             command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
-            # the person's own options come later, and win
+            # The user's options come last, so they override ours.
             command += [*self._build_options, *options]
             answer = self._run_protected(
                 [*command, "--requirement", str(listed)],
@@ -208,16 +210,17 @@ class PipRunner:
         on_error: Optional[LineReader] = None,
     ) -> None:
         """Build one requirement into `directory` with `config_settings` ("KEY=VALUE"). Errors:
-        PipFailed.
+        PipFailed. The other arguments are those of `fetch`.
 
-        pip passes these settings only to requirements on its command line.
+        It is not part of `fetch`, since pip uses these settings only for requirements on its
+        command line.
         """
         command = [*self.pip.command, "wheel", "--no-deps", "--wheel-dir", str(directory)]
         command += [*self._build_options, *options]
         for setting in config_settings:
             command += ["--config-settings", setting]
         environment = self._environment(named_only=True)
-        environment.pop("PIP_CONFIG_SETTINGS", None)  # it is among `config_settings`
+        environment.pop("PIP_CONFIG_SETTINGS", None)  # it is part of `config_settings`
         answer = self._run_protected(
             [*command, requirement],
             env=environment,
@@ -237,17 +240,11 @@ class PipRunner:
         on_line: LineReader,
         on_error: Optional[LineReader] = None,
     ) -> None:
-        """Make an editable install of the project at `path` below `root`. Its build may use the
-        network."""
-        command = [
-            *self.pip.command,
-            "install",
-            "--root",
-            str(root),
-            "--no-deps",
-            "--ignore-installed",
-        ]
-        command += ["--use-pep517", "--no-warn-script-location", *options, "--editable", path]
+        """Make an editable install of the project at `path` below the folder `root`. Its build may
+        use the network. Errors: PipFailed. The other arguments are those of `fetch`."""
+        command = [*self.pip.command, "install", "--root", str(root), "--no-deps"]
+        command += ["--ignore-installed", "--use-pep517", "--no-warn-script-location"]
+        command += [*options, "--editable", path]
         answer = self._run_protected(
             command,
             env=self._environment(named_only=True),
@@ -268,15 +265,19 @@ class PipRunner:
         dry_run: bool = False,
         options: Sequence[str] = (),
     ) -> None:
-        """Install build tools into a folder of ours, from the user's own index. Errors: PipFailed.
+        """Install build tools into the folder `target`, from the user's own index. Errors:
+        PipFailed.
 
         `options`: the user's index options. `offline`: only from --find-links folders in pip's
         configuration. `dry_run`: only check whether they are available.
         """
         command = [*self.pip.command, "install", "--target", str(target), "--upgrade", "--quiet"]
-        command += ["--only-binary", ":all:", "--no-compile"] if only_wheels else []
-        command += ["--no-index"] if offline else []
-        command += ["--dry-run"] if dry_run else []
+        if only_wheels:
+            command += ["--only-binary", ":all:", "--no-compile"]
+        if offline:
+            command.append("--no-index")
+        if dry_run:
+            command.append("--dry-run")
         answer = self._run_protected(
             [*command, *options, *requirements],
             env=self._environment(named_only=True),
@@ -287,28 +288,26 @@ class PipRunner:
 
 
 def passthrough(executable: Path, arguments: Sequence[str]) -> Optional[int]:
-    """Run the interpreter's own pip in the foreground. The result: its exit status; None where it
-    has no pip."""
+    """Run the interpreter's own pip in the foreground. The result: its exit status; None: it has no
+    pip."""
     if not _has_pip(executable):
         return None
     return process.run_attached([str(executable), "-m", "pip", *arguments])
 
 
 def _has_pip(executable: Path) -> bool:
-    # Looking is cheaper than asking: the usual places first, the interpreter itself last.
+    # Its usual place is looked at first, since to start the interpreter is slow.
     prefix = executable.parent.parent
     if any(prefix.glob("lib/python3*/site-packages/pip/__main__.py")):
         return True
-    # A folder called pip in PYTHONPATH is a package without a program.
-    question = (
-        "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip.__main__') is None)"
-    )
-    return process.run([str(executable), "-c", question], timeout=60).returncode == 0
+    # `pip.__main__` and not `pip`: any folder called pip in PYTHONPATH can be imported.
+    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip.__main__') is None)"
+    return process.run([str(executable), "-c", code], timeout=60).returncode == 0
 
 
-def _less_warning(reader: LineReader) -> LineReader:
-    """A reader without Python's warning about a password that was not read from a terminal: we have
-    read it."""
+def _without_getpass_warning(reader: LineReader) -> LineReader:
+    """A reader that does not get Python's warning about a password that is not read from a
+    terminal. This process reads it from one."""
 
     def read(line: str) -> None:
         if not is_of_getpass(line):
@@ -337,7 +336,8 @@ def _hint_for(output: str) -> str:
 
 
 def _explain_full_disk() -> str:
-    """pip does not say which folder was full; it is nearly always the one for temporary files."""
+    """The hint on a full disk. pip does not say which folder was full, but it is nearly always the
+    one for temporary files."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free // 2**20
     return (

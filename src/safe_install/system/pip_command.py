@@ -1,4 +1,4 @@
-"""Selects a pip for an interpreter, with its command line and environment variables."""
+"""Selects the pip for an interpreter, its command line and its environment variables."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from packaging.version import InvalidVersion, Version
 from safe_install.models import Interpreter
 from safe_install.system import process
 
-OLDEST_PIP = Version("23.0")  # the first whose --dry-run --report we were tried with
-OLDEST_FOREIGN_PIP = Version("23.1")  # of our own pip: `pip --python` as it works today
-# from here on pip builds a setup.py in isolation where `wheel` is missing
+OLDEST_PIP = Version("23.0")  # older ones were not tested
+OLDEST_FOREIGN_PIP = Version("23.1")  # the first whose option --python works as today
+# the first that builds a setup.py in isolation if `wheel` is missing
 FIRST_TO_ISOLATE_LEGACY = Version("23.1")
-# From here on pip takes constraints for what it builds with from --build-constraint alone.
+# the first that constrains build requirements by --build-constraint only
 FIRST_WITHOUT_CONSTRAINED_BUILDS = Version("26.2")
-# Variables that name requirements.
+# the variables that name requirements
 NAMING_VARIABLES = ("PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_GROUP", "PIP_REQUIREMENTS_FROM_SCRIPT")
 
 
@@ -37,40 +37,42 @@ class PipCommand(NamedTuple):
 
 
 def select_pip(interpreter: Interpreter, own: Optional[PipCommand]) -> Optional[PipCommand]:
-    """The managed interpreter's own pip if it is new enough, else the wheel bundled with its Python
-    (ensurepip), else `own`."""
+    """The pip for an interpreter: its own one if it is new enough, else the wheel bundled with its
+    Python (ensurepip), else `own`."""
     executable = str(interpreter.executable)
     version = _parse(interpreter.pip_version)
     if version is not None and version >= OLDEST_PIP:
         return PipCommand((executable, "-m", "pip"), version, "environment")
     wheel = interpreter.ensurepip_wheel
     if wheel is not None:
-        carried = _parse(wheel.name.split("-")[1])
-        if carried is not None and carried >= OLDEST_PIP:
-            return PipCommand((executable, str(wheel / "pip")), carried, "ensurepip")
+        version = _parse(wheel.name.split("-")[1])
+        if version is not None and version >= OLDEST_PIP:
+            return PipCommand((executable, str(wheel / "pip")), version, "ensurepip")
     return own
 
 
 def find_pip_version(interpreter: Interpreter) -> Optional[Version]:
-    """The version of the pip that would be used for an interpreter; None where there is none."""
-    found = select_pip(interpreter, None) or own_pip(interpreter)
+    """The version of the pip for an interpreter; None if there is none."""
+    found = select_pip(interpreter, None) or find_own_pip(interpreter)
     return found.version if found is not None else None
 
 
 def build_options(version: Version, *, has_wheel: bool) -> Tuple[str, ...]:
-    """The options with which this pip builds a source distribution that has a setup.py and no
-    pyproject.toml.
+    """The options for building a source distribution that has a setup.py and no pyproject.toml.
 
-    Where `wheel` is not installed, pip 23.0 runs `setup.py install`, which needs no bdist_wheel,
-    and builds no wheel. We need a wheel, and setuptools before 70.1 cannot make one by itself;
-    newer pips build in isolation then (PEP 517).
+    A wheel is needed. Without the project `wheel`, pip 23.0 runs `setup.py install`, which makes
+    none. Newer pips build in isolation then (PEP 517), so pip 23.0 must do it, too.
     """
     return () if has_wheel or version >= FIRST_TO_ISOLATE_LEGACY else ("--use-pep517",)
 
 
 def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCommand:
-    """The pip of a wheel file, unpacked into our cache once for each Python: run from the wheel it
-    compiles itself at each start (measured: 1.1 s instead of 0.4)."""
+    """The command for a bundled wheel of pip, after unpacking it into our cache. Others are
+    returned as they are.
+
+    It is unpacked and compiled once for each Python. Run from the wheel, pip would be compiled at
+    each start (measured: 1.1 s instead of 0.4 s).
+    """
     if pip.origin != "ensurepip":
         return pip
     wheel = Path(pip.command[1]).parent
@@ -81,16 +83,7 @@ def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCom
             unpacked = Path(made) / "unpacked"
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(unpacked)
-            command = [
-                str(interpreter.executable),
-                "-m",
-                "compileall",
-                "-q",
-                "-j",
-                "0",
-                str(unpacked),
-            ]
-            process.run(command, env=sealed_environment())
+            _compile(interpreter, unpacked)
             with contextlib.suppress(OSError):
                 folder.rename(Path(made) / "damaged")  # removed with the temporary folder
             try:
@@ -100,24 +93,27 @@ def unpack(pip: PipCommand, interpreter: Interpreter, cache_dir: Path) -> PipCom
     return PipCommand((pip.command[0], str(folder / "pip")), pip.version, pip.origin)
 
 
+def _compile(interpreter: Interpreter, folder: Path) -> None:
+    command = [str(interpreter.executable), "-m", "compileall", "-q", "-j", "0", str(folder)]
+    process.run(command, env=isolated_environment())
+
+
 def _is_unpacked(wheel: Path, folder: Path) -> bool:
-    """Are all files of the wheel in the folder, with their sizes? Programs that clean caches remove
-    some of them."""
+    """Are all files of the wheel in the folder, with the right sizes? Programs that clean caches
+    remove some of them."""
     if not folder.is_dir():
         return False
     with zipfile.ZipFile(wheel) as archive:
-        expected = {
-            info.filename: info.file_size for info in archive.infolist() if not info.is_dir()
-        }
+        files = [info for info in archive.infolist() if not info.is_dir()]
     try:
-        return all((folder / name).stat().st_size == size for name, size in expected.items())
+        return all((folder / file.filename).stat().st_size == file.file_size for file in files)
     except OSError:
         return False
 
 
-def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
-    """The pip installed beside this program, or the wheel bundled with our own Python, run for
-    `interpreter`."""
+def find_own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
+    """The pip of our own Python, run for `interpreter`: the installed one, else the bundled wheel.
+    None if both are missing or too old."""
     foreign = ("--python", str(interpreter.executable))
     if importlib.util.find_spec("pip") is not None:
         from importlib import metadata
@@ -133,8 +129,9 @@ def own_pip(interpreter: Interpreter) -> Optional[PipCommand]:
     return None
 
 
-def as_elsewhere(pip: PipCommand, markers: Mapping[str, str]) -> Tuple[str, ...]:
-    """The command that runs this pip with the markers of another machine; for plans only."""
+def command_for_markers(pip: PipCommand, markers: Mapping[str, str]) -> Tuple[str, ...]:
+    """The command that runs this pip with the environment markers of another machine. Only for
+    plans."""
     script = (pkgutil.get_data("safe_install.system", "pip_script.py") or b"").decode("utf-8")
     is_module = pip.command[1] == "-m"
     place = "" if is_module else str(Path(pip.command[1]).parent)
@@ -148,20 +145,27 @@ def _parse(text: Optional[str]) -> Optional[Version]:
         return None
 
 
-def relayed_environment(pip_version: Version, *, named_only: bool = False) -> Dict[str, str]:
-    """The person's own variables (PIP_* are pip's to honour), less those that would send pip's work
-    elsewhere."""
+# the variables that would install elsewhere, or change what pip prints
+_OVERRIDDEN_VARIABLES = (
+    "PIP_TARGET",
+    "PIP_PREFIX",
+    "PIP_ROOT",
+    "PIP_USER",
+    "PIP_DRY_RUN",
+    "PIP_REPORT",
+    "FORCE_COLOR",
+)
+
+
+def pip_environment(pip_version: Version, *, named_only: bool = False) -> Dict[str, str]:
+    """The variables for a pip with the user's settings (PIP_*), without those that would install
+    elsewhere.
+
+    `named_only`: also without those that add requirements. For a pip that must only handle the
+    requirements of its command line.
+    """
     variables = process.inherited_variables()
-    # Colours would reach the person as the characters that they are made of.
-    for name in (
-        "PIP_TARGET",
-        "PIP_PREFIX",
-        "PIP_ROOT",
-        "PIP_USER",
-        "PIP_DRY_RUN",
-        "PIP_REPORT",
-        "FORCE_COLOR",
-    ):
+    for name in _OVERRIDDEN_VARIABLES:
         variables.pop(name, None)
     if named_only:
         for name in (*NAMING_VARIABLES, "PIP_REQUIRE_HASHES", "PIP_PYTHON"):
@@ -175,8 +179,8 @@ def relayed_environment(pip_version: Version, *, named_only: bool = False) -> Di
     return variables
 
 
-def sealed_environment() -> Dict[str, str]:
-    """No configuration at all: what is staged was decided, and comes from our own folder only."""
+def isolated_environment() -> Dict[str, str]:
+    """The variables for a pip without the user's settings and configuration files."""
     inherited = process.inherited_variables()
     variables = {name: value for name, value in inherited.items() if not name.startswith("PIP_")}
     variables["PIP_CONFIG_FILE"] = os.devnull

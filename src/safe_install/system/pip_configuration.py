@@ -1,4 +1,4 @@
-"""pip's settings: its configuration files and its variables."""
+"""Reads pip's settings from its configuration files and its variables."""
 
 from __future__ import annotations
 
@@ -13,46 +13,47 @@ SYSTEM_FILE = Path("/etc/pip.conf")
 
 
 def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -> Mapping[str, str]:
-    """pip's settings for `command` by option key ("no-deps"): its configuration files, then its
-    PIP_* variables.
+    """pip's settings for a command by option ("no-deps"), from its configuration files and its
+    PIP_* variables. A variable overrides a file.
 
-    The places and their order are those of pip.pypa.io/en/stable/topics/configuration.
+    Source for the files and their order: pip.pypa.io/en/stable/topics/configuration.
     """
     sections: Dict[str, Dict[str, str]] = {"global": {}, command: {}}
     for path in _configuration_files(prefix, environ):
         parser = configparser.RawConfigParser()
-        if _fault_of(path, parser):
-            continue  # pip will say what is wrong with it
+        if _read_into(parser, path):
+            continue  # pip itself will report the error
         for section, values in sections.items():
             if parser.has_section(section):
                 values.update((_option_key(key), value) for key, value in parser.items(section))
-    # The command's own section wins over [global], whichever file either stands in; an empty value
-    # says nothing.
-    variables = {
-        _option_key(name[4:]): value for name, value in environ.items() if name.startswith("PIP_")
-    }
+    variables = {}
+    for name, value in environ.items():
+        if name.startswith("PIP_"):
+            variables[_option_key(name[4:])] = value
+    # The command's section overrides [global], even if that is in a later file. Empty values do not
+    # count.
     found: Dict[str, str] = {}
     for values in (sections["global"], sections[command], variables):
-        found.update(
-            (key, value)
-            for key, value in values.items()
-            if value and key not in ("config-file", "version")
-        )
+        for key, value in values.items():
+            if value and key not in ("config-file", "version"):
+                found[key] = value
     return found
 
 
 def find_broken_files(prefix: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The configuration files with which pip does not start, and what is wrong with each."""
+    """The configuration files that cannot be parsed, with the error of each. pip does not start
+    with them."""
     found: Dict[str, str] = {}
     for path in _configuration_files(prefix, environ):
-        fault = _fault_of(path, configparser.RawConfigParser())
-        if fault:
-            found[str(path)] = fault
+        error = _read_into(configparser.RawConfigParser(), path)
+        if error:
+            found[str(path)] = error
     return found
 
 
-def _fault_of(path: Path, parser: configparser.RawConfigParser) -> str:
-    """Read into `parser`; why it cannot be, as one line. A file that is not there is none."""
+def _read_into(parser: configparser.RawConfigParser, path: Path) -> str:
+    """Read a file into a parser. The result: the error as one line, or "". A missing file is
+    empty."""
     try:
         parser.read(str(path), encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
@@ -61,20 +62,24 @@ def _fault_of(path: Path, parser: configparser.RawConfigParser) -> str:
 
 
 def _option_key(name: str) -> str:
+    """ "NO_DEPS" -> "no-deps"."""
     key = name.lower().replace("_", "-")
     return key[2:] if key.startswith("--") else key
 
 
 def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]:
+    """The files that pip reads. A later one overrides those before it."""
     chosen = environ.get("PIP_CONFIG_FILE")
     if chosen == os.devnull:
         return []
     home = find_home(environ)
-    folders = [
-        Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder
-    ]
-    files = [folder / "pip" / "pip.conf" for folder in folders] + [SYSTEM_FILE]
-    if not (chosen and Path(chosen).exists()):  # a chosen file takes the place of the user's
-        files += [home / ".pip" / "pip.conf"]
-        files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"]
-    return [*files, prefix / "pip.conf", *([Path(chosen)] if chosen else [])]
+    folders = environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
+    files = [Path(folder, "pip", "pip.conf") for folder in folders if folder]
+    files.append(SYSTEM_FILE)
+    if not chosen or not Path(chosen).exists():  # else it replaces the user's files
+        files.append(home / ".pip" / "pip.conf")
+        files.append(Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf"))
+    files.append(prefix / "pip.conf")
+    if chosen:
+        files.append(Path(chosen))
+    return files

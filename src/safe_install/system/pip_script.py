@@ -1,11 +1,12 @@
 """Stand-alone: runs pip as if its Python were that of another machine.
 
-    python -c "$(cat pip_script.py)" MARKERS PLACE [PIP'S WORDS]
+    python -c "$(cat pip_script.py)" MARKERS PLACE [ARGUMENTS OF PIP]
 
-pip's --python-version and --platform choose among the files of a project. The markers
-(`; python_version < "3.10"`) and, in `pip install`, the Requires-Python of what was chosen still
-speak of the Python that runs it. `MARKERS`: a JSON object (PEP 508). `PLACE`: a folder or an archive
-that has this pip; "" for the one that is installed.
+pip's --python-version and --platform only select files. Markers (`; python_version < "3.10"`), and
+in `pip install` also Requires-Python, are still compared with the Python that runs pip.
+
+MARKERS: a JSON object with the environment markers (PEP 508). PLACE: a folder or archive with pip;
+"": the installed pip.
 """
 
 import json
@@ -14,7 +15,7 @@ import sys
 
 
 def main():
-    """Take our two words from the command line, and run pip with the rest."""
+    """Take our two arguments from the command line, and run pip with the others."""
     markers = json.loads(sys.argv[1])
     place = sys.argv[2]
     del sys.argv[1:3]
@@ -26,14 +27,14 @@ def main():
 
 
 def set_markers(markers):
-    """What environment markers are compared with."""
+    """Replace the values with which pip compares markers."""
     from pip._vendor.packaging import markers as evaluated
 
     evaluated.default_environment = lambda: dict(markers)
 
 
 def set_python(full_version):
-    """What Requires-Python is compared with."""
+    """Replace the version with which pip compares Requires-Python."""
     from pip._internal.resolution.resolvelib.candidates import RequiresPythonCandidate
 
     version = tuple(int(part) for part in full_version.split(".")[:3])

@@ -1,4 +1,8 @@
-"""The only importer of subprocess."""
+"""Runs child processes. The only module that imports subprocess.
+
+A child runs in a session of its own, so that a time limit can also end its children. Signals that
+are blocked here (around a swap) are unblocked in the child.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +20,26 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from safe_install.system.pipes import Answer as Answer
-from safe_install.system.pipes import Conversation, Drain, Feed, Kept
+from safe_install.system.pipes import Answerer, InputWriter, OutputBuffer, PipeReader
 from safe_install.system.pipes import LineReader as LineReader
 from safe_install.system.session_work import WorkWatch
 
-# A child runs in a session of its own, so that a time limit ends its children too, and with the
-# signals
-# unblocked that we may have blocked around a swap.
-
 
 class Completed(NamedTuple):
-    """How a child process ended."""
+    """A child process that has ended."""
 
     args: Sequence[str]
-    returncode: int  # negative: ended by that signal
+    returncode: int  # negative: the number of the signal that ended it
     stdout: str
     stderr: str
     seconds: float
-    # killed: it took longer than its time limit, or than its limit without output
-    timed_out: bool = False
-    fell_silent: bool = False  # killed: it wrote nothing for longer than it may
-    overflowed: bool = False  # it wrote more to stdout than it may, and the rest was not read
+    timed_out: bool = False  # it was killed after `timeout`, or after `silence` without output
+    fell_silent: bool = False  # it was killed after `silence`
+    overflowed: bool = False  # it wrote more than `stdout_limit`; the rest was not read
 
     @property
     def ended_by(self) -> Optional[str]:
-        """`signal SIGSEGV` when a signal ended it, else None."""
+        """`signal SIGSEGV`; None: no signal ended it."""
         if self.returncode >= 0:
             return None
         try:
@@ -51,13 +50,13 @@ class Completed(NamedTuple):
 
 Tick = Callable[[], None]
 
-TICK = 0.25  # seconds between two looks at a child that is watched
-KILLED = 10.0  # seconds until a killed child must be gone
-STDERR_KEPT = 4_000_000  # characters of the end of a child's stderr
+TICK = 0.25  # seconds between two looks at a child
+KILLED = 10.0  # seconds to wait for the end of a killed child
+STDERR_KEPT = 4_000_000  # characters at the end of a child's stderr that are kept
 
 
 class Running:
-    """A child process that runs beside us."""
+    """A running child process."""
 
     def __init__(
         self,
@@ -73,10 +72,12 @@ class Running:
         stdout_limit: Optional[int] = None,
         is_fed_later: bool = False,
     ) -> None:
-        """`answer`: for a child that may ask; an EOFError of it closes the child's stdin.
-        `is_fed_later`: its stdin is written by `feed`.
+        """Start it. Errors: OSError.
 
-        `stdout_limit`: past so many characters its stdout is closed. Of stderr the end is kept.
+        `env`, `cwd`: None: as in this process. `input_text`: written to its stdin; `is_fed_later`:
+        `feed` writes it. `on_stdout`, `on_stderr`: get each line, in another thread. `answer`:
+        answers its questions; an EOFError of it closes the child's stdin. `stdout_limit`:
+        characters, after which its stdout is closed.
         """
         self.args = [str(arg) for arg in args]
         self.started = time.monotonic()
@@ -95,46 +96,47 @@ class Running:
                 preexec_fn=_unblock_signals if _signals_are_blocked() else None,
             )
             _RUNNING.add(self._process.pid)
-        self._out, self._err = Kept(first=stdout_limit), Kept(last=STDERR_KEPT)
-        ask = None if answer is None else Conversation(self._process.stdin, answer).take
-        self._threads = self._listen(on_stdout, on_stderr, ask)
-        self._worked = self.started  # when it was last seen to compute, without a line
-        self._feed: Optional[Feed] = None
+        self._stdout = OutputBuffer(first=stdout_limit)
+        self._stderr = OutputBuffer(last=STDERR_KEPT)
+        answerer = None if answer is None else Answerer(self._process.stdin, answer).answer
+        self._readers = self._start_readers(on_stdout, on_stderr, answerer)
+        self._worked = self.started  # when it was last seen to compute without output
+        self._writer: Optional[InputWriter] = None
         if input_text is not None and self._process.stdin is not None:
-            self._feed = Feed(self._process.stdin, input_text)
+            self._writer = InputWriter(self._process.stdin, input_text)
 
-    def _listen(
+    def _start_readers(
         self,
         on_stdout: Optional[LineReader],
         on_stderr: Optional[LineReader],
-        ask: Optional[Callable[[str], bool]],
-    ) -> List[Drain]:
-        """A thread for each pipe. Errors: OSError where no more can be started; the child is ended
-        then."""
-        pipes = (
-            (self._process.stdout, self._out, on_stdout),
-            (self._process.stderr, self._err, on_stderr),
-        )
+        answer: Optional[Callable[[str], bool]],
+    ) -> List[PipeReader]:
+        """Start a thread for each pipe. Errors: OSError, if no thread can be started; the child is
+        killed then."""
+        stdout, stderr = self._process.stdout, self._process.stderr
+        readers = []
         try:
-            return [
-                Drain(pipe, kept, reader, ask) for pipe, kept, reader in pipes if pipe is not None
-            ]
+            if stdout is not None:
+                readers.append(PipeReader(stdout, self._stdout, on_stdout, answer))
+            if stderr is not None:
+                readers.append(PipeReader(stderr, self._stderr, on_stderr, answer))
         except RuntimeError as error:  # "can't start new thread"
             self.kill()
-            for pipe, _, _ in pipes:
+            for pipe in (stdout, stderr):
                 if pipe is not None:
                     pipe.close()
             raise OSError(errno.EAGAIN, str(error)) from error
+        return readers
 
     def feed(self, text: str) -> None:
-        """Write the stdin of a child that waits for it; its time begins now."""
+        """Write the stdin of a child that waits for it. Its time is counted from now on."""
         self.started = time.monotonic()
         if self._process.stdin is not None:
-            self._feed = Feed(self._process.stdin, text)
+            self._writer = InputWriter(self._process.stdin, text)
 
     @property
     def has_ended(self) -> bool:
-        """Is it over already?"""
+        """Has the child ended?"""
         return self._process.poll() is not None
 
     def wait(
@@ -147,13 +149,13 @@ class Running:
         end_children: bool = False,
         on_end: Optional[Tick] = None,
     ) -> Completed:
-        """Wait for its end; past `timeout` seconds from the start it and its children are killed.
+        """Wait for its end. After a limit, the child and its children are killed.
 
-        They are also killed after `silence` seconds without output; `may_compute`: and without
-        work. `on_tick` is called every TICK seconds, and ends the child by raising.
-        `end_children`: after a failure, kill the children that it left behind. `on_end` is called
-        when the child has ended, before its pipes are read to their end: what it left behind may
-        hold them open.
+        `timeout`: seconds since the start. `silence`: seconds without output; `may_compute`: only
+        if it did not use the CPU either. `on_tick`: called every TICK seconds; it may raise to kill
+        the child. `end_children`: if the child fails, kill the children that it left behind.
+        `on_end`: called when the child has ended, but before the rest of its output is read:
+        processes that it left behind may keep the pipes open.
         """
         timed_out = False
         watch = WorkWatch(self._process.pid)
@@ -161,7 +163,7 @@ class Running:
             while not self._ends_within(self._pause(timeout, silence, on_tick)):
                 if may_compute and silence and watch.has_worked(self._silent_for(), silence):
                     self._worked = time.monotonic()
-                timed_out = self._left(timeout, silence) == 0.0
+                timed_out = self._seconds_left(timeout, silence) == 0.0
                 if timed_out:
                     break
                 if on_tick is not None:
@@ -184,15 +186,16 @@ class Running:
         return Completed(
             self.args,
             self._process.returncode,
-            self._out.text(),
-            self._err.text(),
+            self._stdout.text(),
+            self._stderr.text(),
             time.monotonic() - self.started,
             timed_out,
             fell_silent,
-            self._out.overflowed,
+            self._stdout.overflowed,
         )
 
     def _ends_within(self, pause: Optional[float]) -> bool:
+        """Wait. The result: has the child ended? `pause`: seconds; None: until its end."""
         if pause is None:
             self._process.wait()
             return True
@@ -207,14 +210,14 @@ class Running:
     def _pause(
         self, timeout: Optional[float], silence: Optional[float], on_tick: Optional[Tick]
     ) -> Optional[float]:
-        """How long to wait until the next look at it; None: until its end."""
-        left = self._left(timeout, silence)
+        """The seconds until the next look at the child; None: wait until its end."""
+        left = self._seconds_left(timeout, silence)
         if silence is None and on_tick is None:
             return left
         return TICK if left is None else min(left, TICK)
 
-    def _left(self, timeout: Optional[float], silence: Optional[float]) -> Optional[float]:
-        """Seconds until the nearer limit, 0.0 when it is reached; None without a limit."""
+    def _seconds_left(self, timeout: Optional[float], silence: Optional[float]) -> Optional[float]:
+        """The seconds until the first limit; 0.0: it is reached; None: there is none."""
         left = []
         if timeout is not None:
             left.append(timeout - (time.monotonic() - self.started))
@@ -223,38 +226,37 @@ class Running:
         return max(0.0, min(left)) if left else None
 
     def _silent_for(self) -> float:
-        """Seconds since the last line, or since it was seen to compute."""
-        lines = [thread.last for thread in self._threads]
+        """The seconds since its last output, or since it was seen to compute."""
+        lines = [reader.last for reader in self._readers]
         return time.monotonic() - max([self.started, self._worked, *lines])
 
     def _close_pipes(self) -> None:
-        for thread in self._threads:
-            if thread.is_asking:
-                continue  # it waits for a person, and ends with the process
-            # A grandchild that keeps the pipe open must not hold us for ever.
-            thread.join(5.0)
-            if not thread.is_alive():
-                thread.close()
-        if self._feed is not None:
-            self._feed.join(5.0)  # it closes the pipe
+        for reader in self._readers:
+            if reader.is_asking:
+                continue  # it waits for the user, and ends with this process
+            # With a limit, since a grandchild may keep the pipe open for ever.
+            reader.join(5.0)
+            if not reader.is_alive():
+                reader.close()
+        if self._writer is not None:
+            self._writer.join(5.0)  # it closes the pipe
         elif self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
     def interrupt(self) -> None:
-        """Ctrl-C, for the child: it puts back what it has begun."""
+        """Send the child the signal of Ctrl-C, so that it can undo what it has begun."""
         self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End the whole session of the child now."""
+        """Kill the whole session of the child."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             self._process.kill()
         try:
-            # With a limit: a signal of ours may have come while subprocess held its own lock, and a
-            # wait without a limit would then never end. A killed process may also hang in the
-            # kernel.
+            # With a limit: the killed process may hang in the kernel. And if a signal has
+            # interrupted subprocess while it held its lock, a wait without a limit never ends.
             self._process.wait(KILLED)
         except subprocess.TimeoutExpired:
             pass
@@ -262,9 +264,10 @@ class Running:
 
 
 def _watch_for_end(pid: int, pause: float) -> bool:
-    """Wait until a child ends, or `pause` seconds; False where the system cannot tell.
+    """Wait until a child ends, at most `pause` seconds. False: the system cannot do it.
 
-    `Popen.wait` with a limit sleeps up to 0.05 s between two looks; this sees the end at once.
+    It returns at once at the end of the child. `Popen.wait` with a limit sleeps up to 0.05 s
+    between two looks.
     """
     open_process = getattr(os, "pidfd_open", None)  # Linux, from Python 3.9 on
     if open_process is None:
@@ -283,13 +286,12 @@ def _watch_for_end(pid: int, pause: float) -> bool:
 
 
 def inherited_variables() -> Dict[str, str]:
-    """What a child process would inherit: the environment variables of this process, to be changed
-    for the child."""
+    """A copy of this process's environment variables, to be changed for a child."""
     return dict(os.environ)
 
 
 def start(args: Sequence[str], **options: object) -> Running:
-    """Start a child process; see Running for the options."""
+    """Start a child process. `options`: those of Running. Errors: OSError."""
     return Running(args, **options)  # type: ignore[arg-type]
 
 
@@ -309,9 +311,9 @@ def run(
     end_children: bool = False,
     answer: Optional[Answer] = None,
 ) -> Completed:
-    """Run a child process to its end and return what it said. Never raises for its exit status.
+    """Run a child process to its end. The exit status is never an error.
 
-    See Running for the options of the child, and Running.wait for its limits.
+    Running describes the options of the child, Running.wait its limits. Errors: OSError.
     """
     running = Running(
         args,
@@ -333,36 +335,36 @@ def run(
 
 
 def run_attached(args: Sequence[str], *, env: Optional[Mapping[str, str]] = None) -> int:
-    """Run a child with our own stdin, stdout and stderr, as if the person had typed it; return its
-    exit status."""
+    """Run a child with our own stdin, stdout and stderr, as if the user had typed it. The result:
+    its exit status, as a shell gives it."""
     process = subprocess.Popen([str(arg) for arg in args], env=None if env is None else dict(env))
     while True:
         try:
             code = process.wait()
             return code if code >= 0 else 128 - code
         except KeyboardInterrupt:
-            continue  # the terminal sent it to the child too: the child decides
+            continue  # the terminal has sent it to the child, too, which decides what to do
 
 
-# --- what children leave behind -------------------------------------------------------------------
+# --- processes that children leave behind ---------------------------------------------------------
 
-_STARTING = threading.Lock()  # held while a child of ours is started, until it is known
-_RUNNING: Set[int] = set()  # the children that somebody waits for
-_ADOPTING: List[Set[int]] = []  # one for each `ending_orphans` that goes on
+_STARTING = threading.Lock()  # held from the start of a child until it is in _RUNNING
+_RUNNING: Set[int] = set()  # the children whose end is waited for
+_ADOPTING: List[Set[int]] = []  # the known children of each active `ending_orphans`
 _SET_CHILD_SUBREAPER = 36  # prctl(2) of Linux
-_ORPHANS_END = 3.0  # seconds: killed processes may have started others meanwhile
+_ORPHANS_END = 3.0  # seconds; until they are killed, orphans may start others
 
 
 @contextlib.contextmanager
 def ending_orphans() -> Iterator[Tick]:
-    """What children that end inside leave behind is ended at the end, in whatever session it runs.
+    """At the end of the block, kill the processes that its children left behind, whatever their
+    session is. The function that it yields does this at once.
 
-    The function that it gives does that at once. Linux gives the orphans of our children to us;
-    elsewhere only the process group of a child ends with it.
+    Only on Linux, where this process can become the parent of such orphans.
     """
     known = _children() - _RUNNING
-    # Children of whoever became this program (a shell's `exec`), and every orphan of a container
-    # whose first process this is, would be given to us, too: they are not ours to end.
+    # Not if other orphans would come to this process, too: it has children from before (a shell
+    # that called `exec`), or is the first process of a container.
     if known or os.getpid() == 1 or not _adopt_orphans(True):
         yield lambda: None
         return
@@ -376,19 +378,20 @@ def ending_orphans() -> Iterator[Tick]:
             _adopt_orphans(False)
 
 
-def _adopt_orphans(yes: bool) -> bool:
+def _adopt_orphans(is_on: bool) -> bool:
+    """Become the parent of orphans, or stop being it. False: the system cannot do it."""
     if not sys.platform.startswith("linux"):
         return False
     try:
-        words = [ctypes.c_ulong(number) for number in (int(yes), 0, 0, 0)]
-        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, *words) == 0)
+        arguments = [ctypes.c_ulong(number) for number in (int(is_on), 0, 0, 0)]
+        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, *arguments) == 0)
     except (OSError, AttributeError):
         return False
 
 
 def _end_orphans(known: Set[int]) -> None:
-    """Kill our children that are neither `known` nor waited for, and what these leave behind in
-    turn."""
+    """Kill our children, except those in `known` and _RUNNING, until there are no more. Their own
+    children become ours."""
     limit = time.monotonic() + _ORPHANS_END
     while time.monotonic() < limit:
         with _STARTING:
@@ -403,32 +406,40 @@ def _end_orphans(known: Set[int]) -> None:
 
 
 def _children() -> Set[int]:
-    """Our child processes."""
+    """The process ids of our children."""
     found = _listed_children()
     return _children_among_all() if found is None else found
 
 
 def _listed_children() -> Optional[Set[int]]:
-    """As the kernel lists them for each of our threads; None where it does not
+    """Our children as the kernel lists them for each thread; None: it has no such list
     (CONFIG_PROC_CHILDREN)."""
     found: Set[int] = set()
     try:
-        for thread in os.listdir("/proc/self/task"):  # noqa: PTH208
-            listed = Path("/proc/self/task", thread, "children")
-            try:
-                found.update(map(int, listed.read_bytes().split()))
-            except FileNotFoundError:
-                if Path("/proc/self/task", thread).exists():
-                    return None
-            except ProcessLookupError:
-                continue  # the thread has ended
+        for thread in Path("/proc/self/task").iterdir():
+            children = _children_of_thread(thread)
+            if children is None:
+                return None
+            found |= children
     except OSError:
         return None
     return found
 
 
+def _children_of_thread(thread: Path) -> Optional[Set[int]]:
+    """`thread`: its folder in /proc. None: the kernel has no list. Errors: OSError."""
+    try:
+        listed = (thread / "children").read_bytes()
+    except FileNotFoundError:
+        has_ended = not thread.exists()
+        return set() if has_ended else None
+    except ProcessLookupError:
+        return set()  # the thread has ended
+    return set(map(int, listed.split()))
+
+
 def _children_among_all() -> Set[int]:
-    """Those of all processes whose parent is this one in /proc/PID/stat."""
+    """Our children: the processes with this one as the parent in /proc/PID/stat."""
     found = set()
     for entry in os.listdir("/proc"):  # noqa: PTH208 - hundreds of names
         if not entry.isdigit():
@@ -437,18 +448,16 @@ def _children_among_all() -> Set[int]:
             stat = Path("/proc", entry, "stat").read_bytes()
         except OSError:
             continue
-        # PID (command) state PPID ...: the command may hold spaces and parentheses.
+        # PID (command) state PPID ...; the command may contain spaces and parentheses.
         if int(stat.rpartition(b")")[2].split()[1]) == os.getpid():
             found.add(int(entry))
     return found
 
 
 def _signals_are_blocked() -> bool:
-    return (
-        bool(signal.pthread_sigmask(signal.SIG_BLOCK, []))
-        if hasattr(signal, "pthread_sigmask")
-        else False
-    )
+    if not hasattr(signal, "pthread_sigmask"):
+        return False
+    return bool(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
 def _unblock_signals() -> None:

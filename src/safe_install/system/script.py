@@ -1,21 +1,18 @@
-"""Stand-alone: runs a command for which some folders are read-only, where the system lets us; else
-as it is.
+"""Stand-alone: runs a command with some folders read-only, if the system allows it.
 
 Standard library only, Python 3.8 syntax. `argv[1]` is JSON: {"folders": [], "written": [],
-"in_user_namespace": true}; the rest is the command, which takes the place of this process: its
-standard streams, signals and exit status are its own. `folders` are to be read-only (real paths);
-`written` are those in which the command has to write.
+"in_user_namespace": true}. `folders` become read-only (real paths); the command must write into
+`written`. The other arguments are the command. It replaces this process, so its standard streams,
+signals and exit status are its own.
 
-First choice: a mount namespace of its own (unshare(2), mount(2)) in which the folders are bound to
-themselves, read-only. A user without the right to mount gets a user namespace with it, in which the
-user is still the same one; root does not, since a root that is mapped alone may not touch the files
-of others.
+First choice: a new mount namespace (unshare(2), mount(2)), in which the folders are bound to
+themselves, read-only. A user who must not mount also gets a user namespace, in which the user id
+stays the same. Root does not get one: mapped alone, it could not access the files of other users.
 
-Second choice: Landlock (landlock(7)), which needs no right at all. It cannot take a folder out of
-what is allowed. So writing is allowed in everything that lies beside the way from / down to the
-folders, and not in the folders of that
-way themselves: nothing new can be made there. Where one of them has to be written to, Landlock is
-of no use.
+Second choice: Landlock (landlock(7)), which needs no privileges. It can only allow writing below
+folders, without exceptions. So it is allowed in everything beside the paths from / to the folders,
+and nothing new can be made in the folders on these paths. If the command must write into one of
+them, Landlock cannot be used.
 """
 
 import ctypes
@@ -28,35 +25,35 @@ import tempfile
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 32, 4096, 16384, 1 << 19
-# Flags of the mount that a user may not take away (nosuid, nodev, noexec, noatime, nodiratime), and
-# relatime, whose number in statvfs(3) is another one.
+# Flags of a mount that a user must not remove (nosuid, nodev, noexec, noatime, nodiratime), and
+# relatime, which has another number in statvfs(3).
 KEPT_FLAGS, ST_RELATIME, MS_RELATIME = 2 | 4 | 8 | 1024 | 2048, 4096, 1 << 21
 
-# include/uapi/linux/landlock.h. The numbers of the system calls are those of x86, ARM, POWER, s390
-# and RISC-V; elsewhere they are none (ENOSYS).
+# include/uapi/linux/landlock.h. The system calls have these numbers on x86, ARM, POWER, s390 and
+# RISC-V; elsewhere they fail (ENOSYS).
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 ASK_VERSION, RULE_PATH_BENEATH, PR_SET_NO_NEW_PRIVS = 1, 1, 38
-# the first version, of Linux 5.13, forbids every rename from one folder to another
+# version 1 (Linux 5.13) forbids all renames from one folder to another
 OLDEST_LANDLOCK = 2
 WRITE_FILE, MAKE_AND_REMOVE, REFER, TRUNCATE = 1 << 1, 0b1111111110000, 1 << 13, 1 << 14
 FIRST_WITH_TRUNCATE = 3
-# where compilers and pip keep what they keep
-FOLDERS_OF_THE_BUILD = ("HOME", "XDG_CACHE_HOME", "PIP_CACHE_DIR")
+# the variables with the folders in which compilers and pip keep files
+FOLDER_VARIABLES = ("HOME", "XDG_CACHE_HOME", "PIP_CACHE_DIR")
 
 
-def check(libc, result):
-    """Raise what a call of the C library left in errno."""
+def check(result):
+    """Check the result of a call of the C library. Errors: OSError, from errno."""
     if result != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def enter_namespace(libc, in_user_namespace):
-    """A mount namespace of our own. What is mounted in it is seen nowhere else."""
+    """Enter a new mount namespace. Mounts in it have no effect outside. Errors: OSError."""
     user, group = os.geteuid(), os.getegid()
     if libc.unshare(CLONE_NEWNS) != 0:
         if user == 0 or not in_user_namespace:
             raise PermissionError("this user may not mount")
-        check(libc, libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
+        check(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS))
         for name, text in (
             ("setgroups", "deny"),
             ("uid_map", f"{user} {user} 1"),
@@ -64,38 +61,37 @@ def enter_namespace(libc, in_user_namespace):
         ):
             with open(f"/proc/self/{name}", "w") as stream:
                 stream.write(text)
-    check(libc, libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None))
+    check(libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None))
 
 
 def make_read_only(libc, folder):
-    """Bind a folder to itself, then take the right to write away."""
+    """Bind a folder to itself, and make the mount read-only. Errors: OSError."""
     name = os.fsencode(folder)
-    check(libc, libc.mount(name, name, None, ctypes.c_ulong(MS_BIND | MS_REC), None))
+    check(libc.mount(name, name, None, ctypes.c_ulong(MS_BIND | MS_REC), None))
     flags = os.statvfs(folder).f_flag
     kept = flags & KEPT_FLAGS | (MS_RELATIME if flags & ST_RELATIME else 0)
-    check(
-        libc,
-        libc.mount(None, name, None, ctypes.c_ulong(MS_REMOUNT | MS_BIND | MS_RDONLY | kept), None),
-    )
+    changed = ctypes.c_ulong(MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
+    check(libc.mount(None, name, None, changed, None))
     if not os.statvfs(folder).f_flag & os.ST_RDONLY:
         raise OSError(f"{folder} is still writable")
 
 
-def protect(order):
-    """All of it. Errors: OSError, in a process that has to end then."""
+def protect(request):
+    """Make the folders read-only in a new namespace. Errors: OSError; this process must then end,
+    since a part cannot be undone."""
     libc = ctypes.CDLL(None, use_errno=True)
-    enter_namespace(libc, order["in_user_namespace"])
-    for folder in order["folders"]:
+    enter_namespace(libc, request["in_user_namespace"])
+    for folder in request["folders"]:
         make_read_only(libc, folder)
 
 
-def is_possible(order):
-    """Try it in a process that ends: half of it could not be taken back."""
+def can_protect(request):
+    """Try it in a child process."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            protect(order)
+            protect(request)
             status = 0
         except Exception:
             pass
@@ -104,27 +100,28 @@ def is_possible(order):
     return os.waitpid(child, 0)[1] == 0
 
 
-def find_written(order):
-    """The real paths of all folders in which the command has to write, and may today."""
-    named = [os.environ.get(name, "") for name in FOLDERS_OF_THE_BUILD]
+def find_written(request):
+    """The real paths of the folders in which the command must write. Those that are not writable
+    now are left out."""
+    named = [os.environ.get(name, "") for name in FOLDER_VARIABLES]
     found = []
-    for folder in [tempfile.gettempdir(), *order["written"], *named]:
+    for folder in [tempfile.gettempdir(), *request["written"], *named]:
         folder = os.path.realpath(os.path.expanduser(folder)) if folder else "/"
         while not os.path.isdir(folder):
-            folder = os.path.dirname(folder)  # it would be made there
+            folder = os.path.dirname(folder)  # the command will make the folder in this one
         if folder != "/" and os.access(folder, os.W_OK):
             found.append(folder)
     return found
 
 
 def is_above(upper, folder):
-    """Is it the same folder, or one on the way to it?"""
+    """Does `folder` lie below `upper`, or is it the same?"""
     return os.path.commonpath([upper, folder]) == upper
 
 
 def find_writable(upper, folders):
-    """What lies beside the way from `upper` down to the folders: (path, is it a folder?). Links
-    count by their target, which lies beside the way, too, or is not writable."""
+    """The entries beside the paths from `upper` to the folders, as (path, is it a folder?). Links
+    are left out: only their targets count."""
     with os.scandir(upper) as entries:
         for entry in entries:
             is_folder = entry.is_dir(follow_symlinks=False)
@@ -136,7 +133,7 @@ def find_writable(upper, folders):
                 yield entry.path, is_folder
 
 
-def call(libc, number, *arguments):
+def system_call(libc, number, *arguments):
     """A system call. Errors: OSError."""
     result = libc.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
@@ -144,54 +141,60 @@ def call(libc, number, *arguments):
     return result
 
 
-def forbid_writing(order):
-    """Landlock. Errors: OSError; then nothing was changed."""
+def must_write_into(request):
+    """Must the command write into one of the folders, or into one that contains it?"""
+    for written in find_written(request):
+        for folder in request["folders"]:
+            if is_above(written, folder) or is_above(folder, written):
+                return True
+    return False
+
+
+def allow(libc, rules, path, rights):
+    """Add a rule of Landlock that allows the rights for a path. Errors: OSError."""
+    try:
+        number = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # it was removed
+    rule = struct.pack("=Qi", rights, number)
+    kind = ctypes.c_int(RULE_PATH_BENEATH)
+    system_call(libc, ADD_RULE, ctypes.c_int(rules), kind, rule, ctypes.c_uint(0))
+    os.close(number)
+
+
+def forbid_writing(request):
+    """Forbid writing into the folders with Landlock. Errors: OSError; nothing is changed then."""
     libc = ctypes.CDLL(None, use_errno=True)
-    version = call(libc, CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(ASK_VERSION))
-    folders = order["folders"]
-    for written in find_written(order):
-        if version < OLDEST_LANDLOCK or any(
-            is_above(written, f) or is_above(f, written) for f in folders
-        ):
-            raise OSError("Landlock cannot keep these folders apart")
+    version = system_call(
+        libc, CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(ASK_VERSION)
+    )
+    if version < OLDEST_LANDLOCK or must_write_into(request):
+        raise OSError("Landlock cannot separate these folders")
     for_files = WRITE_FILE | (TRUNCATE if version >= FIRST_WITH_TRUNCATE else 0)
     for_folders = for_files | MAKE_AND_REMOVE | REFER
-    rules = call(
-        libc, CREATE_RULESET, struct.pack("=Q", for_folders), ctypes.c_size_t(8), ctypes.c_uint(0)
-    )
-    for path, is_folder in find_writable("/", folders):
-        try:
-            number = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            continue  # it has gone
-        rule = struct.pack("=Qi", for_folders if is_folder else for_files, number)
-        call(
-            libc,
-            ADD_RULE,
-            ctypes.c_int(rules),
-            ctypes.c_int(RULE_PATH_BENEATH),
-            rule,
-            ctypes.c_uint(0),
-        )
-        os.close(number)
-    check(libc, libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))))
-    call(libc, RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint(0))
+    handled = struct.pack("=Q", for_folders)
+    size = ctypes.c_size_t(len(handled))
+    rules = system_call(libc, CREATE_RULESET, handled, size, ctypes.c_uint(0))
+    for path, is_folder in find_writable("/", request["folders"]):
+        allow(libc, rules, path, for_folders if is_folder else for_files)
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))))
+    system_call(libc, RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint(0))
     os.close(rules)
 
 
 def main():
     """Protect the folders, then become the command."""
-    order, command = json.loads(sys.argv[1]), sys.argv[2:]
-    if is_possible(order):
-        protect(order)
-        os.chdir(os.getcwd())  # it may lie in what was just bound
+    request, command = json.loads(sys.argv[1]), sys.argv[2:]
+    if can_protect(request):
+        protect(request)
+        os.chdir(os.getcwd())  # enter the new mount, if the working folder is in one
     else:
         try:
-            forbid_writing(order)
+            forbid_writing(request)
         except OSError:
-            pass  # the command runs as it is
+            pass  # the command runs without protection
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        # Python ignores them, and the command would inherit that
+        # Python ignores these signals, and the command would inherit that.
         signal.signal(number, signal.SIG_DFL)
     os.execvp(command[0], command)
 

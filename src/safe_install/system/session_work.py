@@ -1,4 +1,4 @@
-"""Does a silent child still compute? The CPU time of a session, from /proc."""
+"""Checks whether a silent child still computes, by the CPU time of its session in /proc."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import os
 from pathlib import Path
 from typing import List, Optional
 
-_WORKING = 0.01  # of one core: a waiting process uses less, a compiler on a busy machine more
+# The share of one core that counts as work. A waiting process uses less, a compiler more, even on a
+# busy machine.
+_WORKING = 0.01
 
 
 class WorkWatch:
-    """Looks twice at a child that writes nothing: when half of its silence is over, and at the end
-    of it."""
+    """Compares the CPU time of a silent child at the middle and at the end of its time limit."""
 
     def __init__(self, session: int) -> None:
         self._session = session
         self._first: Optional[float] = None  # CPU seconds at the first look
 
     def has_worked(self, silent: float, limit: float) -> bool:
-        """Did it compute in the second half of its silence? Asked again and again; `silent`:
-        seconds since its last line, of `limit` that it may have."""
+        """Did it compute in the second half of the limit? Before the end of the limit: False. To be
+        called again and again. `silent`: seconds since its last line. `limit`: seconds."""
         if silent < limit / 2:
             self._first = None
             return False
@@ -35,8 +36,8 @@ class WorkWatch:
 
 
 def session_cpu(session: int) -> Optional[float]:
-    """Seconds of CPU time of the processes of a session and of their children that have ended; None
-    where the system does not tell."""
+    """The CPU seconds of the processes of a session and of their children that have ended. None:
+    there is no /proc."""
     if not Path("/proc/self/stat").exists():
         return None
     ticks = 0
@@ -60,4 +61,5 @@ def _stat_fields(process: str) -> List[bytes]:
         stat = Path("/proc", process, "stat").read_bytes()
     except OSError:
         return []  # it has ended
-    return stat.rpartition(b")")[2].split()  # the command before may hold spaces and parentheses
+    # The field before these, the command, may contain spaces and parentheses.
+    return stat.rpartition(b")")[2].split()

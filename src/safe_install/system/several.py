@@ -1,7 +1,7 @@
-"""Several calls at the same time, in threads: at most some of each group.
+"""Makes several calls at the same time, in threads. The number of calls of one group is limited.
 
-The thread that waits is the only one that speaks to a person. An error of one call, or a signal to
-the one that waits, ends all others at once.
+An error of one call, or a signal to the waiting thread, ends all other calls at once. Only the
+waiting thread may print or ask the user.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Dict, Generic, List, Optional, Sequence, TypeVar
 
-AT_ONCE = 4  # calls of one group
+AT_ONCE = 4  # calls of one group at the same time
 THREAD_NAME = "safe-install call"
-TICK = 0.1  # seconds between two looks of the one that waits
-GRACE = 2.0  # seconds for the threads to end after the word to stop
+TICK = 0.1  # seconds between two calls of `on_tick`
+GRACE = 2.0  # seconds for the threads to end after a stop
 
 _T = TypeVar("_T")
 
 
 class Stopped(Exception):
-    """The call was told to end before it had a result."""
+    """The call was stopped before it had a result."""
 
 
 class Stop:
-    """The word to end, which a call looks for where it waits."""
+    """Stops calls. They check it whenever they wait."""
 
     def __init__(self) -> None:
-        self._is_said = threading.Event()
+        self._event = threading.Event()
 
-    def say(self) -> None:
-        """From now on every look at it ends the call."""
-        self._is_said.set()
+    def request(self) -> None:
+        """Stop the calls: from now on `check` and `sleep` raise."""
+        self._event.set()
 
     def check(self) -> None:
-        """Errors: Stopped."""
-        if self._is_said.is_set():
+        """Errors: Stopped, if a stop was requested."""
+        if self._event.is_set():
             raise Stopped
 
     def sleep(self, seconds: float) -> None:
-        """Errors: Stopped, without waiting any longer."""
-        if self._is_said.wait(seconds):
+        """Wait. Errors: Stopped, as soon as a stop is requested."""
+        if self._event.wait(seconds):
             raise Stopped
 
 
 @dataclass(frozen=True)
 class Call(Generic[_T]):
-    """One of several calls. Those of other groups do not wait for it."""
+    """One call. `group`: at most AT_ONCE calls of a group are made at the same time."""
 
     group: str
     function: Callable[[Stop], _T]
@@ -55,7 +55,7 @@ class Call(Generic[_T]):
 
 @dataclass
 class _Outcome(Generic[_T]):
-    """What became of a call."""
+    """The result or the error of a call."""
 
     value: Optional[_T] = None
     error: Optional[BaseException] = None
@@ -67,11 +67,11 @@ def call_several(
     cut: Callable[[], None] = lambda: None,
     on_tick: Callable[[], None] = lambda: None,
 ) -> List[_T]:
-    """The results in the order of the calls. Errors: the first error of a call, after all others
-    have ended.
+    """The results, in the order of the calls. Errors: the first error of a call, after all other
+    calls have ended.
 
-    `cut`: ends what a call may be waiting for, a connection; called until every thread has ended.
-    `on_tick`: called here from time to time, and once more at the end.
+    `cut`: ends whatever calls may be waiting for, such as connections; it is called until all
+    threads have ended. `on_tick`: called in this thread every TICK seconds, and at the end.
     """
     if not calls:
         return []
@@ -87,7 +87,7 @@ def call_several(
                 raise outcome.error
         on_tick()
     finally:
-        stop.say()
+        stop.request()
         _end(threads, cut)
     return [outcomes[number].value for number in range(len(calls))]  # type: ignore[misc]
 
@@ -108,6 +108,8 @@ def _start(
     ended: queue.SimpleQueue[int],
     threads: List[threading.Thread],
 ) -> None:
+    """Start the threads, and add them to `threads`. They put outcomes into `outcomes`, and the
+    numbers of the calls into `ended`."""
     groups: Dict[str, queue.SimpleQueue[int]] = {}
     sizes: Dict[str, int] = {}
     for number, call in enumerate(calls):
@@ -126,7 +128,7 @@ def _start(
 
     for group, waiting in groups.items():
         for _ in range(min(AT_ONCE, sizes[group])):
-            # a thread that cannot be ended (a name that is being resolved) ends with the process
+            # A daemon, since some threads cannot be stopped (while a host name is resolved).
             thread = threading.Thread(target=work, name=THREAD_NAME, args=(waiting,), daemon=True)
             threads.append(thread)
             thread.start()
@@ -135,12 +137,12 @@ def _start(
 def _make_call(call: Call[_T], stop: Stop) -> _Outcome[_T]:
     try:
         return _Outcome(call.function(stop))
-    except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+    except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
         return _Outcome(error=error)
 
 
 def _end(threads: Sequence[threading.Thread], cut: Callable[[], None]) -> None:
-    """Wait for the threads, which have been told to stop."""
+    """Wait for the end of the threads, after a stop was requested."""
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
         alive = [thread for thread in threads if thread.is_alive()]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.environment.interpreter import (
-    BLINDING_VARIABLES,
+    REMOVED_VARIABLES,
     child_environment,
     find_interpreter,
     read_environment,
@@ -112,7 +112,7 @@ def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkey
         "PYTORCH_NVML_BASED_CUDA_CHECK",
         "PYTHONHOME",
         "__PYVENV_LAUNCHER__",
-        *BLINDING_VARIABLES,
+        *REMOVED_VARIABLES,
     }
     kept = {"LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONNOUSERSITE", "PYTHONSAFEPATH", "PYTHONHASHSEED"}
     for name in dropped | kept:

@@ -9,7 +9,7 @@ from tests.factories import make_health, planned_torch
 
 from safe_install.health.comparison import (
     check_cuda_required,
-    check_torch_is,
+    check_torch_build,
     compare_health,
     first_line,
     hint_for,
@@ -376,6 +376,6 @@ def test_cuda_that_is_available_is_enough():
 )
 def test_the_torch_that_is_imported_is_the_build_that_was_planned(planned, version, cuda, is_other):
     after = replace(make_health(), torch_version=version, torch_cuda=cuda)
-    found = check_torch_is(planned_torch(planned, "linux_x86_64"), after)
+    found = check_torch_build(planned_torch(planned, "linux_x86_64"), after)
     assert [finding.check for finding in found] == (["torch-other-build"] if is_other else [])
-    assert check_torch_is(None, after) == ()
+    assert check_torch_build(None, after) == ()

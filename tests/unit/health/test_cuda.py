@@ -8,7 +8,7 @@ import pytest
 from tests.factories import make_health
 
 from safe_install.health.comparison import check_cuda_required
-from safe_install.health.cuda import Machine, diagnose_cuda, hides_all, install_command
+from safe_install.health.cuda import Machine, diagnose_cuda, hides_all_gpus, install_command
 from safe_install.models import Device, Driver, DriverLibrary, Severity
 
 A100 = Device("NVIDIA A100", "8.0")
@@ -365,7 +365,7 @@ def test_who_hides_the_gpu_from_a_build_without_cuda_means_it(value):
 )
 def test_which_values_hide_every_gpu(value, devices, hidden):
     """CUDA C++ programming guide: the first entry that names no device ends the list."""
-    assert hides_all(value, devices) is hidden
+    assert hides_all_gpus(value, devices) is hidden
 
 
 def test_require_cuda_says_the_cause():

@@ -11,8 +11,8 @@ from safe_install.index.bundled import (
     bundled_files,
     bundled_wheels,
     gap_in_facts,
-    known_elsewhere,
     nearest_torch,
+    versions_only_on_page,
 )
 from safe_install.index.catalog import load_project, torch_table
 from safe_install.index.facts import Build
@@ -131,7 +131,9 @@ def test_gap(project, host, where, specifier, gap):
 )
 def test_known_elsewhere(where, versions):
     assert (
-        known_elsewhere(load_project("torch-scatter"), where, host_of("torch-scatter", ASTRAL))
+        versions_only_on_page(
+            load_project("torch-scatter"), where, host_of("torch-scatter", ASTRAL)
+        )
         == versions
     )
 

@@ -11,17 +11,17 @@ from safe_install.index.matrix import PINNED, is_for_platform, make_matrix, newe
 
 def test_the_newest_version_of_the_founding_cell():
     matrix = make_matrix(load_project("torch-scatter"), platform="linux_x86_64")
-    cell = matrix.at("1.8", "cu111")
+    cell = matrix.find("1.8", "cu111")
     assert (cell.version, cell.hosts) == ("2.0.8", ("data.pyg.org",))
     assert set(cell.python) == {"3.6", "3.7", "3.8", "3.9"}
-    assert matrix.at("1.8", "cu113") is None
+    assert matrix.find("1.8", "cu113") is None
     assert matrix.torches[-1] == "1.4"
     assert matrix.accelerators[:3] == ("cpu", "cu92", "cu100")
 
 
 def test_a_host_that_comes_first_is_named_first_and_the_newer_version_wins():
     matrix = make_matrix(load_project("torch-scatter"), platform="linux_x86_64")
-    assert matrix.at("2.10", "cu128").hosts == ("data.pyg.org", "wheels.astral.sh")
+    assert matrix.find("2.10", "cu128").hosts == ("data.pyg.org", "wheels.astral.sh")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_host_that_comes_first_is_named_first_and_the_newer_version_wins():
 )
 def test_other_machines(platform, accelerator, known):
     matrix = make_matrix(load_project("torch-scatter"), platform=platform)
-    assert (matrix.at("2.7", accelerator) is not None) is known
+    assert (matrix.find("2.7", accelerator) is not None) is known
     assert len(matrix.cells) < len(
         make_matrix(load_project("torch-scatter"), platform="linux_x86_64").cells
     )
@@ -48,15 +48,15 @@ def test_a_patch_release_has_a_row_of_its_own_where_it_matters():
 
 def test_versions_that_only_a_pin_tells_of():
     matrix = make_matrix(load_project("xformers"), platform="linux_x86_64")
-    assert matrix.at("2.9.1", PINNED).version == "0.0.33.post2"
+    assert matrix.find("2.9.1", PINNED).version == "0.0.33.post2"
 
 
 def test_somebody_elses_builds_count_when_they_are_named():
     project = load_project("flash-attn")
     mine = make_matrix(project, platform="linux_x86_64")
     theirs = make_matrix(project, platform="linux_x86_64", third_party=("mjun0812",))
-    assert mine.at("2.11", "cu130") is None
-    assert theirs.at("2.11", "cu130").version == "2.8.3"
+    assert mine.find("2.11", "cu130") is None
+    assert theirs.find("2.11", "cu130").version == "2.8.3"
     everybody = dataclasses.replace(
         project, hosts=tuple(dataclasses.replace(host, optional="") for host in project.hosts)
     )

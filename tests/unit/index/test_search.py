@@ -12,10 +12,10 @@ from safe_install.index.catalog import load_project
 from safe_install.index.facts import HostEntry, Layout
 from safe_install.index.search import (
     Search,
-    _vouched_for,
+    assume_torch,
+    describe_other_files,
     is_near,
     tags_fit,
-    what_there_is,
 )
 from safe_install.models import BuiltFor, Candidate, CandidateKind, HostAnswerKind, Link
 from tests.factories import environment_for
@@ -82,7 +82,7 @@ def test_what_is_near(found, project, here, near):
     ],
 )
 def test_a_file_that_the_person_points_to_is_taken_to_be_for_their_torch(found, here, built_for):
-    assert _vouched_for(found, here).built_for == built_for
+    assert assume_torch(found, here).built_for == built_for
 
 
 def test_each_file_is_there_once_and_one_that_is_wanted_ends_the_search():
@@ -97,7 +97,7 @@ def test_the_hosts_that_could_not_be_asked():
     search = Search(load_project("torch-scatter"), HERE, tags_fit(HERE))
     for kind in HostAnswerKind:
         host = HostEntry(kind.value, Layout.FIND_LINKS, "pyg-tagged")
-        search.answer(host, "https://h/", kind, "")
+        search.add_answer(host, "https://h/", kind, "")
     assert sorted(search.unanswered()) == ["host-down", "not-asked"]
 
 
@@ -114,4 +114,4 @@ def test_the_hosts_that_could_not_be_asked():
     ],
 )
 def test_what_a_page_has_instead(found, links, said):
-    assert what_there_is(found, links) == said
+    assert describe_other_files(found, links) == said

@@ -10,7 +10,7 @@ import pytest
 from safe_install.errors import IndexInvalid
 from safe_install.index import catalog
 from safe_install.index.document import SCHEMA
-from safe_install.index.update import put_in_place, read_bundle
+from safe_install.index.update import install_update, read_bundle
 
 WHERE = "https://index.example/index.json"
 LATER, LATEST = "2099-01-01", "2099-02-01"
@@ -31,10 +31,10 @@ def make_bundle(date=LATER, documents=None, **changes):
 def data_folder(tmp_path, monkeypatch):
     """Nobody's updates but the test's."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    catalog.forget()
+    catalog.clear_caches()
     yield catalog.update_folder()
     monkeypatch.undo()
-    catalog.forget()
+    catalog.clear_caches()
 
 
 def test_what_is_in_order_is_taken():
@@ -64,15 +64,15 @@ def test_what_is_in_order_is_taken():
 )
 def test_what_is_not_in_order_is_refused(value, words, data_folder):
     with pytest.raises(IndexInvalid, match=words) as raised:
-        put_in_place(json.dumps(value), url=WHERE)
+        install_update(json.dumps(value), url=WHERE)
     assert raised.value.hint
     assert not data_folder.exists()
 
 
 def test_the_newest_is_in_force_and_alone(data_folder):
-    first = put_in_place(json.dumps(make_bundle()), url=WHERE)
-    second = put_in_place(json.dumps(make_bundle(LATEST)), url=WHERE)
-    catalog.forget()
+    first = install_update(json.dumps(make_bundle()), url=WHERE)
+    second = install_update(json.dumps(make_bundle(LATEST)), url=WHERE)
+    catalog.clear_caches()
     assert catalog.index_date() == LATEST
     assert catalog.current_update().folder == second
     assert not first.exists()
@@ -80,8 +80,8 @@ def test_the_newest_is_in_force_and_alone(data_folder):
 
 
 def test_the_programs_own_facts_serve_where_they_are_newer(data_folder):
-    put_in_place(json.dumps(make_bundle("2001-01-01")), url=WHERE)
-    catalog.forget()
+    install_update(json.dumps(make_bundle("2001-01-01")), url=WHERE)
+    catalog.clear_caches()
     assert catalog.current_update() is None
     assert catalog.index_date() == catalog.bundled_date()
     assert "torch-sparse" in catalog.known_projects()
@@ -89,9 +89,9 @@ def test_the_programs_own_facts_serve_where_they_are_newer(data_folder):
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"date": "2099-01-01"}'])
 def test_a_damaged_pointer_says_what_to_remove(text, data_folder):
-    put_in_place(json.dumps(make_bundle()), url=WHERE)
+    install_update(json.dumps(make_bundle()), url=WHERE)
     (data_folder / catalog.POINTER).write_text(text)
-    catalog.forget()
+    catalog.clear_caches()
     with pytest.raises(IndexInvalid, match="is damaged") as raised:
         catalog.current_update()
     assert f"remove {data_folder}" in raised.value.hint
@@ -105,9 +105,9 @@ def test_a_damaged_pointer_says_what_to_remove(text, data_folder):
     ],
 )
 def test_a_document_is_believed_only_as_it_was_brought(change, words, data_folder):
-    folder = put_in_place(json.dumps(make_bundle()), url=WHERE)
+    folder = install_update(json.dumps(make_bundle()), url=WHERE)
     change(folder / "torch-scatter.json")
-    catalog.forget()
+    catalog.clear_caches()
     with pytest.raises(IndexInvalid, match=words) as raised:
         catalog.load_project("torch-scatter")
     assert f"remove {data_folder}" in raised.value.hint

@@ -22,7 +22,7 @@ from safe_install.pipeline.bundling import (
 )
 from safe_install.resolve.bundle_request import parse_bundle
 from safe_install.resolve.command_line import parse_command_line
-from safe_install.system.pip_command import PipCommand, as_elsewhere
+from safe_install.system.pip_command import PipCommand, command_for_markers
 from tests.factories import environment_for, make_distribution, make_environment
 from tests.functional.conftest import base_python
 from tests.lab.wheels import write_wheel
@@ -70,7 +70,7 @@ def test_the_torch_that_was_shown_is_no_part_of_the_plan():
 )  # fmt: skip
 def test_pip_runs_with_the_markers_of_the_machine(command, place):
     markers = elsewhere().interpreter.markers
-    words = as_elsewhere(PipCommand(command, Version("26.0"), "environment"), markers)
+    words = command_for_markers(PipCommand(command, Version("26.0"), "environment"), markers)
     assert words[:2] == ("/env/bin/python", "-c")
     assert json.loads(words[3]) == dict(markers)
     assert words[4] == place
@@ -81,7 +81,7 @@ def report_of(words, python, executable=sys.executable):
     import subprocess
 
     markers = environment_for(torch=None, python_version=python, platform="linux_x86_64")
-    command = as_elsewhere(
+    command = command_for_markers(
         PipCommand((executable, "-m", "pip"), Version("26"), ""), markers.interpreter.markers
     )
     options = ["install", "--dry-run", "--quiet", "--no-index", "--report", "-", "--isolated"]

@@ -52,7 +52,7 @@ class StandInKeyring(Keyring):
     ],
 )
 def test_what_an_index_address_holds_goes_to_its_own_host_alone(index, url, pair):
-    assert Credentials([index]).of_url(url) == pair
+    assert Credentials([index]).find(url) == pair
 
 
 def test_of_two_indexes_of_a_host_the_nearer_one_is_meant():
@@ -63,8 +63,8 @@ def test_of_two_indexes_of_a_host_the_nearer_one_is_meant():
     keyring = StandInKeyring({})
     for indexes in ([one, two], [two, one]):
         found = Credentials(indexes, None, keyring)
-        assert found.of_url("https://gitlab.example/projects/1/files/x.whl") == ("a", "1")
-        assert found.of_url("https://gitlab.example/projects/2/files/x.whl") == ("b", "2")
+        assert found.find("https://gitlab.example/projects/1/files/x.whl") == ("a", "1")
+        assert found.find("https://gitlab.example/projects/2/files/x.whl") == ("b", "2")
         found.after_refusal("https://gitlab.example/projects/2/files/x.whl")
         assert keyring.looked[-2] == ("https://gitlab.example/projects/2/simple/", "b")
 
@@ -111,7 +111,7 @@ def test_the_keyring_is_asked_by_index_and_then_by_host_and_then_nobody_else():
     found = Credentials(["https://me@pypi.example/team/simple/"], person.ask, keyring)
     assert found.after_refusal("https://pypi.example/files/x.whl") == ("me", "pass")
     assert keyring.looked == [(INDEX, "me"), ("pypi.example", "me")]
-    assert found.of_url("https://pypi.example/another.whl") == ("me", "pass")
+    assert found.find("https://pypi.example/another.whl") == ("me", "pass")
     assert person.asked == []
 
 
@@ -124,8 +124,8 @@ def test_the_person_is_asked_once_for_pip_and_for_us():
         assert found.answer("Password: ") == "pass"
     assert found.answer("Save credentials to keyring [y/N]: ") == "n"  # it was offered before
     assert person.asked == [("User for pypi.example: ", False), ("Password: ", True)]
-    assert found.of_url("https://pypi.example/x.whl") == ("me", "pass")
-    assert found.of_url("https://evil.example/x.whl") is None
+    assert found.find("https://pypi.example/x.whl") == ("me", "pass")
+    assert found.find("https://evil.example/x.whl") is None
 
 
 def test_a_new_password_may_be_saved():

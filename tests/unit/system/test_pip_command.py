@@ -11,7 +11,7 @@ import pytest
 from packaging.version import Version
 
 from safe_install.system import pip_command
-from safe_install.system.pip_command import own_pip, relayed_environment, sealed_environment
+from safe_install.system.pip_command import find_own_pip, isolated_environment, pip_environment
 from tests.factories import make_interpreter
 
 INTERPRETER = make_interpreter()
@@ -40,7 +40,7 @@ def test_our_own_pip_works_for_another_interpreter(beside, carried, words, tmp_p
     monkeypatch.setattr(os, "__file__", str(tmp_path / "os.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: beside)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: beside)
-    found = own_pip(INTERPRETER)
+    found = find_own_pip(INTERPRETER)
     if words is None:
         assert found is None
         return
@@ -85,7 +85,7 @@ def variables(monkeypatch):
 def test_the_persons_variables_reach_pip_but_send_it_nowhere_else(
     version, named_only, gone, variables
 ):
-    found = relayed_environment(Version(version), named_only=named_only)
+    found = pip_environment(Version(version), named_only=named_only)
     elsewhere = {"PIP_TARGET", "PIP_DRY_RUN", "PIP_REPORT", "FORCE_COLOR"}
     assert VARIABLES.keys() - found.keys() == elsewhere | gone
     assert found["PIP_DISABLE_PIP_VERSION_CHECK"] == "1"
@@ -94,11 +94,11 @@ def test_the_persons_variables_reach_pip_but_send_it_nowhere_else(
 def test_another_deprecated_feature_is_the_persons(monkeypatch):
     chosen = {"PIP_USE_DEPRECATED": "legacy-certs"}
     monkeypatch.setattr(pip_command.process, "inherited_variables", lambda: dict(chosen))
-    assert relayed_environment(Version("26.2"), named_only=True).items() >= chosen.items()
+    assert pip_environment(Version("26.2"), named_only=True).items() >= chosen.items()
 
 
 def test_what_is_staged_was_decided_and_no_variable_of_pip_counts(variables):
-    found = sealed_environment()
+    found = isolated_environment()
     ours = {name for name in found if name.startswith("PIP_")} - VARIABLES.keys()
     assert not {name for name in found if name in VARIABLES} - {"FORCE_COLOR"}
     assert found["PIP_CONFIG_FILE"] == os.devnull

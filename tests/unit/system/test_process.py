@@ -13,7 +13,7 @@ import time
 import pytest
 
 from safe_install.system import process
-from safe_install.system.pipes import Kept
+from safe_install.system.pipes import OutputBuffer
 
 pytestmark = pytest.mark.real_process
 
@@ -194,7 +194,7 @@ def test_of_what_has_no_end_a_bounded_part_is_kept():
 
 
 def test_many_short_lines_take_no_more_memory_than_a_long_one():
-    kept = Kept(last=6400)
+    kept = OutputBuffer(last=6400)
     for _ in range(1000):
         kept.add("\n")
     assert len(kept.text()) == 98

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safe_install.environment.interpreter import find_doubles
+from safe_install.environment.interpreter import find_duplicates
 from tests.factories import make_distribution
 
 
@@ -19,9 +19,9 @@ def test_the_others_of_a_project(tmp_path):
     write(tmp_path / "torchvision-0.20.dist-info", "torchvision", "0.20")
     (tmp_path / "torch-9.dist-info").mkdir()
     torch = make_distribution("torch", "2.13.0", metadata_path=own, location=tmp_path)
-    assert [(one.name, one.version) for one in find_doubles(torch)] == [("torch", "2.4.1")]
+    assert [(one.name, one.version) for one in find_duplicates(torch)] == [("torch", "2.4.1")]
 
 
 def test_a_folder_that_is_gone(tmp_path):
     torch = make_distribution("torch", "2.13.0", location=tmp_path / "gone")
-    assert find_doubles(torch) == []
+    assert find_duplicates(torch) == []
