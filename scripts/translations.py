@@ -58,7 +58,7 @@ SPOKEN = (
     "commands/wheels.py",
     "diagnosis/checks.py",
     "diagnosis/environment_checks.py",
-    "diagnosis/examined.py",
+    "diagnosis/health_findings.py",
     "diagnosis/gather.py",
     "diagnosis/jit_builds.py",
     "diagnosis/machine_checks.py",
