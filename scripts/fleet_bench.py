@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from safe_install.fleet.engine import Call, Delivery, File, Heard, Node, Reply, Settled
+from safe_install.fleet.engine import Call, Delivery, File, Node, OnReply, Reply, SettleResult
 from safe_install.fleet.groups import Group
 from safe_install.fleet.phases import Phase
 from safe_install.fleet.run import FleetRun, Planned, Watcher
@@ -50,20 +50,20 @@ class CannedEngine:
         return [Delivery(node, f"/var/tmp/{file.sha256[:16]}") for node in nodes]
 
     def call(
-        self, calls: Sequence[Call], heard: Heard, *, timeout: Optional[float]
+        self, calls: Sequence[Call], on_reply: OnReply, *, timeout: Optional[float]
     ) -> Sequence[Reply]:
         """All answer at once."""
         replies = []
         for call in calls:
             output = json.dumps(self._answer(call)).encode()
             reply = Reply(call.node, 0, output)
-            heard(reply)
+            on_reply(reply)
             replies.append(reply)
         return replies
 
-    def settle(self, changed: Sequence[str]) -> Settled:
+    def settle(self, changed: Sequence[str]) -> SettleResult:
         """Nothing has to be done."""
-        return Settled()
+        return SettleResult()
 
     def close(self) -> None:
         """Nothing is open."""

@@ -1,7 +1,6 @@
-"""Where the program starts: `safe-install`, `python -m safe_install` and the zipapp.
+"""The start of the program: `safe-install`, `python -m safe_install` and the zipapp.
 
-A key press of a completing shell is answered from here, because the rest takes longer to import
-than it may last.
+Shell completion is answered before the rest is imported, because it has to be fast.
 """
 
 import atexit
@@ -10,19 +9,18 @@ import os
 import sys
 from typing import NoReturn
 
-# `python -m` puts the working folder first: a random.py in it would take the place of Python's.
-# One that was removed meanwhile has no name.
+# `python -m` puts the working folder first on sys.path: a random.py in it would hide Python's.
 try:
     if __name__ == "__main__" and sys.path[:1] == [os.getcwd()]:  # noqa: PTH109
         del sys.path[0]
-except OSError:
+except OSError:  # the working folder was removed
     pass
 
 from safe_install.cli import streams
 
 
 def run() -> None:
-    """Run the command line of this process, and end it."""
+    """Run the command line of this process, and end the process."""
     streams.prepare()
     completes = sys.argv[1:2] == ["--complete"] or "PIP_AUTO_COMPLETE" in os.environ
     try:
@@ -33,9 +31,8 @@ def run() -> None:
 
 
 def end(status: int) -> NoReturn:
-    """End this process. Python would take hundreds of modules apart first, one by one, and the
-    memory of all goes at once anyway."""
-    # the only way to run what was registered with atexit, and no more
+    """End this process without Python's clean-up of hundreds of modules, which takes time."""
+    # The only way to run the functions that were registered with atexit.
     atexit._run_exitfuncs()
     os._exit(status & 0xFF)
 
@@ -51,7 +48,7 @@ def _complete() -> int:
 
 
 def _run() -> int:
-    # What is imported stays: looking for garbage among it is a tenth of a short command.
+    # Imported modules are no garbage, and to look through them takes a tenth of a short command.
     gc.set_threshold(50_000)
     from safe_install.cli.main import main
 

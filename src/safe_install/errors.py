@@ -1,9 +1,8 @@
 """The error tree. An exception means "cannot go on"; an expected "no" is a value (Rejection,
 Finding).
 
-Every error has a stable `code` (kebab-case, part of the JSON document), the exit status of the
-contract, a message that names the input, and a hint that names the remedy. They are caught once, in
-`cli.main`.
+Every error has a stable `code` (kebab-case, in the JSON document), an exit status, a message that
+names the input, and a hint that names the remedy. Errors are caught once, in `cli.main`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from safe_install.redaction import redact
 
 
 class SafeInstallError(Exception):
-    """Base of everything that ends a command with a message."""
+    """Base of all errors that end a command with a message."""
 
     code = "error"
     exit_status = 1
@@ -34,13 +33,12 @@ class SafeInstallError(Exception):
         self.hint = redact(hint)
         self.findings: Tuple[Finding, ...] = tuple(findings)
         self.rejections: Tuple[Rejection, ...] = tuple(rejections)
-        self.environment: Optional[Environment] = None  # where it happened, once that is known
-        # for the JSON document: what only one command has to say
-        self.details: Mapping[str, Any] = {}
+        self.environment: Optional[Environment] = None  # in which it happened if that is known
+        self.details: Mapping[str, Any] = {}  # JSON values of one command only
 
 
 def hint_for_oserror(error: OSError) -> str:
-    """A hint on what to do about an error of the file system."""
+    """A hint on what to do about an error of the operating system."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return "Run as the user that owns this environment, or choose another one with --python (or your own: --user)."
     if error.errno == errno.EROFS:
@@ -60,7 +58,8 @@ def hint_for_oserror(error: OSError) -> str:
 
 
 class SystemFailed(SafeInstallError):
-    """The operating system refused something outside of a change; the environment is unchanged."""
+    """An operation of the operating system failed outside of a change; the environment is
+    unchanged."""
 
     code = "system"
     exit_status = 1
@@ -74,15 +73,15 @@ class UsageError(SafeInstallError):
 
 
 class InputError(UsageError):
-    """The command line names nothing to do, or a requirements file that cannot be read. Exit status
-    as in pip."""
+    """The command line names nothing to do, or a file that cannot be read. The exit status is
+    pip's."""
 
     code = "input"
     exit_status = 1
 
 
 class PipFailed(SafeInstallError):
-    """pip ended with an error before anything was changed; its own output says why."""
+    """pip ended with an error before anything was changed; its output says why."""
 
     code = "pip-failed"
     exit_status = 1
@@ -91,8 +90,8 @@ class PipFailed(SafeInstallError):
         self, message: str, *, hint: str = "", output: str = "", exit_status: int = 1
     ) -> None:
         super().__init__(message, hint=hint)
-        self.output = redact(output)  # pip's own words
-        self.was_relayed = False  # they have been shown
+        self.output = redact(output)  # of pip
+        self.was_relayed = False  # the output was shown already
         self.exit_status = exit_status
 
 
@@ -101,8 +100,8 @@ class NoCandidate(SafeInstallError):
 
     code = "no-candidate"
     exit_status = 10
-    projects: Tuple[str, ...] = ()  # those for which nothing fits
-    is_open = False  # a host that did not answer, or was not asked, may have one
+    projects: Tuple[str, ...] = ()  # the projects without a file
+    is_open = False  # a host that did not answer, or was not asked, may have a file
 
 
 class Refused(SafeInstallError):
@@ -113,14 +112,15 @@ class Refused(SafeInstallError):
 
     @classmethod
     def by(cls, findings: Sequence[Finding], *, rejections: Sequence[Rejection] = ()) -> Refused:
-        """The refusal for the first error among these findings, which have at least one."""
+        """The refusal with the message of the first error among these findings. `findings`: not
+        empty."""
         errors = [finding for finding in findings if finding.severity is Severity.ERROR]
         reason = errors[0] if errors else findings[0]
         return cls(reason.detail, hint=reason.hint, findings=findings, rejections=rejections)
 
 
 class ExternallyManaged(SafeInstallError):
-    """The interpreter belongs to the operating system (PEP 668); rule and exit status as in pip."""
+    """The interpreter belongs to the operating system (PEP 668). The exit status is pip's."""
 
     code = "externally-managed-environment"
     exit_status = 1
@@ -136,11 +136,11 @@ class BuildFailed(SafeInstallError):
         self, message: str, *, hint: str = "", findings: Sequence[Finding] = (), output: str = ""
     ) -> None:
         super().__init__(message, hint=hint, findings=findings)
-        self.output = redact(output)  # the build's own words
+        self.output = redact(output)  # of the build
 
 
 class RollBackFailed(SafeInstallError):
-    """The environment could not be restored. The journal is kept, and the hint is the command that
+    """The environment could not be restored. The journal is kept; the hint is the command that
     finishes the roll back."""
 
     code = "roll-back-failed"
@@ -155,10 +155,10 @@ class EnvironmentLocked(SafeInstallError):
 
 
 class LeaderFailed(SafeInstallError):
-    """The rank of this step that made the change for all has failed."""
+    """The rank of this Slurm step that made the change has failed."""
 
     code = "leader-failed"
-    exit_status = 1  # else the leader's own
+    exit_status = 1  # or the leader's own
 
 
 class ProbeFailed(SafeInstallError):
@@ -169,28 +169,28 @@ class ProbeFailed(SafeInstallError):
 
 
 class DownloadFailed(SafeInstallError):
-    """A file could not be fetched, or is not the file that was promised."""
+    """A file could not be fetched."""
 
     code = "download-failed"
     exit_status = 1
 
 
 class HashMismatch(SafeInstallError):
-    """A file's bytes are not the ones that were promised. Nothing was changed."""
+    """A file does not have the expected hash. Nothing was changed."""
 
     code = "hash-mismatch"
     exit_status = 11
 
 
 class WheelInvalid(SafeInstallError):
-    """A wheel file is not what its name, RECORD or metadata say. Nothing was changed."""
+    """A wheel file contradicts its name, RECORD or metadata. Nothing was changed."""
 
     code = "wheel-invalid"
     exit_status = 11
 
 
 class BundleInvalid(SafeInstallError):
-    """A bundle is damaged, or is not one. Nothing was changed."""
+    """A bundle is damaged, or the file is no bundle. Nothing was changed."""
 
     code = "bundle-invalid"
     exit_status = 11
@@ -211,7 +211,7 @@ class IndexInvalid(SafeInstallError):
 
 
 class Unexpected(SafeInstallError):
-    """An error of this program; the environment has what the transaction guarantees."""
+    """A bug in this program. The transaction protects the environment."""
 
     code = "unexpected"
     exit_status = 1

@@ -20,9 +20,9 @@ class TaskOutcome(Enum):
 
 
 class Reporter:
-    """By default events are ignored; subclasses show them.
+    """Receives the events of a command. By default they are ignored; subclasses show them.
 
-    A task is anything that may take more than a second; `task` is a short stable key such as
+    A task is something that may take more than a second. `task` is a short stable key such as
     "download torch-scatter".
     """
 
@@ -34,11 +34,11 @@ class Reporter:
         """A decision and its reason, in one sentence."""
 
     def warn(self, text: str) -> None:
-        """Something that the user should know, although the command continues."""
+        """A warning; the command continues."""
 
     def found(self, finding: Finding) -> None:
-        """A finding that the user should see before anything is fetched; it is in the result,
-        too."""
+        """A finding that the user should see before anything is fetched. It is also in the
+        result."""
         self.warn(finding.detail)
 
     def change_made(self, transaction: str) -> None:
@@ -48,12 +48,12 @@ class Reporter:
         """The change of this command was undone."""
 
     def task_started(self, task: str, total: Optional[float] = None, unit: str = "") -> None:
-        """A task begins; `total` in `unit` ("bytes", "files", "s"), where it is known."""
+        """A task begins; `total` in `unit` ("bytes", "files", "s") if it is known."""
 
     def task_advanced(
         self, task: str, done: float, text: str = "", total: Optional[float] = None
     ) -> None:
-        """The task has done `done` of its total, which may become known, or grow, meanwhile."""
+        """The task has done `done` of its total. `total`: where it became known, or has grown."""
 
     def task_ended(
         self, task: str, text: str = "", outcome: TaskOutcome = TaskOutcome.DONE
@@ -62,8 +62,7 @@ class Reporter:
 
     @contextmanager
     def task(self, task: str, total: Optional[float] = None, unit: str = "") -> Iterator[None]:
-        """A task that lasts as long as the context; an exception ends it as failed or
-        interrupted."""
+        """A task for the time of the context. An exception ends it as failed or interrupted."""
         self.task_started(task, total, unit)
         try:
             yield
@@ -76,20 +75,20 @@ class Reporter:
         self.task_ended(task)
 
     def output(self, line: str) -> None:
-        """A line of a child process's stdout that pip would have shown."""
+        """A line of stdout of a child process that pip would have shown."""
 
     def announce(self, line: str) -> None:
-        """A line that pip would have printed about something that we did."""
+        """A line that pip would have printed about something that we have done."""
 
     def pip_warning(self, line: str) -> None:
         """A warning in pip's words that we print."""
 
     def ask(self, question: str, *, is_secret: bool = False) -> Optional[str]:
-        """The user's answer without the line end; None where nobody can answer."""
+        """Ask the user. The answer without its line end; None if nobody can answer."""
         return None
 
     def document(self, text: str) -> None:
         """A JSON document that was requested on stdout (`--report -`)."""
 
     def error_output(self, line: str) -> None:
-        """The same for the child's stderr."""
+        """A line of stderr of a child process that pip would have shown."""

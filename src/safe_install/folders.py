@@ -1,4 +1,4 @@
-"""The person's own folders: where what can be made again is kept, and what cannot."""
+"""Finds the user's folders: the home, the cache, and the data folder."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Mapping
 
 APPLICATION = "torch-safe-install"
-# Below a file: nothing is found there, and nothing can be written.
+# A path below a file, at which nothing can exist.
 NOWHERE = Path("/dev/null") / APPLICATION
 NO_HOME = "HOME is not set, and this user has no home"
 
 
 def find_cache_folder(application: str = APPLICATION) -> Path:
-    """For what can be made again; NOWHERE for a user who has no home, as one that an image does not
-    know."""
+    """The folder for files that can be made again; NOWHERE for a user without a home, such as one
+    that a container image does not know."""
     return _find("user_cache_dir", application)
 
 
 def find_data_folder() -> Path:
-    """For what has to be remembered; NOWHERE for a user who has no home."""
+    """The folder for files that cannot be made again; NOWHERE for a user without a home."""
     return _find("user_data_dir")
 
 
 def find_home(variables: Mapping[str, str]) -> Path:
-    """The person's own folder; NOWHERE for a user who has none."""
+    """The home folder; NOWHERE for a user without a home."""
     try:
         return Path(variables.get("HOME", "~")).expanduser()
     except (RuntimeError, KeyError):  # KeyError: Python 3.8
@@ -31,7 +31,7 @@ def find_home(variables: Mapping[str, str]) -> Path:
 
 
 def expand_home(text: str) -> Path:
-    """A path as a shell takes it: `~` is the home, and one that is nobody's stays."""
+    """A path with `~` and `~user` expanded if that is a home folder; else as it is."""
     try:
         return Path(text).expanduser()
     except (RuntimeError, KeyError):  # KeyError: Python 3.8
@@ -39,10 +39,10 @@ def expand_home(text: str) -> Path:
 
 
 def _find(function: str, application: str = APPLICATION) -> Path:
-    import platformdirs  # late: not every command needs a folder
+    import platformdirs  # late, because not every command needs it
 
     try:
         found = Path(getattr(platformdirs, function)(application))
-    except RuntimeError:  # platformdirs since 4.11; before, the path begins with "~"
+    except RuntimeError:  # platformdirs since 4.11 raises for a user without a home
         return NOWHERE
-    return found if found.is_absolute() else NOWHERE
+    return found if found.is_absolute() else NOWHERE  # "~/..." in older versions

@@ -1,5 +1,4 @@
-"""The values that are passed between layers: frozen, with no behaviour except reading their
-fields."""
+"""The values that are passed between layers: frozen, with methods that only read fields."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ from packaging.tags import Tag
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-# --- what is there --------------------------------------------------------------------------------
+# --- the environment ------------------------------------------------------------------------------
 
 
 class Device(NamedTuple):
-    """One GPU, as the driver names it."""
+    """One GPU, by the driver's name for it."""
 
     name: str
     compute_capability: str  # "8.0"
@@ -25,14 +24,13 @@ class Device(NamedTuple):
 
 @dataclass(frozen=True)
 class Driver:
-    """The NVIDIA driver of this machine, or the one declared for the machine that runs it."""
+    """The NVIDIA driver of this machine, or one that the user declared for another machine."""
 
-    version: Optional[str]  # "535.104.05"; None where only a CUDA version was declared
-    cuda: Optional[str]  # newest CUDA runtime that it serves, "12.2"
+    version: Optional[str]  # "535.104.05"; None if only a CUDA version was declared
+    cuda: Optional[str]  # the newest CUDA runtime that it serves, "12.2"
     devices: Tuple[Device, ...] = ()
     declared: bool = False
-    # NVML's own words where it answers no question: "Driver/library version mismatch"
-    problem: Optional[str] = None
+    problem: Optional[str] = None  # the error of NVML: "Driver/library version mismatch"
 
     def __str__(self) -> str:
         """`declared is 535.104 (CUDA 12.2)`, or `here is ...`."""
@@ -43,16 +41,16 @@ class Driver:
 
 
 class DriverLibrary(NamedTuple):
-    """What libcuda.so.1 answered in a process that has torch."""
+    """The answers of libcuda.so.1 in a process that has imported torch."""
 
     path: Optional[str]  # the file that was loaded
     cuda: Optional[str]  # cuDriverGetVersion: the newest CUDA runtime that it serves, "12.8"
     status: int  # of cuInit: a CUresult of cuda.h, 0 is success
-    devices: Optional[int]  # cuDeviceGetCount; None where cuInit failed
+    devices: Optional[int]  # cuDeviceGetCount; None if cuInit failed
 
 
 class RunningProgram(NamedTuple):
-    """A process that uses files of this environment which have been replaced since."""
+    """A process that has files of this environment in memory which were replaced since."""
 
     pid: int
     command: str
@@ -64,10 +62,10 @@ class TorchPlace:
     """A folder on sys.path with torch's files, its metadata, or both. Paths are resolved."""
 
     location: Path  # the folder on sys.path
-    torch: Path  # what `import torch` takes from here
-    # "package", "module" (torch.py), "namespace" (no __init__.py), "" where there are none
+    torch: Path  # the module that `import torch` finds in it
+    # "package", "module" (torch.py), "namespace" (no __init__.py), "" if there are no files
     files: str
-    version: Optional[str] = None  # of its metadata; None where there is none
+    version: Optional[str] = None  # in its metadata; None if there is none
     editable: bool = False
 
 
@@ -75,20 +73,20 @@ class TorchPlace:
 class TorchBuild:
     """The installed torch, read from its files without importing it."""
 
-    version: Version  # of METADATA: what pip compares ("2.15.0" from PyPI, "2.13.0+cpu" elsewhere)
-    runtime_version: str  # torch.__version__: what wheel hosts name ("2.15.0+cu132")
-    accelerator: str  # "cu111", "cpu", "rocm6.2"; "" when it cannot be told
+    version: Version  # in METADATA, as pip compares it: "2.15.0" from PyPI, "2.13.0+cpu" elsewhere
+    runtime_version: str  # torch.__version__, which wheel hosts name: "2.15.0+cu132"
+    accelerator: str  # "cu111", "cpu", "rocm6.2"; "" if it is not known
     cuda: Optional[str] = None  # torch.version.cuda, "11.1"
     hip: Optional[str] = None
     cxx11_abi: Optional[bool] = None
     git_version: Optional[str] = None
     lib_dir: Optional[Path] = None
-    # resolved; a build is the same wherever it lies
+    # resolved; not compared, because the same build may lie in another folder
     folder: Optional[Path] = field(default=None, compare=False)
-    # "NVIDIA", "conda", "distribution": a build that no public host can replace
+    # "NVIDIA", "conda", "distribution": a build that no public host has
     vendor: Optional[str] = None
-    file: Optional[str] = field(default=None, compare=False)  # sha256 of its wheel, if known
-    has_metadata: bool = field(default=True, compare=False)  # False: pip does not see it
+    file: Optional[str] = field(default=None, compare=False)  # the SHA-256 of its wheel, if known
+    has_metadata: bool = field(default=True, compare=False)  # without metadata pip ignores it
 
 
 @dataclass(frozen=True)
@@ -115,9 +113,9 @@ class Interpreter:
     prefix: Path
     base_prefix: Path
     scheme: Scheme
-    pip_version: Optional[str] = None  # of the pip importable there, None when there is none
-    ensurepip_wheel: Optional[Path] = None  # the pip wheel that this Python carries
-    # the message of PEP 668's marker file, None when there is none
+    pip_version: Optional[str] = None  # of its pip; None if there is none
+    ensurepip_wheel: Optional[Path] = None  # the pip wheel that Python includes
+    # the message in the marker file of PEP 668; None if there is none
     externally_managed: Optional[str] = None
     conda: bool = False
     user_site: Optional[Path] = None
@@ -129,12 +127,12 @@ class Interpreter:
 
     @property
     def is_virtual(self) -> bool:
-        """True in a virtual environment."""
+        """Does it belong to a virtual environment?"""
         return self.prefix != self.base_prefix
 
     @property
     def system(self) -> str:
-        """ "windows" or "linux": NVIDIA's minimum drivers differ between them."""
+        """ "windows" or "linux", between which NVIDIA's minimum drivers differ."""
         return "windows" if self.platform.startswith("win") else "linux"
 
     @property
@@ -149,16 +147,16 @@ class InstalledDistribution:
     """One dist-info (or egg-info) folder that the interpreter sees."""
 
     name: NormalizedName
-    version: str  # as METADATA writes it; not every installed version is a valid PEP 440 version
+    version: str  # as in METADATA; it may be no valid PEP 440 version
     metadata_path: Path  # the dist-info folder
-    location: Path  # the folder on sys.path that holds it
+    location: Path  # the folder on sys.path in which it lies
     installer: Optional[str] = None
     direct_url: Optional[Mapping[str, Any]] = None
     editable: bool = False
     has_record: bool = True
     requested: bool = False
     requires: Tuple[str, ...] = ()
-    written_name: str = ""  # as METADATA writes it
+    written_name: str = ""  # the name in METADATA
 
 
 class BuildTimeout(NamedTuple):
@@ -169,17 +167,17 @@ class BuildTimeout(NamedTuple):
 
 
 DEFAULT_BUILD_TIMEOUT = BuildTimeout()
-DEFAULT_CHECK_TIMEOUT = 300.0  # seconds: a cold torch on a slow disk takes up to a minute
+DEFAULT_CHECK_TIMEOUT = 300.0  # seconds; the first import of torch from a slow disk takes a minute
 
 
 class NetworkSettings(NamedTuple):
-    """pip's settings on how to reach hosts, which we use, too."""
+    """pip's network settings, which we use, too."""
 
-    proxy: Optional[str] = None  # of every host
-    # --cert: a file, or a folder, of certificates that count beside the machine's
+    proxy: Optional[str] = None  # for every host
+    # --cert: a file or folder of certificates, in addition to those of the machine
     ca_bundle: Optional[str] = None
     client_certificate: Optional[str] = None  # a file with key and certificate
-    # "host" or "host:port": asked over plain http too, certificates unchecked
+    # "host" or "host:port": plain http is used, too, and certificates are not checked
     trusted_hosts: Tuple[str, ...] = ()
 
     def is_trusted(self, url: str) -> bool:
@@ -199,22 +197,22 @@ DEFAULT_NETWORK = NetworkSettings()
 
 @dataclass(frozen=True)
 class Environment:
-    """The facts about an environment that decisions are based on."""
+    """The facts about an environment from which decisions are made."""
 
     interpreter: Interpreter
     torch: Optional[TorchBuild]
     driver: Optional[Driver]
     installed: Mapping[NormalizedName, InstalledDistribution] = field(default_factory=dict)
     torch_places: Tuple[TorchPlace, ...] = ()  # in the order of sys.path
-    # before the interpreter's own packages: a torch that is unpacked, and not installed yet
+    # folders before the interpreter's own packages: an unpacked torch that is not installed yet
     ahead: Tuple[Path, ...] = ()
 
 
-# --- what could be installed ----------------------------------------------------------------------
+# --- candidates -----------------------------------------------------------------------------------
 
 
 class CandidateKind(enum.Enum):
-    """Where the bytes of a candidate come from."""
+    """The kind of a candidate's file."""
 
     WHEEL = "wheel"
     SDIST = "sdist"
@@ -233,15 +231,15 @@ class Link:
     found_in: str = ""  # the page's URL, "bundled facts" or "built here"
     requires_python: Optional[str] = None
     yanked: Optional[str] = None
-    # its METADATA lies beside it (PEP 658): the sha256 of that, "" where none is promised
+    # the SHA-256 of the METADATA file beside it (PEP 658); "" for one without a hash
     metadata: Optional[str] = None
-    hash_from_index: bool = False  # `sha256` is of the wheel index, and not of the page
-    conflicting_hash: Optional[str] = None  # the other sha256 that the page states
+    hash_from_index: bool = False  # `sha256` is from the wheel index, not from the page
+    conflicting_hash: Optional[str] = None  # another SHA-256 on the page
 
 
 @dataclass(frozen=True)
 class BuiltFor:
-    """The torch that a wheel was built for, as far as its host tells; None: not known."""
+    """The torch for which a wheel was built, as far as it is known; None if it is not."""
 
     # "1.8.0", "2.13", "nv25.04" (NVIDIA's container), or a specifier: ">=2.14.0"
     torch: Optional[str] = None
@@ -261,7 +259,7 @@ class Candidate:
     built_for: BuiltFor = BuiltFor()
     requires_python: Optional[str] = None
     requires: Tuple[str, ...] = ()
-    may_be_kept: bool = False  # of a source: a wheel built here before may be for this torch
+    may_be_kept: bool = False  # a source, of which our store may have a wheel for this torch
 
 
 class Rule(enum.Enum):
@@ -277,12 +275,12 @@ class Rule(enum.Enum):
     YANKED = "yanked"
     PRE_RELEASE = "pre-release"
     DRIVER = "driver"
-    GPU_CODE = "gpu-code"  # none for the GPU that is here or declared
+    GPU_CODE = "gpu-code"  # it has no code for the GPUs
     NO_BUILD = "no-build"
     SDIST_BEHIND_WHEEL = "sdist-behind-wheel"
     OLDER_VERSION = "older-version"
     LATER_HOST = "later-host"
-    HOST_DOWN = "host-down"  # known from the bundled facts, and its host does not answer now
+    HOST_DOWN = "host-down"  # it is in the bundled facts, but its host does not answer
     CONFLICT = "conflict"
 
 
@@ -295,7 +293,7 @@ class Rejection(NamedTuple):
 
 
 class HostAnswerKind(enum.Enum):
-    """The kinds of answers of a wheel host; only the first one has candidates."""
+    """The kind of a host's answer. Only LISTED has candidates."""
 
     LISTED = "listed"
     DOWN = "host-down"
@@ -303,7 +301,7 @@ class HostAnswerKind(enum.Enum):
     PAGE_EMPTY = "page-empty"
     NO_WHEEL_FOR_TORCH = "no-wheel-for-this-torch"
     NOT_ASKED = "not-asked"  # --offline, or an earlier host answered
-    LEFT_OUT = "left-out"  # asked only when the person names it
+    LEFT_OUT = "left-out"  # it is asked only where the user names it
 
 
 @dataclass(frozen=True)
@@ -315,11 +313,11 @@ class HostAnswer:
     url: str
     kind: HostAnswerKind
     detail: str = ""
-    # it was not asked, and why the bundled facts do not settle what it has; "" where they do
+    # for a host that was not asked: why the bundled facts may be incomplete; "" if they are not
     gap: str = ""
 
 
-# --- what will be done ----------------------------------------------------------------------------
+# --- plans ----------------------------------------------------------------------------------------
 
 
 class Action(enum.Enum):
@@ -331,16 +329,16 @@ class Action(enum.Enum):
 
 
 class Origin(enum.Enum):
-    """Where the files of a distribution come from."""
+    """The origin of a distribution's files."""
 
     WHEEL = "wheel"
     BUILT = "built"  # a wheel that was built here for this torch
-    SDIST = "sdist"  # an archive or a folder of sources
+    SDIST = "sdist"  # a source archive or folder
     REPOSITORY = "repository"  # git, hg, svn, bzr
     EDITABLE = "editable"
 
 
-# Origins whose code is run, to build a wheel or to learn the requirements.
+# Origins whose code runs before the installation, to build a wheel or to read the requirements.
 SOURCES = frozenset({Origin.SDIST, Origin.REPOSITORY, Origin.EDITABLE})
 
 
@@ -356,16 +354,16 @@ class Step:
     sha256: Optional[str] = None
     origin: Origin = Origin.WHEEL
     requested: bool = False
-    keeps_requested: bool = False  # not now, but the installed one was: REQUESTED stays
-    because: str = ""
-    candidate: Optional[Candidate] = None  # ours; None for what pip chose
+    keeps_requested: bool = False  # the installed one was requested, and the mark is kept
+    because: str = ""  # the reason, in a sentence
+    candidate: Optional[Candidate] = None  # our choice; None for a choice of pip
     download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
-    is_direct: bool = False
-    is_locked: bool = False  # from a pylock.toml: no index needs to have it
-    is_hosted: bool = False  # a wheel host has it, and no package index
-    records_address: bool = False  # in direct_url.json, as pip does where an address was named
+    is_direct: bool = False  # named by a URL or a path
+    is_locked: bool = False  # named with a hash by a lock file; no index needs to have it
+    is_hosted: bool = False  # on a wheel host, and not on a package index
+    records_address: bool = False  # its URL is written into direct_url.json
     requires: Tuple[str, ...] = ()
-    written_name: str = ""  # as its metadata writes it
+    written_name: str = ""  # the name in METADATA
 
 
 @dataclass(frozen=True)
@@ -377,15 +375,15 @@ class Plan:
     answers: Tuple[HostAnswer, ...] = ()
 
     def find(self, name: str) -> Optional[Step]:
-        """The step on a distribution, by its normalized name; None where there is none."""
+        """The step on a distribution, by its normalized name; None if there is none."""
         return next((step for step in self.steps if step.name == name), None)
 
 
-# --- how it is ------------------------------------------------------------------------------------
+# --- health and results ---------------------------------------------------------------------------
 
 
 class Severity(enum.Enum):
-    """The weight of a finding; an error refuses or rolls back."""
+    """The severity of a finding. An error leads to a refusal or a roll back."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -394,7 +392,7 @@ class Severity(enum.Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check."""
+    """One result of a check."""
 
     check: str  # kebab-case, stable: "torch-moved", "cuda-lost", "import-failed", ...
     severity: Severity
@@ -404,13 +402,12 @@ class Finding:
 
 
 class ImportResult(NamedTuple):
-    """Whether a module could be imported (or its native part loaded), how long it took, and the
-    error."""
+    """The result of an import, of loading a native part, or of an operation."""
 
     ok: bool
     seconds: Optional[float] = None
     error: Optional[str] = None
-    unknown: bool = False  # not ok for lack of time: nobody knows whether it works
+    unknown: bool = False  # not ok because it took too long; it may work
 
 
 @dataclass(frozen=True)
@@ -420,10 +417,10 @@ class UnmetRequirement:
     name: NormalizedName  # of the distribution that requires it
     version: str
     requirement: str  # "numpy<2", without its marker
-    present: str = ""  # what is there instead: "numpy 2.0.1"; "" where nothing is
+    present: str = ""  # the installed distribution: "numpy 2.0.1"; "" if there is none
 
     def __str__(self) -> str:
-        """In pip's words."""
+        """pip's message."""
         problem = "which is not installed."
         if self.present:
             problem = f"but you have {self.present} which is incompatible."
@@ -437,20 +434,19 @@ class HealthReport:
     torch_version: Optional[str] = None
     accelerator: Optional[str] = None
     torch_cuda: Optional[str] = None  # torch.version.cuda
-    cuda_available: Optional[bool] = None  # None: there was nothing to ask
+    cuda_available: Optional[bool] = None  # None if torch was not asked
     device_count: Optional[int] = None
     imports: Mapping[str, ImportResult] = field(default_factory=dict)
     operations: Mapping[str, ImportResult] = field(default_factory=dict)
     warnings: Tuple[str, ...] = ()
     unmet: Tuple[UnmetRequirement, ...] = ()
-    # "import": torch was imported; "loader": only its libraries and the driver were asked
+    # "import": torch was imported; "loader": only its libraries were loaded, and the driver asked
     asked: str = "import"
     seconds: float = 0.0
     crashed: Optional[str] = None  # "signal SIGSEGV", "no answer within 300 s"
-    libraries: Tuple[str, ...] = ()  # paths of all that was in memory after torch was imported
-    # resolved: the package that was imported, or the file torch.py
-    torch_folder: Optional[str] = None
-    driver_library: Optional[DriverLibrary] = None  # asked where CUDA is not available
+    libraries: Tuple[str, ...] = ()  # paths of the libraries in memory after `import torch`
+    torch_folder: Optional[str] = None  # the imported package, or the file torch.py; resolved
+    driver_library: Optional[DriverLibrary] = None  # None if CUDA is available
 
 
 class Outcome(enum.Enum):

@@ -1,7 +1,7 @@
 """`%safe_install ARGS` in IPython and Jupyter: a command line for the environment of the kernel.
 
-Standard library only; the program runs in a process of its own, so that nothing of it is imported
-into the kernel.
+Standard library only. The program runs in a child process, so that it is not imported into the
+kernel.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def register(shell: Any) -> None:
 
 
 def run_line(line: str) -> None:
-    """Run safe-install on the environment of this kernel: `%safe_install install torch-scatter`.
-    Then say whether the kernel has to be restarted.
+    """Run safe-install on the environment of this kernel (`%safe_install install torch-scatter`),
+    then print whether the kernel has to be restarted.
 
-    A failure is in the output, and leaves the cell without an error, as `!pip` does.
+    A failure is printed, and raises no error in the cell, as with `!pip`.
     """
     try:
         command = command_of(line)
-    except ValueError as error:  # a quotation mark without its second one
+    except ValueError as error:  # a quotation mark is not closed
         print(f"safe-install: {error}: {line}")
         return
     status = run_program(command)
@@ -42,10 +42,10 @@ def run_line(line: str) -> None:
 
 
 def command_of(line: str) -> List[str]:
-    """The command: this very program, started by the kernel's interpreter, for its environment.
-    Errors: ValueError where the line cannot be split into words."""
+    """The command that runs this safe-install with the kernel's interpreter, on its environment.
+    Errors: ValueError if the line cannot be split into words."""
     start = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); "
-    # By this name it says what to type next: in a cell.
+    # With this name, the commands in hints can be typed in a cell.
     name = f"sys.argv[0] = '%{MAGIC}'; "
     program = start + name + "from safe_install.__main__ import run; run()"
     words = shlex.split(line)
@@ -55,8 +55,8 @@ def command_of(line: str) -> List[str]:
 
 
 def run_program(command: List[str]) -> int:
-    """Run it, its output line by line into the cell. Each interrupt of the kernel is passed on: the
-    program puts everything back, and a second one says that it shall not."""
+    """Run a command, and print its output line by line; its exit status. Each interrupt of the
+    kernel is passed on: at the first one the program rolls back, at the second one it ends."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ def run_program(command: List[str]) -> int:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        start_new_session=True,  # one interrupt, ours, and not a second one from the terminal
+        start_new_session=True,  # so that the terminal sends no second interrupt
     ) as process:
         while True:
             try:

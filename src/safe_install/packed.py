@@ -1,14 +1,13 @@
-"""Where the program as one file starts, in an archive by itself or in a bundle.
+"""Starts the program from a single file: the zipapp or a bundle.
 
-It unpacks itself into the cache and runs from there, because Python keeps no bytecode of what it
-finds in an archive: it would compile the program at each start, which takes longer than most
-commands. Where the folder is not safe, or cannot be made, the program runs out of its file, as any
-archive does, and nothing is said of it.
+The program unpacks itself into the cache and runs from there, because Python stores no bytecode for
+an archive: to compile the program at each start takes longer than most commands. Where the folder
+is not safe, or cannot be made, the program silently runs from its file.
 
-A folder serves new starts for a week, and is removed a week later. So nothing has to be written when
-one is used, and what a clearing of old files or a failing disk took out of one does not stay away.
+A folder is used by new starts for a week, and is removed a week later. So nothing has to be written
+when it is used, and files that were lost from it (by a clean-up or a disk error) come back.
 
-Imports the standard library only, and of it little: this is compiled at each start.
+This module imports few modules of the standard library only, because it is compiled at each start.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Mapping
 
 APPLICATION = "torch-safe-install"
-WEEK = 7 * 24 * 3600
+WEEK = 7 * 24 * 3600  # seconds
 KEPT = 2 * WEEK  # seconds after which a folder is removed, if no process runs from it
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-SYNCED_AT_ONCE = 16  # files: one after the other, each waits for the disk
+SYNC_THREADS = 16  # each waits for the disk
 
 
 def start(module: str, sha256: str) -> None:
-    """Run the command line of this process, by `run` of this module, and end it. `sha256`: of the
-    program."""
+    """Run the command line of this process by the function `run` of a module, and end the process.
+    `sha256`: of the program."""
     archive = getattr(getattr(__spec__, "loader", None), "archive", None)
     if archive is not None:
-        # What cannot be unpacked runs as it is, or says itself what it lacks.
+        # After any error the program runs from the archive.
         with suppress(Exception):
             use(find_folder(archive, sha256, os.environ), archive)
     import_module(module).run()
 
 
 def find_folder(archive: str, sha256: str, variables: Mapping[str, str]) -> Path:
-    """Where the program is unpacked, which only this user could do. Errors: whatever speaks against
-    it."""
+    """The folder of the unpacked program, which only this user can write; it is unpacked where it
+    is missing. Errors: ValueError, PermissionError, and those of `unpack`."""
     folder = find_cache(variables) / "program" / f"{sha256[:32]}-{int(time.time()) // WEEK}"
     if not os.path.lexists(folder):
         if sys.dont_write_bytecode:
@@ -55,7 +54,7 @@ def find_folder(archive: str, sha256: str, variables: Mapping[str, str]) -> Path
 
 
 def find_cache(variables: Mapping[str, str]) -> Path:
-    """The same folder as the program's own (wheels/store.py). Errors: FileNotFoundError."""
+    """The cache folder, by the same rules as in wheels/store.py. Errors: FileNotFoundError."""
     chosen = variables.get("SAFE_INSTALL_CACHE_DIR")
     if chosen:
         return Path(os.path.realpath(os.path.expanduser(chosen)))
@@ -68,13 +67,13 @@ def find_cache(variables: Mapping[str, str]) -> Path:
 
 
 def check_private(folder: Path) -> None:
-    """Errors: PermissionError, where another user could write into this folder, or put another one
-    in its place; OSError."""
-    is_closed = False  # Others get no further than here, whatever is below.
+    """Raise PermissionError if another user could write into a folder, or replace it. Errors:
+    also OSError."""
+    is_closed = False  # other users cannot enter a folder above
     for place in (*reversed(folder.parents), folder):
         found = place.lstat()
         is_own = stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid())
-        # In a folder such as /tmp nobody can replace what is another's.
+        # In a folder with the sticky bit, such as /tmp, users cannot replace files of others.
         is_safe = is_closed or found.st_mode & stat.S_ISVTX
         is_made_here = place in (folder.parent, folder)
         is_open = found.st_mode & WRITABLE_BY_OTHERS and (is_made_here or not is_safe)
@@ -84,9 +83,9 @@ def check_private(folder: Path) -> None:
 
 
 def use(folder: Path, archive: str) -> None:
-    """Import from this folder from now on. The package itself stays as it is: by it the program
-    knows of which file it is. Errors: BlockingIOError, where it is being removed."""
-    # Held until this process ends, so that nobody removes what it may still import.
+    """Import from this folder from now on. The loader of the package stays, by which the program
+    finds its archive. Errors: BlockingIOError if the folder is being removed."""
+    # Held until this process ends, so that no other process removes the folder.
     lock(folder, fcntl.LOCK_SH)
     package = sys.modules[__package__]
     package.__path__[:] = [str(folder / __package__)]
@@ -94,8 +93,8 @@ def use(folder: Path, archive: str) -> None:
 
 
 def lock(folder: Path, kind: int) -> int:
-    """A lock until this descriptor is closed; none where the file system has none. Errors:
-    BlockingIOError, where another process has it; OSError."""
+    """Lock a folder until the returned descriptor is closed; without a lock where the file system
+    has none. Errors: BlockingIOError if another process has it; OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -111,8 +110,8 @@ def lock(folder: Path, kind: int) -> int:
 
 
 def unpack(archive: str, sha256: str, folder: Path) -> None:
-    """Whole or not at all. Errors: BlockingIOError where another process is at it; whatever speaks
-    against it."""
+    """Unpack the program into a folder, completely or not at all. Errors: BlockingIOError if
+    another process does it; PermissionError, and those of `read_members`."""
     programs = folder.parent
     programs.mkdir(0o700, parents=True, exist_ok=True)
     check_private(programs)
@@ -125,8 +124,8 @@ def unpack(archive: str, sha256: str, folder: Path) -> None:
 
 
 def read_members(path: str, sha256: str) -> Dict[str, bytes]:
-    """The files of the program. Errors: ValueError, where they are others, or lead elsewhere;
-    BadZipFile, zlib.error, OSError."""
+    """The files of the program. Errors: ValueError if their hash differs, or a name leads out
+    of the folder; BadZipFile, zlib.error, OSError."""
     import zipfile
 
     from safe_install.program_archive import hash_program, is_of_program
@@ -166,11 +165,10 @@ def _write(members: Mapping[str, bytes], folder: Path) -> List[Path]:
 
 
 def _sync(files: Iterable[Path]) -> None:
-    """They are on the disk afterwards: a machine that loses its power must not be left with empty
-    ones."""
+    """Write the files to the disk, because after a power cut they could be empty."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
         list(pool.map(_sync_file, files))
 
 
@@ -180,9 +178,9 @@ def _sync_file(path: Path) -> None:
 
 
 def remove_old(programs: Path) -> None:
-    """The folders from which no process starts any more, and what killed ones left."""
+    """Remove the folders that are not used any more, and what killed processes left."""
     for folder in programs.iterdir():
-        # one that another process runs from, or removes
+        # OSError: another process runs from it, or removes it.
         with suppress(OSError):
             if time.time() - folder.lstat().st_mtime > KEPT:
                 _remove(folder)

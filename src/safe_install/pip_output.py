@@ -1,20 +1,20 @@
-"""What pip's sentences say. pip has no other interface for this: its report tells of a success
-alone.
+"""Parses the messages of pip. pip has no other interface for failures: its report describes a
+success only.
 
-The one place that knows pip's English, as it is in pip 23.0 to 26.2; the tests have lines that
-these versions printed. What we say in pip's words stands in `resolve.pip_words`.
+This is the only module that knows pip's messages, as in pip 23.0 to 26.2; the tests have lines that
+these versions printed. Messages of pip that we print are in `resolve.pip_words`.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Container, List, Optional, Sequence, Tuple
+from typing import Container, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.requirements import parse_requirement, requirement_name, without_marker
 
-# --- whose a line is ------------------------------------------------------------------------------
+# --- kinds of lines -------------------------------------------------------------------------------
 
 _OF_BUILDS = (
     "Building wheel",
@@ -37,7 +37,7 @@ _OF_SEARCHES = (
     "Successfully installed",
     "Link requires a different Python",
 )
-# What Python says of a password that is not read from a terminal.
+# Python's warnings where a password is not read from a terminal.
 _OF_GETPASS = (
     "GetPassWarning: ",
     "passwd = fallback_getpass(",
@@ -46,35 +46,35 @@ _OF_GETPASS = (
 
 
 def is_of_build(line: str) -> bool:
-    """Does it say that something is built, or was?"""
+    """Does a line say that something is being built, or was?"""
     return line.strip().startswith(_OF_BUILDS)
 
 
 def is_of_search(line: str) -> bool:
-    """Was it said before, by the pip that resolved, or is it ours to say?"""
+    """Is it a line about the search, which was shown before, or which we print ourselves?"""
     return line.strip().startswith(_OF_SEARCHES)
 
 
 def is_summary_of_dry_run(line: str) -> bool:
-    """Does it list what an install would bring?"""
+    """Does a line list what a dry run would install?"""
     return line.startswith("Would install ")
 
 
 def is_about_same_version(line: str, names: Container[NormalizedName]) -> bool:
-    """Does it say of one of these that a wheel which pip was shown is not installed, because that
-    version is there? Of our files that is wrong: they replace it."""
-    name, said, _ = line.partition(" is already installed with the same version as the provided")
-    return bool(said) and canonicalize_name(name) in names
+    """Does a line say that the provided wheel of one of these projects is not installed, because
+    the same version is installed? For our files this is not true."""
+    name, phrase, _ = line.partition(" is already installed with the same version as the provided")
+    return bool(phrase) and canonicalize_name(name) in names
 
 
 def is_of_getpass(line: str) -> bool:
-    """Does it warn of a password that is read from us?"""
+    """Is it a warning about a password that is not read from a terminal?"""
     return any(words in line for words in _OF_GETPASS)
 
 
 # --- questions ------------------------------------------------------------------------------------
 
-# Written without a newline before an answer is read: pip/_internal/network/auth.py.
+# pip writes them without a newline, then reads an answer: pip/_internal/network/auth.py.
 _USER = re.compile(r"User for (\S+): $")
 PASSWORD_QUESTION = "Password: "  # noqa: S105 - a question
 SAVE_QUESTION = "Save credentials to keyring [y/N]: "
@@ -86,14 +86,14 @@ def user_question(place: str) -> str:
 
 
 def place_in_question(text: str) -> Optional[str]:
-    """The host and port for which a user name is asked; None where the text is no such question."""
+    """The host and port in a question for a user name; None if the text is no such question."""
     match = _USER.search(text)
     return match.group(1) if match is not None else None
 
 
 # --- failures -------------------------------------------------------------------------------------
 
-# What Python has of ENOSPC and EDQUOT.
+# Python's messages for ENOSPC and EDQUOT.
 _FULL = ("No space left on device", "Disk quota exceeded")
 _NOTHING_FOUND = "No matching distribution"
 _AT_WORK = re.compile(
@@ -106,11 +106,12 @@ _INCONSISTENT = re.compile(
     r"Requested (\S+) .*has inconsistent version: expected '([^']*)', but metadata has '([^']*)'"
 )
 _REQUESTED = re.compile(r"The user requested (?!\(constraint\))(\S.*)")
-_TELLING_LINE = re.compile(r"^(?:ERROR: (.*)|Collecting (\S+).*)$", re.M)
+_ERROR_OR_COLLECTING = re.compile(r"^(?:ERROR: (.*)|Collecting (\S+).*)$", re.M)
+_NAME = re.compile(r"(?<![/\w.-])[A-Za-z0-9][A-Za-z0-9._-]*(?![/\w])")  # no part of a path
 
 
 def failure_line(errors: str) -> str:
-    """The line of pip's stderr that says best why it failed."""
+    """The line of pip's stderr that explains the failure: the last error, else the last line."""
     lines: List[str] = [line for line in errors.splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith("ERROR:")]
     return (marked or lines or ["no message"])[-1]
@@ -122,71 +123,62 @@ def is_disk_full(output: str) -> bool:
 
 
 def has_no_match(output: str) -> bool:
-    """Did no index have a file for a requirement?"""
+    """Did pip find no file for a requirement?"""
     return _NOTHING_FOUND in output
 
 
 def name_at_work(output: str) -> Optional[str]:
-    """What pip was at when it ended: the last requirement, path or address whose code it said that
-    it would start."""
+    """The last requirement, path or URL on which pip worked before it ended."""
     names: List[str] = _AT_WORK.findall(output)
     return names[-1] if names else None
 
 
 def unmatched_requirement(output: str) -> Optional[str]:
-    """The requirement for which no place had a file: `torch==2.13.0`."""
+    """The requirement for which pip found no file: `torch==2.13.0`."""
     found: List[str] = _NO_VERSION.findall(output)
     return found[0] if found else None
 
 
 def wishes_in_conflict(output: str, name: NormalizedName) -> Tuple[str, ...]:
-    """What the parties of pip's conflict require of a project: `torch<2.1,>=2.0`. Of one party
-    there may be several versions, each with a wish of its own."""
+    """The requirements on a project in pip's conflict: `torch<2.1,>=2.0`. Several versions of one
+    distribution may be among those that require it."""
     return tuple(what for _, what in parties_in_conflict(output, name))
 
 
 def parties_in_conflict(output: str, name: NormalizedName) -> Tuple[Tuple[str, str], ...]:
-    """Who requires what of a project in pip's conflict: `torchvision 0.29.1`, `torch==2.14.1`. pip
-    joins two specifiers by a word: torch<2.1 and >=2.0."""
+    """(distribution, requirement) of each line on a project in pip's conflict: (`torchvision
+    0.29.1`, `torch==2.14.1`). Where pip writes "torch<2.1 and >=2.0", the requirement is
+    `torch<2.1,>=2.0`."""
     parties = [(who, what.replace(" and ", ",")) for who, what in _DEPENDS.findall(output)]
     return tuple((who, what) for who, what in parties if requirement_name(what) == name)
 
 
 def lacks_module(output: str, module: str) -> bool:
-    """Did a build that pip started fail to import it?"""
+    """Did a build fail to import this module?"""
     return f"No module named '{module}'" in output
 
 
 def other_version(output: str, name: NormalizedName, version: str) -> Optional[str]:
-    """The version in the METADATA of a file of `name`, where pip put the file aside because its
-    name says `version`."""
-    for requirement, expected, said in _INCONSISTENT.findall(output):
-        if requirement_name(requirement) == name and expected == version:
-            return str(said)
+    """The version in the METADATA of a file that pip discarded, because its file name has
+    `version`; None if pip discarded none."""
+    for requirement, in_filename, in_metadata in _INCONSISTENT.findall(output):
+        if requirement_name(requirement) == name and in_filename == version:
+            return str(in_metadata)
     return None
 
 
 def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
-    """The sentence that names who wanted a guarded distribution moved, when pip's failure was one
-    of our constraints.
+    """A sentence on what conflicts with one of our constraints if that is why pip failed; None
+    if it is not.
 
-    pip's resolver prints "The conflict is caused by:" with one line a party (unchanged since pip
-    20.3), or, when no version at all is left, "Could not find a version that satisfies the
+    pip's resolver prints "The conflict is caused by:" and one line for each party (unchanged since
+    pip 20.3), or, where no version is left, "Could not find a version that satisfies the
     requirement".
     """
     guarded = {requirement_name(line): line for line in constraints}
-    parties = [
-        (who, what) for who, what in _DEPENDS.findall(output) if requirement_name(what) in guarded
-    ]
-    if parties:
-        told = []
-        for who, what in parties:
-            # pip joins two specifiers by a word: torch<2.1 and >=2.0
-            sentence = f"{who} requires {without_marker(what.replace(' and ', ','))}"
-            if sentence not in told:
-                told.append(sentence)
-        name = requirement_name(parties[0][1])
-        return f"{'; '.join(told[:3])}, but {guarded[name]} is installed"
+    reason = _reason_by_parties(output, guarded)
+    if reason is not None:
+        return reason
     for line in _USER_CONSTRAINT.findall(output):
         name = requirement_name(line)
         if name in guarded:
@@ -198,17 +190,33 @@ def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
     return None
 
 
-def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[NormalizedName, ...]:
-    """The projects of the wheel index that pip was collecting, or that its errors name, in order of
-    appearance.
+def _reason_by_parties(
+    output: str, guarded: Mapping[Optional[NormalizedName], str]
+) -> Optional[str]:
+    """A sentence on up to three distributions that require another version of the first guarded
+    one."""
+    sentences: List[str] = []
+    first: Optional[NormalizedName] = None
+    for who, what in _DEPENDS.findall(output):
+        name = requirement_name(what)
+        if name not in guarded:
+            continue
+        first = first or name
+        # pip joins two specifiers by a word: torch<2.1 and >=2.0
+        sentence = f"{who} requires {without_marker(what.replace(' and ', ','))}"
+        if sentence not in sentences:
+            sentences.append(sentence)
+    if first is None:
+        return None
+    return f"{'; '.join(sentences[:3])}, but {guarded[first]} is installed"
 
-    Paths are no names: a folder called torchvision among the find-links says nothing.
-    """
+
+def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[NormalizedName, ...]:
+    """The known projects that pip was collecting, or that its errors name, in order of appearance.
+    Paths do not count, such as a find-links folder called torchvision."""
     found: List[NormalizedName] = []
-    for error, collected in _TELLING_LINE.findall(output):
-        for text in re.findall(
-            r"(?<![/\w.-])[A-Za-z0-9][A-Za-z0-9._-]*(?![/\w])", error or collected
-        ):
+    for error, collected in _ERROR_OR_COLLECTING.findall(output):
+        for text in _NAME.findall(error or collected):
             name = canonicalize_name(text)
             if name in known and name not in found:
                 found.append(name)
@@ -216,11 +224,10 @@ def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[Nor
 
 
 def requirement_in_failure(output: str, name: NormalizedName) -> str:
-    """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
+    """The requirement on `name` in pip's failure, with its specifier where there is one."""
     pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
-    for match in re.finditer(
-        rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output
-    ):
+    specifiers = r"((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)"
+    for match in re.finditer(rf"(?i)\b{pattern}\b\s*{specifiers}", output):
         requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
         if requirement is not None:
             return str(requirement)

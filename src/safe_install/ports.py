@@ -1,4 +1,4 @@
-"""The outside world of the use cases as one value, which tests can replace."""
+"""What a command uses of the outside world, as one value, which tests can replace."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 
 @dataclass(frozen=True)
 class World:
-    """What a use case may use, except the managed environment."""
+    """Everything that a command may use, except the managed environment."""
 
     environ: Mapping[str, str]
     reporter: Reporter
-    cache_dir: Path  # ours: pages, wheels, builds, logs
+    cache_dir: Path  # our cache: pages, wheels, builds, logs
     command: Sequence[str] = ()  # argv as typed, for the history
     network: NetworkSettings = DEFAULT_NETWORK
 
 
 @dataclass
 class Timings:
-    """Seconds by stage, in the order in which the stages were entered."""
+    """Stage -> seconds, in the order in which the stages were entered."""
 
     seconds: Dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the time of the context; a stage that is entered twice adds up."""
+        """Measure the time of the context. The times of a stage that is entered twice are added."""
         started = time.monotonic()
         try:
             yield
@@ -40,5 +40,5 @@ class Timings:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
     def total(self) -> Mapping[str, float]:
-        """The stages, and `total` since the beginning."""
+        """The stages, and `total`: the seconds since the beginning."""
         return {**self.seconds, "total": time.monotonic() - self.started}

@@ -1,24 +1,24 @@
-"""What the archive of the program is made of, by itself or in a bundle. Pure."""
+"""The names of the files in a zipapp or a bundle. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Mapping
 
-MAIN = "__main__.py"  # where it starts
-# What else is in a bundle.
+MAIN = "__main__.py"  # the start script
+# Further files of a bundle.
 MANIFEST = "safe_install_bundle.json"
 LOCK = "pylock.toml"
 WHEELS = "wheels/"  # the folder of the wheels
 
 
 def is_of_program(name: str) -> bool:
-    """Is a member of the archive one of the program's files?"""
+    """Is this member of an archive one of the program's files?"""
     return name not in (MANIFEST, LOCK, MAIN) and not name.startswith(WHEELS) and name[-1:] != "/"
 
 
 def hash_program(program: Mapping[str, bytes]) -> str:
-    """One hash of all of its files."""
+    """One SHA-256 of all files. `program`: name -> content."""
     digest = hashlib.sha256()
     for name in sorted(program):
         digest.update(f"{hashlib.sha256(program[name]).hexdigest()}  {name}\n".encode())

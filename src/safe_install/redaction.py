@@ -1,8 +1,7 @@
-"""Secrets out of texts: what an address, an option or a setting may carry beside what it names.
-Decisions only.
+"""Removes secrets from texts: passwords and tokens in URLs, options and settings. Pure.
 
-Every text that is shown, raised or kept goes through `redact`, and every command line that is kept
-through `redact_words`; what is sent to a host does not.
+Every text that is shown, raised or stored goes through `redact`, and every stored command line
+through `redact_words`. What is sent to a host does not.
 """
 
 from __future__ import annotations
@@ -11,14 +10,16 @@ import re
 from typing import List, Sequence
 
 HIDDEN = "****"
-_VARIABLES = re.compile(r"\$\{\w+\}(:\$\{\w+\})?")  # as pip keeps them: the names of variables
+_VARIABLES = re.compile(
+    r"\$\{\w+\}(:\$\{\w+\})?"
+)  # names of variables instead of user and password
 
 _USER = re.compile(r"(://)([^\s/?#]*)@")
-# Names that end with one of these stand for a secret wherever they are given a value ...
+# A name with one of these endings stands for a secret, wherever it has a value.
 _NAMES = (
     r"[\w.%-]*(?:token|secret|passw(?:or)?d|passphrase|credentials?|(?:api|access|private)[_-]?key)"
 )
-# ... and these where the value is a parameter of an address or a setting of a build.
+# These names stand for a secret in a parameter of a URL, or in a setting of a build.
 _PARAMETER_NAMES = (
     r"(?:[\w.%-]*(?:token|secret|passw(?:or)?d|passphrase|signature|credentials?|auth|sig|key)"
     r"|(?:[\w.%-]*[_.-])?(?:access|pat|code|pass|pwd|jwt|bearer|session))"
@@ -38,8 +39,7 @@ _SHORT_SETTING = "-C"
 
 
 def redact(text: str) -> str:
-    """The text without user names and passwords of addresses, and without the values that stand for
-    a secret."""
+    """The text without user names and passwords in URLs, and without the values of secrets."""
     if "@" in text:
         text = _USER.sub(_hide_user, text)
     if "=" not in text:
@@ -49,8 +49,8 @@ def redact(text: str) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """An address as a document may hold it that others use: without user name and password, which
-    are the reader's to give (`git@` and the names of variables stay), and with other secrets hidden."""
+    """A URL for a document that other people use: without user name and password (`git@` and names
+    of variables stay), and with other secrets hidden."""
     return redact(_USER.sub(_drop_user, url))
 
 
@@ -66,10 +66,10 @@ def _hide_user(found: re.Match[str]) -> str:
 
 
 def redact_words(words: Sequence[str]) -> List[str]:
-    """A command line without its secrets: each word as `redact`, and what builds are told (`-C
+    """A command line without secrets: each word is redacted, and so are the settings of builds (`-C
     token=...`)."""
     kept: List[str] = []
-    is_setting = False  # the word before was an option whose value is one
+    is_setting = False  # the word before was an option that takes a setting
     for word in words:
         redacted = redact(word)
         option, has_value, value = redacted.partition("=")
@@ -85,5 +85,5 @@ def redact_words(words: Sequence[str]) -> List[str]:
 
 
 def _redact_setting(setting: str) -> str:
-    """`KEY=VALUE`, and options inside of it: `--global-option=--token=...`."""
+    """Redact `KEY=VALUE`, also in an option for a build: `--global-option=--token=...`."""
     return _SETTING.sub(rf"\1{HIDDEN}", setting)

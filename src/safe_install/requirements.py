@@ -1,5 +1,4 @@
-"""A requirement (PEP 508): as text, as a value, and whether its marker is true for an
-interpreter."""
+"""Parses requirements (PEP 508), and evaluates their markers and specifiers. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +15,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-SHOWN = 200  # letters of a marker
-# Brackets in brackets go deeper than older Pythons can follow.
+SHOWN = 200  # characters of a marker in a message
+# RecursionError: older Pythons, for many nested brackets.
 NOT_UNDERSTOOD = (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError)
 
 
 def parse_requirement(text: str) -> Optional[Requirement]:
-    """A requirement as PEP 508 writes it, None for anything else (a path, an address, what is
-    malformed)."""
+    """Parse a requirement (PEP 508); None for other texts, such as a path or a URL."""
     try:
         return Requirement(text)
     except InvalidRequirement:
@@ -31,25 +29,25 @@ def parse_requirement(text: str) -> Optional[Requirement]:
 
 
 def normalize_requirements(texts: Sequence[str]) -> Tuple[str, ...]:
-    """In one form, so that they can be compared; what cannot be read is left out."""
+    """The requirements in one spelling, so that they can be compared; invalid ones are left out."""
     parsed = [parse_requirement(text) for text in texts]
     return tuple(str(requirement) for requirement in parsed if requirement is not None)
 
 
 def requirement_name(text: str) -> Optional[NormalizedName]:
-    """The project that a requirement's text names."""
+    """The project at the beginning of a requirement's text; None if there is none."""
     match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", text)
     return canonicalize_name(match.group(1)) if match else None
 
 
 def is_project_name(text: str) -> bool:
-    """Is it a name that a project may have (PEP 508)? What is none leads nowhere as part of a path,
-    and is no line of its own in a file."""
+    """Is it a valid project name (PEP 508)? Such a name is safe in a path, and in a line of a
+    file."""
     return re.fullmatch(r"[A-Z0-9]([A-Z0-9._-]*[A-Z0-9])?", text, re.I | re.ASCII) is not None
 
 
 def is_version(text: str) -> bool:
-    """Is it a version (PEP 440)?"""
+    """Is it a valid version (PEP 440)?"""
     try:
         Version(text)
     except InvalidVersion:
@@ -58,7 +56,7 @@ def is_version(text: str) -> bool:
 
 
 def without_marker(text: str) -> str:
-    """A requirement as a sentence shows it: without its marker and its spaces."""
+    """A requirement for a message, without its marker and spaces."""
     return text.split(";")[0].strip().replace(" ", "")
 
 
@@ -67,9 +65,9 @@ def applies(
 ) -> bool:
     """Is the requirement's marker true?
 
-    `markers`: the values of an interpreter (`Interpreter.markers`). `extras`: those that were asked
-    for; what needs no extra applies without one, too. Errors: packaging's, for a marker that
-    compares what cannot be compared.
+    `markers`: the values of an interpreter (`Interpreter.markers`). `extras`: the requested extras;
+    it is also true where the marker is true without an extra. Errors: UndefinedComparison,
+    UndefinedEnvironmentName.
     """
     if requirement.marker is None:
         return True
@@ -77,8 +75,7 @@ def applies(
 
 
 def is_true(marker: str, values: Mapping[str, Any]) -> bool:
-    """Is a marker alone true, as a lock file has it? Errors: ValueError for what is none, or what
-    compares what cannot be compared."""
+    """Is the marker of a lock file true? Errors: ValueError for an invalid one."""
     try:
         return Marker(marker).evaluate(dict(values))
     except NOT_UNDERSTOOD as error:
@@ -86,10 +83,10 @@ def is_true(marker: str, values: Mapping[str, Any]) -> bool:
 
 
 def accepts(requirement: Requirement, version: str) -> bool:
-    """Does an installed version meet the specifier? A text that is no version meets none, not even
-    the empty one."""
+    """Does an installed version meet the specifier? An invalid version meets none, not even the
+    empty one."""
     try:
-        # Some releases of packaging raise for such a text, others compare it.
+        # Parsed first, because some releases of packaging raise for an invalid version.
         parsed = Version(version)
     except InvalidVersion:
         return False

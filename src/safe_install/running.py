@@ -1,7 +1,7 @@
-"""Has this process in memory what is installed? For notebooks and servers, whose packages may be
-replaced while they run.
+"""Checks whether this process has the installed packages in memory, or older ones. For notebooks
+and servers, whose packages may be replaced while they run.
 
-Standard library only: it is imported into the program that asks.
+Standard library only, because it is imported into the user's program.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, Dict, List, Mapping, Optional
 
 SITE_FOLDERS = ("site-packages", "dist-packages")
 DELETED = " (deleted)"
-STATE_FOLDER = ".safe-install"  # replaced files are kept below it, so that they can be put back
-# A version as text, and nothing behind it: `".".join(...)` is computed.
+STATE_FOLDER = ".safe-install"  # replaced files are kept below it
+# A literal version; not an expression such as `".".join(...)`.
 VERSION_LINE = re.compile(
     r"""^__version__\s*(?::\s*str\s*)?=\s*['"](\d[^'"\n]*)['"][ \t]*(?:\#.*)?\r?$""", re.MULTILINE
 )
 
 
 def check_running() -> List[str]:
-    """A sentence for each package of which this process has another state in memory than the one
-    that is installed; none where all are the same.
+    """A sentence for each package of which this process has other files in memory than the
+    installed ones; an empty list where there is none.
 
-    Compared are the versions of imported modules with those on the disk, and the libraries in
-    memory (/proc/self/maps, on Linux) with the files from which they came.
+    The versions of imported modules are compared with those on the disk, and on Linux the libraries
+    in memory (/proc/self/maps) with their files.
     """
     sentences: Dict[str, str] = {}
     for name, module in sorted(loaded_packages(sys.modules).items()):
@@ -44,19 +44,19 @@ def check_running() -> List[str]:
 
 
 def loaded_packages(modules: Mapping[str, Any]) -> Dict[str, Any]:
-    """The imported top-level modules that say their version as text."""
+    """The imported top-level modules whose `__version__` is a text, by name."""
     found: Dict[str, Any] = {}
     for name, module in list(modules.items()):
         if "." in name or name == "__main__" or not isinstance(module, ModuleType):
             continue
-        # Not by getattr: some modules compute it, and warn.
+        # Not by getattr, because some modules compute it with a warning.
         if isinstance(vars(module).get("__version__"), str) and _file_of(module):
             found[name] = module
     return found
 
 
 def is_same_version(one: str, other: str) -> bool:
-    """Are they the same, as far as both say it? Metadata of torch leaves `+cu130` out."""
+    """Are two versions the same? Local versions are compared only where both have one."""
     public, _, local = one.partition("+")
     other_public, _, other_local = other.partition("+")
     if public != other_public:
@@ -65,16 +65,14 @@ def is_same_version(one: str, other: str) -> bool:
 
 
 def replaced_packages(maps: str) -> List[str]:
-    """The packages with a library in memory whose file is gone or was set aside.
-
-    `maps`: the text of /proc/self/maps (proc(5)).
-    """
+    """The packages with a library in memory whose file was deleted or replaced. `maps`: the text of
+    /proc/self/maps (proc(5))."""
     found: Dict[str, None] = {}
     for line in maps.splitlines():
-        at = line.find("/")
-        if at == -1:
+        start = line.find("/")
+        if start == -1:
             continue
-        path = line[at:]
+        path = line[start:]
         is_set_aside = f"/{STATE_FOLDER}/" in path
         if not path.endswith(DELETED) and not is_set_aside:
             continue
@@ -85,8 +83,8 @@ def replaced_packages(maps: str) -> List[str]:
 
 
 def package_of(path: str) -> Optional[str]:
-    """`torch` of `/env/lib/python3.11/site-packages/torch/lib/libc10.so`; None outside of such a
-    folder."""
+    """The package of a path: `torch` for `/env/lib/python3.11/site-packages/torch/lib/libc10.so`;
+    None outside of site-packages."""
     parts = path.split("/")
     for folder in SITE_FOLDERS:
         if folder in parts:
@@ -96,11 +94,13 @@ def package_of(path: str) -> Optional[str]:
 
 
 def _installed_version(module: Any) -> Optional[str]:
-    """The version that the package's files say now. Not that of its metadata: the two differ in
-    many packages. None where it does not stand there as text."""
+    """The version in the package's files on the disk; None if it is no literal text there. The
+    metadata is not used, because its version differs in many packages."""
     path = Path(_file_of(module))
-    beside = [path.parent / "version.py"] if path.name == "__init__.py" else []
-    for file in (*beside, path):
+    files = [path]
+    if path.name == "__init__.py":
+        files.insert(0, path.parent / "version.py")
+    for file in files:
         try:
             match = VERSION_LINE.search(file.read_text(encoding="utf-8", errors="replace"))
         except OSError:

@@ -1,5 +1,4 @@
-"""Accelerator tags, local version identifiers, compute capabilities, and the wheel tags of an
-interpreter."""
+"""Accelerator tags, local version identifiers, compute capabilities, and wheel tags. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +18,14 @@ _PLAIN = ("cpu", "xpu")
 
 
 class Accelerator(NamedTuple):
-    """What a build computes on: `kind` "cuda", "rocm", "cpu" or "xpu"; `version` (11, 1), (12,) or
-    ()."""
+    """The accelerator of a build."""
 
-    kind: str
-    version: Tuple[int, ...] = ()
+    kind: str  # "cuda", "rocm", "cpu", "xpu"
+    version: Tuple[int, ...] = ()  # (11, 1), (12,), ()
 
     @property
     def major_only(self) -> bool:
-        """True for `cu12`: any minor of that major."""
+        """Is it any minor version of one major version of CUDA, as `cu12`?"""
         return self.kind == "cuda" and len(self.version) == 1
 
     def __str__(self) -> str:
@@ -39,8 +37,8 @@ class Accelerator(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def parse_accelerator(text: str) -> Optional[Accelerator]:
-    """Read `cu111`, `cu.12.8`, `cu12` (major only), `cpu`, `rocm6.2`, `xpu`; None for anything
-    else."""
+    """Parse `cu111`, `cu.12.8`, `cu12` (major only), `cpu`, `rocm6.2` or `xpu`; None for other
+    texts."""
     text = text.strip().lower()
     if text in _PLAIN:
         return Accelerator(text)
@@ -69,7 +67,7 @@ def accelerator_of_cuda(cuda: str) -> str:
 
 
 def cuda_of_accelerator(accelerator: str) -> Optional[str]:
-    """`cu111` -> `"11.1"`, `cu12` -> `"12"`; None for what is not CUDA."""
+    """`cu111` -> `"11.1"`, `cu12` -> `"12"`; None for other accelerators."""
     parsed = parse_accelerator(accelerator)
     if parsed is None or parsed.kind != "cuda":
         return None
@@ -77,7 +75,7 @@ def cuda_of_accelerator(accelerator: str) -> Optional[str]:
 
 
 def is_same_major(one: str, other: str) -> bool:
-    """True when both are CUDA of one major version (`cu12` and `cu126`), or the same tag."""
+    """Are both tags CUDA of one major version (`cu12` and `cu126`), or the same?"""
     left, right = parse_accelerator(one), parse_accelerator(other)
     if left is None or right is None or left.kind != right.kind:
         return False
@@ -85,15 +83,13 @@ def is_same_major(one: str, other: str) -> bool:
 
 
 def split_local(version: str) -> Tuple[str, Optional[str]]:
-    """`"1.8.1+cu111"` -> (`"1.8.1"`, `"cu111"`); the local version identifier is None where there
-    is none."""
+    """`"1.8.1+cu111"` -> (`"1.8.1"`, `"cu111"`), `"1.8.1"` -> (`"1.8.1"`, None)."""
     public, plus, local = version.partition("+")
     return public, (local if plus else None)
 
 
 def accelerator_of_version(version: str) -> Optional[str]:
-    """The accelerator in torch's version: `1.8.1+cu111` -> `cu111`; None when the version does not
-    say."""
+    """The accelerator in a version of torch: `1.8.1+cu111` -> `cu111`; None if there is none."""
     parsed = parse_accelerator((split_local(version)[1] or "").partition(".cxx11")[0])
     return None if parsed is None else str(parsed)
 
@@ -106,22 +102,20 @@ _CAPABILITY = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?([af]?)(\+PTX)?", re.IGNOREC
 
 @dataclass(frozen=True, order=True)
 class ComputeCapability:
-    """The compute capability of a device (8.6), or that which GPU code was compiled for (9.0a,
-    10.0f, 8.0+PTX)."""
+    """The compute capability of a device (8.6), or of GPU code (9.0a, 10.0f, 8.0+PTX)."""
 
     major: int
     minor: int
-    # "a": with the features of this very architecture; "f": with those of its family
-    suffix: str = ""
+    suffix: str = ""  # "a": features of one architecture; "f": features of an architecture family
     ptx: bool = False  # PTX, which the driver compiles; else machine code
 
     def runs_on(self, device: ComputeCapability) -> bool:
         """Does code for this capability run on a device?
 
-        Architecture-specific code runs on exactly its own capability, and family-specific code on
-        its major version from its minor on, as PTX too. Other machine code runs on its major
-        version from its minor on, other PTX on every newer device. Source: CUDA Programming Guide,
-        5.1.2 (feature set compiler targets, family-specific compatibility).
+        Architecture-specific code ("a") runs on exactly its own capability. Family-specific code
+        ("f") and other machine code run on the same major version from their minor version on.
+        Other PTX runs on every newer device. Source: CUDA Programming Guide, 5.1.2 (feature set
+        compiler targets, family-specific compatibility).
         """
         own, other = (self.major, self.minor), (device.major, device.minor)
         if self.suffix == "a":
@@ -132,7 +126,7 @@ class ComputeCapability:
 
     @property
     def sm(self) -> str:
-        """`sm_90a`: the architecture as nvcc names it."""
+        """nvcc's name of the architecture: `sm_90a`."""
         return f"sm_{self.major}{self.minor}{self.suffix}"
 
     def __str__(self) -> str:
@@ -141,10 +135,11 @@ class ComputeCapability:
 
 
 def parse_capability(text: str) -> Optional[ComputeCapability]:
-    """Read `8.0`, `9.0a`, `10.0f`, or with `+PTX` as in TORCH_CUDA_ARCH_LIST; None for others, such
-    as `Ampere`.
+    """Parse `8.0`, `9.0a`, `10.0f`, or one with `+PTX` as in TORCH_CUDA_ARCH_LIST; None for other
+    texts, such as `Ampere`.
 
-    There `8.0+PTX` means machine code and PTX: the PTX runs wherever the machine code does.
+    In TORCH_CUDA_ARCH_LIST `8.0+PTX` means machine code and PTX. The PTX alone is enough here: it
+    runs wherever the machine code does.
     """
     found = _CAPABILITY.fullmatch(text.strip())
     if found is None:
@@ -154,45 +149,44 @@ def parse_capability(text: str) -> Optional[ComputeCapability]:
 
 
 def parse_device_capabilities(texts: Iterable[str]) -> Tuple[ComputeCapability, ...]:
-    """Those of several devices, each once; what is no compute capability is left out."""
+    """Parse the compute capabilities of several devices, each once; other texts are left out."""
     found = [parse_capability(text) for text in texts]
     return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
 # --- NVIDIA's containers --------------------------------------------------------------------------
 
-# As a wheel's torch is written where it was built for a container and not for a release: "nv25.04".
+# The torch of a wheel that was built for a container and not for a release of torch: "nv25.04".
 _CONTAINER_NAME = re.compile(r"nv(\d{2}\.\d{2})$", re.ASCII)
-# PEP 440 drops leading zeros when pip writes the version down: nv25.05 is nv25.5 in METADATA.
+# PEP 440 drops leading zeros: nv25.05 is nv25.5 in METADATA.
 _CONTAINER_VERSION = re.compile(r"(?:^|\.)nv(\d{2})\.(\d{1,2})(?:\.|$)", re.ASCII)
-# From the names of the wheels that are published for them: cu12 up to 25.06, cu13 from 25.08 on.
+# Source: the names of published wheels, which have cu12 up to 25.06, and cu13 from 25.08 on.
 _FIRST_CONTAINER_WITH_CUDA_13 = (25, 8)
 
 
 def container_of_version(version: str) -> Optional[str]:
-    """The release of NVIDIA's container that has this torch: `2.7.0a0+79aa17489c.nv25.04` ->
-    `25.04`, else None."""
+    """The release of NVIDIA's container with this version of torch: `2.7.0a0+79aa17489c.nv25.04` ->
+    `25.04`; None for other versions."""
     found = _CONTAINER_VERSION.search(split_local(version)[1] or "")
     return f"{found.group(1)}.{int(found.group(2)):02d}" if found else None
 
 
 def container_of_name(torch: str) -> Optional[str]:
-    """The same from how a wheel's torch is written: `nv25.04` -> `25.04`, None for a release of
-    torch."""
+    """The release of NVIDIA's container in the torch of a wheel: `nv25.04` -> `25.04`; None for a
+    release of torch."""
     found = _CONTAINER_NAME.match(torch)
     return found.group(1) if found else None
 
 
 def accelerator_of_container(container: str) -> str:
-    """What the torch of a container computes on, by CUDA's major version: `25.04` -> `cu12`."""
+    """The accelerator of a container's torch, by CUDA's major version: `25.04` -> `cu12`."""
     year, month = (int(part) for part in container.split("."))
     return "cu13" if (year, month) >= _FIRST_CONTAINER_WITH_CUDA_13 else "cu12"
 
 
 # --- wheel tags -----------------------------------------------------------------------------------
 
-# With an unknown glibc every manylinux is accepted; no manylinux above this one is published for
-# torch.
+# Where glibc is not known, every manylinux up to this one is accepted; torch has no newer ones.
 NEWEST_GLIBC = (2, 44)
 _LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
 _OLD_ARCHITECTURES = ("x86_64", "i686")
@@ -205,19 +199,18 @@ def supported_tags(
     libc: Tuple[str, str],
     abiflags: str = "",
 ) -> Tuple[Tag, ...]:
-    """The wheel tags that an interpreter takes, best first, made from facts and not from the
-    running process.
+    """The wheel tags that an interpreter supports, best first. They are made from facts about it,
+    not from the running process.
 
-    `python_version` "3.11.7" or "3.11"; `platform` sysconfig's with underscores ("linux_x86_64",
-    "macosx_14_0_arm64", "win_amd64"); `libc` ("glibc", "2.36"), ("musl", "1.2") or ("", "") for
-    unknown,
-    which on Linux accepts every manylinux; `abiflags` "t" for a free-threaded build.
+    `python_version`: "3.11.7" or "3.11". `platform`: of sysconfig, with underscores
+    ("linux_x86_64", "macosx_14_0_arm64", "win_amd64"). `libc`: ("glibc", "2.36"), ("musl", "1.2"),
+    or ("", "") where it is not known; then every manylinux is accepted. `abiflags`: "t" for a
+    free-threaded build.
     """
     major, minor = (int(part) for part in python_version.split(".")[:2])
     platforms = supported_platforms(platform, libc)
-    interpreter = {"cpython": "cp", "pypy": "pp"}.get(
-        implementation, implementation
-    ) + f"{major}{minor}"
+    short_name = {"cpython": "cp", "pypy": "pp"}.get(implementation, implementation)
+    interpreter = f"{short_name}{major}{minor}"
     found: List[Tag] = []
     if implementation == "cpython":
         abi = f"cp{major}{minor}{_abi_suffix((major, minor), abiflags)}"
@@ -233,7 +226,7 @@ def _abi_suffix(version: Tuple[int, int], abiflags: str) -> str:
 
 
 def supported_platforms(platform: str, libc: Tuple[str, str]) -> List[str]:
-    """Platform tags, best first, for a platform and its libc (as in `supported_tags`)."""
+    """The platform tags for a platform and its libc (see `supported_tags`), best first."""
     platform = platform.replace("-", "_").replace(".", "_")
     if platform.startswith("linux_"):
         return list(_linux_platforms(platform[len("linux_") :], libc))

@@ -1,15 +1,15 @@
-"""Which distributions belong to one build of torch. Pure: by their names."""
+"""Knows by their names which distributions belong to torch. Pure."""
 
 from __future__ import annotations
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 TORCH = canonicalize_name("torch")
-# Built against one torch.
+# Projects whose wheels are built against one version of torch.
 COMPANIONS = frozenset(
     canonicalize_name(name) for name in ("torchvision", "torchaudio", "torchtext")
 )
-# What torch generates code with; all of them are the module `triton`.
+# The compilers that torch uses; all of them are the module `triton`.
 COMPILERS = frozenset(
     canonicalize_name(name)
     for name in (
@@ -21,16 +21,16 @@ COMPILERS = frozenset(
         "triton-xpu",
     )
 )
-# What torch loads.
+# The libraries that torch loads.
 LIBRARY_PREFIXES = ("nvidia-", "cuda-bindings", "cuda-toolkit")
 
 
 def is_guarded(name: NormalizedName) -> bool:
-    """Does this distribution move with torch? Moving one of them moves torch in all but name."""
+    """Is it torch, a companion, a compiler or a library of torch? These change only together."""
     return name in COMPANIONS or is_library_of_torch(name)
 
 
 def is_library_of_torch(name: NormalizedName) -> bool:
-    """Is it torch itself, its compiler, or a library that torch loads? Nothing that is built
-    against torch."""
+    """Is it torch, a compiler or a library of torch? False for companions, which are built against
+    torch."""
     return name == TORCH or name in COMPILERS or name.startswith(LIBRARY_PREFIXES)

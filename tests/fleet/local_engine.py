@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-from safe_install.fleet.engine import Delivery, Node, Reply, Settled
+from safe_install.fleet.engine import Delivery, Node, Reply, SettleResult
 
 GARBAGE = b'{"schema": 1, "command": "\x1b]0;owned\x07", "exit_code": 0}'
 SECONDS_LATE = 3.0
@@ -61,7 +61,7 @@ class LocalEngine:
             shutil.copyfile(file.path, place)
         return Delivery(name, str(place))
 
-    def call(self, calls, heard, *, timeout):
+    def call(self, calls, on_reply, *, timeout):
         replies = {}
 
         def work(call):
@@ -75,7 +75,7 @@ class LocalEngine:
         for thread in threads:
             thread.join()
         for call in calls:
-            heard(replies[call.node])
+            on_reply(replies[call.node])
         return [replies[call.node] for call in calls]
 
     def _call(self, call, timeout):
@@ -113,7 +113,7 @@ class LocalEngine:
 
     def settle(self, changed):
         self._note("engine", f"settle {' '.join(changed)}")
-        return Settled()
+        return SettleResult()
 
     def close(self):
         self._note("engine", "close")

@@ -17,14 +17,14 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.cli.invocation import Answer
 from safe_install.commands.install import Mending
+from safe_install.diagnosis.fixes import is_better
 from safe_install.diagnosis.kept import pack_kept
-from safe_install.diagnosis.mends import is_better
 from safe_install.events import Reporter
 from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.requirements import requirement_name
 from safe_install.resolve.command_line import Words
 
-# The plan, by the keys of `diagnosis.mends`: "recovers", "removed", "installed".
+# The plan, by the keys of `diagnosis.fixes`: "recovers", "removed", "installed".
 Mends = Mapping[str, Any]
 
 

@@ -33,9 +33,9 @@ from safe_install.transaction.ranks import (
     Turn,
     Watch,
     decide,
-    name_of_work,
+    hash_of_command,
     parse_rank,
-    seconds_between_looks,
+    poll_interval,
 )
 from safe_install.transaction.rendezvous import Rendezvous
 
@@ -70,7 +70,7 @@ def run_in_step(
         return run(invocation, reporter)
     limit = _parse_limit(invocation.environ.get(LIMIT_VARIABLE))
     prefix = environment.interpreter.prefix
-    meeting = Rendezvous(prefix, name_of_work(rank, invocation.line.argv))
+    meeting = Rendezvous(prefix, hash_of_command(rank, invocation.line.argv))
     with contextlib.ExitStack() as stack:
         stack.callback(meeting.release_lock)
         return _RankRun(rank, command, invocation, reporter, meeting, limit).run(run, run_line)
@@ -195,7 +195,7 @@ class _RankRun:
             if not has_told:
                 self._reporter.note(f"waiting for {self._who(record)} ...")
                 has_told = True
-            time.sleep(seconds_between_looks(self._rank.count))
+            time.sleep(poll_interval(self._rank.count))
 
     def _who(self, record: Optional[Record]) -> str:
         prefix = self._meeting.prefix
@@ -245,10 +245,10 @@ class _RankRun:
     def _lead(self, run: Run) -> Answer:
         """Run the command as leader. Errors: those of `run`, which the others get, too."""
         record = Record(self._rank.number, self._host)
-        self._meeting.forget_old()
+        self._meeting.remove_old_records()
         self._meeting.write(record)
         try:
-            with self._meeting.giving_signs_of_life():
+            with self._meeting.sending_heartbeats():
                 answer = run(self._invocation, self._reporter)
         except BaseException as error:
             status = getattr(error, "exit_status", 130 if _is_ctrl_c(error) else 1)

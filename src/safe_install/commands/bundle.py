@@ -42,9 +42,10 @@ from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.target import notes_for
 from safe_install.snapshot.bundle_file import write_bundle
 from safe_install.snapshot.gather import marker_of
+from safe_install.snapshot.machine_inventory import MachineInventory, read_inventory
 from safe_install.snapshot.manifest import (
     BundledWheel,
-    MadeFor,
+    BundleTarget,
     Manifest,
     check_filename,
     describe_target,
@@ -53,7 +54,6 @@ from safe_install.snapshot.manifest import (
 )
 from safe_install.snapshot.program import read_program
 from safe_install.snapshot.pylock import render_pylock
-from safe_install.snapshot.there import There, read_there
 from safe_install.snapshot.values import (
     FileSource,
     IndexSource,
@@ -132,7 +132,9 @@ def _refuse_shortage(planned: PlannedBundle, output: Path) -> None:
 
 def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> InstallResult:
     session = planned.session
-    there = read_there(expand_home(request.installed)) if request.installed else There()
+    there = (
+        read_inventory(expand_home(request.installed)) if request.installed else MachineInventory()
+    )
     artifacts = fetch_wheels(planned)
     all_wheels = tuple(
         _wheel_of(step, artifacts[step.name], session.request)
@@ -162,7 +164,7 @@ def _write(planned: PlannedBundle, request: BundleRequest, output: Path) -> Inst
 
 
 def _find_missing_there(
-    wheels: Sequence[BundledWheel], artifacts: Artifacts, there: There
+    wheels: Sequence[BundledWheel], artifacts: Artifacts, there: MachineInventory
 ) -> Tuple[BundledWheel, ...]:
     """The wheels that are not installed on the machine; those in its cache are only named in the
     bundle."""
@@ -242,13 +244,13 @@ def public_address(url: str) -> str:
     return redact(urlunsplit(plain))
 
 
-def _made_for(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> MadeFor:
+def _made_for(planned: PlannedBundle, wheels: Sequence[BundledWheel]) -> BundleTarget:
     machines = planned.machines
     interpreter, torch = machines.target.interpreter, machines.target.torch
     named = interpreter.libc if machines.is_elsewhere else ("", "")
     here = ("", "") if machines.is_elsewhere else interpreter.libc
     matters = torch is not None and (machines.is_elsewhere or _has_to_do_with_torch(planned))
-    return MadeFor(
+    return BundleTarget(
         ".".join(interpreter.version.split(".")[:2]),
         interpreter.platform,
         find_oldest_libc(wheels, named, here),

@@ -34,7 +34,7 @@ from safe_install.snapshot.forms import (
     read_record,
     split_extras,
 )
-from safe_install.snapshot.pylock_reader import Wanted
+from safe_install.snapshot.pylock_reader import RequestedGroups
 from safe_install.snapshot.values import Snapshot
 from safe_install.transaction.history import read_history
 
@@ -123,7 +123,7 @@ class _Comparison:
                 interpreter=interpreter,
                 read=self._read,
                 folder=folder,
-                wanted=Wanted(extras),
+                wanted=RequestedGroups(extras),
             )
         lock = parse_lock(
             location,

@@ -49,12 +49,12 @@ def doctor(
     is_healthy = not any(result.has_error for result in results)
     details = _details(results, facts)
     if fix_of is not None:
-        from safe_install.diagnosis.mends import plan_mends
+        from safe_install.diagnosis.fixes import plan_fixes
         from safe_install.index.catalog import known_projects
 
-        mends = plan_mends(results, facts, known=frozenset(known_projects()), checks=fix_of)
-        details["mends"] = mends.document()
-        details["outside"] = [finding.detail for finding in mends.outside]
+        plan = plan_fixes(results, facts, known=frozenset(known_projects()), checks=fix_of)
+        details["mends"] = plan.document()
+        details["outside"] = [finding.detail for finding in plan.outside]
     if with_report:
         from safe_install.diagnosis.report import render_report
         from safe_install.diagnosis.report_facts import describe_machine

@@ -11,7 +11,6 @@ from safe_install.errors import Refused, UsageError, hint_for_oserror
 from safe_install.models import InstallResult, Interpreter, Outcome
 from safe_install.pipeline.session import error_context, probe_named, progress_task
 from safe_install.ports import Timings, World
-from safe_install.snapshot.beside import name_folders_below, put_files_beside
 from safe_install.snapshot.conda_file import CondaPackage
 from safe_install.snapshot.formats import (
     NAMES,
@@ -21,6 +20,7 @@ from safe_install.snapshot.formats import (
     render_snapshot,
 )
 from safe_install.snapshot.gather import gather
+from safe_install.snapshot.local_files import copy_files_beside, name_folders_below
 from safe_install.snapshot.notes import note_filename, note_local, note_pip
 from safe_install.snapshot.values import Snapshot, UnknownSource
 from safe_install.system.atomic_write import write_atomically
@@ -113,7 +113,7 @@ def _check_target(target: Optional[Path], wanted: Format) -> None:
 
 def _with_wheels(snapshot: Snapshot, wheels: Path, document: Path) -> Snapshot:
     try:
-        return put_files_beside(snapshot, wheels.absolute(), document)
+        return copy_files_beside(snapshot, wheels.absolute(), document)
     except OSError as error:
         raise Refused(
             f"--wheels {wheels}: {error.strerror or error}", hint=hint_for_oserror(error)

@@ -31,7 +31,7 @@ from safe_install.fleet.page import render_page
 from safe_install.fleet.phases import revive
 from safe_install.fleet.program import fetch_with_pip, prepare_program
 from safe_install.fleet.report import (
-    describe_alike,
+    describe_comparison,
     describe_nodes,
     describe_runs,
     describe_verified,
@@ -164,7 +164,7 @@ class _Front:
             told = f"{len(facts)} nodes, of {len(groups)} kinds."
         if silent:
             told += f" {len(silent)} did not answer."
-        rows = describe_alike(groups, silent)
+        rows = describe_comparison(groups, silent)
         return self._make_result(outcome, status, told, alike=rows)
 
     # --- runs ---

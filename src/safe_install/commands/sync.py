@@ -42,8 +42,8 @@ from safe_install.snapshot.difference import (
     find_kept,
 )
 from safe_install.snapshot.forms import Form, form_of, parse_lock
+from safe_install.snapshot.installed_wheels import read_installed_wheels
 from safe_install.snapshot.locked import LockedEnvironment, entry_of
-from safe_install.snapshot.remembered import read_installed_wheels
 from safe_install.snapshot.steps import (
     describe_steps,
     find_folders,

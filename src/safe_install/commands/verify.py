@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Optional, Tuple
 
-from safe_install.diagnosis.examined import check_cuda, check_torch_folder, failed_answers
+from safe_install.diagnosis.health_findings import check_cuda, check_torch_folder, failed_answers
 from safe_install.health.comparison import is_healthy
 from safe_install.health.examination import Examination
 from safe_install.health.origin import check_missing

@@ -1,1 +1,1 @@
-"""What is wrong with an environment, and why: facts gathered once, and checks over them."""
+"""`safe-install doctor`: facts about an environment, gathered once, and checks over them."""

@@ -1,4 +1,5 @@
-"""The checks of `doctor`, each after those that it needs. docs/doctor.md has a section for each."""
+"""The table of checks of `doctor`. A check comes after those it needs. docs/doctor.md has a section
+for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies on the disk of an environment, as the checks of `doctor` look at it."""
+"""Reads the files of an environment for the checks of `doctor`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from safe_install.wheels.libraries import search_folders
 NAME_AND_VERSION = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 NAME_LINE = re.compile(rb"(?mi)^Name:")
 VERSION_LINE = re.compile(rb"(?mi)^Version:(.*)$")
-HEADER_SIZE = 4096  # bytes of METADATA: name and version stand at its top
+HEADER_SIZE = 4096  # bytes of METADATA; name and version are at its top
 
 
 def find_metadata(paths: Iterable[Path]) -> Tuple[MetadataFolder, ...]:
-    """Every dist-info folder, in the order of sys.path; also those that are hidden, or broken."""
+    """All dist-info folders in the order of sys.path, including hidden and broken ones."""
     found: List[MetadataFolder] = []
     for folder in paths:
         site = Path(os.path.realpath(folder))
@@ -65,8 +65,8 @@ def find_unreadable(paths: Iterable[Path]) -> Tuple[Path, ...]:
 
 
 def find_closed(paths: Iterable[Path]) -> Tuple[Path, ...]:
-    """The folders of torch, and dist-info folders, that this user may not read, or not their
-    METADATA: root installed them with a narrow umask."""
+    """Folders of torch and dist-info folders that this user may not read, or whose METADATA he may
+    not read: root installed them with a narrow umask."""
     found: List[Path] = []
     for folder in paths:
         for name in _list_folder(folder):
@@ -93,7 +93,7 @@ def _list_folder(folder: Path) -> List[str]:
 
 def _is_readable(folder: Path) -> bool:
     try:
-        # Without waiting: a FIFO in its place would wait for a writer.
+        # O_NONBLOCK: opening a FIFO would wait for a writer.
         descriptor = os.open(folder / "METADATA", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
@@ -112,8 +112,8 @@ def _is_readable(folder: Path) -> bool:
 
 
 def find_other_pythons(interpreter: Interpreter) -> Tuple[OtherPython, ...]:
-    """What a virtual environment holds for another version of Python: that of before its Python was
-    replaced."""
+    """The site-packages of a virtual environment for other versions of Python. They are left where
+    the Python of the environment was replaced."""
     if not interpreter.is_virtual:
         return ()
     own = {os.path.realpath(path) for path in interpreter.paths}
@@ -135,8 +135,8 @@ TAG = re.compile(r"(?m)^Tag:[ \t]*([^\s-]+-[^\s-]+-[^\s-]+)[ \t\r]*$")
 def find_foreign_wheels(
     distributions: Iterable[InstalledDistribution], interpreter: Interpreter
 ) -> Tuple[ForeignWheel, ...]:
-    """Distributions of which no wheel tag is one of this Python on this machine: their files were
-    copied from somewhere else."""
+    """Distributions without a wheel tag for this Python and machine: their files were copied from
+    another environment."""
     found: List[ForeignWheel] = []
     for distribution in distributions:
         if distribution.editable or is_of_system(distribution):
@@ -145,19 +145,17 @@ def find_foreign_wheels(
             content = read_plain_file(distribution.metadata_path / "WHEEL") or b""
         except OSError:
             continue
-        text = content.decode("utf-8", "replace")
-        tags = [tag for written in TAG.findall(text) for tag in parse_tag(written)]
-        made_for = [made_elsewhere(tag, interpreter) for tag in tags]
+        made_for = []
+        for tag_set in TAG.findall(content.decode("utf-8", "replace")):
+            made_for += [made_elsewhere(tag, interpreter) for tag in parse_tag(tag_set)]
         if made_for and all(made_for):
             found.append(ForeignWheel(distribution.name, distribution.version, made_for[0]))
     return tuple(found)
 
 
 def made_elsewhere(tag: Tag, interpreter: Interpreter) -> str:
-    """The other Python, or the other kind of machine, that a wheel was made for; else "".
-
-    Whether the C library is new enough is another question.
-    """
+    """The other Python or other kind of machine for which a wheel was made; "" if it was made
+    for this one. The version of the C library is not compared."""
     abi = re.match(r"cp(\d)(\d+)", tag.abi)
     if abi is not None and tag.interpreter != interpreter.python_tag:
         return f"Python {abi.group(1)}.{abi.group(2)}"
@@ -169,8 +167,8 @@ def made_elsewhere(tag: Tag, interpreter: Interpreter) -> str:
 
 
 def find_unwritable(scheme: Scheme) -> Tuple[Path, ...]:
-    """The folders of packages, and torch in them, that are there, and that this user may not write
-    to: `sudo pip install` leaves a torch of root in a folder of the user's."""
+    """The site-packages folders to which this user may not write, or the torch in them: `sudo pip
+    install` leaves a torch of root in a folder of the user."""
     found: List[Path] = []
     for site in dict.fromkeys((scheme.purelib, scheme.platlib)):
         for folder in (site, site / TORCH):
@@ -186,7 +184,7 @@ def find_unwritable(scheme: Scheme) -> Tuple[Path, ...]:
 def find_shadowing(
     environment: Environment, variables: Mapping[str, str]
 ) -> Tuple[ShadowingLibrary, ...]:
-    """Libraries in the folders of LD_LIBRARY_PATH that have the name of one of torch's own."""
+    """Libraries in the folders of LD_LIBRARY_PATH with the name of one of torch's own libraries."""
     folders = [Path(folder) for folder in search_folders(dict(variables))]
     if not folders or environment.torch is None:
         return ()
@@ -203,7 +201,7 @@ def find_shadowing(
 
 
 def _own_libraries(environment: Environment) -> Dict[str, Path]:
-    """torch's own libraries by name: torch/lib, and the lib folders of the nvidia packages."""
+    """Name -> path of torch's own libraries, in torch/lib and in nvidia's lib folders."""
     folders: List[Path] = []
     if environment.torch is not None and environment.torch.lib_dir is not None:
         folders.append(environment.torch.lib_dir)
@@ -217,11 +215,12 @@ def _own_libraries(environment: Environment) -> Dict[str, Path]:
     return own
 
 
-# --- around it ------------------------------------------------------------------------------------
+# --- around the environment -----------------------------------------------------------------------
 
 
 def read_rooms(folders: Iterable[Path]) -> Tuple[FreeSpace, ...]:
-    """Free space on each file system once; of a folder that is not there, its parent's."""
+    """The free space of these folders, once for each file system. For a missing folder its nearest
+    parent counts."""
     rooms: List[FreeSpace] = []
     seen = set()
     for folder in folders:
@@ -240,7 +239,7 @@ def read_rooms(folders: Iterable[Path]) -> Tuple[FreeSpace, ...]:
     return tuple(rooms)
 
 
-# A lock file and the tool that syncs by it. Its environment lies beside it.
+# Lock file -> the tool that syncs the .venv beside it.
 LOCK_FILES = {"uv.lock": "uv", "poetry.lock": "poetry", "pdm.lock": "pdm"}
 
 
@@ -259,7 +258,7 @@ def find_lock_files(prefix: Path) -> Tuple[LockFile, ...]:
 
 
 def find_lost_sources(distributions: Iterable[InstalledDistribution]) -> Tuple[LostSource, ...]:
-    """Editable installs whose folder is not there."""
+    """Editable installs whose folder is missing."""
     found: List[LostSource] = []
     for distribution in distributions:
         folder = _source_here(distribution)
@@ -271,7 +270,7 @@ def find_lost_sources(distributions: Iterable[InstalledDistribution]) -> Tuple[L
 def find_lost_archives(
     distributions: Iterable[InstalledDistribution],
 ) -> FrozenSet[NormalizedName]:
-    """What was installed from a file or folder of this machine that is not there any more."""
+    """Distributions that were installed from a local file or folder which no longer exists."""
     found = set()
     for distribution in distributions:
         source = _source_here(distribution)
@@ -285,7 +284,7 @@ def _source_here(distribution: InstalledDistribution) -> Optional[Path]:
 
 
 def path_of_address(address: str) -> Optional[Path]:
-    """The path that an address `file:...` names; None for another one, or for none."""
+    """The path of a `file:` URL; None for other texts."""
     if not address.startswith("file:"):
         return None
     try:
@@ -295,7 +294,7 @@ def path_of_address(address: str) -> Optional[Path]:
 
 
 def read_conda(prefix: Path) -> Tuple[CondaPackage, ...]:
-    """What conda recorded of torch and MKL."""
+    """conda's records of torch and MKL."""
     packages: List[CondaPackage] = []
     for pattern in ("pytorch-*.json", "libtorch-*.json", "mkl-*.json"):
         for path in sorted((prefix / "conda-meta").glob(pattern)):
@@ -321,9 +320,10 @@ def _read_conda_package(path: Path) -> Optional[CondaPackage]:
 def find_cached_wheels(
     variables: Mapping[str, str], settings: Mapping[str, str]
 ) -> Tuple[CachedWheel, ...]:
-    """The wheels in pip's cache of projects that the wheel index knows.
+    """Wheels in pip's cache of projects that the wheel index has.
 
-    Facts: pip.pypa.io/en/stable/topics/caching: below `wheels` lie those that pip built itself.
+    Fact: the folder `wheels` of the cache has the wheels that pip built itself
+    (pip.pypa.io/en/stable/topics/caching).
     """
     chosen = settings.get("cache-dir")
     home = find_home(variables)
@@ -332,7 +332,7 @@ def find_cached_wheels(
     paths = sorted(folder.glob("wheels/*/*/*/*/*.whl"))
     if not paths:
         return ()
-    from safe_install.index.catalog import known_projects  # a tenth of the time of --quick
+    from safe_install.index.catalog import known_projects  # slow: a tenth of `doctor --quick`
 
     known = known_projects()
     found: List[CachedWheel] = []

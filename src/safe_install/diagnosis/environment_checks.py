@@ -1,9 +1,9 @@
-"""Checks of the interpreter, of what lies on its path and of what runs with it."""
+"""Checks of the interpreter, the folders on its sys.path, and running programs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 from packaging.version import Version
@@ -41,8 +41,8 @@ def check_interpreter(facts: Facts) -> Answer:
 
 
 def check_programs(facts: Facts) -> Answer:
-    """Do python and pip on PATH belong to the environment that is active?"""
-    environment, places = environment_of(facts), _places(facts)
+    """Do python and pip on PATH belong to the active environment?"""
+    environment, places = environment_of(facts), _search_places(facts)
     scripts = places.scripts
     if places.prefix not in places.active:
         return ()
@@ -50,11 +50,11 @@ def check_programs(facts: Facts) -> Answer:
     for program in facts.programs:
         if program.name == "nvcc" or program.folder in (None, scripts):
             continue
-        # uv makes environments without pip: nobody there expects pip to be theirs
+        # In an environment without pip (uv makes such), nobody expects pip to belong to it.
         if program.name.startswith("pip") and environment.interpreter.pip_version is None:
             continue
         if program.own_folder == scripts:
-            findings.append(_moved(program, environment))
+            findings.append(_moved_program_finding(program, environment))
             continue
         findings.append(
             Finding(
@@ -69,7 +69,7 @@ def check_programs(facts: Facts) -> Answer:
     return findings
 
 
-def _moved(program: Program, environment: Environment) -> Finding:
+def _moved_program_finding(program: Program, environment: Environment) -> Finding:
     return Finding(
         "program-of-another-folder",
         Severity.WARNING,
@@ -81,21 +81,21 @@ def _moved(program: Program, environment: Environment) -> Finding:
 
 
 def check_import_path(facts: Facts) -> Answer:
-    """Does another folder on sys.path hide what is installed in this environment?"""
-    places = _places(facts)
+    """Does another folder on sys.path hide distributions of this environment?"""
+    places = _search_places(facts)
     first: Dict[NormalizedName, MetadataFolder] = {}
-    findings = [_unlisted(folder) for folder in facts.unreadable]
+    findings = [_unlisted_folder_finding(folder) for folder in facts.unreadable]
     findings += _of_other_pythons(facts)
     for folder in facts.metadata:
         before = first.setdefault(folder.name, folder)
         if before.site == folder.site or before.version == folder.version:
             continue
         if folder.site in places.sites:
-            findings.append(_hidden(before, folder, places))
+            findings.append(_hidden_metadata_finding(before, folder, places))
     return findings
 
 
-def _unlisted(folder: Path) -> Finding:
+def _unlisted_folder_finding(folder: Path) -> Finding:
     return Finding(
         "folder-unreadable",
         Severity.ERROR,
@@ -106,25 +106,26 @@ def _unlisted(folder: Path) -> Finding:
     )
 
 
-# What every virtual environment holds from the beginning.
-FROM_THE_BEGINNING = frozenset(["pip", "setuptools", "wheel"])
+# What a new virtual environment may have.
+PREINSTALLED = frozenset(["pip", "setuptools", "wheel"])
 
 
 def _of_other_pythons(facts: Facts) -> List[Finding]:
-    """Packages of the Python that was here before: the one that is here does not see them."""
+    """Findings on packages of a former Python, which the present Python does not see. Only where
+    the environment has no other packages."""
     environment = environment_of(facts)
-    if environment.torch is not None or set(environment.installed) - FROM_THE_BEGINNING:
+    if environment.torch is not None or set(environment.installed) - PREINSTALLED:
         return []
     return [
         _of_another_python(other, environment)
         for other in facts.other_pythons
-        if set(other.names) - FROM_THE_BEGINNING
+        if set(other.names) - PREINSTALLED
     ]
 
 
 def _of_another_python(other: OtherPython, environment: Environment) -> Finding:
     interpreter = environment.interpreter
-    names = sorted(set(other.names) - FROM_THE_BEGINNING, key=lambda name: (name != TORCH, name))
+    names = sorted(set(other.names) - PREINSTALLED, key=lambda name: (name != TORCH, name))
     return Finding(
         "packages-of-another-python",
         Severity.ERROR,
@@ -138,7 +139,7 @@ def _of_another_python(other: OtherPython, environment: Environment) -> Finding:
 
 
 def check_startup_files(facts: Facts) -> Answer:
-    """Does a file fail at every start of the interpreter, which goes on without it?"""
+    """Does a startup file (.pth, sitecustomize) fail at every start of the interpreter?"""
     return [
         Finding(
             "startup-file-fails",
@@ -151,8 +152,10 @@ def check_startup_files(facts: Facts) -> Answer:
     ]
 
 
-def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: SearchPlaces) -> Finding:
-    source, way_out = _source_of(first.site, places)
+def _hidden_metadata_finding(
+    first: MetadataFolder, hidden: MetadataFolder, places: SearchPlaces
+) -> Finding:
+    source, hint = _source_of(first.site, places)
     severity = Severity.ERROR if is_guarded(first.name) else Severity.WARNING
     return Finding(
         "hidden-by-another-folder",
@@ -160,11 +163,12 @@ def _hidden(first: MetadataFolder, hidden: MetadataFolder, places: SearchPlaces)
         first.name,
         f"{first.name} {hidden.version} is installed here, and Python imports {first.version} "
         f"from {first.site} ({source})",
-        way_out,
+        hint,
     )
 
 
-def _source_of(folder: Path, places: SearchPlaces) -> Sequence[str]:
+def _source_of(folder: Path, places: SearchPlaces) -> Tuple[str, str]:
+    """Why a folder is on sys.path, and a hint how to take it off."""
     if folder in places.pythonpath:
         return ("PYTHONPATH", "unset PYTHONPATH")
     if folder == places.user_site:
@@ -174,28 +178,30 @@ def _source_of(folder: Path, places: SearchPlaces) -> Sequence[str]:
 
 def check_metadata(facts: Facts) -> Answer:
     """Is each distribution recorded once, and can its record be read?"""
-    by_place: Dict[object, List[MetadataFolder]] = {}
-    findings: List[Finding] = []
-    for folder in facts.metadata:
-        by_place.setdefault((folder.site, folder.name), []).append(folder)
-    findings += [_closed(path) for path in facts.closed if path.name != TORCH]
+    closed = [_closed_folder_finding(path) for path in facts.closed if path.name != TORCH]
+    return [*closed, *_find_unreadable(facts), *_find_recorded_twice(facts)]
+
+
+def _find_unreadable(facts: Facts) -> List[Finding]:
     broken = [
         folder
         for folder in facts.metadata
         if not folder.is_readable and folder.path not in facts.closed
     ]
     if len(broken) > SHOWN:
-        findings.append(_many_unreadable(broken))
-    else:
-        findings += [_unreadable(folder) for folder in broken]
-    for folders in by_place.values():
-        readable = [folder for folder in folders if folder.is_readable]
-        if len(readable) > 1:
-            findings.append(_recorded_twice(readable, facts))
-    return findings
+        return [_many_unreadable(broken)]
+    return [_unreadable_metadata_finding(folder) for folder in broken]
 
 
-def _closed(folder: Path) -> Finding:
+def _find_recorded_twice(facts: Facts) -> List[Finding]:
+    readable: Dict[object, List[MetadataFolder]] = {}
+    for folder in facts.metadata:
+        if folder.is_readable:
+            readable.setdefault((folder.site, folder.name), []).append(folder)
+    return [_recorded_twice(same, facts) for same in readable.values() if len(same) > 1]
+
+
+def _closed_folder_finding(folder: Path) -> Finding:
     return Finding(
         "metadata-closed",
         Severity.WARNING,
@@ -206,11 +212,11 @@ def _closed(folder: Path) -> Finding:
 
 
 def open_to_all(folder: Path) -> str:
-    """What lets everybody read a folder with all that is in it, or a file."""
+    """A hint: the command that lets everybody read a folder with all its files, or a file."""
     return f"As its owner, or as root: chmod -R u+rwX,go+rX {folder}"
 
 
-def _unreadable(folder: MetadataFolder) -> Finding:
+def _unreadable_metadata_finding(folder: MetadataFolder) -> Finding:
     return Finding(
         "metadata-unreadable",
         Severity.WARNING,
@@ -250,8 +256,8 @@ def _recorded_twice(folders: Sequence[MetadataFolder], facts: Facts) -> Finding:
 
 
 def version_of_files(folders: Sequence[MetadataFolder], facts: Facts) -> str:
-    """The version of the files that lie there, of several records of one distribution. torch says
-    it itself; of others it is most likely the newest, which was installed last."""
+    """Which of several records of one distribution describes its files. torch's files say their
+    version; for others it is most likely the newest one, which was installed last."""
     newest_first = sorted((folder.version for folder in folders), key=Version, reverse=True)
     torch = facts.environment.torch if facts.environment is not None else None
     if folders[0].name == TORCH and torch is not None:
@@ -261,13 +267,13 @@ def version_of_files(folders: Sequence[MetadataFolder], facts: Facts) -> str:
 
 
 def list_some(paths: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
+    """The first SHOWN texts, and how many more there are."""
     shown = ", ".join(paths[:SHOWN])
     return shown if len(paths) <= SHOWN else f"{shown} and {len(paths) - SHOWN} more"
 
 
 def check_interrupted_change(facts: Facts) -> Answer:
-    """Was a change of ours killed in the middle?"""
+    """Was a change of safe-install killed before it ended?"""
     return [
         Finding(
             "interrupted-change",
@@ -281,9 +287,9 @@ def check_interrupted_change(facts: Facts) -> Answer:
 
 
 def check_managed(facts: Facts) -> Answer:
-    """Does the operating system, or another user, keep this Python to itself?"""
+    """Does this Python belong to the operating system (PEP 668), or its folders to another user?"""
     interpreter = environment_of(facts).interpreter
-    findings = [_unwritable(folder) for folder in facts.unwritable]
+    findings = [_unwritable_folder_finding(folder) for folder in facts.unwritable]
     if interpreter.externally_managed is not None:
         findings.append(
             Finding(
@@ -298,7 +304,7 @@ def check_managed(facts: Facts) -> Answer:
     return findings
 
 
-def _unwritable(folder: Path) -> Finding:
+def _unwritable_folder_finding(folder: Path) -> Finding:
     return Finding(
         "folder-unwritable",
         Severity.NOTE,
@@ -314,13 +320,13 @@ def check_running(facts: Facts) -> Answer:
 
 
 def check_found(name: str, facts: Facts) -> Answer:
-    """What another part of the program has found."""
+    """The findings that another part of the program has made for this check."""
     if name in facts.unknown:
         return CannotTell(facts.unknown[name])
     return facts.found.get(name, ())
 
 
-def _places(facts: Facts) -> SearchPlaces:
+def _search_places(facts: Facts) -> SearchPlaces:
     if facts.places is None:
         raise ValueError("the interpreter did not answer")
     return facts.places

@@ -1,4 +1,4 @@
-"""What `doctor` looks at, gathered once; the checks are functions over it. Paths are absolute."""
+"""The facts from which the checks of `doctor` decide, as values. Paths are absolute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safe_install.torch_family import TORCH
 
 @dataclass(frozen=True)
 class ProbeProblem:
-    """Why the interpreter could not be asked."""
+    """Why the interpreter could not be probed."""
 
     message: str
     hint: str
@@ -22,11 +22,11 @@ class ProbeProblem:
 
 @dataclass(frozen=True)
 class SearchPlaces:
-    """Folders that are compared: all of them are resolved."""
+    """Folders of the environment and the shell. All paths are resolved."""
 
     prefix: Path
     scripts: Path
-    sites: FrozenSet[Path] = frozenset()  # where an install of this environment puts files
+    sites: FrozenSet[Path] = frozenset()  # purelib and platlib
     user_site: Optional[Path] = None
     pythonpath: FrozenSet[Path] = frozenset()
     active: FrozenSet[Path] = frozenset()  # the environments that are active in the shell
@@ -34,15 +34,14 @@ class SearchPlaces:
 
 @dataclass(frozen=True)
 class Program:
-    """What a name starts in the person's shell: the first file of that name on PATH."""
+    """The first file of a name on PATH."""
 
     name: str  # "python", "pip", "nvcc"
     path: Path
-    # what a script names in its first line; None where the file is no script
-    interpreter: Optional[Path] = None
-    # the folder of the interpreter that it is, or is started with, resolved; None: neither
+    interpreter: Optional[Path] = None  # of a script, by its first line
+    # the folder of the interpreter that runs it (for "python" its own folder), resolved
     folder: Optional[Path] = None
-    own_folder: Optional[Path] = None  # the one that the file itself lies in, resolved
+    own_folder: Optional[Path] = None  # the folder of the file, resolved
 
 
 @dataclass(frozen=True)
@@ -50,36 +49,36 @@ class MetadataFolder:
     """A dist-info folder on sys.path."""
 
     path: Path
-    site: Path  # the folder that holds it, resolved
-    name: NormalizedName  # of the folder's name
-    version: str
-    is_readable: bool = True  # False: no METADATA that says name and version
+    site: Path  # its parent folder, resolved
+    name: NormalizedName  # by the folder's name
+    version: str  # by the folder's name
+    is_readable: bool = True  # METADATA can be read, and has a name and a valid version
 
 
 @dataclass(frozen=True)
 class ChangedFile:
-    """A file that is not as the RECORD of its distribution says."""
+    """A file that differs from the RECORD of its distribution."""
 
-    path: str  # as the RECORD has it
-    # other distributions whose RECORD lists the same file; the last one to be installed won
+    path: str  # as in the RECORD
+    # other distributions whose RECORD lists the file; the one installed last has overwritten it
     others: Tuple[NormalizedName, ...] = ()
 
 
 @dataclass(frozen=True)
 class RecordState:
-    """The files of one distribution, compared with its RECORD. Bytecode is not looked at."""
+    """The files of one distribution, compared with its RECORD. Bytecode is not compared."""
 
     name: NormalizedName
     version: str
-    missing: Tuple[str, ...] = ()
+    missing: Tuple[str, ...] = ()  # paths as in the RECORD
     changed: Tuple[ChangedFile, ...] = ()
-    problem: str = ""  # why nothing can be said of its files
-    closed: Tuple[str, ...] = ()  # paths that this user may not read
+    problem: str = ""  # why its files cannot be compared
+    closed: Tuple[str, ...] = ()  # paths of files that this user may not read
 
 
 @dataclass(frozen=True)
 class LostSource:
-    """An editable install whose folder is not there any more."""
+    """An editable install whose folder no longer exists."""
 
     name: NormalizedName
     version: str
@@ -88,7 +87,7 @@ class LostSource:
 
 @dataclass(frozen=True)
 class LockFile:
-    """A file by which another tool keeps the environment."""
+    """The lock file of another tool that manages the environment."""
 
     path: Path
     tool: str  # "uv"
@@ -96,34 +95,34 @@ class LockFile:
 
 @dataclass(frozen=True)
 class ShadowingLibrary:
-    """A library that the loader takes from LD_LIBRARY_PATH in place of torch's own."""
+    """A library that the loader takes from LD_LIBRARY_PATH instead of torch's own."""
 
     name: str  # "libcudnn.so.9"
-    path: Path  # the one that is taken
-    own: Path  # torch's
+    path: Path  # the library that is loaded
+    own: Path  # torch's own
 
 
 @dataclass(frozen=True)
 class FreeSpace:
-    """Free space where files of this environment, the cache and temporary files go."""
+    """The free space of a file system with the environment or the cache."""
 
     path: Path
     free: int  # bytes
-    files: Optional[int] = None  # how many more it takes; None: it does not count them
+    files: Optional[int] = None  # free inodes; None if the file system has no limit
 
 
 @dataclass(frozen=True)
 class Trial:
-    """`import torch`, once more, with one thing different."""
+    """One more `import torch`, with one difference in the shell or the working folder."""
 
     subject: str  # a variable of the shell, or a path in the working folder
     value: str = ""  # of the variable
-    error: str = ""  # what the import failed with; "" where it works then
+    error: str = ""  # the error of the import; "" if it works
 
 
 @dataclass(frozen=True)
 class StartProblem:
-    """A file that fails at every start of the interpreter, which goes on without it."""
+    """A startup file that fails at every start of the interpreter."""
 
     file: str  # a path, or "sitecustomize"
     error: str
@@ -149,7 +148,7 @@ class ForeignWheel:
 
 @dataclass(frozen=True)
 class ClosedPort:
-    """An address on this machine that a setting leads to, and where nothing listens."""
+    """A setting with an address of this machine at which nothing listens."""
 
     setting: str  # "https_proxy", "index-url"
     address: str
@@ -165,7 +164,7 @@ class FoundToolkit:
 
 @dataclass(frozen=True)
 class CachedWheel:
-    """A wheel that pip built once and would install again, whatever torch is there."""
+    """A wheel in pip's cache, which pip installs again with whatever torch is installed."""
 
     path: Path
     name: NormalizedName
@@ -183,31 +182,30 @@ class CondaPackage:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that the checks decide from. What was not asked is None."""
+    """Everything from which the checks decide."""
 
     executable: Path
-    environment: Optional[Environment] = None  # None: the interpreter could not be asked
-    problem: Optional[ProbeProblem] = None
-    places: Optional[SearchPlaces] = None  # None: the interpreter could not be asked
+    environment: Optional[Environment] = None  # None: the interpreter could not be probed
+    problem: Optional[ProbeProblem] = None  # why it could not be probed
+    places: Optional[SearchPlaces] = None  # None: the interpreter could not be probed
     variables: Mapping[str, str] = field(default_factory=dict)  # of this process
     programs: Tuple[Program, ...] = ()
     metadata: Tuple[MetadataFolder, ...] = ()
     records: Tuple[RecordState, ...] = ()
     lost_sources: Tuple[LostSource, ...] = ()
-    # what was installed from a file or folder of this machine that is gone
+    # distributions installed from a local file or folder that no longer exists
     lost_archives: FrozenSet[NormalizedName] = frozenset()
-    # came from a wheel host of their project, which is asked by name and version
+    # distributions installed from a wheel host of their project
     hosted: FrozenSet[NormalizedName] = frozenset()
     unreadable: Tuple[Path, ...] = ()  # folders on sys.path that cannot be listed
-    # folders `torch`, and dist-info folders, that this user may not read
-    closed: Tuple[Path, ...] = ()
+    closed: Tuple[Path, ...] = ()  # folders of torch and dist-info folders that cannot be read
     shadowing: Tuple[ShadowingLibrary, ...] = ()
-    health: Optional[HealthReport] = None  # None: not asked, with --quick
-    # what other parts of this program find by themselves, by the check that reports it
+    health: Optional[HealthReport] = None  # None with --quick
+    # check -> findings that other parts of this program made
     found: Mapping[str, Tuple[Finding, ...]] = field(default_factory=dict)
-    unknown: Mapping[str, str] = field(default_factory=dict)  # why they could not, by the check
-    without: Tuple[Trial, ...] = ()  # torch does not import, and does without these variables
-    typed: Tuple[Trial, ...] = ()  # torch imports, and does not as the person types it
+    unknown: Mapping[str, str] = field(default_factory=dict)  # check -> why it cannot tell
+    without: Tuple[Trial, ...] = ()  # the import fails, and works without these variables
+    typed: Tuple[Trial, ...] = ()  # the import works in the check, and fails in the user's shell
     start_problems: Tuple[StartProblem, ...] = ()
     other_pythons: Tuple[OtherPython, ...] = ()
     foreign_wheels: Tuple[ForeignWheel, ...] = ()
@@ -219,22 +217,22 @@ class Facts:
     toolkit: Optional[FoundToolkit] = None
     running: Tuple[RunningProgram, ...] = ()
     pip_settings: Mapping[str, str] = field(default_factory=dict)
-    missing_folders: Tuple[str, ...] = ()  # folders of pip's settings that are not there
-    broken_settings: Mapping[str, str] = field(default_factory=dict)  # file of pip -> its fault
+    missing_folders: Tuple[str, ...] = ()  # missing folders that pip's settings name
+    broken_settings: Mapping[str, str] = field(default_factory=dict)  # pip's file -> its error
     cached_wheels: Tuple[CachedWheel, ...] = ()
     conda: Tuple[CondaPackage, ...] = ()
     lock_files: Tuple[LockFile, ...] = ()
 
 
 def environment_of(facts: Facts) -> Environment:
-    """The environment, for checks that need an interpreter that answered. Errors: ValueError."""
+    """The environment, for checks that need a probed interpreter. Errors: ValueError."""
     if facts.environment is None:
         raise ValueError("the interpreter did not answer")
     return facts.environment
 
 
 def torch_of(facts: Facts) -> TorchBuild:
-    """The installed torch, for checks that need one. Errors: ValueError."""
+    """The installed torch, for checks that need torch. Errors: ValueError."""
     torch = environment_of(facts).torch
     if torch is None:
         raise ValueError("there is no torch")

@@ -1,4 +1,4 @@
-"""Reads everything that the checks of `doctor` look at, once."""
+"""Gathers the facts for the checks of `doctor`."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ from safe_install.torch_family import TORCH, is_guarded
 from safe_install.transaction.asides import check_leftovers
 from safe_install.transaction.recovery.rows import STATE_DIRECTORY
 
-# With --quick half of the time would be the imports of what it does not ask.
+# These modules are imported late: with --quick their import would take half of the time.
 if TYPE_CHECKING:
     from safe_install.health.examination import Examination
     from safe_install.pipeline.breakage import Judged
     from safe_install.wheels.toolkit_choice import Toolkit, Unusable
 
 NO_MODULE = "ModuleNotFoundError"
-# Checks that read the machine code of extensions.
-JUDGED = ("extension-files", "extension-gpu-code", "jit-builds")
+# The checks that read the machine code of extensions.
+BINARY_CHECKS = ("extension-files", "extension-gpu-code", "jit-builds")
 PATH_SETTINGS = ("index-url", "extra-index-url", "find-links", "cert")
 
 
@@ -93,8 +93,12 @@ def gather_facts(
     check_timeout: Optional[float],
     timings: Timings,
 ) -> Facts:
-    """Everything that is asked of an environment. Where its interpreter does not answer, only what
-    needs none. Errors: UsageError where there is no such interpreter."""
+    """All facts about an environment; fewer where its interpreter does not answer.
+
+    `python`: --python; `quick`: nothing is imported; `deep`: every file is hashed; `check_timeout`:
+    seconds for the import in a fresh process. Errors: UsageError if there is no such
+    interpreter.
+    """
     broken = find_broken(python, world.environ)
     if broken is not None:
         return _without_interpreter(broken[0], broken[1], world)
@@ -103,14 +107,11 @@ def gather_facts(
         with timings.stage("probe"):
             environment = probe_named(world, python)
     except ProbeFailed as error:
-        problem = find_fatal_variable_of_all(executable, world.environ)
-        problem = problem or find_unreadable_settings(executable)
-        problem = problem or ProbeProblem(error.message, error.hint)
+        return _without_interpreter(executable, _explain_failure(executable, error, world), world)
+    problem = find_lost_settings(executable, environment.interpreter)
+    problem = problem or find_fatal_variable(executable, world.environ)
+    if problem is not None:
         return _without_interpreter(executable, problem, world)
-    lost = find_lost_settings(executable, environment.interpreter)
-    lost = lost or find_fatal_variable(executable, world.environ)
-    if lost is not None:
-        return _without_interpreter(executable, lost, world)
     examination = None if quick else _start_examination(environment, check_timeout)
     try:
         # Files are read while the other process imports.
@@ -127,6 +128,13 @@ def gather_facts(
     finally:
         if examination is not None:
             examination.stop()
+
+
+def _explain_failure(executable: Path, error: ProbeFailed, world: World) -> ProbeProblem:
+    """Why the probe failed: a variable, pyvenv.cfg, or else its own error."""
+    problem = find_fatal_variable_of_all(executable, world.environ)
+    problem = problem or find_unreadable_settings(executable)
+    return problem or ProbeProblem(error.message, error.hint)
 
 
 def _start_examination(environment: Environment, timeout: Optional[float]) -> Optional[Examination]:
@@ -167,12 +175,12 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
         records=read_records(environment, deep=deep),
         lost_sources=find_lost_sources(environment.installed.values()),
         lost_archives=find_lost_archives(environment.installed.values()),
-        hosted=_hosted(environment),
+        hosted=_names_on_hosts(environment),
         unreadable=find_unreadable(interpreter.paths),
         closed=find_closed(interpreter.paths),
         lock_files=find_lock_files(interpreter.prefix),
         shadowing=find_shadowing(environment, variables),
-        interrupted_changes=_interrupted(interpreter.prefix),
+        interrupted_changes=_interrupted_changes(interpreter.prefix),
         rooms=read_rooms([interpreter.prefix, world.cache_dir]),
         other_pythons=find_other_pythons(interpreter),
         foreign_wheels=find_foreign_wheels(environment.installed.values(), interpreter),
@@ -223,7 +231,7 @@ def _with_health(
 
     found = dict(facts.found)
     unknown: Dict[str, str] = {}
-    # What a user may not read is said, and ends nothing.
+    # Where this user may not read something, the check says so, and the others go on.
     try:
         found["interrupted-pip"] = check_leftovers(environment.interpreter.scheme)
     except OSError as error:
@@ -231,35 +239,36 @@ def _with_health(
     try:
         found.update(_judge_files(environment, world, preloaded=lambda: answers().libraries))
     except OSError as error:
-        unknown.update(dict.fromkeys(JUDGED, str(error)))
+        unknown.update(dict.fromkeys(BINARY_CHECKS, str(error)))
     found["requirements"] = _unmet_findings(unmet, answers())
     if examination is None:
         return dataclasses.replace(facts, found=found, unknown=unknown)
-    from safe_install.diagnosis.examined import check_cuda, check_torch_folder
+    from safe_install.diagnosis.health_findings import check_cuda, check_torch_folder
 
     health = answers()
     origin = check_torch_folder(environment, health, world.environ)
-    # That torch comes from the user site, or from the base of a virtual environment, is not wrong.
+    # Notes are dropped: a torch in the user site, or in the base environment, is no fault.
     found["torch-origin"] = tuple(one for one in origin if one.severity is not Severity.NOTE)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
     return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
 
 
 def _unmet_findings(unmet: Sequence[UnmetRequirement], health: HealthReport) -> Tuple[Finding, ...]:
-    """An error where torch does not import because of it; else nobody knows whether it matters."""
+    """Findings on unmet requirements: errors where they make `import torch` fail, else warnings."""
     answer = health.imports.get(TORCH)
     error = (answer.error or "") if answer is not None else ""
     findings = []
     for one in unmet:
-        is_cause = one.name == TORCH and _is_why(one, error)
+        is_cause = one.name == TORCH and _causes(one, error)
         severity = Severity.ERROR if is_cause else Severity.WARNING
         hint = f"safe-install install '{one.requirement}'"
         findings.append(make_finding(one, severity, hint=hint))
     return tuple(findings)
 
 
-def _is_why(unmet: UnmetRequirement, error: str) -> bool:
-    """Is it why torch fails? One that is there and too old is named where it lacks something."""
+def _causes(unmet: UnmetRequirement, error: str) -> bool:
+    """Does an unmet requirement of torch explain the error of the import? An installed distribution
+    with the wrong version explains it where the error names its module."""
     if not unmet.present:
         return NO_MODULE in error
     module = (requirement_name(unmet.requirement) or "").replace("-", "_")
@@ -269,7 +278,7 @@ def _is_why(unmet: UnmetRequirement, error: str) -> bool:
 def _judge_files(
     environment: Environment, world: World, *, preloaded: Callable[[], Sequence[str]]
 ) -> Mapping[str, Tuple[Finding, ...]]:
-    """What is said of the files of installed extensions, by check. Errors: OSError."""
+    """Check -> findings on the binary files of installed extensions. Errors: OSError."""
     if environment.torch is None:
         return {}
     from safe_install.diagnosis.jit_builds import find_jit_builds
@@ -284,7 +293,7 @@ def _judge_files(
 
 
 def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[Finding, ...]:
-    """Have the files of installed extensions code for torch's CUDA, and for the GPUs here?"""
+    """Findings on extensions without code for torch's CUDA or for the GPUs of this machine."""
     torch = environment.torch
     if torch is None or torch.cuda is None:
         return ()
@@ -303,8 +312,8 @@ def _gpu_findings(judged: Sequence[Judged], environment: Environment) -> Tuple[F
     return tuple(findings)
 
 
-def _hosted(environment: Environment) -> FrozenSet[NormalizedName]:
-    """What came from a wheel host of its project, by its recorded address."""
+def _names_on_hosts(environment: Environment) -> FrozenSet[NormalizedName]:
+    """The distributions whose recorded URL is on a wheel host of their project."""
     recorded = [one for one in environment.installed.values() if one.direct_url]
     if not recorded:
         return frozenset()
@@ -317,7 +326,7 @@ def _hosted(environment: Environment) -> FrozenSet[NormalizedName]:
     )
 
 
-def _interrupted(prefix: Path) -> Tuple[str, ...]:
+def _interrupted_changes(prefix: Path) -> Tuple[str, ...]:
     if not os.path.lexists(prefix / STATE_DIRECTORY):
         return ()
     from safe_install.transaction.recovery.transactions import list_transactions
@@ -325,28 +334,28 @@ def _interrupted(prefix: Path) -> Tuple[str, ...]:
     try:
         transactions = list_transactions(str(prefix))
     except OSError:
-        return ()  # nothing of this user's
+        return ()  # another user's
     return tuple(name for name, state in transactions if state == "journal")
 
 
 def _with_toolkit(facts: Facts, environment: Environment, world: World) -> Facts:
-    """The one that the person points to: CUDA_HOME, or nvcc on PATH; and what is wrong with it."""
+    """Add the CUDA toolkit that CUDA_HOME or nvcc on PATH names, and findings on it."""
     if environment.torch is None or environment.torch.cuda is None:
         return facts
     from safe_install.wheels import toolkit as toolkits
     from safe_install.wheels import toolkit_choice
 
-    named: List[Finding] = []
+    findings: List[Finding] = []
     for place in toolkits.find_places(environment, world.environ, world.cache_dir):
         if isinstance(place, toolkit_choice.Unusable):
             if place.origin in toolkit_choice.NAMED_BY_PERSON:
-                named.append(_unusable_toolkit(place))
+                findings.append(_unusable_toolkit(place))
             continue
         if place.origin in (*toolkit_choice.NAMED_BY_PERSON, toolkit_choice.NVCC_ON_PATH):
-            named += _host_compiler(place, world.environ)
+            findings += _host_compiler(place, world.environ)
             facts = dataclasses.replace(facts, toolkit=FoundToolkit(place.home, place.version))
             break
-    return dataclasses.replace(facts, found={"toolkit": tuple(named)})
+    return dataclasses.replace(facts, found={"toolkit": tuple(findings)})
 
 
 def _unusable_toolkit(place: Unusable) -> Finding:
@@ -360,7 +369,7 @@ def _unusable_toolkit(place: Unusable) -> Finding:
 
 
 def _host_compiler(toolkit: Toolkit, variables: Mapping[str, str]) -> List[Finding]:
-    """Does its nvcc refuse the gcc that is here?"""
+    """A note if the toolkit's nvcc refuses the installed gcc."""
     from safe_install.wheels.recipe import check_host_compiler
     from safe_install.wheels.toolkit import find_gcc, find_other_gccs
 
@@ -373,12 +382,10 @@ def _host_compiler(toolkit: Toolkit, variables: Mapping[str, str]) -> List[Findi
 
 
 def _with_hashes(facts: Facts, environment: Environment) -> Facts:
-    """torch fails, nothing says why, and its files have their sizes: a power cut leaves zeros."""
+    """Hash the files of torch and its libraries if torch fails and nothing explains it: after a
+    power cut files may have their sizes but zeros in them."""
     health = facts.health
-    unmet = facts.found.get("requirements", ())
-    is_unmet = any(one.severity is Severity.ERROR for one in unmet)
-    is_explained = bool(facts.shadowing or facts.without or is_unmet)
-    if health is None or is_explained or any(is_guarded(state.name) for state in facts.records):
+    if health is None or _is_explained(facts):
         return facts
     answer = health.imports.get(TORCH)
     error = answer.error if answer is not None and not answer.ok else health.crashed
@@ -388,10 +395,18 @@ def _with_hashes(facts: Facts, environment: Environment) -> Facts:
     return dataclasses.replace(facts, records=(*facts.records, *found))
 
 
+def _is_explained(facts: Facts) -> bool:
+    """Is there a fact that explains why torch fails?"""
+    unmet = facts.found.get("requirements", ())
+    is_unmet = any(one.severity is Severity.ERROR for one in unmet)
+    is_damaged = any(is_guarded(state.name) for state in facts.records)
+    return bool(facts.shadowing or facts.without or is_unmet or is_damaged)
+
+
 def _with_trials(
     facts: Facts, environment: Environment, world: World, timeout: Optional[float]
 ) -> Facts:
-    """What is only found by asking once more: which variable or file breaks the import."""
+    """Add the variables and files that break the import, found by importing again."""
     from safe_install.diagnosis.trials import find_start_problems, try_as_typed, try_without
 
     facts = dataclasses.replace(
@@ -403,18 +418,18 @@ def _with_trials(
     if answer.ok:
         return dataclasses.replace(facts, typed=try_as_typed(environment, world.environ, timeout))
     if facts.shadowing:
-        return facts  # LD_LIBRARY_PATH is to blame
+        return facts  # LD_LIBRARY_PATH is the cause
     return dataclasses.replace(
         facts, without=try_without(environment.interpreter.executable, timeout)
     )
 
 
 def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:
-    """Paths among pip's settings that are not there."""
+    """The paths in pip's settings that do not exist."""
     missing: List[str] = []
     for key in PATH_SETTINGS:
         value = settings.get(key, "")
-        # Of addresses pip takes several; of certificates one, whose path may have spaces.
+        # The other settings are lists of addresses; `cert` is one path, which may have spaces.
         for word in [value] if key == "cert" and value else value.split():
             path = _path_of(word)
             if path is not None and not path.exists():
@@ -425,5 +440,5 @@ def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:
 def _path_of(word: str) -> Optional[Path]:
     if word.startswith("file:"):
         return path_of_address(word)
-    # As pip does it: a home folder is meant where it is there.
+    # Like pip: "~" is expanded where it is a home folder.
     return expand_home(word) if "://" not in word else None

@@ -1,9 +1,9 @@
-"""What torch.utils.cpp_extension has compiled for programs of this person, and keeps: builds that
-were killed, and builds for another torch.
+"""Findings on builds that torch.utils.cpp_extension keeps: killed builds, and builds for another
+torch.
 
-Facts: torch/utils/cpp_extension.py. A build has a folder of its own, by the extension's name. Its
-file `lock` is there while it is compiled, and whoever asks for it meanwhile waits until that file is
-gone. It is compiled again where its sources or its command line changed, and not where torch did.
+Facts, from torch/utils/cpp_extension.py: each extension has a folder with its name. While it is
+compiled, the folder has a file `lock`, and other programs wait until that file is removed. An
+extension is compiled again where its sources or its command line changed, but not where torch did.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from safe_install.wheels.abi import LoadOutcome
 from safe_install.wheels.inspection import Inspector, demangle
 
 FOLDER_VARIABLE = "TORCH_EXTENSIONS_DIR"
-LONG = 2 * 3600  # seconds: a lock that is older than a compiler takes
-HOUR = 3600
-MOST_BUILDS = 50
+HOUR = 3600  # seconds
+LONG = 2 * HOUR  # no compiler takes so long
+MAX_BUILDS = 50
 FAULTS = (LoadOutcome.DOES_NOT_LOAD, LoadOutcome.ANOTHER_TORCH)
 
 
@@ -31,8 +31,8 @@ def find_jit_builds(
     *,
     preloaded: Callable[[], Sequence[str]],
 ) -> Tuple[Finding, ...]:
-    """Warnings on builds that keep programs waiting, and on those that do not fit the torch that is
-    here. `preloaded`: as for installed extensions. Errors: OSError."""
+    """Warnings on locked builds, and on builds that do not fit the installed torch. `preloaded`:
+    the libraries that `import torch` loads. Errors: OSError."""
     torch = environment.torch
     if torch is None:
         return ()
@@ -50,7 +50,7 @@ def find_jit_builds(
 def _list_builds(
     environment: Environment, torch: TorchBuild, variables: Mapping[str, str]
 ) -> List[Path]:
-    """The folders of all builds that a program of this environment would take."""
+    """The folders of the builds that programs of this environment use, at most MAX_BUILDS."""
     chosen = variables.get(FOLDER_VARIABLE)
     if chosen:
         roots = [Path(chosen)]
@@ -60,8 +60,10 @@ def _list_builds(
         # py311_cpu, py313t_cu130
         python = environment.interpreter.python_tag.replace("cp", "py")
         roots = sorted(cache.glob(f"{python}*_{torch.accelerator}"))
-    builds = [folder for root in roots for folder in sorted(root.glob("*")) if folder.is_dir()]
-    return builds[:MOST_BUILDS]
+    builds: List[Path] = []
+    for root in roots:
+        builds += [folder for folder in sorted(root.glob("*")) if folder.is_dir()]
+    return builds[:MAX_BUILDS]
 
 
 def _check_lock(build: Path) -> List[Finding]:

@@ -1,4 +1,4 @@
-"""What `doctor --fix` puts back from the history, and so without any host: the very files."""
+"""Makes wheels for `doctor --fix` from files that the history keeps, without any network."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from safe_install.wheels.repack import repack
 def pack_kept(
     requirements: Sequence[str], environment: Environment, folder: Path
 ) -> Mapping[NormalizedName, Path]:
-    """A wheel in `folder` for each distribution that is asked for as it is recorded, and whose
-    files a past change keeps. Errors: none; what cannot be read is not there."""
+    """Distribution -> a wheel in `folder`, for each requirement that names the recorded version and
+    whose files a past change keeps. A distribution that cannot be packed is left out."""
     found: Dict[NormalizedName, Path] = {}
     interpreter = environment.interpreter
     for text in requirements:
@@ -41,7 +41,7 @@ def pack_kept(
 
 
 def _is_as_recorded(text: str, version: str) -> bool:
-    """ "alpha==1.0", or the address that it was installed from."""
+    """Does a requirement name exactly this version ("alpha==1.0"), or a URL?"""
     requirement = parse_requirement(text)
     if requirement is None:
         return False

@@ -1,5 +1,5 @@
-"""Checks of what lies around an environment: room on its disks, extensions' builds, toolkits, pip's
-settings and cache, conda."""
+"""Checks of the machine around an environment: free space, CUDA toolkits, pip's settings and cache,
+lock files of other tools, conda."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from safe_install.models import Finding, Severity, TorchBuild
 from safe_install.tags import split_local
 from safe_install.torch_family import TORCH
 
-# MKL 2024.1 dropped a symbol that conda's builds of torch before 2.4 ask for
+# MKL 2024.1 dropped a symbol that conda's builds of torch before 2.4 need
 # (github.com/pytorch/pytorch/issues/123097).
 MKL_WITHOUT_SYMBOL = Version("2024.1")
 FIRST_TORCH_WITHOUT_IT = Version("2.4")
 ACCELERATOR_IN_ADDRESS = re.compile(r"/whl/(?:nightly/)?(cpu|cu\d+|rocm[\d.]+|xpu)(?:/|$)")
 
 GIBIBYTE = 1 << 30
-# Below that a CUDA build of torch (2 to 3 GB unpacked, beside the old one) cannot be installed.
+# With less, a CUDA build of torch (2 to 3 GB unpacked, beside the old one) cannot be installed.
 LITTLE_ROOM = 5 * GIBIBYTE
-# Below that not even its parts can be put back.
+# With less, not even parts of torch can be reinstalled.
 NO_ROOM = GIBIBYTE // 4
 FEW_FILES = 1000
 
@@ -35,21 +35,22 @@ def check_room(facts: Facts) -> Answer:
     for room in facts.rooms:
         if room.files is not None and room.files < FEW_FILES:
             findings.append(_no_more_files(room))
-        if room.free >= LITTLE_ROOM:
-            continue
-        is_full = room.free < NO_ROOM
-        findings.append(
-            Finding(
-                "disk-full" if is_full else "disk-space",
-                Severity.ERROR if is_full else Severity.NOTE,
-                str(room.path),
-                f"{room.path} has {room.free / GIBIBYTE:.1f} GiB left"
-                + ("" if is_full else "; a CUDA build of torch needs about 5"),
-                "Make room: pip cache purge, safe-install history --prune; or set TMPDIR and "
-                "SAFE_INSTALL_CACHE_DIR to another disk.",
-            )
-        )
+        if room.free < LITTLE_ROOM:
+            findings.append(_little_space_finding(room))
     return findings
+
+
+def _little_space_finding(room: FreeSpace) -> Finding:
+    number = f"{room.free / GIBIBYTE:.1f}"
+    hint = (
+        "Make room: pip cache purge, safe-install history --prune; or set TMPDIR and "
+        "SAFE_INSTALL_CACHE_DIR to another disk."
+    )
+    if room.free < NO_ROOM:
+        detail = f"{room.path} has {number} GiB left"
+        return Finding("disk-full", Severity.ERROR, str(room.path), detail, hint)
+    detail = f"{room.path} has {number} GiB left; a CUDA build of torch needs about 5"
+    return Finding("disk-space", Severity.NOTE, str(room.path), detail, hint)
 
 
 def _no_more_files(room: FreeSpace) -> Finding:
@@ -88,38 +89,42 @@ def check_toolkit(facts: Facts) -> Answer:
 
 
 def check_pip_settings(facts: Facts) -> Answer:
-    """Would pip's settings bring another torch, or look where nothing is?"""
-    findings: List[Finding] = [
-        Finding(
-            "index-missing",
-            Severity.WARNING,
-            folder,
-            f"pip's settings name {folder}, which is not there",
-            "Correct it: pip config list shows where it stands.",
-        )
-        for folder in facts.missing_folders
+    """Would pip's settings install another torch, or do they name missing folders?"""
+    findings = [_index_missing(folder) for folder in facts.missing_folders]
+    findings += [
+        _unreadable_settings_finding(path, fault) for path, fault in facts.broken_settings.items()
     ]
-    findings += [_broken_settings(path, fault) for path, fault in facts.broken_settings.items()]
     torch = facts.environment.torch if facts.environment is not None else None
     for key in ("index-url", "extra-index-url", "find-links"):
         for address in facts.pip_settings.get(key, "").split():
             findings += _other_accelerator(key, address, torch)
     for key in ("target", "prefix", "root"):
         if facts.pip_settings.get(key):
-            findings.append(
-                Finding(
-                    "installs-elsewhere",
-                    Severity.WARNING,
-                    key,
-                    f"pip's setting {key} = {facts.pip_settings[key]} makes it install there, and "
-                    "not into this environment",
-                    f"Remove it: unset PIP_{key.upper()}, pip config unset global.{key}.",
-                )
-            )
+            findings.append(_installs_elsewhere(key, facts.pip_settings[key]))
     return findings
 
 
-def _broken_settings(path: str, fault: str) -> Finding:
+def _index_missing(folder: str) -> Finding:
+    return Finding(
+        "index-missing",
+        Severity.WARNING,
+        folder,
+        f"pip's settings name {folder}, which is not there",
+        "Correct it: pip config list shows where it stands.",
+    )
+
+
+def _installs_elsewhere(key: str, folder: str) -> Finding:
+    return Finding(
+        "installs-elsewhere",
+        Severity.WARNING,
+        key,
+        f"pip's setting {key} = {folder} makes it install there, and not into this environment",
+        f"Remove it: unset PIP_{key.upper()}, pip config unset global.{key}.",
+    )
+
+
+def _unreadable_settings_finding(path: str, fault: str) -> Finding:
     return Finding(
         "settings-unreadable",
         Severity.WARNING,
@@ -149,7 +154,7 @@ def _other_accelerator(key: str, address: str, torch: Optional[TorchBuild]) -> L
 
 
 def check_pip_cache(facts: Facts) -> Answer:
-    """Does pip's cache hold a wheel that was built here for some torch?"""
+    """Does pip's cache have a wheel that was built on this machine for some torch?"""
     if not facts.cached_wheels:
         return ()
     names = sorted({f"{wheel.name} {wheel.version}" for wheel in facts.cached_wheels})
@@ -167,8 +172,8 @@ def check_pip_cache(facts: Facts) -> Answer:
     )
 
 
-# Which commands of the other tool bring what is wanted into its lock.
-ADDING = {
+# Tool -> its command that adds a project to its lock file.
+ADD_COMMANDS = {
     "uv": "uv add NAME",
     "poetry": "poetry add NAME",
     "pdm": "pdm add NAME",
@@ -177,7 +182,7 @@ ADDING = {
 
 
 def check_lock_file(facts: Facts) -> Answer:
-    """Does another tool keep this environment by its lock file?"""
+    """Does another tool sync this environment with a lock file?"""
     return [
         Finding(
             "kept-by-lock-file",
@@ -185,36 +190,40 @@ def check_lock_file(facts: Facts) -> Answer:
             lock.tool,
             f"{lock.path} lists what belongs here: {lock.tool} takes back what is installed "
             "otherwise when it syncs",
-            f"Put into it what shall stay: {ADDING[lock.tool]}",
+            f"Put into it what shall stay: {ADD_COMMANDS[lock.tool]}",
         )
         for lock in facts.lock_files
     ]
 
 
 def check_conda(facts: Facts) -> Answer:
-    """Did conda and pip write over each other, and does MKL fit conda's torch?"""
-    if not facts.conda:
-        return ()
+    """Did pip overwrite conda's torch, and does MKL fit conda's torch?"""
     by_name = {package.name: package for package in facts.conda}
     torch = facts.environment.torch if facts.environment is not None else None
-    of_conda = by_name.get("pytorch") or by_name.get("libtorch")
-    findings: List[Finding] = []
-    if torch is not None and of_conda is not None:
-        own = split_local(torch.runtime_version)[0]
-        if split_local(of_conda.version)[0] != own:
-            findings.append(
-                Finding(
-                    "conda-and-pip-torch",
-                    Severity.ERROR,
-                    TORCH,
-                    f"conda recorded {of_conda.name} {of_conda.version}, and the torch that is "
-                    f"imported is {torch.runtime_version}: pip installed it over conda's",
-                    f"Keep one of them: conda remove --force {of_conda.name}, then safe-install "
-                    f"install --force-reinstall torch=={torch.version}.",
-                )
-            )
+    findings = _check_torch_of_conda(by_name.get("pytorch") or by_name.get("libtorch"), torch)
     findings += _check_mkl(by_name.get("mkl"), by_name.get("pytorch"))
     return findings
+
+
+def _check_torch_of_conda(
+    package: Optional[CondaPackage], torch: Optional[TorchBuild]
+) -> List[Finding]:
+    """`package`: conda's record of torch; `torch`: the one that is imported."""
+    if torch is None or package is None:
+        return []
+    if split_local(package.version)[0] == split_local(torch.runtime_version)[0]:
+        return []
+    return [
+        Finding(
+            "conda-and-pip-torch",
+            Severity.ERROR,
+            TORCH,
+            f"conda recorded {package.name} {package.version}, and the torch that is "
+            f"imported is {torch.runtime_version}: pip installed it over conda's",
+            f"Keep one of them: conda remove --force {package.name}, then safe-install "
+            f"install --force-reinstall torch=={torch.version}.",
+        )
+    ]
 
 
 def _check_mkl(mkl: Optional[CondaPackage], torch: Optional[CondaPackage]) -> List[Finding]:

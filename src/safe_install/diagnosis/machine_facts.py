@@ -1,4 +1,5 @@
-"""Programs on PATH, and the ways to the hosts, as the checks of `doctor` look at them."""
+"""Reads the shell and the machine for the checks of `doctor`: interpreters that do not start,
+programs on PATH, proxies, indexes and certificates."""
 
 from __future__ import annotations
 
@@ -18,18 +19,18 @@ from safe_install.models import Interpreter
 from safe_install.system import process
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
-ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # the environment that is active in the shell
+ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # variables that name the active environment
 START_TIMEOUT = 60.0  # seconds
-FIRST_LINE = 512  # bytes: the kernel reads 256 of a script's first line
+FIRST_LINE = 512  # bytes; of a script's first line the kernel reads 256
 
 
 def find_broken(
     python: Optional[str], variables: Mapping[str, str]
 ) -> Optional[Tuple[Path, ProbeProblem]]:
-    """The interpreter that is meant, where it is a link to nowhere or may not be looked at; None
-    otherwise.
+    """The interpreter that --python or the active environment names, and what is wrong with it,
+    where it is missing, a dangling link, not executable or not accessible; None otherwise.
 
-    Such an environment is not passed over for another one, as by commands that change it.
+    Commands that change an environment take another one then; `doctor` diagnoses this one.
     """
     variable = next((name for name in ACTIVE if variables.get(name)), None)
     named = python or (variables[variable] if variable is not None else "")
@@ -42,16 +43,19 @@ def find_broken(
         candidate = path / "bin" / "python" if path.is_dir() else path
         if candidate.is_file() and not os.access(candidate, os.X_OK):
             return candidate, _not_executable(candidate)
-        if not candidate.is_symlink() or candidate.exists():
-            return None
-        target = os.path.realpath(candidate)
+        if candidate.is_symlink() and not candidate.exists():
+            return candidate, _dangling(candidate)
     except OSError as error:
         hint = "Run as the user that owns it, or name another one with --python."
         return path, ProbeProblem(f"{path} may not be looked at: {error.strerror or error}", hint)
-    prefix = candidate.parent.parent
-    return candidate, ProbeProblem(
-        f"{candidate} is a link to {target}, which is not there: the Python that this environment "
-        "was made with was removed or replaced",
+    return None
+
+
+def _dangling(link: Path) -> ProbeProblem:
+    prefix = link.parent.parent
+    return ProbeProblem(
+        f"{link} is a link to {os.path.realpath(link)}, which is not there: the Python that this "
+        "environment was made with was removed or replaced",
         f"Install that Python again; or link it to another one of the same version: "
         f"{_python_of(prefix)} -m venv --upgrade {prefix}",
     )
@@ -71,7 +75,8 @@ def _moved_away(variable: str, folder: Path) -> ProbeProblem:
 
 
 def find_lost_settings(executable: Path, interpreter: Interpreter) -> Optional[ProbeProblem]:
-    """A virtual environment without pyvenv.cfg: its Python does not know that it is one."""
+    """The problem of a virtual environment without pyvenv.cfg: its Python does not know that it
+    belongs to one."""
     folder = executable.parent.parent
     version = ".".join(interpreter.version.split(".")[:2])
     site = folder / "lib" / f"python{version}" / "site-packages"
@@ -87,25 +92,25 @@ def find_lost_settings(executable: Path, interpreter: Interpreter) -> Optional[P
     )
 
 
-# Everything is asked without these.
-NOT_ASKED_WITH = ("PYTHONHOME", "PYTHONIOENCODING")
+# The probe runs without these, so that it does not notice them.
+NOT_PROBED = ("PYTHONHOME", "PYTHONIOENCODING")
 
 
 def find_fatal_variable(
-    executable: Path, variables: Mapping[str, str], names: Iterable[str] = NOT_ASKED_WITH
+    executable: Path, variables: Mapping[str, str], names: Iterable[str] = NOT_PROBED
 ) -> Optional[ProbeProblem]:
-    """The first of these variables with which the interpreter does not start, and would without."""
-    set_here = [name for name in names if variables.get(name)]
-    if not set_here:
+    """The problem with the first of these variables that keeps the interpreter from starting."""
+    candidates = [name for name in names if variables.get(name)]
+    if not candidates:
         return None
     clean = {name: "" for name in variables if name.startswith("PYTHON")}
     if _start_error(executable, clean) != "":
         return None
-    for name in set_here:
-        said = _start_error(executable, {**clean, name: variables[name]})
-        if said:
+    for name in candidates:
+        error = _start_error(executable, {**clean, name: variables[name]})
+        if error:
             return ProbeProblem(
-                f"{name} is {variables[name]}, and {executable} does not start with it: {said}",
+                f"{name} is {variables[name]}, and {executable} does not start with it: {error}",
                 f"unset {name}",
             )
     return None
@@ -114,8 +119,8 @@ def find_fatal_variable(
 def find_fatal_variable_of_all(
     executable: Path, variables: Mapping[str, str]
 ) -> Optional[ProbeProblem]:
-    """The same among all variables of Python, where it does not answer. That PYTHONPATH is to blame
-    is found with the file that it leads to."""
+    """The same with all PYTHON variables if the probe failed. PYTHONPATH is left out: its probe
+    error names the file that is the cause."""
     names = sorted(name for name in variables if name.startswith("PYTHON"))
     return find_fatal_variable(
         executable, variables, [name for name in names if name != "PYTHONPATH"]
@@ -123,7 +128,8 @@ def find_fatal_variable_of_all(
 
 
 def _start_error(executable: Path, variables: Mapping[str, str]) -> Optional[str]:
-    """What the interpreter says when it does not start; "": it starts; None: nobody knows."""
+    """The error with which the interpreter does not start; "" if it starts; None if it could
+    not be run."""
     command = [str(executable), "-B", "-c", "import os, re"]
     environ = child_environment(variables)
     try:
@@ -133,12 +139,12 @@ def _start_error(executable: Path, variables: Mapping[str, str]) -> Optional[str
     if done.returncode == 0:
         return ""
     lines = done.stderr.strip().splitlines()
-    said = [line for line in lines if "Error" in line or line.startswith("Fatal")]
-    return said[-1] if said else "it ends"
+    errors = [line for line in lines if "Error" in line or line.startswith("Fatal")]
+    return errors[-1] if errors else "it ends"
 
 
 def find_unreadable_settings(executable: Path) -> Optional[ProbeProblem]:
-    """A pyvenv.cfg that is no text: with it Python ends at its start."""
+    """The problem of a pyvenv.cfg that is not UTF-8: Python does not start with it."""
     folder = executable.parent.parent
     settings = folder / "pyvenv.cfg"
     try:
@@ -154,7 +160,7 @@ def find_unreadable_settings(executable: Path) -> Optional[ProbeProblem]:
 
 
 def _python_of(prefix: Path) -> str:
-    """ "python3.11", as pyvenv.cfg says."""
+    """ "python3.11", by pyvenv.cfg; else "python3"."""
     try:
         text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -164,7 +170,7 @@ def _python_of(prefix: Path) -> str:
 
 
 def find_working_folder() -> Optional[Path]:
-    """Resolved; None where it was removed meanwhile."""
+    """The working folder, resolved; None if it was removed."""
     try:
         return Path(os.path.realpath(os.curdir))
     except OSError:
@@ -172,7 +178,7 @@ def find_working_folder() -> Optional[Path]:
 
 
 def find_programs(variables: Mapping[str, str]) -> Tuple[Program, ...]:
-    """What these names start in the person's shell."""
+    """The programs NAMES, as far as they are on PATH."""
     found: List[Program] = []
     for name in NAMES:
         path = shutil.which(name, path=variables.get("PATH", os.defpath))
@@ -191,8 +197,8 @@ def _describe_program(name: str, path: str) -> Program:
 
 
 def _interpreter_of(path: Path) -> Optional[Path]:
-    """What a script names in its first line; of pip's and distlib's long form (#!/bin/sh, then
-    exec) what stands there."""
+    """The interpreter in the first line of a script; None if the file is no script. pip and
+    distlib write long paths as `#!/bin/sh` and an `exec` line, which is read, too."""
     try:
         with open(path, "rb") as file:
             lines = file.read(FIRST_LINE).split(b"\n")
@@ -213,21 +219,21 @@ def _interpreter_of(path: Path) -> Optional[Path]:
     return Path(words[0])
 
 
-# --- the ways to the hosts ------------------------------------------------------------------------
+# --- network settings -----------------------------------------------------------------------------
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 ADDRESS_SETTINGS = ("proxy", "index-url", "extra-index-url", "find-links")
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 DEFAULT_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-CONNECT_TIMEOUT = 0.5  # seconds; on this machine the answer comes at once
+CONNECT_TIMEOUT = 0.5  # seconds; this machine itself answers at once
 
 
 def find_closed_ports(
     variables: Mapping[str, str], settings: Mapping[str, str]
 ) -> Tuple[ClosedPort, ...]:
-    """The proxies and indexes on this machine at which nothing listens. No other machine is
-    asked."""
+    """The proxies and indexes of this machine at which nothing listens. Other machines are not
+    contacted."""
     places = [(name, value) for name, value in variables.items() if name.lower() in PROXY_VARIABLES]
     for key in ADDRESS_SETTINGS:
         places += [(key, address) for address in settings.get(key, "").split()]
@@ -265,7 +271,7 @@ def _is_closed(place: Tuple[str, int]) -> bool:
 
 
 def find_lost_certificates(variables: Mapping[str, str]) -> Mapping[str, str]:
-    """The variables that name certificates which are not there, with what they name."""
+    """Variable -> path, for the variables that name missing certificates."""
     return {
         name: variables[name]
         for name in CERTIFICATE_VARIABLES

@@ -1,5 +1,4 @@
-"""The requirement that brings a distribution back as it was recorded: from the same file, else by
-its version."""
+"""The requirement that installs a distribution again as it is recorded. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ from safe_install.models import InstalledDistribution
 
 
 def recorded_requirement(distribution: InstalledDistribution, facts: Facts) -> str:
-    """ "alpha==1.0"; "alpha @ https://.../alpha-1.0-py3-none-any.whl#sha256=..." where it was
-    installed from an address (PEP 610) that neither an index nor a wheel host may list."""
+    """ "alpha==1.0"; "alpha @ https://.../alpha-1.0-py3-none-any.whl#sha256=..." where it has a
+    recorded URL (PEP 610) that still exists and is not on a wheel host of its project."""
     value = distribution.direct_url or {}
     url = str(value.get("url") or "")
     by_name = facts.lost_archives | facts.hosted

@@ -1,5 +1,5 @@
-"""The four questions that everybody is asked who reports that CUDA is not available: torch's CUDA,
-the driver, PATH, LD_LIBRARY_PATH."""
+"""The four facts to look at first where CUDA is not available: torch's CUDA, the driver, PATH and
+LD_LIBRARY_PATH. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from safe_install.models import Driver, TorchBuild
 
 
 def answer_questions(facts: Facts) -> Tuple[Tuple[str, str], ...]:
-    """Each question with its answer in one line; what is not known is said."""
+    """Each question with its answer in one line."""
     environment = facts.environment
     torch = environment.torch if environment is not None else None
     driver = environment.driver if environment is not None else None

@@ -1,10 +1,10 @@
-"""Checks of the files that installers recorded: are they there, as they came, and for this machine?"""
+"""Checks of recorded files: do they exist, are they unchanged, do they fit this machine?"""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import List
+from typing import List, Sequence, Set
 
 from packaging.utils import NormalizedName
 
@@ -24,8 +24,8 @@ from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 
 
 def check_records(facts: Facts) -> Answer:
-    """Is every recorded file there, with the size that was recorded?"""
-    findings = [_lost(source) for source in facts.lost_sources]
+    """Does every recorded file exist, with the recorded size?"""
+    findings = [_lost_source_finding(source) for source in facts.lost_sources]
     for state in facts.records:
         if state.problem:
             findings.append(_record_unreadable(state, facts))
@@ -39,18 +39,18 @@ def check_records(facts: Facts) -> Answer:
 
 
 def _record_unreadable(state: RecordState, facts: Facts) -> Finding:
-    recorded = _as_recorded(state.name, state.version, facts)
+    recorded = _recorded_requirement(state.name, state.version, facts)
     return Finding(
         "record-unreadable",
         Severity.WARNING,
         state.name,
         f"nobody knows which files are of {state.name} {state.version}: {state.problem}",
-        # What has no RECORD cannot be uninstalled, and so not be replaced.
+        # pip cannot uninstall, and so not replace, a distribution without a RECORD.
         f"safe-install install --ignore-installed --no-deps {recorded}",
     )
 
 
-def _lost(source: LostSource) -> Finding:
+def _lost_source_finding(source: LostSource) -> Finding:
     return Finding(
         "source-missing",
         Severity.WARNING,
@@ -63,7 +63,7 @@ def _lost(source: LostSource) -> Finding:
 
 def _files_closed(state: RecordState, facts: Facts) -> Finding:
     code = sorted((path for path in state.closed if _is_code(path)), key=_is_module)
-    is_cause = _matters(state.name, facts) and not imports_torch(facts)
+    is_cause = _affects_torch(state.name, facts) and not imports_torch(facts)
     is_missed = is_cause or _is_missed_by_torch(state.name, facts)
     return Finding(
         "files-unreadable",
@@ -76,7 +76,7 @@ def _files_closed(state: RecordState, facts: Facts) -> Finding:
 
 
 def way_to_closed(state: RecordState, facts: Facts) -> str:
-    """What lets everybody read the files of a distribution that this user may not read."""
+    """A hint: the command that lets everybody read the unreadable files of a distribution."""
     location = environment_of(facts).installed[state.name].location
     common: List[str] = []
     for names in zip(*((location / path).parts for path in state.closed)):
@@ -88,49 +88,59 @@ def way_to_closed(state: RecordState, facts: Facts) -> str:
 
 def _files_missing(state: RecordState, facts: Facts) -> Finding:
     code = sorted((path for path in state.missing if _is_code(path)), key=_is_module)
-    matters = bool(code) and (_matters(state.name, facts) or _is_missed_by_torch(state.name, facts))
+    affects_torch = bool(code) and (
+        _affects_torch(state.name, facts) or _is_missed_by_torch(state.name, facts)
+    )
     return Finding(
         "files-missing",
-        Severity.ERROR if matters else Severity.WARNING,
+        Severity.ERROR if affects_torch else Severity.WARNING,
         state.name,
         f"{_count(len(state.missing), 'file')} of {state.name} {state.version} "
         f"{'is' if len(state.missing) == 1 else 'are'} gone: {list_some(code or state.missing)}",
-        _again(state, facts),
+        _reinstall_command(state, facts),
     )
 
 
 def _files_changed(state: RecordState, facts: Facts) -> Finding:
-    others = sorted({other for file in state.changed for other in file.others})
-    paths = [file.path for file in state.changed]
-    count = _count(len(paths), "file")
+    others: Set[NormalizedName] = set()
+    for file in state.changed:
+        others.update(file.others)
     if others:
-        names = " and ".join(others)
-        return Finding(
-            "files-overwritten",
-            Severity.ERROR if _matters(state.name, facts) else Severity.WARNING,
-            state.name,
-            f"{count} of {state.name} {state.version} "
-            f"{'was' if len(paths) == 1 else 'were'} overwritten by {names}: {list_some(paths)}",
-            f"safe-install uninstall -y {' '.join(others)} && {_again(state, facts)}",
-        )
-    # A file that somebody edited or stripped may do; what does not import tells that it does not.
-    # The first line of a script is no reason.
-    is_broken = _matters(state.name, facts) and facts.health is not None
-    is_cause = is_broken and not imports_torch(facts)
+        return _files_overwritten(state, sorted(others), facts)
+    # A changed file need not be broken (somebody edited or stripped it): it is an error only where
+    # torch fails. Only code counts, because the first line of a script may differ.
+    paths = [file.path for file in state.changed]
+    affects_torch = _affects_torch(state.name, facts) and facts.health is not None
+    is_cause = affects_torch and not imports_torch(facts)
     is_missed = is_cause or _is_missed_by_torch(state.name, facts)
     has_code = any(_is_code(path) for path in paths)
     return Finding(
         "files-changed",
         Severity.ERROR if is_missed and has_code else Severity.WARNING,
         state.name,
-        f"{count} of {state.name} {state.version} "
+        f"{_count(len(paths), 'file')} of {state.name} {state.version} "
         f"{'is' if len(paths) == 1 else 'are'} not as installed: {list_some(paths)}",
-        _again(state, facts),
+        _reinstall_command(state, facts),
     )
 
 
-def _matters(name: NormalizedName, facts: Facts) -> bool:
-    """Is it torch, what torch needs, or a companion of torch?"""
+def _files_overwritten(
+    state: RecordState, others: Sequence[NormalizedName], facts: Facts
+) -> Finding:
+    paths = [file.path for file in state.changed]
+    return Finding(
+        "files-overwritten",
+        Severity.ERROR if _affects_torch(state.name, facts) else Severity.WARNING,
+        state.name,
+        f"{_count(len(paths), 'file')} of {state.name} {state.version} "
+        f"{'was' if len(paths) == 1 else 'were'} overwritten by {' and '.join(others)}: "
+        f"{list_some(paths)}",
+        f"safe-install uninstall -y {' '.join(others)} && {_reinstall_command(state, facts)}",
+    )
+
+
+def _affects_torch(name: NormalizedName, facts: Facts) -> bool:
+    """Is it torch, a library that torch requires, or a companion of torch?"""
     if not is_guarded(name):
         return False
     if name == TORCH or not is_library_of_torch(name):
@@ -144,7 +154,7 @@ def _matters(name: NormalizedName, facts: Facts) -> bool:
 
 
 def _is_missed_by_torch(name: NormalizedName, facts: Facts) -> bool:
-    """Does torch fail, which requires it? Of numpy it takes arrays, without requiring it."""
+    """Does torch require it, and fail? torch does not require numpy, but takes its arrays."""
     torch = environment_of(facts).installed.get(TORCH)
     if torch is None or facts.health is None:
         return False
@@ -156,13 +166,13 @@ def _is_missed_by_torch(name: NormalizedName, facts: Facts) -> bool:
 
 
 def _is_killed(health: HealthReport) -> bool:
-    """Does a signal end `import torch`? A numpy that raises an error is gone around."""
+    """Does a signal end `import torch`? An exception in numpy does not make the import fail."""
     answer = health.imports.get(TORCH)
     return answer is not None and not answer.ok and (answer.error or "").startswith("signal ")
 
 
 def _is_code(path: str) -> bool:
-    """Without it the module is not there; headers and tests are left out of small images."""
+    """Is it a module or a library? Headers and tests do not count: small images leave them out."""
     is_test = "/test/" in path or "/tests/" in path
     return (_is_module(path) or ".so" in path) and not is_test
 
@@ -171,12 +181,12 @@ def _is_module(path: str) -> bool:
     return path.endswith(".py")
 
 
-def _again(state: RecordState, facts: Facts) -> str:
-    recorded = _as_recorded(state.name, state.version, facts)
+def _reinstall_command(state: RecordState, facts: Facts) -> str:
+    recorded = _recorded_requirement(state.name, state.version, facts)
     return f"safe-install install --force-reinstall --no-deps {recorded}"
 
 
-def _as_recorded(name: NormalizedName, version: str, facts: Facts) -> str:
+def _recorded_requirement(name: NormalizedName, version: str, facts: Facts) -> str:
     distribution = environment_of(facts).installed.get(name)
     if distribution is None or distribution.version != version:
         return f"{name}=={version}"
@@ -188,19 +198,19 @@ def _count(number: int, noun: str) -> str:
 
 
 def check_wheel_tags(facts: Facts) -> Answer:
-    """Were the installed wheels made for this Python, and for this kind of machine?"""
+    """Were the installed wheels made for this Python and this kind of machine?"""
     interpreter = environment_of(facts).interpreter
     is_broken = facts.health is not None and not imports_torch(facts)
     return [
         Finding(
             "wheel-of-another-machine",
-            Severity.ERROR if is_broken and _matters(wheel.name, facts) else Severity.WARNING,
+            Severity.ERROR if is_broken and _affects_torch(wheel.name, facts) else Severity.WARNING,
             wheel.name,
             f"the files of {wheel.name} {wheel.version} were made for {wheel.made_for}, and here is "
             f"Python {interpreter.version} on {interpreter.platform}: they were copied from another "
             "environment",
             f"safe-install install --force-reinstall --no-deps "
-            f"{_as_recorded(wheel.name, wheel.version, facts)}",
+            f"{_recorded_requirement(wheel.name, wheel.version, facts)}",
         )
         for wheel in facts.foreign_wheels
     ]

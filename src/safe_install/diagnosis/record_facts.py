@@ -1,4 +1,4 @@
-"""The files of every distribution, compared with its RECORD."""
+"""Compares the files of every distribution with its RECORD."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from safe_install.diagnosis.facts import ChangedFile, RecordState
 from safe_install.environment.record import make_hash, parse_record, read_record_text
 from safe_install.models import Environment, InstalledDistribution
 
-# Files that are written anew by those who use them, or by the installer of another distribution.
+# Files that other installers rewrite. They are not compared.
 REWRITTEN = ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD")
 BYTECODE = (".pyc", ".pyo")
-# What writes a RECORD, or none, and then changes the files: strips them, moves programs.
+# Installers that change files after the RECORD is written (strip them, move programs).
 SYSTEM_INSTALLERS = ("debian", "rpm", "apk", "conda")
-SYSTEM_SITES = ("/usr/lib/python3/dist-packages",)  # Debian's, whose INSTALLER names none
-# Others are edited on purpose: certificates of a company in certifi, settings.
+SYSTEM_SITES = ("/usr/lib/python3/dist-packages",)  # of Debian, which writes no INSTALLER
+# Only the sizes of these are compared. Other files may be edited on purpose (settings, certificates
+# in certifi).
 CODE_ENDINGS = (".py", ".so")
 
 
@@ -52,11 +53,12 @@ def read_records(
     deep: bool = False,
     only: Callable[[NormalizedName], bool] = lambda name: True,
 ) -> Tuple[RecordState, ...]:
-    """The distributions whose files are not as their RECORDs say: by size, and by hash where two
-    distributions brought the same file. `deep`: every file by its hash. `only`: of these.
+    """The distributions whose files differ from their RECORD. Sizes are compared, and hashes of
+    files that two RECORDs list.
 
-    Editable ones are left out: nothing is promised of their files. So are those of the operating
-    system and of conda, which patch and strip what a RECORD lists.
+    `deep`: the hash of every file is compared. `only`: which distributions are compared. Editable
+    installs are left out, and distributions of the operating system and conda, which change files
+    after they are recorded.
     """
     rows: Dict[NormalizedName, Sequence[Row]] = {}
     states: List[RecordState] = []
@@ -64,54 +66,45 @@ def read_records(
         distribution = environment.installed[name]
         if distribution.editable or is_of_system(distribution) or not only(name):
             continue
-        problem = _problem_of(distribution)
+        problem = ""
+        if distribution.has_record:
+            rows[name], problem = _read_rows(distribution)
+        elif distribution.metadata_path.name.endswith(".dist-info"):
+            problem = f"{distribution.metadata_path} has no RECORD"
         if problem:
             states.append(RecordState(name, distribution.version, problem=problem))
-        if not distribution.has_record:
-            continue
-        try:
-            rows[name] = _read_rows(distribution)
-            # Every RECORD lists at least the METADATA beside it.
-            problem = "" if rows[name] else "its RECORD lists no file"
-        except OSError as error:
-            problem = f"its RECORD cannot be read: {error.strerror or error}"
-        if problem:
-            states.append(RecordState(name, distribution.version, problem=problem))
-    owners = _find_shared(environment, rows)
+    shared = _find_shared(environment, rows)
     for name, recorded in rows.items():
-        state = _compare(environment.installed[name], recorded, owners, deep=deep)
+        state = _compare(environment.installed[name], recorded, shared, deep=deep)
         if state is not None:
             states.append(state)
     return tuple(states)
 
 
 def is_of_system(distribution: InstalledDistribution) -> bool:
-    """Is it the operating system's, or conda's?"""
+    """Does it belong to the operating system or to conda?"""
     if (distribution.installer or "").lower() in SYSTEM_INSTALLERS:
         return True
     return str(distribution.location) in SYSTEM_SITES
 
 
-def _problem_of(distribution: InstalledDistribution) -> str:
-    is_dist_info = distribution.metadata_path.name.endswith(".dist-info")
-    if distribution.has_record or not is_dist_info:
-        return ""
-    return f"{distribution.metadata_path} has no RECORD"
-
-
-def _read_rows(distribution: InstalledDistribution) -> Sequence[Row]:
-    """The rows of files that stay as they were installed. Errors: OSError."""
-    text = read_record_text(distribution.metadata_path) or ""
+def _read_rows(distribution: InstalledDistribution) -> Tuple[Sequence[Row], str]:
+    """The rows of files that stay as they were installed, and what is wrong with the RECORD."""
+    try:
+        text = read_record_text(distribution.metadata_path) or ""
+    except OSError as error:
+        return (), f"its RECORD cannot be read: {error.strerror or error}"
     entries = parse_record(text) if '"' in text else _split(text)
     found: List[Row] = []
-    for path, written, size in entries:
+    for path, recorded_hash, size in entries:
         if not path.endswith(BYTECODE) and not path.endswith(REWRITTEN):
-            found.append(Row(path, written, size))
-    return found
+            found.append(Row(path, recorded_hash, size))
+    # Every RECORD lists at least the METADATA beside it.
+    return found, "" if found else "its RECORD lists no file"
 
 
 def _split(text: str) -> Iterator[Tuple[str, str, str]]:
-    """The rows of a RECORD in which nothing is quoted: ten thousands, so without a parser."""
+    """The rows of a RECORD without quotes. Not by a CSV parser: there are tens of thousands."""
     for line in text.split("\n"):
         cells = line.rstrip("\r").split(",")
         if len(cells) == 3 and cells[0] and "\0" not in line:
@@ -121,7 +114,8 @@ def _split(text: str) -> Iterator[Tuple[str, str, str]]:
 def _find_shared(
     environment: Environment, rows: Rows
 ) -> Mapping[Tuple[str, str], Sequence[NormalizedName]]:
-    """(folder on sys.path, path) of files that several RECORDs list, with different contents."""
+    """(folder on sys.path, path) -> distributions, for the files that several RECORDs list with
+    different hashes."""
     common = _find_common(environment, rows)
     first: Dict[Tuple[str, str], Tuple[NormalizedName, str]] = {}
     shared: Dict[Tuple[str, str], List[NormalizedName]] = {}
@@ -140,8 +134,8 @@ def _find_shared(
 
 
 def _find_common(environment: Environment, rows: Rows) -> Set[Tuple[str, str]]:
-    """What several RECORDs list. Sets of paths, because nearly always there is nothing: a torch has
-    12,000 files."""
+    """(folder on sys.path, path) of the files that several RECORDs list. Compared as sets, because
+    torch alone has 12,000 files, and nearly always nothing is common."""
     listed: Dict[str, Set[str]] = {}
     common: Set[Tuple[str, str]] = set()
     for name, recorded in rows.items():
@@ -160,33 +154,31 @@ def _compare(
     *,
     deep: bool,
 ) -> Optional[RecordState]:
-    """None where every file is as recorded."""
+    """The state of a distribution's files; None if every file is as recorded."""
     location = str(distribution.location)
     top = f"{location}{os.sep}"
     missing: List[str] = []
     changed: List[ChangedFile] = []
     closed: List[str] = []
     listings: Listings = {}
-    for path, written, size in rows:
-        file = path if path.startswith(os.sep) else top + path
-        if path.startswith(os.pardir):
-            file = _leave(top, path)
+    for row in rows:
+        file = _locate(top, row.path)
         try:
-            if not _is_code(path) and not deep and not shared:
+            if not _is_code(row.path) and not deep and not shared:
                 _look_for(file, listings)
                 continue
             status = _read_status(file)
         except PermissionError:
-            closed.append(path)
+            closed.append(row.path)
             continue
         except (OSError, ValueError):
-            missing.append(path)
+            missing.append(row.path)
             continue
-        names = shared.get((location, path), ()) if shared else ()
-        is_other = _is_code(path) and not _has_size(status, size)
-        if is_other or ((names or deep) and not _has_hash(file, written)):
-            others = tuple(name for name in names if name != distribution.name)
-            changed.append(ChangedFile(path, others))
+        owners = shared.get((location, row.path), ()) if shared else ()
+        has_other_size = _is_code(row.path) and not _has_size(status, row.size)
+        if has_other_size or ((owners or deep) and not _has_hash(file, row.hash)):
+            others = tuple(name for name in owners if name != distribution.name)
+            changed.append(ChangedFile(row.path, others))
     if not missing and not changed and not closed:
         return None
     return RecordState(
@@ -199,33 +191,38 @@ def _compare(
 
 
 def _read_status(file: str) -> os.stat_result:
-    """Errors: PermissionError where this user may not read the file; OSError where it is not
-    there."""
+    """The status of a readable file. Errors: PermissionError if this user may not read it;
+    OSError if it does not exist."""
     status = os.stat(file)
-    # Nearly always everybody may read it: then nothing more is asked of the system.
+    # Nearly always everybody may read it, which saves the second system call.
     if not status.st_mode & stat.S_IROTH and not os.access(file, os.R_OK):
         raise PermissionError(file)
     return status
 
 
-def _leave(top: str, path: str) -> str:
-    """A recorded path that leads out of site-packages: `../../../bin/pip`. Where that is a link, the
-    system follows it first; the installer has counted the folders as they are written."""
-    written = os.path.normpath(top + path)
-    return written if os.path.lexists(written) else top + path
+def _locate(top: str, path: str) -> str:
+    """The absolute path of a recorded path. `top`: site-packages, with a separator at its end."""
+    if path.startswith(os.sep):
+        return path
+    if not path.startswith(os.pardir):
+        return top + path
+    # "../../../bin/pip": the installer counted folders in the text, but where site-packages is a
+    # link, the system follows the link first.
+    normalized = os.path.normpath(top + path)
+    return normalized if os.path.lexists(normalized) else top + path
 
 
 def _has_size(status: os.stat_result, size: str) -> bool:
-    """`size`: as it is written; a folder in the place of a file has none. Compared as text: a RECORD
-    may say anything."""
+    """Is it a file of the recorded size? `size`: the text in the RECORD; one that is no number is
+    ignored."""
     if not stat.S_ISREG(status.st_mode):
         return False
     return not size.isdecimal() or size == str(status.st_size)
 
 
 def _look_for(file: str, listings: Listings) -> None:
-    """Is a file there whose size does not matter? One listing of a folder answers for all its
-    headers. Errors: PermissionError, FileNotFoundError."""
+    """Check that a file exists, by the listing of its folder: one listing serves all headers of a
+    folder. Errors: PermissionError, FileNotFoundError."""
     folder, _, name = file.rpartition(os.sep)
     listing = _list_folder(folder, listings)
     if listing is None:
@@ -235,7 +232,7 @@ def _look_for(file: str, listings: Listings) -> None:
 
 
 def _list_folder(folder: str, listings: Listings) -> Optional[FrozenSet[str]]:
-    """The names in a folder; None where this user may not list it."""
+    """The names in a folder; None if this user may not list it."""
     if folder not in listings:
         try:
             listings[folder] = frozenset(os.listdir(folder))
@@ -250,21 +247,21 @@ def _is_code(path: str) -> bool:
     return path.endswith(CODE_ENDINGS) or ".so." in path
 
 
-def _has_hash(path: str, written: str) -> bool:
-    """True where it cannot be told."""
-    if not written.startswith("sha256="):
+def _has_hash(path: str, recorded: str) -> bool:
+    """Does a file have the recorded hash? True if there is no SHA-256, or it cannot be read."""
+    if not recorded.startswith("sha256="):
         return True
-    import hashlib  # late: OpenSSL, for what is rarely asked
+    import hashlib  # late: it loads OpenSSL, and is rarely needed
 
     if not os.path.isfile(path):
-        return False  # something else in its place, which may be waited for without end
+        return False  # not opened: reading a FIFO would wait for a writer
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
             while True:
                 block = file.read(1 << 20)
                 if not block:
-                    return make_hash(digest.digest()) == written
+                    return make_hash(digest.digest()) == recorded
                 digest.update(block)
     except OSError:
         return True

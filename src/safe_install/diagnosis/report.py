@@ -1,8 +1,8 @@
-"""What people paste into an issue: the fields of torch.utils.collect_env with its spelling, so that
-maintainers find what they look for, then what it does not know.
+"""Renders the block that people paste into an issue: the fields of torch.utils.collect_env in its
+spelling, which maintainers know, then further facts. Pure.
 
-Facts: env_info_fmt in torch/utils/collect_env.py of torch 2.13.0. What is not known is "Could not
-collect" there, and here.
+Source: env_info_fmt in torch/utils/collect_env.py of torch 2.13.0, where an unknown value is "Could
+not collect".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safe_install.torch_family import is_guarded
 
 UNKNOWN = "Could not collect"
 NONE = "N/A"
-NO_CUDA = "No CUDA"  # what its fields of CUDA say where there is neither nvcc, driver nor GPU
+NO_CUDA = "No CUDA"  # in collect_env's CUDA fields if there is no nvcc, driver or GPU
 # The distributions that collect_env lists, by parts of the lines of `pip list --format=freeze` (its
 # COMMON_PATTERNS, NVIDIA_PATTERNS, ONEAPI_PATTERNS and PIP_PATTERNS).
 LISTED_PARTS = (
@@ -35,17 +35,17 @@ LISTED_PARTS = (
 
 @dataclass(frozen=True)
 class Extension:
-    """An installed extension, and what is known of where it came from."""
+    """An installed extension and its origin."""
 
     name: str
     version: str
-    source: str  # an address, "built here", or ""
+    source: str  # a URL, "built here", or "" if it is not known
     verdict: str  # "fits", or what is wrong
 
 
 @dataclass(frozen=True)
 class MachineDescription:
-    """What a report says of the machine. "" where it is not known."""
+    """The facts about the machine in a report; "" if one is not known."""
 
     system: str = ""  # "Debian GNU/Linux 12 (bookworm)"
     platform: str = ""  # "Linux-6.1.0-x86_64-with-glibc2.36"
@@ -54,10 +54,10 @@ class MachineDescription:
     cmake: str = ""
     nvcc: str = ""
     cudnn: str = ""  # as the loader lists it: "/usr/lib/x86_64-linux-gnu/libcudnn.so.9.1.0"
-    python: str = ""  # sys.version, "(64-bit runtime)" behind it
+    python: str = ""  # sys.version and "(64-bit runtime)"
     is_debug_build: str = ""  # "False"
-    has_conda: bool = False  # the program
-    processor: str = ""  # what lscpu says
+    has_conda: bool = False  # the program conda is on PATH
+    processor: str = ""  # the output of lscpu
     home: str = ""
     user: str = ""
     host: str = ""
@@ -66,7 +66,7 @@ class MachineDescription:
 
 
 def render_report(facts: Facts, machine: MachineDescription, results: Sequence[CheckResult]) -> str:
-    """The report as a Markdown block, without secrets, the names of the user and of the host."""
+    """The report as a Markdown block, without secrets and the names of the user and the host."""
     lines = [
         "```text",
         *_torch_lines(facts, machine),
@@ -88,7 +88,7 @@ def render_report(facts: Facts, machine: MachineDescription, results: Sequence[C
 
 
 def hide_names(text: str, machine: MachineDescription) -> str:
-    """The text without secrets, home folders, the names of the user and of the host."""
+    """The text without secrets, home folders, and the names of the user and the host."""
     text = redact(text)
     if machine.home not in ("", "/"):
         text = text.replace(machine.home, "~")
@@ -158,7 +158,7 @@ def _module_loading(facts: Facts) -> str:
 
 
 def _gpu_lines(environment: Optional[Environment], missing: str) -> List[str]:
-    """One GPU stands in the line of the field, several below it."""
+    """One GPU is in the line of the field; several are in the lines below it."""
     driver = environment.driver if environment is not None else None
     if driver is None or not driver.devices:
         return [f"GPU models and configuration: {missing}"]

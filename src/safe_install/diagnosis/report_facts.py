@@ -1,4 +1,5 @@
-"""What a report says of the machine and of where extensions came from, read from it."""
+"""Reads the facts of a report that the checks do not need: the machine, the origin of extensions,
+and the last changes."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ CHANGES_SHOWN = 5
 
 
 def describe_machine(facts: Facts) -> MachineDescription:
-    """Everything of the report that the checks do not need."""
+    """All facts of a report that the checks do not need."""
     changes = _read_changes(facts)
     return MachineDescription(
         system=_system(),
@@ -62,13 +63,13 @@ def _system() -> str:
 
 
 def _version_of(variables: Mapping[str, str], program: str, pattern: str) -> str:
-    """What a program says of itself, cut as collect_env cuts it."""
+    """The version that a program prints, in collect_env's form; "" if there is none."""
     match = re.search(pattern, _ask_program(variables, program, "--version"))
     return match.group(1).strip() if match is not None else ""
 
 
 def _ask_program(variables: Mapping[str, str], program: str, *words: str) -> str:
-    """What a program on PATH writes; "" where there is none, or it fails."""
+    """The stdout of a program on PATH; "" if there is none, or it fails."""
     path = shutil.which(program, path=variables.get("PATH", os.defpath))
     if path is None:
         return ""
@@ -80,8 +81,8 @@ def _ask_program(variables: Mapping[str, str], program: str, *words: str) -> str
 
 
 def _cudnn(variables: Mapping[str, str]) -> str:
-    """The files that the loader knows, as collect_env names them; those of pip's packages stand
-    among the libraries."""
+    """The cuDNN files that the loader knows, in collect_env's form. Those of pip's packages are not
+    among them."""
     files = set()
     for line in _ask_program(variables, "ldconfig", "-p").splitlines():
         path = os.path.realpath(line.split(" ")[-1])
@@ -93,7 +94,7 @@ def _cudnn(variables: Mapping[str, str]) -> str:
 
 
 def _python(facts: Facts) -> str:
-    """The managed interpreter's own words; "" where it does not answer."""
+    """The version of the managed interpreter, as it prints it; "" if it does not answer."""
     if facts.environment is None:
         return ""
     code = "import sys; print(sys.version.replace(chr(10), ' '), sys.maxsize.bit_length() + 1)"
@@ -106,7 +107,7 @@ def _python(facts: Facts) -> str:
 
 
 def _debug_build(facts: Facts) -> str:
-    """What torch/version.py says."""
+    """`debug` in torch/version.py: "True", "False", or "" if it is not known."""
     torch = facts.environment.torch if facts.environment is not None else None
     if torch is None or torch.folder is None:
         return ""
@@ -140,7 +141,7 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return ""  # a number without a name, in a container
+        return ""  # a user ID without a name, in a container
 
 
 # --- where extensions came from -------------------------------------------------------------------
@@ -181,7 +182,7 @@ def _extensions(facts: Facts, changes: Tuple[HistoryEntry, ...]) -> Tuple[Extens
 
 
 def _sources(changes: Tuple[HistoryEntry, ...]) -> Dict[Tuple[str, str], str]:
-    """Where a version of a project came from, by our own changes; the newest wins."""
+    """(project, version) -> origin, by the changes of safe-install; the newest change counts."""
     found: Dict[Tuple[str, str], str] = {}
     for entry in changes:
         for row in entry.summary.get("steps", ()):

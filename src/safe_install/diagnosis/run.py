@@ -1,4 +1,4 @@
-"""Runs checks in the order of what they need: a check whose premise failed is skipped."""
+"""Runs the checks. A check is skipped where one that it needs has failed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from safe_install.models import Finding, Severity
 
 
 class Status(enum.Enum):
-    """How a check ended. The value stands in the JSON document."""
+    """How a check ended. The value is in the JSON document."""
 
     PASSED = "passed"
-    FOUND = "found"  # something: see the findings
-    SKIPPED = "skipped"  # what it needs is not so
-    CANNOT_TELL = "cannot-tell"
+    FOUND = "found"  # it has findings
+    SKIPPED = "skipped"  # a check that it needs failed or was skipped
+    CANNOT_TELL = "cannot-tell"  # a fact that it needs is not known
 
 
 @dataclass(frozen=True)
 class CannotTell:
-    """An honest answer: what would have to be known is not."""
+    """A fact that the check needs is not known."""
 
     because: str
 
 
 @dataclass(frozen=True)
 class NotHere:
-    """There is nothing to ask about: the checks that need this one are skipped, too."""
+    """There is nothing to check. The checks that need this one are skipped, too."""
 
     because: str
 
@@ -38,18 +38,18 @@ Answer = Union[Sequence[Finding], CannotTell, NotHere]
 
 @dataclass(frozen=True)
 class Check:
-    """One question to the facts."""
+    """One check."""
 
-    name: str  # kebab-case, stable: people write it behind --fix, and pages are named by it
+    name: str  # kebab-case and stable: the argument of --fix, and a heading in docs/doctor.md
     about: str  # its line in --list
     run: Callable[[Facts], Answer]
-    needs: Tuple[str, ...] = ()  # checks that must have found no error
-    asks_import: bool = False  # left out with --quick
+    needs: Tuple[str, ...] = ()  # checks that must not have found an error
+    asks_import: bool = False  # it is left out with --quick
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check said."""
+    """The result of a check."""
 
     name: str
     status: Status
@@ -63,7 +63,7 @@ class CheckResult:
 
 
 def run_checks(checks: Sequence[Check], facts: Facts, *, quick: bool) -> Tuple[CheckResult, ...]:
-    """Every check's result, in the order of the table, which names a check after those it needs."""
+    """The result of every check, in the order of `checks`. A check comes after those it needs."""
     results: Dict[str, CheckResult] = {}
     for check in checks:
         results[check.name] = _run_check(check, facts, results, quick=quick)

@@ -1,34 +1,34 @@
-"""Checks of the shell in which doctor was started: its variables, its working folder, the ways to
-the hosts."""
+"""Checks of the shell in which doctor was started: its variables, its working folder, and network
+settings."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 from typing import List
 
-from safe_install.diagnosis.facts import Facts, Trial
+from safe_install.diagnosis.facts import ClosedPort, Facts, Trial
 from safe_install.diagnosis.run import Answer
 from safe_install.health.comparison import first_line
 from safe_install.models import Finding, Severity
 from safe_install.redaction import redact
 
-LONGEST_VALUE = 80  # letters of a variable that a sentence shows
+LONGEST_VALUE = 80  # characters of a variable's value in a message
 
 
 def check_variables(facts: Facts) -> Answer:
     """Does a variable of the shell keep torch from importing?"""
     findings = [
-        _variable(trial, "torch does not import, and without it torch does")
+        _fatal_variable_finding(trial, "torch does not import, and without it torch does")
         for trial in facts.without
     ]
     for trial in facts.typed:
         if not _is_file(trial):
-            words = f"`import torch` fails: {first_line(_last(trial.error))}"
-            findings.append(_variable(trial, words))
+            consequence = f"`import torch` fails: {first_line(_last_line(trial.error))}"
+            findings.append(_fatal_variable_finding(trial, consequence))
     return findings
 
 
-def _variable(trial: Trial, consequence: str) -> Finding:
+def _fatal_variable_finding(trial: Trial, consequence: str) -> Finding:
     value = redact(trial.value)
     shown = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}..."
     return Finding(
@@ -65,30 +65,15 @@ def _is_file(trial: Trial) -> bool:
     return PurePath(trial.subject).is_absolute()
 
 
-def _last(error: str) -> str:
-    """The exception stands in the last line of what Python writes."""
+def _last_line(error: str) -> str:
+    """The last line of a traceback, which has the exception."""
     lines = error.strip().splitlines()
     return lines[-1] if lines else ""
 
 
 def check_network(facts: Facts) -> Answer:
-    """Are the proxies, the indexes and the certificates there that the settings name?"""
-    findings: List[Finding] = []
-    for port in facts.closed_ports:
-        address = redact(port.address)
-        is_variable = port.setting.lower().endswith("_proxy")
-        source = port.setting if is_variable else f"pip's setting {port.setting}"
-        findings.append(
-            Finding(
-                "nothing-listens",
-                Severity.WARNING,
-                port.setting,
-                f"{source} is {address}, and nothing listens there: no host can be reached that way",
-                f"unset {port.setting}"
-                if is_variable
-                else "Start it, or correct the setting: pip config list shows where it stands.",
-            )
-        )
+    """Do the proxies, indexes and certificates exist that the settings name?"""
+    findings = [_nothing_listens(port) for port in facts.closed_ports]
     for variable, path in facts.lost_certificates.items():
         findings.append(
             Finding(
@@ -100,3 +85,18 @@ def check_network(facts: Facts) -> Answer:
             )
         )
     return findings
+
+
+def _nothing_listens(port: ClosedPort) -> Finding:
+    source = f"pip's setting {port.setting}"
+    hint = "Start it, or correct the setting: pip config list shows where it stands."
+    if port.setting.lower().endswith("_proxy"):
+        source, hint = port.setting, f"unset {port.setting}"
+    return Finding(
+        "nothing-listens",
+        Severity.WARNING,
+        port.setting,
+        f"{source} is {redact(port.address)}, and nothing listens there: no host can be reached "
+        "that way",
+        hint,
+    )

@@ -1,4 +1,4 @@
-"""Checks of torch, of what belongs to it, and of CUDA."""
+"""Checks of torch, its companions, libraries and compiler, and of extensions."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH, is_guarded
 
 # The first torch that was built against numpy 2 (release notes of torch 2.3).
 FIRST_WITH_NUMPY_2 = Version("2.3")
-# As Python says it of a folder without modules, too.
+# Python's error also for a folder without modules, which imports as an empty module.
 EMPTY_MODULE = re.compile(r"module '(\w+)' has no attribute")
-# What Python says of a .pyc file that was cut, or has zeros in it.
+# Python's errors for a .pyc file that was cut, or has zeros in it.
 CUT_BYTECODE = re.compile(r"marshal data too short|bad marshal data")
 NUMPY = NormalizedName("numpy")
-ARRAYS = "torch.from_numpy"  # as the check names it
+ARRAYS = "torch.from_numpy"  # the name of the operation in the health report
 REQUIRES_TORCH = re.compile(r" requires torch\b[^-_.]")
 LIBRARY_PREFIXES = ("nvidia-", "cuda-")
 
 
 def check_installed(facts: Facts) -> Answer:
-    """Is there a torch, whole, with metadata?"""
+    """Is torch installed completely, with metadata?"""
     environment = environment_of(facts)
     places = environment.torch_places
     if environment.torch is not None and is_whole(places):
         return ()
     closed = [path for path in facts.closed if path.name.partition("-")[0] == TORCH]
     if closed:
-        return (_closed(closed[0]),)
-    if not places and not _is_missed(facts):
+        return (_closed_folder_finding(closed[0]),)
+    if not places and not _is_required(facts):
         return NotHere("there is no torch, and nothing here requires one")
     return (check_missing(places, environment.interpreter.executable),)
 
 
-def _closed(folder: Path) -> Finding:
-    """`folder`: torch's own, or its dist-info."""
+def _closed_folder_finding(folder: Path) -> Finding:
+    """The finding on an unreadable folder: torch's own, or its dist-info."""
     detail = f"{folder} cannot be read by this user: torch counts as not installed"
     if folder.name == TORCH:
         detail = f"{folder} cannot be read by this user: Python finds no torch in it"
@@ -57,8 +57,8 @@ def _closed(folder: Path) -> Finding:
     return Finding("torch-unreadable", Severity.ERROR, TORCH, detail, hint)
 
 
-def _is_missed(facts: Facts) -> bool:
-    """Does something that is installed require torch?"""
+def _is_required(facts: Facts) -> bool:
+    """Does an installed distribution require torch?"""
     unmet = facts.found.get("requirements", ())
     return any(REQUIRES_TORCH.search(finding.detail) for finding in unmet)
 
@@ -77,31 +77,18 @@ def check_version(facts: Facts) -> Answer:
             TORCH,
             f"the metadata of torch says {recorded}, its files are of {of_files} "
             f"({torch.folder}): one installer wrote over another",
-            _again(facts),
+            _reinstall_command(facts),
         ),
     )
 
 
 def check_companions(facts: Facts) -> Answer:
-    """Were torchvision, torchaudio and torchtext built for the accelerator of this torch?"""
+    """Were torchvision, torchaudio and torchtext built for this torch and its accelerator?"""
     environment, torch = environment_of(facts), torch_of(facts)
     findings: List[Finding] = []
     for name in sorted(COMPANIONS & set(environment.installed)):
         version = environment.installed[name].version
-        variant = split_local(version)[1]
-        own = split_local(torch.runtime_version)[1]
-        if not variant or not own or variant == own:
-            continue
-        findings.append(
-            Finding(
-                "companion-of-another-build",
-                Severity.ERROR,
-                name,
-                f"{name} {version} was built for {variant}, torch {torch.runtime_version} for "
-                f"{own}",
-                f"safe-install install --force-reinstall {name}",
-            )
-        )
+        findings += _check_companion_build(name, version, torch.runtime_version)
     for unmet in facts.found.get("requirements", ()):
         # "torchvision 0.20.1 requires torch==2.5.1, but torch 2.13.0 is installed."
         if unmet.subject in COMPANIONS and REQUIRES_TORCH.search(unmet.detail):
@@ -117,8 +104,24 @@ def check_companions(facts: Facts) -> Answer:
     return findings
 
 
+def _check_companion_build(name: NormalizedName, version: str, torch_version: str) -> List[Finding]:
+    """A finding if the local version identifiers of a companion and of torch differ."""
+    build, torch_build = split_local(version)[1], split_local(torch_version)[1]
+    if not build or not torch_build or build == torch_build:
+        return []
+    return [
+        Finding(
+            "companion-of-another-build",
+            Severity.ERROR,
+            name,
+            f"{name} {version} was built for {build}, torch {torch_version} for {torch_build}",
+            f"safe-install install --force-reinstall {name}",
+        )
+    ]
+
+
 def check_compiler(facts: Facts) -> Answer:
-    """Is there one compiler of torch (triton), the one that torch requires?"""
+    """Is there at most one compiler of torch (triton)?"""
     environment = environment_of(facts)
     present = sorted(COMPILERS & set(environment.installed))
     if len(present) < 2:
@@ -137,7 +140,8 @@ def check_compiler(facts: Facts) -> Answer:
 
 
 def _one_compiler(environment: Environment) -> str:
-    """The one that torch requires cannot go before the other: it is written anew after it."""
+    """A hint: the command that keeps one compiler. The compiler that torch requires is reinstalled
+    afterwards, because removing the others removes shared files."""
     others, wanted = split_compilers(environment)
     line = f"safe-install uninstall -y {' '.join(others)}"
     if not wanted:
@@ -146,8 +150,8 @@ def _one_compiler(environment: Environment) -> str:
 
 
 def split_compilers(environment: Environment) -> Tuple[List[str], List[str]]:
-    """The installed compilers that torch does not require, and those that it does, as requirements:
-    "triton==3.7.1"."""
+    """The installed compilers that torch does not require, by name, and those that it requires, as
+    requirements: "triton==3.7.1"."""
     torch = environment.installed.get(TORCH)
     wanted: Dict[str, str] = {}
     for text in torch.requires if torch is not None else ():
@@ -161,7 +165,7 @@ def split_compilers(environment: Environment) -> Tuple[List[str], List[str]]:
 
 
 def check_libraries(facts: Facts) -> Answer:
-    """Are the libraries that torch requires there, in the versions that it requires?"""
+    """Are the libraries that torch requires installed, in the required versions?"""
     unmet = facts.found.get("requirements", ())
     torch_lines = [
         finding
@@ -198,7 +202,7 @@ def check_library_path(facts: Facts) -> Answer:
     folders = sorted({str(library.path.parent) for library in facts.shadowing})
     names = ", ".join(library.name for library in facts.shadowing[:3])
     more = f" and {len(facts.shadowing) - 3} more" if len(facts.shadowing) > 3 else ""
-    # Whether torch stands the other version, its import tells: what works is a warning.
+    # It is an error only where `import torch` fails.
     is_broken = facts.health is not None and not imports_torch(facts)
     return (
         Finding(
@@ -207,13 +211,13 @@ def check_library_path(facts: Facts) -> Answer:
             "LD_LIBRARY_PATH",
             f"LD_LIBRARY_PATH puts {', '.join(folders)} in front of torch's own libraries: {names}"
             f"{more} {'is' if len(facts.shadowing) == 1 else 'are'} taken from there",
-            _without(folders, facts),
+            _unset_command(folders, facts),
         ),
     )
 
 
-def _without(folders: Sequence[str], facts: Facts) -> str:
-    """The line that takes these folders off LD_LIBRARY_PATH."""
+def _unset_command(folders: Sequence[str], facts: Facts) -> str:
+    """A hint: the command that removes these folders from LD_LIBRARY_PATH."""
     listed = facts.variables.get("LD_LIBRARY_PATH", "").split(":")
     rest = ":".join(folder for folder in listed if folder.rstrip("/") not in folders and folder)
     return f"export LD_LIBRARY_PATH={rest}" if rest else "unset LD_LIBRARY_PATH"
@@ -225,7 +229,11 @@ def check_imports(facts: Facts) -> Answer:
     if health is None:
         return CannotTell("torch was not imported")
     if health.crashed:
-        return (Finding("check-crashed", Severity.ERROR, TORCH, health.crashed, _again(facts)),)
+        return (
+            Finding(
+                "check-crashed", Severity.ERROR, TORCH, health.crashed, _reinstall_command(facts)
+            ),
+        )
     answer = health.imports.get(TORCH)
     if answer is None:
         return CannotTell("no answer about torch")
@@ -233,22 +241,16 @@ def check_imports(facts: Facts) -> Answer:
         return CannotTell(first_line(answer.error))
     if answer.ok:
         return ()
-    return (
-        Finding(
-            "import-failed",
-            Severity.ERROR,
-            TORCH,
-            f"torch fails: {first_line(answer.error)}",
-            hint_for(TORCH, health.torch_version, answer.error)
-            or _way_without_leftover(facts, answer.error or "")
-            or _way_without_bytecode(facts, answer.error or "")
-            or _way_to_import(facts),
-        ),
-    )
+    hint = hint_for(TORCH, health.torch_version, answer.error)
+    hint = hint or _hint_for_leftover(facts, answer.error or "")
+    hint = hint or _hint_for_bytecode(facts, answer.error or "")
+    hint = hint or _hint_by_facts(facts)
+    detail = f"torch fails: {first_line(answer.error)}"
+    return (Finding("import-failed", Severity.ERROR, TORCH, detail, hint),)
 
 
-def _way_without_leftover(facts: Facts, error: str) -> str:
-    """A folder without modules is imported where its distribution is gone: an empty module."""
+def _hint_for_leftover(facts: Facts, error: str) -> str:
+    """A hint where the folder of a removed distribution is imported as an empty module; else ""."""
     found = EMPTY_MODULE.search(error)
     if found is None:
         return ""
@@ -258,10 +260,10 @@ def _way_without_leftover(facts: Facts, error: str) -> str:
     is_used = name == NUMPY or canonicalize_name(name) in used
     if not is_used or canonicalize_name(name) in environment.installed:
         return ""
-    return _without_leftover(name, facts)
+    return _remove_leftover(name, facts)
 
 
-def _without_leftover(name: str, facts: Facts) -> str:
+def _remove_leftover(name: str, facts: Facts) -> str:
     folder = environment_of(facts).interpreter.scheme.purelib / name
     return (
         f"{name} is not installed, and what is left of it is imported: remove {folder}, or install "
@@ -269,17 +271,17 @@ def _without_leftover(name: str, facts: Facts) -> str:
     )
 
 
-def _way_without_bytecode(facts: Facts, error: str) -> str:
-    """Python believes the bytecode beside a module, also where a full disk has cut it."""
+def _hint_for_bytecode(facts: Facts, error: str) -> str:
+    """A hint where Python uses bytecode that a full disk has cut; else ""."""
     if not CUT_BYTECODE.search(error):
         return ""
     site = environment_of(facts).interpreter.scheme.purelib
     return f"find {shlex.quote(str(site))} -name '*.pyc' -delete"
 
 
-def _way_to_import(facts: Facts) -> str:
-    """Without the variables that are to blame, with what it lacks or may not read, else with its
-    files once more."""
+def _hint_by_facts(facts: Facts) -> str:
+    """A hint from other facts: unset variables, make files readable, install what is missing; else
+    reinstall torch."""
     if facts.without:
         return f"unset {' '.join(trial.subject for trial in facts.without)}"
     for state in facts.records:
@@ -288,10 +290,10 @@ def _way_to_import(facts: Facts) -> str:
     for unmet in facts.found.get("requirements", ()):
         if unmet.severity is Severity.ERROR:
             return unmet.hint
-    return _again(facts)
+    return _reinstall_command(facts)
 
 
-def _again(facts: Facts) -> str:
+def _reinstall_command(facts: Facts) -> str:
     distribution = environment_of(facts).installed.get(TORCH)
     if distribution is None:
         requirement = f"torch=={torch_of(facts).version}"
@@ -336,26 +338,26 @@ def check_computes(facts: Facts) -> Answer:
             Severity.ERROR,
             name,
             f"{name} fails: {first_line(answer.error)}",
-            hint_for(name, health.torch_version, answer.error) or _way_to_compute(name, facts),
+            hint_for(name, health.torch_version, answer.error) or _hint_to_compute(name, facts),
         )
         for name, answer in health.operations.items()
         if not answer.ok and not answer.unknown and is_of_torch(name)
     ]
 
 
-def _way_to_compute(operation: str, facts: Facts) -> str:
-    """Arrays come from numpy, and so does what is wrong with them."""
+def _hint_to_compute(operation: str, facts: Facts) -> str:
+    """Reinstall numpy where only its arrays fail, else torch."""
     if operation != ARRAYS:
-        return _again(facts)
+        return _reinstall_command(facts)
     numpy = environment_of(facts).installed.get(NUMPY)
     if numpy is None:
-        return _without_leftover(NUMPY, facts)
+        return _remove_leftover(NUMPY, facts)
     recorded = shlex.quote(recorded_requirement(numpy, facts))
     return f"safe-install install --force-reinstall --no-deps {recorded}"
 
 
 def is_of_torch(subject: str) -> bool:
-    """Was torch itself asked ("torch on cpu", "torch.from_numpy"), and no extension?"""
+    """Is it a test of torch itself ("torch on cpu", "torch.from_numpy"), not of an extension?"""
     return subject == TORCH or subject.startswith((f"{TORCH} ", f"{TORCH}."))
 
 
@@ -371,13 +373,14 @@ def check_extensions(facts: Facts) -> Answer:
             if answer.ok or answer.unknown or is_of_torch(name):
                 continue
             why = first_line(answer.error)
-            hint = hint_for(name, health.torch_version, answer.error) or _way_out(name, facts)
+            hint = hint_for(name, health.torch_version, answer.error)
+            hint = hint or _hint_for_extension(name, facts)
             findings.append(Finding(check, Severity.ERROR, name, f"{name} fails: {why}", hint))
     return findings
 
 
-def _way_out(subject: str, facts: Facts) -> str:
-    """`subject`: "torch_scatter", or what was computed with it: "torch-scatter on cuda"."""
+def _hint_for_extension(subject: str, facts: Facts) -> str:
+    """`subject`: a module ("torch_scatter"), or an operation ("torch-scatter on cuda")."""
     name = canonicalize_name(subject.partition(" ")[0])
     if name in environment_of(facts).installed:
         return f"safe-install install --force-reinstall --no-deps {name}"

@@ -1,8 +1,8 @@
-"""`import torch`, tried once more with one thing different: which variable of the shell, which file
-of the working folder breaks it?
+"""Imports torch again with one difference each, to find the variable or the file of the working
+folder that breaks the import.
 
-The check itself asks in another folder, and without the variables that would hide what it is there
-to find (environment.interpreter.REMOVED_VARIABLES).
+The check itself runs in another folder, and without the variables that would hide what it looks
+for (environment.interpreter.REMOVED_VARIABLES).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from safe_install.system import process
 from safe_install.torch_family import TORCH
 
 TRIAL_TIMEOUT = 60.0  # seconds
-MOST_VARIABLES = 8
+MAX_VARIABLES = 8
 # Variables that the loader, Python, torch and its libraries read.
 READ_BY_IMPORT = re.compile(
     "LD_|GLIBC_TUNABLES|MALLOC_|PYTHON|TORCH|PYTORCH|CUDA_|NVIDIA_|NCCL_|OMP_|GOMP_|KMP_|MKL_|HIP_"
@@ -29,7 +29,8 @@ READ_BY_IMPORT = re.compile(
 OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")
 # Variables that the check leaves out, and that can break an import.
 LEFT_OUT = ("PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHON_LAZY_IMPORTS")
-# A folder of tests has the name of Python's own, which nobody imports.
+# Python has a package `test`, too, but nothing imports it. `import torch` itself is checked
+# elsewhere.
 NEVER_IMPORTED = frozenset(["test", TORCH])
 MODULE_ENDINGS = (".py", ".so")
 START_ERRORS = re.compile(
@@ -38,31 +39,29 @@ START_ERRORS = re.compile(
 
 
 def try_without(executable: Path, timeout: Optional[float]) -> Tuple[Trial, ...]:
-    """torch does not import: the variables without which it does, each alone where one is enough.
-
-    One import tells that none of them is to blame.
-    """
+    """The variables that make `import torch` fail: each one without which it works, else all that
+    have to be unset together. Empty if unsetting does not help."""
     variables = child_environment()
     suspects = [name for name in variables if READ_BY_IMPORT.match(name) and name not in OURS]
-    if not suspects or _import(executable, _less(variables, suspects), timeout) != "":
+    if not suspects or _import(executable, _without(variables, suspects), timeout) != "":
         return ()
-    guilty = [
+    causes = [
         name
-        for name in sorted(suspects)[:MOST_VARIABLES]
-        if _import(executable, _less(variables, [name]), timeout) == ""
+        for name in sorted(suspects)[:MAX_VARIABLES]
+        if _import(executable, _without(variables, [name]), timeout) == ""
     ]
-    return tuple(Trial(name, variables[name]) for name in guilty or suspects)
+    return tuple(Trial(name, variables[name]) for name in causes or suspects)
 
 
-def _less(variables: Mapping[str, str], names: Sequence[str]) -> Dict[str, str]:
+def _without(variables: Mapping[str, str], names: Sequence[str]) -> Dict[str, str]:
     return {name: value for name, value in variables.items() if name not in names}
 
 
 def try_as_typed(
     environment: Environment, variables: Mapping[str, str], timeout: Optional[float]
 ) -> Tuple[Trial, ...]:
-    """torch imports: does it, as the person types it, with the variables that the check leaves out,
-    and in the working folder?"""
+    """The failures of `import torch` with the variables that the check leaves out, and in the
+    working folder."""
     executable = environment.interpreter.executable
     trials = _try_left_out(executable, variables, timeout)
     folder = None if variables.get("PYTHONSAFEPATH") else find_working_folder()
@@ -74,7 +73,7 @@ def try_as_typed(
 def _try_left_out(
     executable: Path, variables: Mapping[str, str], timeout: Optional[float]
 ) -> List[Trial]:
-    """With each of the variables that the check leaves out."""
+    """The failures with each of the variables that the check leaves out."""
     trials: List[Trial] = []
     for name in LEFT_OUT:
         if not variables.get(name):
@@ -86,7 +85,7 @@ def _try_left_out(
 
 
 def _try_in_folder(folder: Path, environment: Environment, timeout: Optional[float]) -> List[Trial]:
-    """In the working folder, where it has files by the names of modules."""
+    """The failure in the working folder if it has files with the names of modules."""
     names = find_hiding(folder, environment)
     if not names:
         return []
@@ -94,7 +93,7 @@ def _try_in_folder(folder: Path, environment: Environment, timeout: Optional[flo
     error = _import(executable, child_environment(), timeout, folder)
     if not error:
         return []
-    # What was imported from there stands in the traceback.
+    # The traceback names the files that were imported from the folder.
     named = [name for name in names if str(folder / name) in error]
     shown = error.strip().splitlines()[-1]
     return [Trial(str(folder / name), "", shown) for name in named or names]
@@ -106,7 +105,7 @@ def _import(
     timeout: Optional[float],
     folder: Path = Path(os.sep),
 ) -> Optional[str]:
-    """What it wrote when it failed; "": it imports; None: nobody knows."""
+    """The error of `import torch`; "" if it works; None if it was not run, or took too long."""
     limit = TRIAL_TIMEOUT if timeout is None else min(timeout, TRIAL_TIMEOUT)
     command = [str(executable), "-B", "-c", f"import {TORCH}"]
     try:
@@ -120,8 +119,8 @@ def _import(
 
 
 def find_hiding(folder: Path, environment: Environment) -> List[str]:
-    """Files and packages of a folder with the name of a module of Python, or of one that torch
-    requires."""
+    """The files and packages in a folder that hide a module of the standard library, or one that
+    torch requires."""
     version = ".".join(environment.interpreter.version.split(".")[:2])
     library = environment.interpreter.base_prefix / "lib" / f"python{version}"
     required = _required_modules(environment)
@@ -155,12 +154,11 @@ def _required_modules(environment: Environment) -> List[str]:
     return ["numpy", *(name.replace("-", "_") for name in names if name is not None)]
 
 
-# --- what fails at every start --------------------------------------------------------------------
+# --- startup files --------------------------------------------------------------------------------
 
 
 def find_start_problems(executable: Path) -> Tuple[StartProblem, ...]:
-    """The .pth files and customize modules that raise an exception at every start of this Python,
-    which goes on without them."""
+    """The .pth files and customize modules that raise an exception when this Python starts."""
     try:
         child = process.start(
             [str(executable), "-B", "-c", "pass"], env=child_environment(), cwd=Path(os.sep)
@@ -171,12 +169,12 @@ def find_start_problems(executable: Path) -> Tuple[StartProblem, ...]:
 
 
 def parse_start_problems(text: str) -> Tuple[StartProblem, ...]:
-    """What Python writes about them: which file, a traceback, the exception in its last line."""
+    """Parse Python's stderr: for each failed file a line with its name, and a traceback."""
     found: List[StartProblem] = []
-    marks = list(START_ERRORS.finditer(text))
-    for number, mark in enumerate(marks):
-        end = marks[number + 1].start() if number + 1 < len(marks) else len(text)
-        said = text[mark.end() : end].replace("Remainder of file ignored", "").strip()
-        last = said.splitlines()[-1].strip() if said else ""
-        found.append(StartProblem(mark.group("pth") or mark.group("module"), last))
+    headings = list(START_ERRORS.finditer(text))
+    for number, heading in enumerate(headings):
+        end = headings[number + 1].start() if number + 1 < len(headings) else len(text)
+        traceback = text[heading.end() : end].replace("Remainder of file ignored", "").strip()
+        error = traceback.splitlines()[-1].strip() if traceback else ""
+        found.append(StartProblem(heading.group("pth") or heading.group("module"), error))
     return tuple(found)

@@ -1,1 +1,1 @@
-"""The same verified change on many machines, or on none: nodes, phases, reports, engines."""
+"""`safe-install fleet`: one verified change on many machines, or on none of them."""

@@ -1,5 +1,5 @@
-"""What a node said, read as what a stranger sent: with limits, a closed schema, and no letter that
-steers a terminal. A wrong answer is a value with its reason."""
+"""Reads the answer of a node, which is not trusted: with limits, a closed schema, and no control
+characters in texts. An invalid answer is a value with its reason."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable, FrozenSet, List, Mapping, Optional, Tuple, TypeVar
 
-from safe_install.fleet.engine import MOST_ANSWER, Reply
+from safe_install.fleet.engine import MAX_ANSWER, Reply
 from safe_install.redaction import redact
 
-LONGEST = 400  # letters of a text
-MOST_ROWS = 20_000  # of a list
-MOST_WHEELS = 1000  # of a cache
-MOST_DIGITS = 20  # an inode may have so many
+LONGEST = 400  # characters of a text
+MAX_ROWS = 20_000  # of a list
+MAX_WHEELS = 1000  # of a cache
+MAX_DIGITS = 20  # of a number; an inode has up to 20
 NO_ANSWER = "it did not answer"
 _ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,100}[a-z0-9])?")
@@ -41,7 +41,7 @@ class TorchFacts:
 class DriverFacts:
     """The NVIDIA driver of a node, and its GPUs."""
 
-    version: str  # "535.104.05"; "" where it does not say
+    version: str  # "535.104.05"; "" if it is not known
     cuda: str
     gpus: Tuple[str, ...]  # the names of the devices
     capabilities: Tuple[str, ...]  # of each device: "8.0"
@@ -55,15 +55,15 @@ class NodeFacts:
     python: str  # "3.11.7"
     prefix: str
     platform: str
-    libc: Tuple[str, str]  # ("glibc", "2.36"); ("", "")
+    libc: Tuple[str, str]  # ("glibc", "2.36"); ("", "") where it is not known
     torch: Optional[TorchFacts]
     driver: Optional[DriverFacts]
     distributions: Mapping[str, Tuple[str, str]]  # name -> version, the hash of its files
     tree: str  # one hash for all of them
     head: str  # the ID of the last change
     place: Tuple[int, int]  # device and inode of the environment
-    marker: str = ""  # of an environment that says itself which one it is
-    wheels: Tuple[str, ...] = ()  # the sha256 of those in its cache
+    marker: str = ""  # the environment's own identifier if it has one
+    wheels: Tuple[str, ...] = ()  # the SHA-256 of the wheels in its cache
 
 
 @dataclass(frozen=True)
@@ -71,53 +71,55 @@ class StepFacts:
     """One step of a plan."""
 
     name: str
-    old: str  # the version before; "" where it is not there
-    new: str  # the version after; "" where it is not there any more
+    old: str  # the version before; "" if it was not installed
+    new: str  # the version after; "" if it is removed
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a node said to one verb, as far as it is used."""
+    """A node's answer to one verb, as far as it is used."""
 
     node: str
-    problem: str = ""  # why nothing of it can be used; the rest is then empty
+    problem: str = ""  # why the answer cannot be used; the other fields are then empty
     status: int = 0  # exit status
     outcome: str = ""
     transaction: str = ""
     state: str = ""  # of the change that was asked about
-    message: str = ""  # of its error, or of its first finding that is an error
+    message: str = ""  # of its error, or of its first finding with severity "error"
     steps: Tuple[StepFacts, ...] = ()
     errors: FrozenSet[Tuple[str, str]] = frozenset()  # (check, subject) of findings
     facts: Optional[NodeFacts] = None
 
 
 class _Wrong(Exception):
-    """The answer is not what this verb says."""
+    """The document is not an answer to this verb."""
 
 
 def parse_reply(reply: Reply, verb: str, identifier: str = "") -> Answer:
-    """A node's reply to a verb. `identifier`: of the change that it was asked about."""
+    """Parse a node's reply to a verb. `identifier`: of the change that it was asked about."""
     if reply.status is None:
         return Answer(reply.node, problem=clean(reply.problem) or NO_ANSWER)
     try:
         document = _load(reply.output)
         return _read(reply, document, verb, identifier)
     except (_Wrong, ValueError, RecursionError) as error:
-        told = clean(reply.problem)
-        why = f"its answer cannot be used: {clean(str(error))}"
-        return Answer(reply.node, problem=f"{why} ({told})" if told else why)
+        problem = f"its answer cannot be used: {clean(str(error))}"
+        stderr = clean(reply.problem)
+        if stderr:
+            problem = f"{problem} ({stderr})"
+        return Answer(reply.node, problem=problem)
 
 
 def clean(text: str) -> str:
-    """A text of a node as one short line without control characters and secrets."""
+    """A text of a node as one short line, without control characters and secrets."""
     line = " ".join(redact(text[: 4 * LONGEST]).split())
-    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+    printable = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable if len(printable) <= LONGEST else f"{printable[: LONGEST - 3]}..."
 
 
 def _load(output: bytes) -> Mapping[str, Any]:
-    if len(output) > MOST_ANSWER:
-        raise _Wrong(f"it is longer than {MOST_ANSWER} bytes")
+    if len(output) > MAX_ANSWER:
+        raise _Wrong(f"it is longer than {MAX_ANSWER} bytes")
     try:
         document = json.loads(output.decode("utf-8"), parse_int=_integer)
     except ValueError as error:
@@ -126,8 +128,8 @@ def _load(output: bytes) -> Mapping[str, Any]:
 
 
 def _integer(text: str) -> int:
-    """Of more digits than anything has, a number takes for ever."""
-    if len(text) > MOST_DIGITS:
+    """Refuse long numbers: `int` takes very long for millions of digits."""
+    if len(text) > MAX_DIGITS:
         raise _Wrong("a number is too long")
     return int(text)
 
@@ -160,11 +162,11 @@ def _read(reply: Reply, document: Mapping[str, Any], verb: str, identifier: str)
 def _compare_id(
     document: Mapping[str, Any], details: Mapping[str, Any], verb: str, identifier: str
 ) -> None:
-    """Does it speak of the change that was asked about? An undo is a change of its own."""
-    told = [details.get("id")]
+    """Refuse an answer about another change. `transaction` of an undo is the undo's own ID."""
+    named = [details.get("id")]
     if verb == "commit":
-        told.append(document.get("transaction"))
-    if any(one not in (None, identifier) for one in told):
+        named.append(document.get("transaction"))
+    if any(one not in (None, identifier) for one in named):
         raise _Wrong("it speaks of another change")
 
 
@@ -183,7 +185,7 @@ def _read_error(value: Any) -> str:
 
 
 def _read_findings(value: Any) -> Tuple[FrozenSet[Tuple[str, str]], str]:
-    """The errors among the findings, and what the first of them says."""
+    """The errors among the findings as (check, subject), and the detail of the first one."""
     errors: List[Tuple[str, str]] = []
     first = ""
     for item in _list(value):
@@ -257,17 +259,17 @@ def _read_distributions(value: Any) -> Mapping[str, Tuple[str, str]]:
         row = _object(item)
         name = _matching(_NAME, row.get("name"), "name")
         sha256 = _optional(row.get("sha256"), lambda one: _matching(_SHA256, one, "sha256"))
-        version = clean(_text(row.get("version"), "version"))  # whatever a METADATA says
-        # thousands of nodes say the same
+        version = clean(_text(row.get("version"), "version"))  # METADATA may have any text there
+        # Thousands of nodes have the same texts.
         found[sys.intern(name)] = (sys.intern(version), sys.intern(sha256 or ""))
     return found
 
 
 def _read_wheels(value: Any) -> Tuple[str, ...]:
     rows = _list(value)
-    if len(rows) > MOST_WHEELS:
+    if len(rows) > MAX_WHEELS:
         raise _Wrong("it names too many wheels")
-    # thousands of nodes say the same
+    # Thousands of nodes have the same texts.
     return tuple(sys.intern(_matching(_SHA256, one, "sha256")) for one in rows)
 
 
@@ -281,7 +283,7 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _list(value: Any) -> List[Any]:
-    if not isinstance(value, list) or len(value) > MOST_ROWS:
+    if not isinstance(value, list) or len(value) > MAX_ROWS:
         raise _Wrong("a list is missing, or too long")
     return value
 

@@ -1,56 +1,61 @@
-"""How a run ended: the outcome and the exit status of all nodes together. Pure."""
+"""The result of a run: one outcome, exit status and sentence for all nodes together. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import FrozenSet, List, Optional
+from typing import FrozenSet, List, Optional, Sequence
 
 from safe_install.fleet.state import Ending, FleetState, Intent, NodeState, Standing
 from safe_install.models import Outcome
 
-KEPT_STATUSES = (10, 14, 15)  # that mean the same for one node and for all
+KEPT_STATUSES = (10, 14, 15)  # exit statuses that mean the same for one node and for all
 TAKEN_BACK = frozenset({Standing.UNDONE, Standing.ROLLED_BACK})
-HOLDING = frozenset({Standing.STUCK, Standing.UNKNOWN, Standing.LOST})
+MAY_BE_CHANGED = frozenset({Standing.STUCK, Standing.UNKNOWN, Standing.LOST})
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The end of a run."""
+    """The result of a run."""
 
     outcome: Outcome
-    status: int
+    status: int  # exit status
     sentence: str
 
 
 def conclude(state: FleetState, *, removes: bool = False) -> Conclusion:
-    """How the run ended. `removes`: it was an uninstall."""
-    end = _conclude_change(state, removes=removes)
+    """The result of a run that has ended. `removes`: True for an uninstall."""
+    end = _conclude_nodes(state, removes=removes)
     if not state.missing or end.status != 0:
         return end
-    count = f"{len(state.missing)} node{'' if len(state.missing) == 1 else 's'}"
+    count = count_nodes(state.missing)
     sentence = f"{end.sentence} But not all processes of {count} came back: see below."
     return replace(end, status=1, sentence=sentence)
 
 
-def _conclude_change(state: FleetState, *, removes: bool) -> Conclusion:
+def _conclude_nodes(state: FleetState, *, removes: bool) -> Conclusion:
+    """The result, leaving processes aside that did not come back."""
     if state.intent is Intent.LOOK:
         return _conclude_look(state)
     if state.intent is Intent.UNDO:
         return _conclude_undo(state)
+    return _conclude_change(state, removes=removes)
+
+
+def _conclude_change(state: FleetState, *, removes: bool) -> Conclusion:
     if state.stopped_by:
         return _conclude_stopped(state)
     if state.failed:
         return _conclude_failed(state, removes=removes)
     if state.only_plans:
-        count = count_nodes(_with_standing(state, Standing.PLANNED))
+        count = count_nodes(state.nodes_in(Standing.PLANNED))
         return Conclusion(Outcome.PLANNED, 0, f"Would change {count}; nothing was changed.")
     changed = _ending(state, Ending.CHANGED)
     if not changed:
         return Conclusion(Outcome.ALREADY_SATISFIED, 0, "Every node has what was asked for.")
     verb = "Uninstalled from" if removes else "Installed on"
-    same = len(state.nodes) - len(changed)
-    beside = f"; {same} had nothing to change" if same else ""
-    sentence = f"{verb} {count_nodes(changed)}, verified on each{beside}."
+    unchanged = len(state.nodes) - len(changed)
+    rest = f"; {unchanged} had nothing to change" if unchanged else ""
+    sentence = f"{verb} {count_nodes(changed)}, verified on each{rest}."
     return Conclusion(_outcome_of_change(removes=removes), 0, sentence)
 
 
@@ -58,23 +63,27 @@ def _outcome_of_change(*, removes: bool) -> Outcome:
     return Outcome.UNINSTALLED if removes else Outcome.INSTALLED
 
 
-def count_nodes(nodes: List[NodeState]) -> str:
+def count_nodes(nodes: Sequence[object]) -> str:
     """`1 node`, `12 nodes`."""
     return f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
 
 
+def _maybe_changed(state: FleetState) -> List[NodeState]:
+    return [node for node in state.nodes if node.standing in MAY_BE_CHANGED]
+
+
 def _conclude_failed(state: FleetState, *, removes: bool) -> Conclusion:
-    count = count_nodes(list(state.failed))
+    count = count_nodes(state.failed)
     changed = _ending(state, Ending.CHANGED)
-    holding = [node for node in state.nodes if node.standing in HOLDING]
-    if holding and state.has_too_many_failures:
+    maybe_changed = _maybe_changed(state)
+    if maybe_changed and state.has_too_many_failures:
         return Conclusion(
             Outcome.ROLLBACK_FAILED,
             13,
-            f"{count} failed, and {count_nodes(holding)} may be changed: "
+            f"{count} failed, and {count_nodes(maybe_changed)} may be changed: "
             f"safe-install fleet undo {state.run} finishes it when they answer.",
         )
-    if changed or holding:
+    if changed or maybe_changed:
         return Conclusion(
             _outcome_of_change(removes=removes),
             1,
@@ -87,11 +96,11 @@ def _conclude_failed(state: FleetState, *, removes: bool) -> Conclusion:
 
 
 def _conclude_stopped(state: FleetState) -> Conclusion:
-    """A person ended it."""
-    holding = [node for node in state.nodes if node.standing in HOLDING]
-    if holding:
+    """The result of a run that a signal ended."""
+    maybe_changed = _maybe_changed(state)
+    if maybe_changed:
         sentence = (
-            f"Interrupted, and {count_nodes(holding)} may be changed: "
+            f"Interrupted, and {count_nodes(maybe_changed)} may be changed: "
             f"safe-install fleet undo {state.run} finishes it when they answer."
         )
         return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
@@ -115,7 +124,7 @@ def _conclude_unchanged(state: FleetState, count: str) -> Conclusion:
 
 
 def _kept_status(statuses: FrozenSet[int]) -> Optional[int]:
-    """The status that all failures share, where it says more than 11 does."""
+    """The exit status of all failures if it is one of KEPT_STATUSES."""
     if len(statuses) == 1:
         (status,) = statuses
         return status if status in KEPT_STATUSES else None
@@ -123,7 +132,7 @@ def _kept_status(statuses: FrozenSet[int]) -> Optional[int]:
 
 
 def _conclude_undo(state: FleetState) -> Conclusion:
-    left = [node for node in state.nodes if _may_have_it(state, node)]
+    left = [node for node in state.nodes if _may_be_changed(state, node)]
     if left and state.stopped_by:
         undone = count_nodes(_ending(state, Ending.UNDONE))
         sentence = (
@@ -134,7 +143,7 @@ def _conclude_undo(state: FleetState) -> Conclusion:
     if left:
         sentence = f"{count_nodes(left)} could not be taken back: see above."
         return Conclusion(Outcome.ROLLBACK_FAILED, 13, sentence)
-    staged = _with_standing(state, Standing.STAGED)
+    staged = state.nodes_in(Standing.STAGED)
     if staged:
         sentence = (
             f"Interrupted: no node has it in place. What {count_nodes(staged)} staged expires by "
@@ -148,28 +157,23 @@ def _conclude_undo(state: FleetState) -> Conclusion:
     return Conclusion(Outcome.ALREADY_SATISFIED, 0, sentence)
 
 
-def _may_have_it(state: FleetState, node: NodeState) -> bool:
-    is_held = state.leader_of(node).standing in HOLDING
-    return is_held or state.ending_of(node) is Ending.CHANGED
+def _may_be_changed(state: FleetState, node: NodeState) -> bool:
+    is_open = state.leader_of(node).standing in MAY_BE_CHANGED
+    return is_open or state.ending_of(node) is Ending.CHANGED
 
 
 def _conclude_look(state: FleetState) -> Conclusion:
-    """Exit status 0 where every node answered, whatever it said."""
-    silent = [node for node in state.nodes if node.standing in HOLDING]
+    """The result of `fleet status`: 0 where every node answered and the run came to its end."""
     endings = [state.ending_of(node) for node in state.nodes]
     counts = [f"{endings.count(one)} {one.value}" for one in Ending if one in endings]
     sentence = f"{state.run}: {', '.join(counts)}."
-    staged = _with_standing(state, Standing.STAGED)
     is_mixed = Ending.CHANGED in endings and len(set(endings) - {Ending.UNCHANGED}) > 1
-    is_mixed = is_mixed and not state.was_kept
-    if staged or is_mixed:
+    is_unfinished = bool(state.nodes_in(Standing.STAGED)) or (is_mixed and not state.was_kept)
+    if is_unfinished:
         sentence += f" It did not come to its end: safe-install fleet undo {state.run} does."
-    return Conclusion(Outcome.LISTED, 1 if silent or staged or is_mixed else 0, sentence)
+    status = 1 if is_unfinished or _maybe_changed(state) else 0
+    return Conclusion(Outcome.LISTED, status, sentence)
 
 
 def _ending(state: FleetState, ending: Ending) -> List[NodeState]:
     return [node for node in state.nodes if state.ending_of(node) is ending]
-
-
-def _with_standing(state: FleetState, standing: Standing) -> List[NodeState]:
-    return [node for node in state.nodes if node.standing is standing]

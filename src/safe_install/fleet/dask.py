@@ -16,25 +16,25 @@ from distributed import SchedulerPlugin
 
 from safe_install.events import Reporter
 from safe_install.fleet.engines.cluster import read_source, read_text
-from safe_install.fleet.engines.dask import COMPILED_THERE
+from safe_install.fleet.engines.dask import COMPILE_AND_FIND
 from safe_install.fleet.program import fetch_with_pip, prepare_program
 from safe_install.ports import World
 from safe_install.system.process import inherited_variables
 from safe_install.wheels.store import choose_cache
 
-_MADE_THERE = f"({COMPILED_THERE})(*words)"
+_MAKE_PLUGIN = f"({COMPILE_AND_FIND})(*words)"
 
 
 class SafeInstall(SchedulerPlugin):  # type: ignore[misc]
-    """`safe-install fleet install` as a plugin, in the place of Dask's PipInstall.
+    """`safe-install fleet install` as a plugin, instead of Dask's PipInstall.
 
-    The environments of all workers and of the scheduler are changed together: staged everywhere,
-    then committed everywhere, and taken back everywhere where one of them is not healthy after
-    that. Workers are started again where something changed. Workers that join later get the same
-    before they take tasks; one that cannot have it closes itself.
+    The environments of all workers and of the scheduler are changed together: the change is staged
+    everywhere, then committed everywhere. If one environment is worse after that, all are undone.
+    Workers are restarted where something changed. A worker that joins later gets the same change
+    before it takes tasks; it closes itself where that fails.
 
-    Neither workers nor scheduler need safe-install: it comes with the plugin. `register_plugin`
-    raises RuntimeError where the cluster was not changed, with the reason.
+    Neither workers nor the scheduler need safe-install: the plugin brings it. `register_plugin`
+    raises RuntimeError with the reason where the cluster was not changed.
     """
 
     idempotent = True
@@ -49,8 +49,8 @@ class SafeInstall(SchedulerPlugin):  # type: ignore[misc]
         self.name = f"SafeInstall-{uuid.uuid4()}"
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        """What is sent is the text of the plugin, and the program: safe-install is not installed
-        there."""
+        """Pickle the plugin as its source text and the program, because the receiver need not have
+        safe-install."""
         source = read_source() + read_text("safe_install.fleet.engines", "dask_script.py")
         values: Dict[str, Any] = {
             "source": source,
@@ -58,11 +58,11 @@ class SafeInstall(SchedulerPlugin):  # type: ignore[misc]
             "name": "Change",
             "words": (self.name, _read_program(), [*self.options, *self.packages]),
         }
-        return eval, (_MADE_THERE, values)
+        return eval, (_MAKE_PLUGIN, values)
 
 
 def _read_program() -> bytes:
-    """Of this safe-install, for every Python, as far as that can be had."""
+    """This program as one file, which runs on every supported Python if that can be made."""
     variables = inherited_variables()
     cache, _ = choose_cache(variables)
     world = World(variables, Reporter(), cache)

@@ -1,13 +1,13 @@
-"""Nodes of one kind get the same bundle; nodes that share an environment are one. Pure.
+"""Groups nodes that get the same bundle, and nodes that share one environment. Pure.
 
-The kind is what the choice of wheels depends on. What a wheel only has to be old enough for (libc,
-the driver) is taken from the oldest node of the kind, so that all get the same bytes.
+Nodes of one kind get the same bundle; the kind has what the choice of wheels depends on. For libc
+and the driver the oldest version in a group counts, so that one bundle serves all its nodes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -19,12 +19,12 @@ from safe_install.fleet.state import FleetState, NodeState
 class Group:
     """Nodes that get the same bundle."""
 
-    nodes: Tuple[str, ...]
-    words: Tuple[str, ...]  # of `bundle`: for which machine
+    nodes: Tuple[str, ...]  # names
+    words: Tuple[str, ...]  # the options of `bundle` that name the target machine
     description: str  # "Python 3.11, linux_x86_64, torch 2.8.0+cu126"
-    # what all of them have, in the same files: name -> version, the hash of its files
+    # distributions with the same files on all nodes: name -> version, the hash of the files
     installed: Mapping[str, Tuple[str, str]] = field(default_factory=dict)
-    wheels: FrozenSet[str] = frozenset()  # that lie in the caches of all of them, by sha256
+    wheels: FrozenSet[str] = frozenset()  # the SHA-256 of wheels in the caches of all nodes
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,15 @@ class _Kind:
 
     python: str  # "3.11"
     platform: str
-    libc: str  # its family
-    torch: str
+    libc: str  # "glibc" or "musl"
+    torch: str  # version; "" if torch is not installed
     cxx11_abi: Optional[bool]
-    has_driver: bool  # it decides where no torch is there yet
+    has_driver: bool  # False if torch is installed: torch decides then
 
 
 def make_groups(nodes: Sequence[NodeState]) -> Tuple[Group, ...]:
-    """The nodes by their kinds, in a stable order. Each has its facts."""
+    """One group for each kind of nodes, in the order of the nodes. Nodes without facts are left
+    out."""
     found: Dict[_Kind, List[NodeState]] = {}
     for node in nodes:
         if node.facts is not None:
@@ -49,15 +50,11 @@ def make_groups(nodes: Sequence[NodeState]) -> Tuple[Group, ...]:
 
 
 def _kind_of(facts: NodeFacts) -> _Kind:
-    torch = facts.torch
-    return _Kind(
-        ".".join(facts.python.split(".")[:2]),
-        facts.platform,
-        facts.libc[0],
-        torch.version if torch is not None else "",
-        torch.cxx11_abi if torch is not None else None,
-        torch is None and facts.driver is not None,
-    )
+    python = ".".join(facts.python.split(".")[:2])
+    libc, torch = facts.libc[0], facts.torch
+    if torch is None:
+        return _Kind(python, facts.platform, libc, "", None, facts.driver is not None)
+    return _Kind(python, facts.platform, libc, torch.version, torch.cxx11_abi, False)
 
 
 def _make_group(kind: _Kind, members: Sequence[NodeState]) -> Group:
@@ -91,31 +88,33 @@ def _kept_by_all(facts: Sequence[NodeFacts]) -> FrozenSet[str]:
 
 
 def _platform(kind: _Kind, facts: Sequence[NodeFacts]) -> str:
-    """`manylinux_2_28_x86_64`, of the oldest libc."""
+    """The platform tag with the oldest libc of these nodes: `manylinux_2_28_x86_64`."""
     families = {"glibc": "manylinux", "musl": "musllinux"}
     family = families.get(kind.libc)
     if family is None or not kind.platform.startswith("linux_"):
         return kind.platform
-    oldest = min((one.libc[1] for one in facts), key=_order)
+    oldest = min((one.libc[1] for one in facts), key=_version_key)
     major_and_minor = "_".join(oldest.split(".")[:2])
     return f"{family}_{major_and_minor}_{kind.platform[len('linux_') :]}"
 
 
 def _driver_words(facts: Sequence[NodeFacts]) -> List[str]:
-    """The oldest driver, and every GPU: a wheel serves all of them."""
+    """The options with the oldest driver and all GPUs of these nodes."""
     drivers = [one.driver for one in facts if one.driver is not None]
     versions = [driver.version for driver in drivers if driver.version]
-    capabilities = sorted({one for driver in drivers for one in driver.capabilities}, key=_order)
-    words: List[str] = []
-    if versions:
-        words += ["--target-driver", min(versions, key=_order)]
-    if versions and capabilities:
-        words += ["--target-gpu", ",".join(capabilities)]
+    if not versions:
+        return []
+    words = ["--target-driver", min(versions, key=_version_key)]
+    capabilities: Set[str] = set()
+    for driver in drivers:
+        capabilities.update(driver.capabilities)
+    if capabilities:
+        words += ["--target-gpu", ",".join(sorted(capabilities, key=_version_key))]
     return words
 
 
-def _order(version: str) -> Tuple[int, ...]:
-    """What a node says is a version may be none: then it is the oldest."""
+def _version_key(version: str) -> Tuple[int, ...]:
+    """A key to sort versions. A node's text that is no version counts as the oldest."""
     try:
         return Version(version).release
     except InvalidVersion:
@@ -126,23 +125,23 @@ def _order(version: str) -> Tuple[int, ...]:
 
 
 def share_environments(state: FleetState) -> FleetState:
-    """The first of the nodes that seem to have the same environment leads: it alone is staged and
-    committed."""
+    """Of the nodes that seem to have the same environment, the first one becomes the leader: only
+    that node stages and commits."""
     leaders: Dict[object, str] = {}
     nodes: List[NodeState] = []
     for node in state.nodes:
         leader = ""
-        for key in _keys(node):
+        for key in _shared_places(node):
             leader = leader or leaders.get(key, "")
-        for key in _keys(node):
+        for key in _shared_places(node):
             leaders.setdefault(key, leader or node.name)
         nodes.append(replace(node, leader=leader))
     return replace(state, nodes=tuple(nodes))
 
 
-def _keys(node: NodeState) -> List[object]:
-    """What may tell which environment it has. Copies of one disk have the same numbers: what is
-    staged tells whether it is the same (`Kind.CONFIRM`)."""
+def _shared_places(node: NodeState) -> List[object]:
+    """What identifies the node's environment. Copies of a disk have the same values, so
+    `Kind.CONFIRM` checks later whether the environment is the same."""
     facts = node.facts
     if facts is None:
         return []

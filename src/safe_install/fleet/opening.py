@@ -1,4 +1,5 @@
-"""Opens the engine that was named. Its module is imported now, because it is an extra."""
+"""Opens an engine by its name. The engine's module is imported only then, because it needs an
+extra."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ class _Row:
 
     module: str
     extra: str  # of torch-safe-install
-    needs: str  # the module that the extra brings
+    needs: str  # the module that the extra installs
 
 
 ENGINES: Mapping[str, _Row] = {
@@ -27,7 +28,7 @@ ENGINES: Mapping[str, _Row] = {
 
 
 def open_engine(name: str, target: str, options: EngineOptions) -> Engine:
-    """The engine `name` on `target`: an inventory, or an address. Errors: EngineFailed."""
+    """Open the engine `name`. `target`: an inventory or an address. Errors: EngineFailed."""
     row = ENGINES.get(name)
     if row is None:
         raise EngineFailed(f"{name}: no engine of that name", hint="Name the nodes again.")

@@ -1,4 +1,4 @@
-"""The result of a run as one page that needs nothing else: no script, no address, all escaped. Pure."""
+"""Renders the result of a run as one HTML page without scripts and links. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ tr { border-bottom: 1px solid #d8dce2; } code { font-size: 13px; }
 
 
 def render_page(sentence: str, outcome: str, details: Mapping[str, Any]) -> str:
-    """The page. `details`: those of the JSON document."""
+    """The page as HTML. `details`: of the JSON document. All texts are escaped."""
     title = f"safe-install fleet {details.get('verb', '')}"
     body: List[str] = [f"<h1>{escape(title)}</h1>", f"<p>{escape(sentence)}</p>"]
     if details.get("run"):
@@ -50,9 +50,8 @@ def render_page(sentence: str, outcome: str, details: Mapping[str, Any]) -> str:
 def _render_nodes(rows: Sequence[Mapping[str, Any]]) -> List[str]:
     cells = []
     for row in rows:
-        changes = _changes_of(row)
-        told = [row["name"], row.get("torch") or "", row["outcome"], changes, row["reason"]]
-        cells.append(told)
+        torch, changes = row.get("torch") or "", _changes_of(row)
+        cells.append([row["name"], torch, row["outcome"], changes, row["reason"]])
     return _table(("node", "torch", "outcome", "change", "why"), cells, state=2)
 
 
@@ -71,8 +70,8 @@ def _render_alike(rows: Sequence[Mapping[str, Any]]) -> List[str]:
         differs = [
             f"{one['subject']} {one['here']} (most: {one['most']})" for one in row["differs"]
         ]
-        told = row["reason"] or "; ".join(differs) or "as most"
-        cells.append([f"{len(row['nodes'])}", ", ".join(row["nodes"]), told])
+        difference = row["reason"] or "; ".join(differs) or "as most"
+        cells.append([f"{len(row['nodes'])}", ", ".join(row["nodes"]), difference])
     return _table(("count", "nodes", "what differs"), cells)
 
 
@@ -85,7 +84,7 @@ def _render_groups(rows: Sequence[Mapping[str, Any]]) -> List[str]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, state: int = -1) -> List[str]:
-    """`state`: the column whose word is also its colour."""
+    """`state`: the number of the column whose text is also its CSS class."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     lines = ["<table>", f"<tr>{head}</tr>"]
     for row in rows:

@@ -1,11 +1,11 @@
-"""What is asked of the nodes next, and what their answers mean: all of them are changed, or none is.
+"""The phases of a change on all nodes or none: which comes next, and what the answers mean. Pure.
 
-Pure. A phase is asked of its nodes at the same time; the next one is chosen when all have answered:
+All nodes of a phase are asked at the same time; the next phase is chosen when all have answered:
 
     inventory, examine, plan, deliver, stage, confirm | commit (canary), verify | commit, verify | settle
-                                                      | too much failed: ask, undo, abandon     | settle
+                                                      | too many failed: ask, undo, abandon     | settle
 
-A person who stops it in between is one failure too much.
+A signal in between has the effect of too many failures.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from safe_install.fleet.engine import Delivery
 from safe_install.fleet.groups import share_environments
 from safe_install.fleet.state import IN_PLACE, FleetState, Intent, NodeState, Standing
 
-LOCKED = 14  # another safe-install holds the environment: nothing was done
-MOST_TRIES = 3  # of a node that does not answer
-MOST_WAITS = 6  # for one at which something is at work still
+LOCKED = 14  # exit status: another safe-install holds the environment, and nothing was done
+MAX_TRIES = 3  # for a node that does not answer
+MAX_WAITS = 6  # for a node on which another command still runs
 PAUSES = (0.0, 1.0, 4.0, 10.0, 20.0, 30.0)  # seconds before the first try, the second ...
 
 
 class Kind(Enum):
-    """What a phase does; the value is what people see."""
+    """The kind of a phase. The value is shown to people."""
 
     INVENTORY = "inventory"
     EXAMINE = "check before"
@@ -55,32 +55,32 @@ class Ask:
 
 @dataclass(frozen=True)
 class Phase:
-    """What is to be done next. Of PLAN, DELIVER and SETTLE the nodes stand in `nodes`."""
+    """What to do next. PLAN, DELIVER and SETTLE have `nodes` and no `asks`."""
 
     kind: Kind
     asks: Tuple[Ask, ...] = ()
-    nodes: Tuple[str, ...] = ()
-    pause: float = 0.0  # seconds to wait before
+    nodes: Tuple[str, ...] = ()  # names
+    pause: float = 0.0  # seconds to wait before it
 
 
 # --- the next phase -------------------------------------------------------------------------------
 
 
 def next_phase(state: FleetState) -> Phase:
-    """What to do next. The state changes with the answers alone, and with `begin`."""
+    """What to do next. Only `begin`, `end`, `stop` and the answers change the state."""
     if state.intent is not Intent.CHANGE:
         return _next_of_old_run(state)
     early = _next_before_plan(state)
     if early is not None:
         return early
-    if state.goes_back:
+    if state.must_roll_back:
         return _take_back(state)
     return _next_forward(state)
 
 
 def begin(state: FleetState, phase: Phase) -> FleetState:
-    """The state once a phase is begun: it is kept before any call is made, so that a controller that
-    is killed knows afterwards whom it may have asked."""
+    """The state when a phase begins. It is written to disk before any call is made, so that it is
+    known after a kill of the controller which nodes may have been asked."""
     if phase.kind not in (Kind.CANARY, Kind.COMMIT):
         return state
     asked = [state.find(ask.node) for ask in phase.asks]
@@ -88,50 +88,49 @@ def begin(state: FleetState, phase: Phase) -> FleetState:
 
 
 def stop(state: FleetState, signal_number: int) -> FleetState:
-    """The state once a person wants no more of it. Where all is done but the telling, that comes too
-    late."""
+    """The state after a signal. After the last change has settled, a signal has no effect."""
     if state.is_settled:
         return state
     return replace(state, stopped_by=signal_number)
 
 
 def _next_before_plan(state: FleetState) -> Optional[Phase]:
-    new = _standing(state, Standing.NEW)
+    new = state.nodes_in(Standing.NEW)
     if new:
         return _phase(Kind.INVENTORY, new, lambda node: ("inventory",))
-    known = _standing(state, Standing.KNOWN)
+    known = state.nodes_in(Standing.KNOWN)
     if known:
         return _phase(Kind.EXAMINE, known, lambda node: ("verify", *state.verify_words))
     return None
 
 
 def _next_forward(state: FleetState) -> Phase:
-    """Nothing speaks against the change so far."""
-    examined = _standing(state, Standing.EXAMINED)
+    """The next phase of a change that is not undone."""
+    examined = state.nodes_in(Standing.EXAMINED)
     if examined:
         return Phase(Kind.PLAN, nodes=_names(examined))
     if state.only_plans:
         return Phase(Kind.DONE)
-    planned = _standing(state, Standing.PLANNED)
+    planned = state.nodes_in(Standing.PLANNED)
     if planned:
         return Phase(Kind.DELIVER, nodes=_names(planned))
-    ready = _standing(state, Standing.READY)
+    ready = state.nodes_in(Standing.READY)
     if ready:
         return _phase(Kind.STAGE, ready, lambda node: _stage_words(state, node))
     unconfirmed = _unconfirmed_followers(state)
     if unconfirmed:
         return _confirm(state, unconfirmed)
-    lost = _standing(state, Standing.LOST)
+    lost = state.nodes_in(Standing.LOST)
     if lost:
         return _ask(lost)
-    # the barrier: whoever is to be changed has staged
+    # Nothing is committed before every node has staged.
     return _next_commit(state) or _clear_up(state)
 
 
 def _next_commit(state: FleetState) -> Optional[Phase]:
-    staged = [node for node in _standing(state, Standing.STAGED) if not node.has_failed]
-    committed = _standing(state, Standing.COMMITTED)
-    verified = [node for node in _standing(state, Standing.VERIFIED) if not node.leader]
+    staged = [node for node in state.nodes_in(Standing.STAGED) if not node.has_failed]
+    committed = state.nodes_in(Standing.COMMITTED)
+    verified = [node for node in state.nodes_in(Standing.VERIFIED) if not node.leader]
     missing = state.canary - len(committed) - len(verified)
     if staged and missing > 0:
         return _commit(state, Kind.CANARY, staged[:missing])
@@ -144,38 +143,42 @@ def _next_commit(state: FleetState) -> Optional[Phase]:
 
 
 def _clear_up(state: FleetState) -> Phase:
-    """Drop what failed, as far as that is tolerated; then the run is over."""
-    # an environment is sick where it is worse for one of those that have it
-    sick = {node.leader or node.name for node in _standing(state, Standing.SICK)}
-    in_place = [node for node in _leaders(state) if node.standing in IN_PLACE]
-    return _let_go(state, [node for node in in_place if node.name in sick])
+    """Undo the change on nodes that are worse if their number is tolerated; then the run is
+    over."""
+    # An environment is worse where one of the nodes that share it says so.
+    worse = {node.leader or node.name for node in state.nodes_in(Standing.SICK)}
+    return _undo_and_abandon(state, [node for node in _changed_nodes(state) if node.name in worse])
 
 
 def _take_back(state: FleetState) -> Phase:
-    """All that is in place goes, and all that is staged."""
-    lost = _standing(state, Standing.LOST)
+    """Undo every change that is in place, and abandon every staged one."""
+    lost = state.nodes_in(Standing.LOST)
     if lost:
         return _ask(lost)
-    return _let_go(state, [node for node in _leaders(state) if node.standing in IN_PLACE])
+    return _undo_and_abandon(state, _changed_nodes(state))
 
 
-def _let_go(state: FleetState, in_place: Sequence[NodeState]) -> Phase:
-    """These are taken back; then what is staged goes."""
-    if in_place:
-        return _undo(state, in_place)
-    staged = _standing(state, Standing.STAGED)
+def _changed_nodes(state: FleetState) -> List[NodeState]:
+    return [node for node in _leaders(state) if node.standing in IN_PLACE]
+
+
+def _undo_and_abandon(state: FleetState, changed: Sequence[NodeState]) -> Phase:
+    """First undo these nodes, then abandon what is staged, then settle."""
+    if changed:
+        return _undo(state, changed)
+    staged = state.nodes_in(Standing.STAGED)
     if staged:
         return _abandon(staged)
     return _settle(state)
 
 
 def _next_of_old_run(state: FleetState) -> Phase:
-    """Of a run that is over, or whose controller was killed. Where a person stops it, the rest is
-    left to the next time."""
+    """The next phase for a run that has ended, or whose controller was killed. A signal ends it
+    here; the next `undo` does the rest."""
     is_left = any(node.standing in LEFT_TO_UNDO for node in _leaders(state))
     if state.stopped_by and is_left:
         return Phase(Kind.DONE)
-    lost = _standing(state, Standing.LOST)
+    lost = state.nodes_in(Standing.LOST)
     if lost:
         return _ask(lost)
     if state.intent is Intent.LOOK:
@@ -196,13 +199,13 @@ def _was_touched(state: FleetState, node: NodeState) -> bool:
 
 
 def end(state: FleetState, phase: Phase) -> FleetState:
-    """The state once all have answered."""
+    """The state after all nodes of a phase have answered."""
     if phase.kind is Kind.INVENTORY:
         return share_environments(state)
     if phase.kind is Kind.STAGE:
-        following = _standing(state, Standing.FOLLOWING)
+        following = state.nodes_in(Standing.FOLLOWING)
         left = [node for node in following if _has_unchanged_leader(state, node)]
-        return state.with_nodes(_alone(node) for node in left)
+        return state.with_nodes(_without_leader(node) for node in left)
     return state
 
 
@@ -210,28 +213,24 @@ def _has_unchanged_leader(state: FleetState, node: NodeState) -> bool:
     return state.leader_of(node).standing is Standing.UNCHANGED
 
 
-MAY_BE_IN_PLACE = frozenset(
-    {*IN_PLACE, Standing.STAGED, Standing.LOST, Standing.STUCK, Standing.UNKNOWN}
-)
-
-
 LEFT_TO_UNDO = frozenset({*IN_PLACE, Standing.STAGED, Standing.LOST})
+MAY_HAVE_CHANGE = frozenset({*LEFT_TO_UNDO, Standing.STUCK, Standing.UNKNOWN})
 
 
 def revive(state: FleetState, intent: Intent) -> FleetState:
-    """A run that was written down, to be looked at or taken back: whoever may have something of it
-    is asked first."""
+    """The state of an earlier run, to report or undo it: nodes that may have its change staged or
+    in place are asked first."""
     nodes = []
     for node in state.nodes:
-        is_open = bool(node.transaction) and node.standing in MAY_BE_IN_PLACE
+        is_open = bool(node.transaction) and node.standing in MAY_HAVE_CHANGE
         if is_open and not node.leader:
             node = replace(node, standing=Standing.LOST, failure="", status=0)
         elif intent is Intent.UNDO:
             node = replace(node, failure="", status=0)
         nodes.append(node)
-    # of what is taken back nothing is to stay, whatever the run was asked for
+    # An undo has to undo all, whatever number of failures the run tolerated.
     tolerated = 0 if intent is Intent.UNDO else state.tolerated
-    was_kept = state.is_settled and not state.goes_back
+    was_kept = state.is_settled and not state.must_roll_back
     return replace(
         state,
         nodes=tuple(nodes),
@@ -243,13 +242,9 @@ def revive(state: FleetState, intent: Intent) -> FleetState:
     )
 
 
-def _alone(node: NodeState) -> NodeState:
-    """A node that seemed to share an environment, and is asked itself."""
+def _without_leader(node: NodeState) -> NodeState:
+    """A node that seemed to share an environment, and is changed by itself."""
     return replace(node, standing=Standing.PLANNED, leader="")
-
-
-def _standing(state: FleetState, standing: Standing) -> List[NodeState]:
-    return [node for node in state.nodes if node.standing is standing]
 
 
 def _leaders(state: FleetState) -> List[NodeState]:
@@ -257,14 +252,15 @@ def _leaders(state: FleetState) -> List[NodeState]:
 
 
 def _unconfirmed_followers(state: FleetState) -> List[NodeState]:
-    """Those that only seem to share what their leader has staged."""
-    waiting = [node for node in _standing(state, Standing.FOLLOWING) if not node.is_confirmed]
+    """The followers of staged leaders of which it is not yet certain that they share the
+    environment."""
+    waiting = [node for node in state.nodes_in(Standing.FOLLOWING) if not node.is_confirmed]
     return [node for node in waiting if state.leader_of(node).standing is Standing.STAGED]
 
 
 def _unverified_followers(state: FleetState) -> List[NodeState]:
-    """Those whose environment is changed, and who were not asked after that."""
-    waiting = _standing(state, Standing.FOLLOWING)
+    """The followers whose environment is changed, and which have not verified it."""
+    waiting = state.nodes_in(Standing.FOLLOWING)
     return [node for node in waiting if state.leader_of(node).standing in IN_PLACE]
 
 
@@ -282,7 +278,7 @@ def _phase(
 
 def _stage_words(state: FleetState, node: NodeState) -> Tuple[str, ...]:
     bundle = ("--bundle", node.bundle) if state.needs_bundle else ()
-    # of two runs of the same words each has its own change, which the other cannot take back
+    # With --run, two runs that stage the same have two changes; neither can undo the other's.
     return ("stage", *bundle, "--run", state.run, *state.stage_words)
 
 
@@ -315,10 +311,10 @@ def _ask(nodes: Sequence[NodeState]) -> Phase:
 
 
 def fold(state: FleetState, kind: Kind, answer: Answer) -> NodeState:
-    """The node once its answer is known. `state`: before the phase, which goes forward or back."""
+    """The node after its answer. `state`: before the phase; `kind`: of the phase."""
     node = state.find(answer.node)
-    changed = _MEANINGS[kind](node, answer)
-    is_forward = state.intent is Intent.CHANGE and not state.goes_back
+    changed = _FOLDS[kind](node, answer)
+    is_forward = state.intent is Intent.CHANGE and not state.must_roll_back
     if is_forward and kind is Kind.ASK and changed.standing in GONE:
         changed = _fail(changed, changed.standing, f"its change is {answer.state}", 12)
     if changed.standing is not node.standing:
@@ -327,35 +323,35 @@ def fold(state: FleetState, kind: Kind, answer: Answer) -> NodeState:
 
 
 def fold_delivery(node: NodeState, delivery: Delivery) -> NodeState:
-    """The node once it has its files, or has not."""
+    """The node after the delivery of its bundle."""
     if delivery.problem or not delivery.path:
         return _fail(node, Standing.SILENT, delivery.problem or NO_ANSWER)
     return replace(node, standing=Standing.READY, bundle=delivery.path)
 
 
 def _fail(node: NodeState, standing: Standing, why: str, status: int = 1) -> NodeState:
-    """The first failure of a node is the one that is told."""
+    """The node as failed. Its first failure is kept."""
     if node.has_failed:
         return replace(node, standing=standing)
     return replace(node, standing=standing, failure=why, status=status)
 
 
-def _again(node: NodeState, standing: Standing, why: str, status: int = 1) -> NodeState:
-    """Nothing was done: it is asked once more, or has failed."""
-    most = MOST_WAITS if status == LOCKED else MOST_TRIES
+def _retry(node: NodeState, standing: Standing, why: str, status: int = 1) -> NodeState:
+    """Nothing was done on the node: it is asked again, and fails after the last try."""
+    most = MAX_WAITS if status == LOCKED else MAX_TRIES
     if node.tries + 1 < most:
         return replace(node, tries=node.tries + 1)
     return _fail(node, standing, why, status)
 
 
-def _lose(node: NodeState, why: str) -> NodeState:
-    """What it did is not known, and is asked; not for ever."""
-    if node.losses < MOST_TRIES:
+def _mark_lost(node: NodeState, why: str) -> NodeState:
+    """It is not known what the node did: it is asked; after the last try it stays unknown."""
+    if node.losses < MAX_TRIES:
         return replace(node, standing=Standing.LOST, losses=node.losses + 1)
     return _fail(node, Standing.UNKNOWN, why, 13)
 
 
-def _why(answer: Answer) -> str:
+def _why_failed(answer: Answer) -> str:
     return answer.problem or answer.message or f"exit status {answer.status} ({answer.outcome})"
 
 
@@ -366,11 +362,11 @@ def _fold_inventory(node: NodeState, answer: Answer) -> NodeState:
 
 
 def _fail_early(node: NodeState, answer: Answer) -> NodeState:
-    """Too little is known of it: perhaps its environment is that of another node."""
-    return _fail(node, Standing.SILENT, _why(answer), answer.status or 1)
+    """Too little is known of the node: it may share the environment of another node."""
+    return _fail(node, Standing.SILENT, _why_failed(answer), answer.status or 1)
 
 
-def _fold_before(node: NodeState, answer: Answer) -> NodeState:
+def _fold_examine(node: NodeState, answer: Answer) -> NodeState:
     if answer.problem or answer.status not in (0, 1):
         return _fail_early(node, answer)
     next_standing = Standing.FOLLOWING if node.leader else Standing.EXAMINED
@@ -379,57 +375,60 @@ def _fold_before(node: NodeState, answer: Answer) -> NodeState:
 
 
 def _fold_stage(node: NodeState, answer: Answer) -> NodeState:
-    """Staging changes nothing: where the answer was lost, the same is asked again."""
+    """Staging changes nothing in the environment, so a lost call is repeated."""
     if answer.problem:
-        return _again(node, Standing.SILENT, answer.problem)
+        return _retry(node, Standing.SILENT, answer.problem)
     if answer.status == LOCKED:
-        return _again(node, Standing.REFUSED, _why(answer), LOCKED)
+        return _retry(node, Standing.REFUSED, _why_failed(answer), LOCKED)
     if answer.status == 0 and answer.outcome == "already-satisfied":
         return replace(node, standing=Standing.UNCHANGED)
     if answer.status == 0 and answer.outcome == "staged" and answer.transaction:
         identifier, steps = answer.transaction, answer.steps
         return replace(node, standing=Standing.STAGED, transaction=identifier, steps=steps)
-    return _fail(node, Standing.REFUSED, _why(answer), answer.status or 1)
+    return _fail(node, Standing.REFUSED, _why_failed(answer), answer.status or 1)
 
 
 def _fold_commit(node: NodeState, answer: Answer) -> NodeState:
     if answer.problem:
-        return _lose(node, _why(answer))
+        return _mark_lost(node, _why_failed(answer))
     if answer.status == 0:
         return replace(node, standing=Standing.COMMITTED)
     if answer.status == LOCKED:
-        return _again(node, node.standing, _why(answer), LOCKED)
+        return _retry(node, node.standing, _why_failed(answer), LOCKED)
     if answer.status == 12 and answer.state != "committed":
-        return _fail(node, Standing.ROLLED_BACK, _why(answer), 12)
+        return _fail(node, Standing.ROLLED_BACK, _why_failed(answer), 12)
     if answer.status == 11:
-        return _fail(node, Standing.STAGED, _why(answer), 11)  # what is refused stays staged
+        return _fail(
+            node, Standing.STAGED, _why_failed(answer), 11
+        )  # a refused commit stays staged
     if answer.status == 13:
-        return _fail(node, Standing.UNKNOWN, _why(answer), 13)
-    return _lose(node, _why(answer))
+        return _fail(node, Standing.UNKNOWN, _why_failed(answer), 13)
+    return _mark_lost(node, _why_failed(answer))
 
 
-def _fold_after(node: NodeState, answer: Answer) -> NodeState:
-    """Worse than before is what counts. Who does not answer is not known to be well."""
+def _fold_verify(node: NodeState, answer: Answer) -> NodeState:
+    """Only errors that were not there before count. A node without an answer counts as worse."""
     if answer.problem or answer.status not in (0, 1):
-        return _fail(node, Standing.SICK, _why(answer), 12)
-    fresh = answer.errors - node.errors
-    if answer.status == 1 and (node.was_healthy or fresh):
-        return _fail(node, Standing.SICK, _why(answer), 12)
+        return _fail(node, Standing.SICK, _why_failed(answer), 12)
+    new_errors = answer.errors - node.errors
+    if answer.status == 1 and (node.was_healthy or new_errors):
+        return _fail(node, Standing.SICK, _why_failed(answer), 12)
     return replace(node, standing=Standing.VERIFIED)
 
 
 def _fold_confirm(node: NodeState, answer: Answer) -> NodeState:
-    """Does it see what its leader has staged?"""
+    """A node that knows the change which its leader staged shares the environment."""
     if answer.problem:
-        return _again(node, Standing.SILENT, answer.problem)
+        return _retry(node, Standing.SILENT, answer.problem)
     if answer.state in STATES:
         return replace(node, is_confirmed=True)
-    return _alone(node)
+    return _without_leader(node)
 
 
+# A change's state, as `status` names it -> the node's standing
 STATES: Dict[str, Standing] = {
     "staged": Standing.STAGED,
-    "interrupted": Standing.STAGED,  # commit and abandon make it the one before
+    "interrupted": Standing.STAGED,  # commit and abandon recover it first
     "committed": Standing.COMMITTED,
     "rolled-back": Standing.ROLLED_BACK,
     "undone": Standing.UNDONE,
@@ -439,47 +438,48 @@ STATES: Dict[str, Standing] = {
 GONE = frozenset({Standing.ROLLED_BACK, Standing.UNDONE, Standing.ABANDONED})
 
 
-def _fold_asked(node: NodeState, answer: Answer) -> NodeState:
+def _fold_status(node: NodeState, answer: Answer) -> NodeState:
     standing = STATES.get(answer.state) if not answer.problem else None
-    if standing is None:
-        why = answer.problem or f"its change is {answer.state or 'not known there'}"
-        most = MOST_WAITS if answer.state == "committing" else MOST_TRIES
-        if node.tries + 1 < most:
-            return replace(node, tries=node.tries + 1)
-        return _fail(node, Standing.UNKNOWN, why, 13)
-    return replace(node, standing=standing)
+    if standing is not None:
+        return replace(node, standing=standing)
+    most = MAX_WAITS if answer.state == "committing" else MAX_TRIES
+    if node.tries + 1 < most:
+        return replace(node, tries=node.tries + 1)
+    why = answer.problem or f"its change is {answer.state or 'not known there'}"
+    return _fail(node, Standing.UNKNOWN, why, 13)
 
 
 def _fold_undo(node: NodeState, answer: Answer) -> NodeState:
     if answer.problem:
-        return _lose(node, _why(answer))
+        return _mark_lost(node, _why_failed(answer))
     if answer.status == 0:
         return replace(node, standing=Standing.UNDONE)
     if answer.status == LOCKED:
-        return _again(node, Standing.STUCK, _why(answer), LOCKED)
+        return _retry(node, Standing.STUCK, _why_failed(answer), LOCKED)
     if answer.status == 13:
-        return replace(_fail(node, Standing.UNKNOWN, _why(answer), 13), status=13)
-    why = f"could not be taken back: {_why(answer)}"
+        return replace(_fail(node, Standing.UNKNOWN, _why_failed(answer), 13), status=13)
+    why = f"could not be taken back: {_why_failed(answer)}"
     return replace(node, standing=Standing.STUCK, failure=why, status=13)
 
 
 def _fold_abandon(node: NodeState, answer: Answer) -> NodeState:
     if answer.status == LOCKED:
-        return _again(node, Standing.ABANDONED, _why(answer), LOCKED)  # it expires by itself
+        # After the last try it counts as abandoned: a staged change expires by itself.
+        return _retry(node, Standing.ABANDONED, _why_failed(answer), LOCKED)
     if answer.problem or answer.status != 0:
-        return _lose(node, _why(answer))
+        return _mark_lost(node, _why_failed(answer))
     return replace(node, standing=Standing.ABANDONED)
 
 
-_MEANINGS: Dict[Kind, Callable[[NodeState, Answer], NodeState]] = {
+_FOLDS: Dict[Kind, Callable[[NodeState, Answer], NodeState]] = {
     Kind.INVENTORY: _fold_inventory,
-    Kind.EXAMINE: _fold_before,
+    Kind.EXAMINE: _fold_examine,
     Kind.STAGE: _fold_stage,
     Kind.CONFIRM: _fold_confirm,
     Kind.CANARY: _fold_commit,
     Kind.COMMIT: _fold_commit,
-    Kind.VERIFY: _fold_after,
-    Kind.ASK: _fold_asked,
+    Kind.VERIFY: _fold_verify,
+    Kind.ASK: _fold_status,
     Kind.UNDO: _fold_undo,
     Kind.ABANDON: _fold_abandon,
 }

@@ -1,4 +1,4 @@
-"""The running program as one file, which every node runs whatever is installed there."""
+"""Makes the running program into one file, which nodes run without installing anything."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from safe_install.snapshot.program import OLDEST_PYTHON, Fetch, ProgramFiles, re
 from safe_install.system.atomic_write import write_atomically
 from safe_install.system.pip import PipRunner
 
-FAILURE_KEPT = 3600.0  # seconds for which what could not be fetched is not asked for again
+FAILURE_KEPT = 3600.0  # seconds after a failed fetch in which it is not tried again
 
 
 def prepare_program(
     cache: Path, fetch: Fetch, tell: Callable[[str], None] = lambda sentence: None
 ) -> File:
-    """The program, written into the cache once. `fetch`: brings what it needs on old Pythons, where
-    what is installed beside it does not run there; asked once, too.
+    """The program as one file in the cache; it is written once.
 
-    Where that cannot be had, it needs a Python as new as the one that runs us: `tell` is told.
-    Errors: OSError.
+    `fetch`: downloads the program's dependencies for old Pythons, where the installed ones do not
+    run there; its result is cached, too. Where it fails, the program needs a Python as new as the
+    running one, and `tell` is called with a sentence about that. Errors: OSError.
     """
     folder = cache / "fleet"
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def prepare_program(
 
 
 def fetch_with_pip(world: World) -> Fetch:
-    """Brings wheels with the pip of the Python that runs us."""
+    """A function that downloads wheels with the pip of the running Python."""
 
     def fetch(lines: Sequence[str]) -> Path:
         folder = world.cache_dir / "fleet"
@@ -66,7 +66,7 @@ def fetch_with_pip(world: World) -> Fetch:
 
 def _read(folder: Path, fetch: Fetch, tell: Callable[[str], None]) -> ProgramFiles:
     try:
-        return read_program(OLDEST_PYTHON, _once(folder, fetch))
+        return read_program(OLDEST_PYTHON, _cached_fetch(folder, fetch))
     except Refused as error:
         version = "{}.{}".format(*sys.version_info[:2])
         why = str(error.__cause__ or error)
@@ -74,9 +74,9 @@ def _read(folder: Path, fetch: Fetch, tell: Callable[[str], None]) -> ProgramFil
         return read_program(version, fetch)
 
 
-def _once(folder: Path, fetch: Fetch) -> Fetch:
-    """What was fetched is kept, by the lines that name it with their hashes; for a while, why it
-    could not be fetched."""
+def _cached_fetch(folder: Path, fetch: Fetch) -> Fetch:
+    """A function that caches what `fetch` downloads, by the requirement lines with their hashes. An
+    error is cached, too, for FAILURE_KEPT seconds."""
 
     def fetch_once(lines: Sequence[str]) -> Path:
         digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -97,7 +97,7 @@ def _once(folder: Path, fetch: Fetch) -> Fetch:
 
 
 def _raise_kept(failure: Path) -> None:
-    """Errors: PipFailed, where the same failed a short while ago."""
+    """Raise PipFailed where the same download failed less than FAILURE_KEPT seconds ago."""
     try:
         is_fresh = abs(time.time() - failure.stat().st_mtime) < FAILURE_KEPT
         why = failure.read_text(encoding="utf-8", errors="replace")

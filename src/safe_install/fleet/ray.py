@@ -1,4 +1,4 @@
-"""For programs that use Ray: install on every node of the cluster, or on none.
+"""For programs that use Ray: installs on every node of the cluster, or on none.
 
 from safe_install.fleet.ray import install
 
@@ -15,9 +15,9 @@ from typing import Any, Dict, List, Optional, Sequence
 from safe_install.fleet.stopping import Stop
 from safe_install.system import process
 
-# What a submitted job is: another program of it would run in the job's runtime_env.
+# Ray sets it for a submitted job. A child process that has it would run in the job's runtime_env.
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# This very program, from where this module lies.
+# Starts this safe-install, from the folder in which this module lies.
 _START = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[0] = 'safe-install'; "
     "from safe_install.__main__ import run; run()"
@@ -27,20 +27,20 @@ _START = (
 def install(
     packages: Sequence[str], options: Sequence[str] = (), *, address: Optional[str] = None
 ) -> Dict[str, Any]:
-    """`safe-install fleet install` in a process of its own, on a cluster that runs; its JSON
-    document.
+    """Run `safe-install fleet install` in a child process; its JSON document.
 
     `packages`: requirements, as `pip install` takes them. `options`: those of `safe-install fleet
-    install`, such as "--require-cuda". `address`: where it is not given, that of the cluster to
-    which this program is connected, else of the one of this machine. Errors: RuntimeError where the
-    cluster was not changed, or not all of it is there after the change, with the reason;
-    KeyboardInterrupt with what became of it: at Ctrl-C
-    all is taken back first.
+    install`, such as "--require-cuda". `address`: of the cluster; without it, the cluster to which
+    this program is connected, else the one of this machine.
+
+    Errors: RuntimeError with the reason, where the cluster was not changed, or where processes did
+    not come back after the change. KeyboardInterrupt with the result: after Ctrl-C the change is
+    undone first.
     """
     if isinstance(packages, str):
         raise TypeError("packages is a list of requirements, not one text")
-    there = address or _find_cluster()
-    words = ["fleet", "install", *options, *packages, "--ray", there, "--json"]
+    cluster = address or _find_cluster()
+    words = ["fleet", "install", *options, *packages, "--ray", cluster, "--json"]
     variables = process.inherited_variables()
     variables.pop(JOB, None)
     running = process.start(command_of(words), env=variables)
@@ -53,8 +53,8 @@ def install(
     try:
         document: Dict[str, Any] = json.loads(completed.stdout)
     except ValueError as error:
-        said = completed.stderr.strip()[-1000:] or "it said nothing"
-        raise RuntimeError(f"safe-install ended with {completed.returncode}: {said}") from error
+        why = completed.stderr.strip()[-1000:] or "it said nothing"
+        raise RuntimeError(f"safe-install ended with {completed.returncode}: {why}") from error
     if completed.returncode != 0:
         kind = KeyboardInterrupt if stop.pending else RuntimeError
         raise kind(describe_failure(document))
@@ -69,12 +69,12 @@ def _find_cluster() -> str:
 
 
 def command_of(words: Sequence[str]) -> List[str]:
-    """The command line of this program, run by the Python of this process."""
+    """The command line that runs this safe-install with the Python of this process."""
     return [sys.executable, "-c", _START, str(Path(__file__).parents[2]), *words]
 
 
 def describe_failure(document: Dict[str, Any]) -> str:
-    """Why, and which node did not have it."""
+    """Why the command failed, with the reason of each node."""
     error = document["error"] or {}
     parts = [error.get("message") or document["outcome"], error.get("hint") or ""]
     rows = document["details"].get("nodes", [])

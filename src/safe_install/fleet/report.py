@@ -1,16 +1,16 @@
-"""What is said of nodes, as JSON values: the document, the table and the page are made of it."""
+"""Describes nodes as JSON values, from which the document, the table and the page are made."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Sequence
 
 from safe_install.fleet.answers import Answer, clean
-from safe_install.fleet.comparison import Alike
+from safe_install.fleet.comparison import IdenticalNodes
 from safe_install.fleet.state import FleetState, NodeState
 
 
 def describe_nodes(state: FleetState) -> List[Dict[str, Any]]:
-    """Each node of a run."""
+    """One row for each node of a run."""
     return [_describe_node(state, node) for node in state.nodes]
 
 
@@ -33,7 +33,7 @@ def _describe_node(state: FleetState, node: NodeState) -> Dict[str, Any]:
 
 
 def describe_verified(answers: Mapping[str, Answer]) -> List[Dict[str, Any]]:
-    """Each node that was asked whether it is healthy."""
+    """One row for each node that was asked whether it is healthy."""
     rows = []
     for name, answer in answers.items():
         outcome, reason = answer.outcome, answer.message
@@ -45,12 +45,14 @@ def describe_verified(answers: Mapping[str, Answer]) -> List[Dict[str, Any]]:
     return rows
 
 
-def describe_alike(groups: Sequence[Alike], silent: Sequence[Answer]) -> List[Dict[str, Any]]:
-    """Nodes that are the same, the odd ones out first."""
-    rows: List[Dict[str, Any]] = [
-        {"nodes": [clean(one.node)], "differs": [], "reason": one.problem or one.message}
-        for one in silent
-    ]
+def describe_comparison(
+    groups: Sequence[IdenticalNodes], silent: Sequence[Answer]
+) -> List[Dict[str, Any]]:
+    """One row for each node without facts, then one for each group of identical nodes."""
+    rows: List[Dict[str, Any]] = []
+    for answer in silent:
+        reason = answer.problem or answer.message
+        rows.append({"nodes": [clean(answer.node)], "differs": [], "reason": reason})
     for group in groups:
         differs = [
             {"subject": one.subject, "here": one.here, "most": one.most} for one in group.deviations
@@ -61,5 +63,5 @@ def describe_alike(groups: Sequence[Alike], silent: Sequence[Answer]) -> List[Di
 
 
 def describe_runs(identifiers: Sequence[str]) -> List[str]:
-    """The newest runs."""
+    """The ten newest runs."""
     return list(identifiers[:10])

@@ -1,5 +1,5 @@
-"""The runs of this controller, each as a file: what is staged and committed on which node. A
-controller that was killed left it as it was before its last calls.
+"""Files of this controller's runs: what is staged and committed on which node. The file of a killed
+controller has the state before its last calls.
 
     DATA/fleet/20261130T024000Z-1f43f2.json
 """
@@ -34,24 +34,24 @@ _TRANSACTION = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{4,8})?")
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run as it was written down last."""
+    """A run, as in its file."""
 
     state: FleetState
     command: Tuple[str, ...]  # as it was typed
-    engine: str  # "ansible"
-    target: str  # its inventory, or its address
-    removes: bool  # it was an uninstall
-    limit: str = ""  # which hosts of the inventory
+    engine: str  # "ansible", "dask", "ray"
+    target: str  # the inventory or the address
+    removes: bool  # True for an uninstall
+    limit: str = ""  # --limit: a pattern for hosts of the inventory
 
 
 class RunFolder:
-    """Where the runs lie."""
+    """The folder of the runs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def write(self, run: KeptRun) -> None:
-        """Whole or not at all. Errors: SystemFailed."""
+        """Write the run's file atomically. Errors: SystemFailed."""
         content = json.dumps(_make_document(run), indent=1, sort_keys=True).encode("ascii")
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -63,7 +63,8 @@ class RunFolder:
             ) from error
 
     def read(self, identifier: str) -> KeptRun:
-        """Errors: UsageError where there is none, Refused where it cannot be read."""
+        """The run with this ID. Errors: UsageError if there is none, Refused if its file
+        cannot be read."""
         if _ID.fullmatch(identifier) is None or identifier not in self.ids():
             raise UsageError(
                 f"{identifier[:60]!r} is no run of this machine",
@@ -83,7 +84,7 @@ class RunFolder:
             ) from error
 
     def ids(self) -> Tuple[str, ...]:
-        """Newest first."""
+        """The IDs of the runs, newest first."""
         try:
             found = [path.stem for path in self._folder.iterdir() if path.suffix == ".json"]
         except OSError:
@@ -92,7 +93,8 @@ class RunFolder:
 
     @contextmanager
     def hold(self, identifier: str) -> Iterator[None]:
-        """Work on a run: one controller at a time. Errors: EnvironmentLocked, SystemFailed."""
+        """Lock a run: one controller at a time works on it. Errors: EnvironmentLocked,
+        SystemFailed."""
         path = self._path(identifier).with_suffix(".lock")
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -114,7 +116,7 @@ class RunFolder:
             lock.release()
 
     def prune(self) -> None:
-        """The oldest go; what cannot be removed stays."""
+        """Remove all but the newest KEPT runs, as far as that is possible."""
         for identifier in self.ids()[KEPT:]:
             path = self._path(identifier)
             for one in (path.with_suffix(".lock"), path):
@@ -125,7 +127,7 @@ class RunFolder:
         return self._folder / f"{identifier}.json"
 
 
-# --- written --------------------------------------------------------------------------------------
+# --- value -> document ----------------------------------------------------------------------------
 
 
 def _make_document(run: KeptRun) -> Dict[str, Any]:
@@ -159,7 +161,7 @@ def _make_node(node: NodeState) -> Dict[str, Any]:
     }
 
 
-# --- read -----------------------------------------------------------------------------------------
+# --- document -> value ----------------------------------------------------------------------------
 
 
 def _parse(document: Any, identifier: str) -> KeptRun:
@@ -168,6 +170,17 @@ def _parse(document: Any, identifier: str) -> KeptRun:
     found = _object(document, keys)
     if found["schema"] != SCHEMA or found["run"] != identifier:
         raise ValueError("another schema, or another run")
+    return KeptRun(
+        state=_parse_state(found, identifier),
+        command=tuple(_text(word) for word in _list(found["command"])),
+        engine=_text(found["engine"]),
+        target=_text(found["target"]),
+        removes=_flag(found["removes"]),
+        limit=_text(found["limit"]),
+    )
+
+
+def _parse_state(found: Mapping[str, Any], identifier: str) -> FleetState:
     nodes = tuple(_parse_node(row) for row in _list(found["nodes"]))
     names = {node.name for node in nodes}
     if len(names) != len(nodes):
@@ -175,21 +188,12 @@ def _parse(document: Any, identifier: str) -> KeptRun:
     if any(node.leader and node.leader not in names for node in nodes):
         raise ValueError("a node has a leader that is none")
     tolerated = found["tolerated"]
-    state = FleetState(
+    return FleetState(
         identifier,
         nodes,
         is_settled=_flag(found["is_settled"]),
         tolerated=None if tolerated is None else _number(tolerated),
         stopped_by=_number(found["stopped_by"]),
-    )
-    command = tuple(_text(word) for word in _list(found["command"]))
-    return KeptRun(
-        state,
-        command,
-        _text(found["engine"]),
-        _text(found["target"]),
-        _flag(found["removes"]),
-        _text(found["limit"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while nodes are at work: they end what they do, and then all is taken back."""
+"""Handles Ctrl-C while nodes work: they finish the current phase, then the change is undone."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from safe_install.system.held_signals import HeldSignals
 
 
 class Stop(HeldSignals):
-    """The first signal after `hold` is remembered in `pending`; the second one acts at once, as it
-    did before."""
+    """The first signal after `hold` is stored in `pending`. The second one calls the handler that
+    was there before `hold`."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
-        """`tell`: says what the first one does."""
+        """`tell`: explains the effect of the first signal to the user."""
         super().__init__()
         self._tell = tell
 
     def take(self, number: int, frame: Optional[FrameType]) -> None:
-        """A signal came."""
+        """The handler of the signals."""
         if self.pending is None:
             super().take(number, frame)
-            # In a thread: the main one may be in the middle of a line. `threading` has a lock of
-            # its own, which the main one may hold.
+            # In a thread, because the main thread may be in the middle of a line. Not by
+            # `threading`, which has a lock that the main thread may hold.
             _thread.start_new_thread(self._tell, ())
             return
         handler = self._before[number]

@@ -2,10 +2,10 @@
 
     python FILE.zip --python ENV install
 
-First the wheels, as they are; then the program, the lock and the list of the wheels, which says where
-each lies. It is an archive of all that, the wheels stored uncompressed. Python before 3.13 runs no
-archive that is so large that it needs zip64: then the archive begins behind the wheels, and holds
-the rest alone. Every Python runs that, because it may have anything before it.
+The file has the wheels, then the program, the lock and the manifest, which has the offset of each
+wheel. All of them are members of a zip archive; the wheels are stored uncompressed. Python before
+3.13 does not run an archive that needs zip64. So in a large bundle the archive begins after the
+wheels and has only the other files: any bytes may precede an archive.
 """
 
 from __future__ import annotations
@@ -33,24 +33,26 @@ from safe_install.snapshot.manifest import (
 from safe_install.system.atomic_write import replacing_file
 from safe_install.transaction.room import find_shortage, read_room
 
-CHUNK = 2**20  # bytes that are in memory at the same time
-# From here on zipfile writes the extensions of zip64.
+CHUNK = 2**20  # bytes
+# Above this size zipfile writes zip64 extensions.
 LARGEST_PLAIN = zipfile.ZIP64_LIMIT
 LARGEST_LIST = 64 * 2**20  # bytes
 LARGEST_PROGRAM = 64 * 2**20
-PER_MEMBER = 1024  # bytes, at most, of the headers and the name of a member
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # that an archive can name
-# Python takes a file without its end for a program, reads as far as a quotation mark that is not
-# closed, and shows that line: every Python from 3.6 on, whatever follows.
+PER_MEMBER = 1024  # bytes; the largest size of the headers and the name of a member
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time in an archive
+# If the end of the file is missing, Python runs it as a script, and its error message shows the
+# line with the unclosed quotation mark. True for every Python from 3.6 on.
 BEGINNING = b"""#!/usr/bin/env python3
 'This bundle is damaged or incomplete: copy it again, and compare its sha256 with the one shown when it was made
 """
-# Stands behind each wheel. A wheel is an archive, too: where a bundle breaks off behind a small one,
-# the end of that would pass for the end of the bundle. These are the first bytes of an end, and then
-# no numbers that could be true.
+# Written after each wheel. A wheel is a zip archive, too: in a bundle that is cut after a small
+# wheel, the end record of that wheel would pass for the end of the bundle. The guard is an end
+# record with impossible numbers.
 GUARD = b"PK\x05\x06" + b"\xff" * 18
-EXTRA_FIELD = b"SI" + len(GUARD).to_bytes(2, "little") + GUARD  # the same, as a member can have it
-# Any Python can read these, also one that is too old for the program.
+EXTRA_FIELD = (
+    b"SI" + len(GUARD).to_bytes(2, "little") + GUARD
+)  # the guard in the header of a member
+# Start scripts. Their syntax is valid on old Pythons, too, which get the message.
 START_OF_BUNDLE = """\
 import sys
 
@@ -92,11 +94,11 @@ def write_bundle(
     *,
     largest_plain: int = LARGEST_PLAIN,
 ) -> str:
-    """Write a bundle, completely or not at all. The result: its sha256. `files`: the wheels by file
-    name.
+    """Write a bundle atomically; its SHA-256.
 
-    Wheels that the manifest lists as outside are only named.
-    Errors: Refused where there is no room; HashMismatch for a changed wheel; SystemFailed.
+    `files`: file name -> path of the wheels that are in the bundle; the others are only listed in
+    the manifest. `program`: name -> content. `largest_plain`: see LARGEST_PLAIN. Errors: Refused
+    if there is no room; HashMismatch for a changed wheel; SystemFailed.
     """
     size = _estimate_size(manifest, program, lock)
     try:
@@ -106,7 +108,13 @@ def write_bundle(
         task = f"write {path.name}"
         with reporter.task(task, size, "bytes"), replacing_file(path, mode=0o777) as stream:
             _write(
-                stream, manifest, files, program, lock, _Told(reporter, task), size < largest_plain
+                stream,
+                manifest,
+                files,
+                program,
+                lock,
+                _Progress(reporter, task),
+                size < largest_plain,
             )
         return hash_whole(path, reporter)
     except OSError as error:
@@ -128,7 +136,7 @@ def _write(
     files: Mapping[str, Path],
     program: Mapping[str, bytes],
     lock: str,
-    told: _Told,
+    progress: _Progress,
     is_plain: bool,
 ) -> None:
     stream.write(BEGINNING)
@@ -137,7 +145,7 @@ def _write(
     if not is_plain:
         for wheel in inside:
             offsets[wheel.filename] = stream.tell()
-            _copy(files[wheel.filename], stream, wheel, told)
+            _copy(files[wheel.filename], stream, wheel, progress)
             stream.write(GUARD)
         behind = io.BytesIO()
         with zipfile.ZipFile(behind, "w") as archive:
@@ -150,7 +158,7 @@ def _write(
             member.file_size = wheel.size
             with archive.open(member, "w") as target:
                 offsets[wheel.filename] = stream.tell()
-                _copy(files[wheel.filename], target, wheel, told)
+                _copy(files[wheel.filename], target, wheel, progress)
         _add_members(archive, _other_members(with_offsets(manifest, offsets), program, lock))
 
 
@@ -166,15 +174,15 @@ def _other_members(
 
 
 def _render_main(template: str, python: str, sha256: str) -> bytes:
-    """The start script for the program with this hash; `python`: the oldest version that runs
-    it."""
+    """The start script. `python`: the oldest version that runs the program; `sha256`: of the
+    program."""
     major, minor = python.split(".")
     return template.format(major=major, minor=minor, sha256=sha256).encode()
 
 
 def render_program(program: Mapping[str, bytes], python: str) -> bytes:
-    """The program alone as an archive that Python runs; the same files give the same bytes.
-    `python`: the oldest version that runs it, "3.8"."""
+    """The program without wheels, as an archive that Python runs. The same files give the same
+    bytes. `python`: the oldest version that runs it, "3.8"."""
     stream = io.BytesIO()
     stream.write(BEGINNING)
     with zipfile.ZipFile(stream, "w") as archive:
@@ -184,7 +192,7 @@ def render_program(program: Mapping[str, bytes], python: str) -> bytes:
 
 
 def _member(name: str, compression: int) -> zipfile.ZipInfo:
-    """A member without time and origin, so that archives are reproducible."""
+    """A member with constant metadata, so that archives are reproducible."""
     member = zipfile.ZipInfo(name, EARLIEST)
     member.compress_type = compression
     member.create_system = 3  # Unix, wherever it is written
@@ -198,7 +206,7 @@ def _add_members(archive: zipfile.ZipFile, members: Mapping[str, bytes]) -> None
         archive.writestr(_member(name, zipfile.ZIP_DEFLATED), members[name])
 
 
-class _Told:
+class _Progress:
     """Reports the progress in bytes."""
 
     def __init__(self, reporter: Reporter, task: str) -> None:
@@ -211,14 +219,14 @@ class _Told:
         self._reporter.task_advanced(self._task, self._done)
 
 
-def _copy(source: Path, target: IO[bytes], wheel: BundledWheel, told: _Told) -> None:
-    """Errors: HashMismatch."""
+def _copy(source: Path, target: IO[bytes], wheel: BundledWheel, progress: _Progress) -> None:
+    """Copy a wheel, and compare its hash. Errors: HashMismatch."""
     digest = hashlib.sha256()
     with source.open("rb") as stream:
         for chunk in _chunks(stream, wheel.size):
             digest.update(chunk)
             target.write(chunk)
-            told.add(len(chunk))
+            progress.add(len(chunk))
         is_longer = bool(stream.read(1))
     if is_longer or digest.hexdigest() != wheel.sha256:
         raise HashMismatch(
@@ -239,15 +247,15 @@ def _chunks(stream: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def hash_whole(path: Path, reporter: Reporter) -> str:
-    """The sha256 of the file."""
+    """The SHA-256 of a file."""
     task = f"hash {path.name}"
     size = path.stat().st_size
     digest = hashlib.sha256()
-    told = _Told(reporter, task)
+    progress = _Progress(reporter, task)
     with reporter.task(task, size, "bytes"), path.open("rb") as stream:
         for chunk in _chunks(stream, size):
             digest.update(chunk)
-            told.add(len(chunk))
+            progress.add(len(chunk))
     return digest.hexdigest()
 
 
@@ -255,12 +263,12 @@ def hash_whole(path: Path, reporter: Reporter) -> str:
 
 
 def is_bundle(path: Path) -> bool:
-    """Is it a bundle, by its beginning or its name?"""
+    """Is a file a bundle, by its beginning or its name?"""
     return path.suffix == ".zip" or begins_as_bundle(path)
 
 
 def begins_as_bundle(path: Path) -> bool:
-    """Does it begin like a bundle, even if the rest is damaged?"""
+    """Does a file begin like a bundle, whether the rest is damaged or not?"""
     try:
         with path.open("rb") as stream:
             return stream.read(len(BEGINNING)) == BEGINNING
@@ -269,7 +277,7 @@ def begins_as_bundle(path: Path) -> bool:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """The bundle with its manifest. Errors: BundleInvalid, SystemFailed."""
+    """Open a bundle and read its manifest. Errors: BundleInvalid, SystemFailed."""
     with _reading(path) as archive:
         text = _read_member(path, archive, MANIFEST)
         end = path.stat().st_size
@@ -289,8 +297,8 @@ def read_lock(path: Path) -> str:
 def unpack_wheels(
     bundle: Bundle, wheels: Sequence[BundledWheel], folder: Path, reporter: Reporter
 ) -> None:
-    """Write these wheels of the bundle into a folder, with hashes compared. Errors: BundleInvalid,
-    Refused, SystemFailed."""
+    """Write these wheels of the bundle into a folder, and compare their hashes. Errors:
+    BundleInvalid, Refused, SystemFailed."""
     try:
         size = sum(wheel.size for wheel in wheels)
         shortage = find_shortage(read_room(folder.parent), size=size)
@@ -323,8 +331,8 @@ def check_bundle(path: Path, reporter: Reporter) -> Bundle:
 
 
 def _read_program(path: Path, archive: zipfile.ZipFile) -> Dict[str, bytes]:
-    """The files of the program. Their size is limited: a hostile bundle may unpack to terabytes.
-    Errors: BundleInvalid."""
+    """The files of the program: name -> content. Their size is limited, because a malicious bundle
+    may unpack to terabytes. Errors: BundleInvalid."""
     program: Dict[str, bytes] = {}
     size = 0
     for name in filter(is_of_program, archive.namelist()):
@@ -342,8 +350,8 @@ def _read_wheels(
     reporter: Reporter,
     task: str,
 ) -> None:
-    """Read each wheel once, compare its hash, and write it into `folder`, if there is one."""
-    told = _Told(reporter, task)
+    """Compare the hashes of the wheels; write them into `folder`, unless that is None."""
+    progress = _Progress(reporter, task)
     size = sum(wheel.size for wheel in wheels)
     with reporter.task(task, size, "bytes"), path.open("rb") as stream:
         for wheel in wheels:
@@ -355,13 +363,13 @@ def _read_wheels(
                 for chunk in _chunks(stream, wheel.size):
                     digest.update(chunk)
                     target.write(chunk)
-                    told.add(len(chunk))
+                    progress.add(len(chunk))
             if digest.hexdigest() != wheel.sha256:
                 raise _damaged(path, wheel.filename)
 
 
 class _reading:  # noqa: N801 - used as a function
-    """Opens the archive; errors become BundleInvalid or SystemFailed."""
+    """Opens the archive. Errors: BundleInvalid, SystemFailed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -376,12 +384,12 @@ class _reading:  # noqa: N801 - used as a function
             ) from error
         try:
             return zipfile.ZipFile(self._stream)
-        except Exception as error:  # whatever zipfile makes of a damaged one, an OSError, too
+        except Exception as error:  # zipfile raises many kinds for a damaged archive
             self._stream.close()
-            said = f"{self._path} is no bundle, or its end is missing: {error}"
+            message = f"{self._path} is no bundle, or its end is missing: {error}"
             if begins_as_bundle(self._path):
-                said = f"{self._path} is damaged, or its end is missing: {error}"
-            raise BundleInvalid(said, hint=COPY_AGAIN) from error
+                message = f"{self._path} is damaged, or its end is missing: {error}"
+            raise BundleInvalid(message, hint=COPY_AGAIN) from error
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
@@ -400,7 +408,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
             f"{path} is no bundle: {name} is missing in it",
             hint="A bundle is made with safe-install bundle REQ... -o FILE.zip.",
         ) from error
-    except Exception as error:  # zlib.error, BadZipFile, NotImplementedError: whatever it holds
+    except Exception as error:  # zlib.error, BadZipFile, NotImplementedError
         raise _damaged(path, name) from error
     if len(found) > LARGEST_LIST:
         raise _damaged(path, name)

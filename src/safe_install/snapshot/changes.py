@@ -38,9 +38,9 @@ class Discrepancy:
 
     topic: Topic
     name: str
-    old: str  # a version; "" where it is not known, or where there is none
+    old: str  # a version; "" if it is not known, or there is none
     new: str
-    detail: str = ""  # what else differs, where the versions are the same
+    detail: str = ""  # what else differs if the versions are the same
     is_in_old: bool = True
     is_in_new: bool = True
 
@@ -62,7 +62,7 @@ def compare_snapshots(
 
 
 def _with_names(one: Snapshot, other: Snapshot) -> Snapshot:
-    """The first snapshot, where a line without a name (`-e /src`) gets the name that the other one
+    """The first snapshot if a line without a name (`-e /src`) gets the name that the other one
     has for that folder."""
     names: Dict[Source, NormalizedName] = {
         distribution.source: distribution.name
@@ -77,8 +77,8 @@ def _with_names(one: Snapshot, other: Snapshot) -> Snapshot:
 
 
 def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
-    """Differences in facts that both sides have. Another build of torch may have the same version
-    in its metadata."""
+    """The differences in facts that both snapshots have. torch.__version__ is compared, too,
+    because two builds of torch may have the same version in METADATA."""
     changes: List[Discrepancy] = []
     if not _is_one_python(old.python, new.python):
         changes.append(Discrepancy(Topic.PYTHON, "Python", old.python, new.python))
@@ -97,11 +97,11 @@ def _compare_facts(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
 
 
 def _compare_torch_versions(old: Snapshot, new: Snapshot) -> List[Discrepancy]:
-    """The difference of torch's own versions. A bundle has torch.__version__, files of other
-    programs have the version in METADATA."""
+    """The difference in torch's version if one snapshot has torch.__version__ only (a bundle),
+    and the other one may have the version in METADATA."""
     before, after = old.find(TORCH), new.find(TORCH)
     if before is None or after is None or (before.version and after.version):
-        return []  # told as of every distribution
+        return []  # compared like every other distribution
     versions = (_torch_version(old, before), _torch_version(new, after))
     if not all(versions) or _may_be_one_build(*versions):
         return []
@@ -113,14 +113,15 @@ def _torch_version(snapshot: Snapshot, torch: RecordedDistribution) -> str:
 
 
 def _may_be_one_build(one: str, other: str) -> bool:
-    """A version without a local part, as on the package index, may be any build of it."""
+    """May two versions of torch be of one build? A version without a local part, as on the package
+    index, may be any build."""
     if "+" in one and "+" in other:
         return _is_one_version(one, other)
     return _is_one_version(one.partition("+")[0], other.partition("+")[0])
 
 
 def _is_one_python(old: str, new: str) -> bool:
-    """Do the versions agree, as far as both are given? A bundle for 3.11 is for every 3.11.x."""
+    """Do two versions of Python agree in the parts that both have? "3.11" agrees with "3.11.7"."""
     numbers = zip(old.split("."), new.split("."))
     return not (old and new) or all(one == other for one, other in numbers)
 
@@ -162,7 +163,7 @@ def _is_one_version(old: str, new: str) -> bool:
 
 
 def _compare_sources(old: Source, new: Source) -> str:
-    """The difference between two sources, where both are known."""
+    """The difference between two sources if both are known."""
     if isinstance(old, UnknownSource) or isinstance(new, UnknownSource):
         return ""
     if isinstance(old, RepositorySource) or isinstance(new, RepositorySource):

@@ -16,8 +16,8 @@ from safe_install.snapshot.requirements_text import HEAD, requirement_lines, unk
 from safe_install.snapshot.values import Snapshot
 
 DEFAULT_CHANNEL = "conda-forge"
-NAME = "environment"  # without one conda creates nothing, unless it is told one: -n NAME
-BY_CONDA = "(conda installed it)"  # as `sources.unknown_because` says it
+NAME = "environment"  # without a name in the file, conda needs -n NAME
+BY_CONDA = "(conda installed it)"  # the reason that `sources.unknown_because` gives
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class CondaPackage:
     name: str
     version: str
     build: str
-    channel: str  # "conda-forge", or an address
+    channel: str  # "conda-forge", or a URL
 
 
 def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ()) -> str:
-    """The text of an environment.yml, without secrets. `packages`: conda's packages, where conda
+    """The text of an environment.yml, without secrets. `packages`: conda's packages if conda
     made the environment."""
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
     lines += [redact(line) for line in unknown_lines(snapshot) if BY_CONDA not in line]
@@ -60,5 +60,5 @@ def _dependencies(snapshot: Snapshot, packages: Sequence[CondaPackage]) -> Tuple
 
 
 def _scalar(text: str) -> str:
-    """A text as YAML: in double quotes, whose escapes are those of JSON."""
+    """A text as YAML in double quotes, with the escapes of JSON."""
     return json.dumps(text)

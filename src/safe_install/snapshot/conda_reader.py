@@ -1,4 +1,4 @@
-"""Parses an environment.yml: what it requests from conda, and what from pip. Pure.
+"""Parses an environment.yml: its requests to conda, and those to pip. Pure.
 
 Only the usual content is parsed (docs.conda.io, "Creating an environment file manually"): a list of
 dependencies, one of which may be a table with a list for pip.
@@ -18,7 +18,7 @@ from safe_install.errors import InputError
 # Projects with another name in conda.
 OTHER_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
 
-# What begins a list, a table, a name, a tag or a text of several lines.
+# Characters that begin a list, a table, an anchor, an alias, a tag or a text of several lines.
 OTHER_SHAPES = frozenset("[{&*!|>")
 
 
@@ -27,8 +27,8 @@ class CondaFile:
     """The requests of an environment.yml."""
 
     pip: Tuple[str, ...] = ()  # lines of a requirements file
-    python: str = ""  # the version, as it is written: "3.11", "3.11.7", ">=3.10"
-    names: Tuple[NormalizedName, ...] = ()  # what conda installs, as the package index names it
+    python: str = ""  # the specification as written: "3.11", "3.11.7", ">=3.10"
+    names: Tuple[NormalizedName, ...] = ()  # conda's packages, by their names on the package index
 
 
 def parse_conda_file(text: str, location: str) -> CondaFile:
@@ -92,8 +92,8 @@ def _item_of(content: str, where: str) -> str:
 
 
 def _unquote(item: str, where: str) -> str:
-    """A text as it is meant: two single quotes within single ones are one, and the escapes within
-    double quotes are those of JSON, of which YAML has some more."""
+    """The value of a YAML text. In single quotes, two single quotes are one. In double quotes only
+    the escapes of JSON are known; YAML has some more."""
     quote = item[:1]
     if quote not in ("'", '"'):
         return item
@@ -144,7 +144,7 @@ def _accepts_part(part: str, version: str) -> bool:
     operator, wanted = match.group(1) or "=", _numbers(match.group(2))
     present = _numbers(version)
     if operator in ("=", "==", "!="):
-        # conda's single `=` is a prefix; of a Python nobody means another patch release by `==3.11`
+        # In conda `=3.11` is a prefix. For Python `==3.11` is treated in the same way.
         is_prefix = present[: len(wanted)] == wanted
         return is_prefix != (operator == "!=")
     if operator == ">=":
@@ -155,7 +155,7 @@ def _accepts_part(part: str, version: str) -> bool:
 
 
 def exact_python(specification: str) -> str:
-    """The exact version: "3.11.7" of `=3.11.7=h123_0`; "" where several are accepted."""
+    """The exact version: "3.11.7" of `=3.11.7=h123_0`; "" if several are accepted."""
     match = re.match(r"=*\s*([0-9]+(?:\.[0-9]+)*)(?:=.*)?$", specification)
     return "" if match is None else match.group(1)
 

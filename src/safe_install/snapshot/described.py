@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List, Mapping, Optional, Sequence
-from urllib.parse import unquote, urlsplit
+from typing import Any, List, Mapping, Optional, Sequence, Set
 
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.models import Environment, InstalledDistribution
 from safe_install.program_archive import WHEELS
 from safe_install.snapshot.difference import recorded_hashes
-from safe_install.snapshot.locked import LockedEnvironment, only_sha256, path_of
+from safe_install.snapshot.locked import LockedEnvironment, filename_of, only_sha256, path_of
 from safe_install.snapshot.manifest import BundledWheel, Manifest
 from safe_install.snapshot.past import Change, versions_after
 from safe_install.snapshot.values import (
@@ -28,7 +27,7 @@ from safe_install.snapshot.values import (
 from safe_install.tags import accelerator_of_version, cuda_of_accelerator
 from safe_install.torch_family import TORCH
 
-NOT_RECORDED = UnknownSource("nothing is recorded of its source")
+NOT_RECORDED = UnknownSource("nothing is recorded of its source")  # a reason in messages
 
 
 def describe_environment(environment: Environment) -> Snapshot:
@@ -75,9 +74,8 @@ def read_source(record: Optional[Mapping[str, Any]], *, is_editable: bool) -> So
         )
     if "dir_info" in record:
         return DirectorySource(path_of(url), is_editable, subdirectory)
-    filename = unquote(urlsplit(url).path.rpartition("/")[2])
     sha256 = only_sha256(sorted(recorded_hashes(record)))
-    return UrlSource(url, filename, sha256, subdirectory=subdirectory)
+    return UrlSource(url, filename_of(url), sha256, subdirectory=subdirectory)
 
 
 def describe_lock(lock: LockedEnvironment) -> Snapshot:
@@ -99,7 +97,7 @@ def describe_manifest(manifest: Manifest) -> Snapshot:
     if target.torch:
         accelerator = accelerator_of_version(target.torch) or ""
         facts = TorchFacts(target.torch, accelerator, cuda_of_accelerator(accelerator) or "")
-        # METADATA may have no local version: 2.8.0 for 2.8.0+cu128
+        # Without a version: in METADATA it may have no local part (2.8.0 for 2.8.0+cu128).
         found.append(RecordedDistribution(TORCH, "", NOT_RECORDED))
     return Snapshot(
         target.python,
@@ -121,11 +119,13 @@ def _describe_wheel(wheel: BundledWheel) -> RecordedDistribution:
 
 
 def describe_past(now: Snapshot, later: Sequence[Change]) -> Snapshot:
-    """The environment before the `later` changes, newest first. What another installer did between
-    them is unknown."""
+    """The environment before the `later` changes, which are in the order newest first. Changes by
+    other installers in between are not known."""
     today = {one.name: one.version for one in now.distributions}
     past = versions_after(today, later)
-    moved = {canonicalize_name(str(step["name"])) for change in later for step in change.steps}
+    moved: Set[NormalizedName] = set()
+    for change in later:
+        moved.update(canonicalize_name(str(step["name"])) for step in change.steps)
     found = []
     for name, version in sorted(past.versions.items()):
         present = now.find(name)
@@ -137,5 +137,5 @@ def describe_past(now: Snapshot, later: Sequence[Change]) -> Snapshot:
 
 
 def is_transaction(text: str) -> bool:
-    """Does the text have the form of an ID, `20261123T101112Z-1f43f2`?"""
+    """Is the text a transaction ID, such as `20261123T101112Z-1f43f2`?"""
     return re.fullmatch(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4,8}", text) is not None

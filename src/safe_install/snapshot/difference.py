@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
-from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -13,7 +12,13 @@ from packaging.version import InvalidVersion, Version
 
 from safe_install.models import Environment, InstalledDistribution
 from safe_install.requirements import applies, parse_requirement
-from safe_install.snapshot.locked import NO_NAME, LockedDistribution, LockedEnvironment, path_of
+from safe_install.snapshot.locked import (
+    NO_NAME,
+    LockedDistribution,
+    LockedEnvironment,
+    filename_of,
+    path_of,
+)
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -26,7 +31,7 @@ from safe_install.snapshot.values import (
 OWN_NAME = canonicalize_name("torch-safe-install")
 # Distributions that change an environment; few files name them.
 TOOLS = frozenset(canonicalize_name(name) for name in ("pip", "setuptools", "wheel"))
-# Who else installs into site-packages, as INSTALLER names it, and what removes it there.
+# Other installers that write into site-packages: INSTALLER -> its name in messages.
 OTHER_INSTALLERS: Mapping[str, str] = {
     "conda": "conda",
     "rpm": "the operating system",
@@ -39,7 +44,7 @@ class Deviation:
     """A distribution that is not installed as the lock says."""
 
     locked: LockedDistribution
-    installed: Optional[InstalledDistribution]  # what is there in its place
+    installed: Optional[InstalledDistribution]
     because: str  # "not installed", "1.0 is installed"
 
 
@@ -48,9 +53,8 @@ class Difference:
     """What has to change so that the environment matches the lock."""
 
     deviations: Tuple[Deviation, ...] = ()
-    extra: Tuple[InstalledDistribution, ...] = ()  # not in the lock, and removed
-    # not in the lock, and left alone: the name, and why
-    kept: Mapping[NormalizedName, str] = field(default_factory=dict)
+    extra: Tuple[InstalledDistribution, ...] = ()  # not in the lock: removed
+    kept: Mapping[NormalizedName, str] = field(default_factory=dict)  # not in the lock, kept -> why
 
 
 def compare_with_lock(
@@ -59,17 +63,20 @@ def compare_with_lock(
     kept: Mapping[NormalizedName, str],
     files: Mapping[NormalizedName, str],
 ) -> Difference:
-    """The difference. `kept`: distributions that are never removed, with the reason. `files`: the
-    sha256 of installed files, as far as our history has them."""
+    """The difference between a lock and an environment.
+
+    `kept`: distributions that are never removed -> the reason. `files`: distribution -> the SHA-256
+    of its wheel, as far as the history has it.
+    """
     deviations: List[Deviation] = []
     named = set(lock.others)
     for locked in lock.distributions:
         installed = _find_installed(locked, environment.installed)
         named.add(installed.name if installed is not None else locked.name)
         sha256 = files.get(installed.name, "") if installed is not None else ""
-        because = why_other(locked, installed, sha256)
-        if because:
-            deviations.append(Deviation(locked, installed, because))
+        mismatch = describe_mismatch(locked, installed, sha256)
+        if mismatch:
+            deviations.append(Deviation(locked, installed, mismatch))
     extra: List[InstalledDistribution] = []
     left: Dict[NormalizedName, str] = {}
     for name, distribution in sorted(environment.installed.items()):
@@ -86,8 +93,8 @@ def installed_files(
     summaries: Iterable[Mapping[str, Any]],
     installed: Mapping[NormalizedName, InstalledDistribution],
 ) -> Mapping[NormalizedName, str]:
-    """The sha256 of the installed wheels, from the summaries of past changes, newest first. A
-    distribution with another version now was installed by another program."""
+    """Distribution -> the SHA-256 of its wheel. `summaries`: of past changes, newest first. A
+    distribution that has another version now is left out: another program installed it."""
     found: Dict[NormalizedName, str] = {}
     for summary in summaries:
         for row in summary.get("steps", ()):
@@ -107,10 +114,8 @@ def _sha256_of(
 def find_kept(
     environment: Environment, own: Collection[NormalizedName]
 ) -> Mapping[NormalizedName, str]:
-    """The distributions that a sync does not remove although no file names them, with the reason.
-
-    `own`: the distributions in this environment's own site-packages.
-    """
+    """The distributions that a sync never removes -> the reason. `own`: the distributions in this
+    environment's own site-packages."""
     installed, markers = environment.installed, environment.interpreter.markers
     ours = find_required([OWN_NAME], installed, markers)
     found: Dict[NormalizedName, str] = {}
@@ -132,7 +137,7 @@ def find_required(
     installed: Mapping[NormalizedName, InstalledDistribution],
     markers: Mapping[str, str],
 ) -> Collection[NormalizedName]:
-    """Those of these names that are installed, with their direct and indirect requirements."""
+    """The installed ones among these distributions, with their direct and indirect requirements."""
     found: Dict[NormalizedName, None] = {}
     waiting = list(names)
     while waiting:
@@ -142,13 +147,13 @@ def find_required(
         found[distribution.name] = None
         for text in distribution.requires:
             requirement = parse_requirement(text)
-            if requirement is not None and _is_meant(requirement, markers):
+            if requirement is not None and _applies(requirement, markers):
                 waiting.append(canonicalize_name(requirement.name))
     return found
 
 
-def _is_meant(requirement: Requirement, markers: Mapping[str, str]) -> bool:
-    """Does the requirement apply here? One that cannot be evaluated does not."""
+def _applies(requirement: Requirement, markers: Mapping[str, str]) -> bool:
+    """Is the marker true for this interpreter? False for one that cannot be evaluated."""
     try:
         return applies(requirement, markers)
     except ValueError:
@@ -161,31 +166,31 @@ def _is_meant(requirement: Requirement, markers: Mapping[str, str]) -> bool:
 def _find_installed(
     locked: LockedDistribution, installed: Mapping[NormalizedName, InstalledDistribution]
 ) -> Optional[InstalledDistribution]:
-    """The installed distribution; for a folder without a name, the one that was installed from
-    there."""
+    """The installed distribution with the name in the lock; for a folder without a name, the one
+    that was installed from it."""
     if locked.name != NO_NAME:
         return installed.get(locked.name)
     for distribution in installed.values():
-        if distribution.direct_url is not None and why_other(locked, distribution) == "":
+        if distribution.direct_url is not None and describe_mismatch(locked, distribution) == "":
             return distribution
     return None
 
 
-def why_other(
+def describe_mismatch(
     locked: LockedDistribution, installed: Optional[InstalledDistribution], sha256: str = ""
 ) -> str:
-    """Why an installed distribution is not what a lock names; "" where nothing is known against it.
-    `sha256`: of its installed file, if known."""
+    """Why an installed distribution is not what a lock names; "" if they match as far as is
+    known. `sha256`: of its wheel; "" if that is not known."""
     if installed is None:
         return "not installed"
     if locked.version and not _is_version(locked, installed.version):
         return f"{installed.version} is installed"
-    return _why_other_source(locked, installed, sha256)
+    return _describe_other_source(locked, installed, sha256)
 
 
 def _is_version(locked: LockedDistribution, version: str) -> bool:
-    """Is it the version of the lock? A version without a local part accepts each build (`==2.13.0`
-    accepts 2.13.0+cpu), as in pip; a file has exactly one version."""
+    """Is it the version in the lock? Like in pip, a version without a local part accepts every
+    build (`==2.13.0` accepts 2.13.0+cpu), unless the lock names a file."""
     try:
         wanted, present = Version(locked.version), Version(version)
     except InvalidVersion:
@@ -195,14 +200,14 @@ def _is_version(locked: LockedDistribution, version: str) -> bool:
     return wanted == present
 
 
-def _why_other_source(
+def _describe_other_source(
     locked: LockedDistribution, installed: InstalledDistribution, sha256: str
 ) -> str:
     record = installed.direct_url or {}
     source = locked.source
     url = str(record.get("url", ""))
     if isinstance(source, RepositorySource):
-        return _why_other_commit(source, record, installed)
+        return _describe_other_commit(source, record, installed)
     if isinstance(source, DirectorySource):
         is_same = url.startswith("file:") and path_of(url) == source.path.rstrip("/")
         if not is_same or "archive_info" in record:
@@ -214,16 +219,16 @@ def _why_other_source(
         return "it is editable"
     if "vcs_info" in record or "dir_info" in record:
         return f"it was built from {url}"
-    return _why_other_file(locked, record, sha256)
+    return _describe_other_file(locked, record, sha256)
 
 
-def _why_other_commit(
+def _describe_other_commit(
     source: RepositorySource, record: Mapping[str, Any], installed: InstalledDistribution
 ) -> str:
     info = record.get("vcs_info")
     if not isinstance(info, Mapping):
         if installed.editable and source.is_editable:
-            return ""  # pip records the folder of its clone, and not the commit
+            return ""  # pip records the folder of its clone instead of the commit
         return f"it was not installed from {source.url}"
     if str(record.get("url", "")) != source.url:
         return f"it was installed from {record.get('url')}"
@@ -236,8 +241,8 @@ def _why_other_commit(
     return ""
 
 
-def _why_other_file(locked: LockedDistribution, record: Mapping[str, Any], sha256: str) -> str:
-    """Two hashes are compared, else two URLs. What is not recorded is no difference."""
+def _describe_other_file(locked: LockedDistribution, record: Mapping[str, Any], sha256: str) -> str:
+    """Compare the hashes, else the file names in the URLs. A missing record is no mismatch."""
     recorded = recorded_hashes(record)
     if not recorded and sha256:
         recorded = frozenset({f"sha256:{sha256}"})
@@ -247,13 +252,13 @@ def _why_other_file(locked: LockedDistribution, record: Mapping[str, Any], sha25
         return "" if is_same else "another file of this version is installed"
     url = str(record.get("url", ""))
     wanted = _filename_of(locked.source)
-    if url and wanted and unquote(urlsplit(url).path.rpartition("/")[2]) != wanted:
+    if url and wanted and filename_of(url) != wanted:
         return f"it was installed from {url}"
     return ""
 
 
 def recorded_hashes(record: Mapping[str, Any]) -> FrozenSet[str]:
-    """The hashes in a direct_url.json (PEP 610), as `sha256:...`."""
+    """The hashes in a direct_url.json (PEP 610), in the form `sha256:...`."""
     info = record.get("archive_info")
     if not isinstance(info, Mapping):
         return frozenset()

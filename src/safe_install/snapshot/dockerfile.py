@@ -17,19 +17,19 @@ from safe_install.snapshot.values import (
     is_tree,
 )
 
-# Debian's releases with the C library of each; images of Python are built on them.
+# Debian releases on which Python images are built, with the version of glibc.
 DEBIAN = (("bullseye", (2, 31)), ("bookworm", (2, 36)), ("trixie", (2, 41)))
-NO_TRIXIE_BEFORE = (3, 9)  # no images of older Pythons were built on it
-PYLOCK_SINCE = (3, 10)  # the Python of the pips that read a lock file (26.1)
+NO_TRIXIE_BEFORE = (3, 9)  # there are no images of older Pythons on trixie
+PYLOCK_SINCE = (3, 10)  # the oldest Python of pip 26.1, which reads lock files
 LOCK_PIP = "pip>=26.1"
-# Debian's and Alpine's; that of bzr differs, and nobody has it.
+# VCS -> the package in Debian and Alpine. bzr is left out: its names differ, and it is hardly used.
 PACKAGES = {"git": "git", "hg": "mercurial", "svn": "subversion"}
 ZIPAPP = "safe-install.pyz"
-WHEELS = "wheels"  # the folder, where none was named
+WHEELS = "wheels"  # the default folder of wheels
 
 
 def render_dockerfile(snapshot: Snapshot) -> str:
-    """The text of a Dockerfile. The lock file and the zipapp have to be beside it."""
+    """The text of a Dockerfile, which needs the lock file and the zipapp beside it."""
     lock = _lock_for_pip(snapshot)
     made_by = f"safe-install export -o {lock} --wheels {shlex.quote(_wheel_folder(snapshot))}"
     lines = [
@@ -46,15 +46,16 @@ def render_dockerfile(snapshot: Snapshot) -> str:
 
 
 def _lock_for_pip(snapshot: Snapshot) -> str:
-    """The lock for pip, which accepts no lock file that mixes files with folders or
-    repositories."""
+    """The name of the lock for pip. pip does not accept a pylock.toml that mixes files with folders
+    or repositories."""
     is_old = _python(snapshot) < PYLOCK_SINCE
     has_tree = any(is_tree(one.source) for one in snapshot.distributions)
     return "requirements.txt" if is_old or has_tree else "pylock.toml"
 
 
 def _programs(snapshot: Snapshot) -> List[str]:
-    """The programs that clone repositories; slim images have none of them."""
+    """The line that installs git and others if repositories are cloned: slim images lack
+    them."""
     sources = [one.source for one in snapshot.distributions]
     used = {one.vcs for one in sources if isinstance(one, RepositorySource)}
     packages = [PACKAGES[vcs] for vcs in sorted(used) if vcs in PACKAGES]
@@ -104,13 +105,13 @@ def _copies(snapshot: Snapshot, lock: str) -> List[str]:
 
 
 def _pair(folder: str) -> str:
-    """A folder, and the same in the image; a name with a blank stands in a list."""
+    """The arguments of COPY for a folder; in JSON where its name has spaces or quotes."""
     is_plain = not re.search(r"[\s\"\\\[]", folder)
     return f"{folder} {folder}" if is_plain else json.dumps([folder, folder])
 
 
 def _folders_beside(snapshot: Snapshot) -> List[str]:
-    """The folders beside the document with files or sources."""
+    """The folders beside the document that have wheels or sources."""
     folders = set()
     for one in snapshot.distributions:
         source = one.source
@@ -139,8 +140,8 @@ def _installs(lock: str) -> List[str]:
 
 
 def _checks(snapshot: Snapshot) -> List[str]:
-    """The check at the first start, because there is no GPU while an image is built. With -B the
-    zipapp unpacks itself into no layer."""
+    """The check of torch while the image is built, and of CUDA when it starts: during the build
+    there is no GPU. With -B the zipapp does not unpack itself into the image."""
     if snapshot.torch is None:
         return []
     lines = [f"RUN python -B {ZIPAPP} verify"]

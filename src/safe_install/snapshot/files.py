@@ -18,13 +18,13 @@ from safe_install.wheels.archive import hash_file
 from safe_install.wheels.fetch import FirstSeenFile, find_local_path, first_seen_folder
 from safe_install.wheels.store import WheelStore
 
-# Written by an installer, or named otherwise where a wheel is installed.
+# Files that an installer writes or changes.
 REWRITTEN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 MAX_METADATA = 16 * 2**20  # bytes
 
 
 def read_installed_files(folder: Path) -> InstalledFiles:
-    """The facts in a dist-info folder about the archive; empty where it cannot be read."""
+    """The facts in a dist-info folder about the wheel; empty if they cannot be read."""
     wheel = _read(folder / "WHEEL").decode("utf-8", "replace")
     metadata = _read(folder / "METADATA")
     tags: List[Tag] = []
@@ -44,7 +44,7 @@ def _parse_tags(text: str) -> FrozenSet[Tag]:
 
 
 def _read(path: Path) -> bytes:
-    """A file of some kilobytes; empty where it is missing, larger, or cannot be read."""
+    """The content of a file; empty if it is missing, larger than MAX_METADATA, or unreadable."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_METADATA:
             return b""
@@ -56,7 +56,7 @@ def _read(path: Path) -> bytes:
 def find_built(
     distribution: InstalledDistribution, environment: Environment, store: WheelStore
 ) -> Optional[FileSource]:
-    """The wheel in our store that was installed: its RECORD lists the installed files."""
+    """The installed wheel in our store if its RECORD matches the installed files."""
     if not (store.folder / distribution.name).is_dir():
         return None
     for candidate in store.find(distribution.name, environment):
@@ -69,8 +69,8 @@ def find_built(
 
 
 def find_named(distribution: InstalledDistribution) -> Optional[FileSource]:
-    """The wheel that a direct_url.json names without a hash (uv writes it so), if it is still the
-    installed one."""
+    """The local wheel that a direct_url.json names without a hash (uv writes none) if it still
+    matches the installed files."""
     url = str((distribution.direct_url or {}).get("url", ""))
     path = Path(path_of_url(url))
     is_here = url.startswith("file:") and path.suffix == ".whl" and path.is_file()
@@ -80,7 +80,7 @@ def find_named(distribution: InstalledDistribution) -> Optional[FileSource]:
 
 
 def has_wheel_of(wheel: Path, distribution: InstalledDistribution) -> bool:
-    """Are the installed files those of the wheel, by both RECORDs?"""
+    """Do the installed files match a wheel, by both RECORDs?"""
     try:
         with zipfile.ZipFile(wheel) as archive:
             (name,) = [one for one in archive.namelist() if one.endswith(".dist-info/RECORD")]
@@ -91,12 +91,12 @@ def has_wheel_of(wheel: Path, distribution: InstalledDistribution) -> bool:
 
 
 def is_same_content(installed: Iterable[RecordEntry], wheel: Iterable[RecordEntry]) -> bool:
-    """Does each file of the wheel have its hash in the environment? Metadata is ignored, and
-    scripts are, because they are rewritten."""
-    there = _hashes_of(installed)
-    brought = _hashes_of(wheel)
-    plain = {path: value for path, value in brought.items() if ".data/" not in path}
-    return bool(plain) and all(there.get(path) == value for path, value in plain.items())
+    """Does each file of the wheel have the same hash in the environment? Metadata and scripts are
+    ignored, because installers rewrite them."""
+    present = _hashes_of(installed)
+    expected = _hashes_of(wheel)
+    plain = {path: value for path, value in expected.items() if ".data/" not in path}
+    return bool(plain) and all(present.get(path) == value for path, value in plain.items())
 
 
 def _hashes_of(entries: Iterable[RecordEntry]) -> Mapping[str, str]:
@@ -109,7 +109,7 @@ def _hashes_of(entries: Iterable[RecordEntry]) -> Mapping[str, str]:
 
 
 def read_wheels_of(folder: Path, name: NormalizedName, version: str) -> Iterator[Link]:
-    """The wheels of this name and version in a folder, with hashes as on a page."""
+    """The wheels of this name and version in a folder, as links with hashes."""
     for path in sorted(folder.glob("*.whl")):
         if is_named_by(path.name, name, version):
             sha256, size = hash_file(path), path.stat().st_size
@@ -128,6 +128,6 @@ def _hash_of_metadata(wheel: Path) -> str:
 
 
 def find_first_seen(url: str) -> Optional[str]:
-    """The pinned sha256 of a URL; None where we never fetched it."""
+    """The SHA-256 that a URL had when it was first fetched; None if it never was."""
     seen = FirstSeenFile(first_seen_folder(), url).read()
     return None if seen is None else seen.sha256

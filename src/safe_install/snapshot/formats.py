@@ -17,7 +17,7 @@ from safe_install.snapshot.values import Snapshot
 
 
 class Format(enum.Enum):
-    """The value is what `--format` takes."""
+    """A format of export. The value is the argument of `--format`."""
 
     PYLOCK = "pylock"
     REQUIREMENTS = "requirements"
@@ -42,7 +42,7 @@ _BY_FILENAME = (
 
 
 def format_of_filename(filename: str) -> Optional[Format]:
-    """The format of a file by its name; None where the name does not tell."""
+    """The format of a file by its name; None if the name fits none."""
     for pattern, found in _BY_FILENAME:
         if re.fullmatch(pattern, filename.lower()):
             return found
@@ -50,7 +50,7 @@ def format_of_filename(filename: str) -> Optional[Format]:
 
 
 def format_of_name(name: str) -> Optional[Format]:
-    """The format with this name; None where there is none."""
+    """The format with this name; None if there is none."""
     wanted = name.strip().lower()
     return next((one for one in Format if one.value == wanted), None)
 
@@ -67,7 +67,7 @@ _RENDERERS: Mapping[Format, Callable[[Snapshot], str]] = {
 def render_snapshot(
     snapshot: Snapshot, wanted: Format, conda_packages: Sequence[CondaPackage] = ()
 ) -> str:
-    """The text in one format. URLs have no secrets, and the text is redacted once more."""
+    """The text of a snapshot in one format, without secrets."""
     if wanted is Format.CONDA:
         return render_conda_file(snapshot, conda_packages)
     return redact(_RENDERERS[wanted](snapshot))

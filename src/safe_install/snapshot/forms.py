@@ -29,10 +29,10 @@ from safe_install.snapshot.locked import (
     lock_recorded,
 )
 from safe_install.snapshot.pylock_reader import (
+    DEFAULT_GROUPS,
     NO_WHEEL_HERE,
-    NOTHING_MORE,
     Machine,
-    Wanted,
+    RequestedGroups,
     parse_pylock,
 )
 from safe_install.snapshot.requirements_text import read_unknown_names
@@ -48,7 +48,7 @@ from safe_install.snapshot.values import (
 )
 
 SHOWN = 6  # names in one sentence
-OTHER_PYTHON = "other-python"  # the problem of a file that is for another Python
+OTHER_PYTHON = "other-python"  # the finding on a file that is for another Python
 
 
 class Form(enum.Enum):
@@ -59,7 +59,7 @@ class Form(enum.Enum):
     CONDA = "environment.yml"
 
 
-# Lock files of a single program, with the command that writes a standard one.
+# Lock files that only one program reads -> its command that writes a standard one.
 FOREIGN_LOCKS = {
     "uv.lock": ("uv", "export", "--format", "pylock.toml", "-o", "pylock.toml"),
     "poetry.lock": ("poetry", "export", "-o", "requirements.txt"),
@@ -98,10 +98,13 @@ def parse_lock(
     read: Reader,
     environ: Mapping[str, str],
     folder: str,
-    wanted: Wanted = NOTHING_MORE,
+    wanted: RequestedGroups = DEFAULT_GROUPS,
 ) -> LockedEnvironment:
-    """The content of a file for an interpreter. `read`: returns the text of a file; `folder`: the
-    working folder; `wanted`: extras and groups of a lock file. Errors: InputError."""
+    """The content of a file for an interpreter.
+
+    `read`: returns the text of a file; `folder`: the working folder; `wanted`: requested extras and
+    groups of a lock file. Errors: InputError.
+    """
     form = form_of(location)
     if form is Form.PYLOCK:
         return _parse_pylock(location, read(location), interpreter, folder, wanted)
@@ -117,8 +120,8 @@ def parse_lock(
 
 
 def with_whole_paths(text: str) -> str:
-    """Write editable folders as URLs. `pip freeze` writes their paths as they are, and the end of a
-    path with blanks could not be found otherwise; nothing else is on such a line."""
+    """The text with URLs for the paths of editable folders. `pip freeze` writes paths with spaces
+    without quotes; it writes nothing else on such a line."""
     return re.sub(r"(?m)^-e (/[^\s'\"\\#]*(?: (?!-)[^\s'\"\\#]+)+)$", _with_address, text)
 
 
@@ -127,7 +130,7 @@ def _with_address(line: re.Match[str]) -> str:
 
 
 def requirements_text(location: str, text: str) -> str:
-    """The text as a requirements file, with the options for pip in it."""
+    """The requirements and pip options in a file, as a requirements file; "" for a pylock.toml."""
     form = form_of(location)
     if form is Form.PYLOCK:
         return ""
@@ -139,22 +142,22 @@ def requirements_text(location: str, text: str) -> str:
 
 
 def _parse_pylock(
-    location: str, text: str, interpreter: Interpreter, folder: str, wanted: Wanted
+    location: str, text: str, interpreter: Interpreter, folder: str, wanted: RequestedGroups
 ) -> LockedEnvironment:
     machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
     snapshot = parse_pylock(text, name=location, machine=machine, wanted=wanted)
     if re.match(r"https?://", location):
-        distributions = tuple(_beside(location, one) for one in snapshot.distributions)
+        distributions = tuple(_at_url(location, one) for one in snapshot.distributions)
         snapshot = dataclasses.replace(snapshot, distributions=distributions)
     here = posixpath.dirname(posixpath.join(folder, location))
     return lock_of_snapshot(snapshot, interpreter, folder=here)
 
 
 def read_record(
-    location: str, *, interpreter: Interpreter, read: Reader, folder: str, wanted: Wanted
+    location: str, *, interpreter: Interpreter, read: Reader, folder: str, wanted: RequestedGroups
 ) -> Snapshot:
-    """The content of a lock file for a comparison; it may be for another machine. Errors:
-    InputError."""
+    """The content of a lock file as a snapshot for a comparison. The lock file may be for another
+    machine. Errors: InputError."""
     machine = Machine(interpreter.version, interpreter.markers, interpreter.tags)
     snapshot = parse_pylock(
         read(location), name=location, machine=machine, wanted=wanted, takes_foreign=True
@@ -166,9 +169,9 @@ def read_record(
     return dataclasses.replace(snapshot, distributions=tuple(found))
 
 
-def _beside(location: str, recorded: RecordedDistribution) -> RecordedDistribution:
-    """A lock file on a host may name files relative to itself, but, as in pip, no local files.
-    Errors: InputError."""
+def _at_url(location: str, recorded: RecordedDistribution) -> RecordedDistribution:
+    """A distribution of a lock file on a host, with the URL of a file that is named relative to the
+    lock file. Errors: InputError for a local file, which such a lock file may not name."""
     source = recorded.source
     if isinstance(source, FileSource) and not posixpath.isabs(source.path):
         url = urljoin(location, quote(source.path))
@@ -188,8 +191,7 @@ def _beside(location: str, recorded: RecordedDistribution) -> RecordedDistributi
 def lock_of_snapshot(
     snapshot: Snapshot, interpreter: Interpreter, *, folder: str
 ) -> LockedEnvironment:
-    """The distributions of a snapshot as a lock. `folder`: its relative paths are relative to
-    it."""
+    """A snapshot as a lock. `folder`: the base of relative paths in the snapshot."""
     found = []
     problems = []
     notes = []
@@ -200,7 +202,7 @@ def lock_of_snapshot(
             continue
         if isinstance(recorded.source, UnknownSource):
             if recorded.name in TOOLS:
-                continue  # what came with an environment is left to each environment
+                continue  # pip and setuptools come with every environment
             notes.append(_note_unknown(recorded, recorded.source))
         source = _at_absolute_path(recorded.source, folder)
         found.append(lock_recorded(dataclasses.replace(recorded, source=source)))
@@ -223,7 +225,7 @@ def _why_unfit(recorded: RecordedDistribution, interpreter: Interpreter) -> Opti
 
 
 def no_file(name: str, detail: str) -> Finding:
-    """The problem that a lock has no file for this interpreter."""
+    """The finding that a lock has no file for this interpreter."""
     return Finding("no-file-here", Severity.ERROR, name, detail)
 
 
@@ -248,15 +250,15 @@ def _at_absolute_path(source: Source, folder: str) -> Source:
 
 
 def _is_path(place: str) -> bool:
-    """A lock file may name a repository by a path instead of a URL (`git@host:path`)."""
+    """Is a repository named by a local path? URLs and `git@host:path` have a colon."""
     return ":" not in place
 
 
-# --- what export could not name -------------------------------------------------------------------
+# --- distributions of unknown source --------------------------------------------------------------
 
 
 def _with_unknown(lock: LockedEnvironment, names: FrozenSet[NormalizedName]) -> LockedEnvironment:
-    """The lock, where distributions that `export` could not name may stay."""
+    """The lock, in which distributions with an unknown source may stay as they are."""
     unknown = names - set(TOOLS)
     if not unknown:
         return lock
@@ -273,7 +275,7 @@ def _with_unknown(lock: LockedEnvironment, names: FrozenSet[NormalizedName]) -> 
 def _with_conda(
     lock: LockedEnvironment, conda: CondaFile, location: str, interpreter: Interpreter
 ) -> LockedEnvironment:
-    """The lock, where conda's packages stay and are not compared."""
+    """The lock, in which conda's packages stay as they are and are not compared."""
     problems = list(lock.problems)
     if not accepts_python(conda.python, interpreter.version):
         detail = f"{location} is for Python {conda.python}, and this is {interpreter.version}"

@@ -1,5 +1,5 @@
-"""An environment as a snapshot: each distribution with its exact source, as far as this machine and
-the package indexes know it."""
+"""Makes a snapshot of an environment: each distribution with its exact source, as far as this
+machine and the package indexes know it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from safe_install.models import (
 )
 from safe_install.pipeline.client import make_client, named_hosts
 from safe_install.ports import World
-from safe_install.snapshot.asking import (
-    Answer,
-    Indexes,
-    Question,
-    Silence,
-    folders_of,
-    indexes_of,
-)
 from safe_install.snapshot.difference import find_required
 from safe_install.snapshot.files import (
     find_built,
     find_first_seen,
     find_named,
     read_installed_files,
+)
+from safe_install.snapshot.index_search import (
+    Answer,
+    Indexes,
+    NoAnswer,
+    Question,
+    folders_of,
+    indexes_of,
 )
 from safe_install.snapshot.notes import make_notes
 from safe_install.snapshot.past import Change, versions_after
@@ -76,7 +76,7 @@ PastFiles = Mapping[NormalizedName, Sequence[PastFile]]
 
 @dataclass(frozen=True)
 class Gathered:
-    """A snapshot, and what a person should know of it."""
+    """A snapshot, and findings on it."""
 
     snapshot: Snapshot
     findings: Tuple[Finding, ...] = ()
@@ -84,43 +84,44 @@ class Gathered:
 
 @dataclass(frozen=True)
 class _Found:
-    """A distribution, and its source as far as this machine knows it."""
+    """A distribution and its source."""
 
     distribution: InstalledDistribution
-    source: Optional[Source]
-    is_by_name: bool = False  # of the file only name, version and wheel tags were compared
+    source: Optional[Source]  # None: this machine does not know it
+    is_by_name: bool = False  # only name, version and wheel tags of the file were compared
 
 
 def gather(
     world: World, environment: Environment, *, offline: bool = False, at: Optional[str] = None
 ) -> Gathered:
-    """The environment as it is, or as it was after the past change `at`. Errors: Refused, where
-    there was no such change."""
+    """The environment as it is, or as it was after the past change `at`. `offline`: package indexes
+    are not asked. Errors: Refused if there was no such change."""
+    interpreter = environment.interpreter
     history = _read_history(environment)
     distributions, foreign = _distributions_at(environment, history, at)
-    settings = read_configuration(environment.interpreter.prefix, world.environ, "install")
+    settings = read_configuration(interpreter.prefix, world.environ, "install")
     indexes = indexes_of(settings)
-    kept = read_kept_sources(environment.interpreter.prefix)
-    places = _Places(world, environment, indexes, _past_files(history, at, kept))
-    found = [places.find(one) for one in distributions.values()]
+    past = _past_files(history, at, read_kept_sources(interpreter.prefix))
+    sources = _LocalSources(world, environment, indexes, past)
+    found = [sources.find(one) for one in distributions.values()]
     http = make_client(
         world,
         offline=offline,
         trusted_hosts=named_hosts(indexes),
         credentials=Credentials(index_urls=indexes),
     )
-    asked = _ask(found, Indexes(http, indexes, folders_of(settings)))
+    found = _ask_indexes(found, Indexes(http, indexes, folders_of(settings)))
     requested = [one.name for one in distributions.values() if one.requested]
-    brought = find_required(requested, distributions, environment.interpreter.markers)
-    snapshot = make_snapshot(environment, [_record(one, brought) for one in asked])
-    by_name = sorted(one.distribution.name for one in asked if one.is_by_name)
-    twice = find_recorded_twice(environment.interpreter.scheme.purelib) if at is None else ()
+    required = find_required(requested, distributions, interpreter.markers)
+    snapshot = make_snapshot(environment, [_record(one, required) for one in found])
+    by_name = sorted(one.distribution.name for one in found if one.is_by_name)
+    twice = find_recorded_twice(interpreter.scheme.purelib) if at is None else ()
     notes = make_notes(snapshot, by_name=by_name, foreign=foreign, twice=twice)
     return Gathered(snapshot, notes)
 
 
 def find_recorded_twice(site: Path) -> Tuple[str, ...]:
-    """The names of which there are several metadata folders: only one of each counts."""
+    """The distributions with several dist-info folders, of which only one counts."""
     folders = site.glob("*.dist-info")
     counted = Counter(canonicalize_name(folder.name.split("-")[0]) for folder in folders)
     return tuple(sorted(name for name, count in counted.items() if count > 1))
@@ -129,7 +130,7 @@ def find_recorded_twice(site: Path) -> Tuple[str, ...]:
 def make_snapshot(
     environment: Environment, distributions: Iterable[RecordedDistribution]
 ) -> Snapshot:
-    """The values of an environment and its distributions."""
+    """The snapshot of an environment with these distributions."""
     interpreter = environment.interpreter
     ordered = tuple(sorted(distributions, key=lambda one: one.name))
     minor = ".".join(interpreter.version.split(".")[:2])
@@ -148,7 +149,7 @@ def make_snapshot(
 
 
 def marker_of(interpreter: Interpreter) -> str:
-    """For which machines the files are: others have other wheels."""
+    """The marker of machines like this one, which need the same wheels."""
     names = ("sys_platform", "platform_machine", "platform_python_implementation")
     parts = [f"{name} == '{interpreter.markers[name]}'" for name in names]
     return " and ".join(parts)
@@ -157,7 +158,7 @@ def marker_of(interpreter: Interpreter) -> str:
 def _torch_facts(
     torch: Optional[TorchBuild], distributions: Sequence[RecordedDistribution]
 ) -> Optional[TorchFacts]:
-    """Of a torch that was there in the past only its version is known."""
+    """The facts about torch; of a past torch only the version is known."""
     recorded = next((one for one in distributions if one.name == "torch"), None)
     if recorded is None:
         return None
@@ -179,7 +180,7 @@ def _gpus(driver: Optional[Driver]) -> Tuple[str, ...]:
 
 
 def _read_history(environment: Environment) -> Tuple[HistoryEntry, ...]:
-    """Newest first. What cannot be read knows nothing."""
+    """The history, newest first; empty if it cannot be read."""
     try:
         return read_history(environment.interpreter.prefix)
     except (SafeInstallError, OSError):
@@ -189,7 +190,8 @@ def _read_history(environment: Environment) -> Tuple[HistoryEntry, ...]:
 def _distributions_at(
     environment: Environment, history: Sequence[HistoryEntry], at: Optional[str]
 ) -> Tuple[Distributions, Tuple[NormalizedName, ...]]:
-    """What was installed after a change, and what somebody else has changed since."""
+    """The distributions that were installed after the change `at`, and those that another program
+    has changed since."""
     if at is None:
         return environment.installed, ()
     later = _later_than(history, at, environment.interpreter.prefix)
@@ -201,12 +203,14 @@ def _distributions_at(
     for name, version in past.versions.items():
         installed = environment.installed.get(name)
         if installed is None or installed.version != version:
-            installed = replaced.get((name, version)) or _lost(name, version, environment)
-        found[name] = installed
+            installed = replaced.get((name, version))
+        found[name] = installed or _without_metadata(name, version, environment)
     return found, past.foreign
 
 
 def _later_than(history: Sequence[HistoryEntry], at: str, prefix: Path) -> List[HistoryEntry]:
+    """The changes after `at`, newest first. Errors: Refused if there is no such change, or a
+    later one cannot be read."""
     identifiers = [entry.id for entry in history]
     if at not in identifiers:
         raise Refused(
@@ -226,7 +230,8 @@ def _later_than(history: Sequence[HistoryEntry], at: str, prefix: Path) -> List[
 def _read_replaced(
     prefix: Path, later: Sequence[HistoryEntry]
 ) -> Mapping[Tuple[NormalizedName, str], InstalledDistribution]:
-    """The distributions that these changes replaced, as far as their metadata is kept for undo."""
+    """(name, version) -> distribution, for those that these changes replaced, and whose metadata is
+    kept for undo."""
     found: Dict[Tuple[NormalizedName, str], InstalledDistribution] = {}
     for entry in later:
         for folder in find_replaced(prefix, entry.id, ".dist-info"):
@@ -236,8 +241,10 @@ def _read_replaced(
     return found
 
 
-def _lost(name: NormalizedName, version: str, environment: Environment) -> InstalledDistribution:
-    """One of which only name and version are known."""
+def _without_metadata(
+    name: NormalizedName, version: str, environment: Environment
+) -> InstalledDistribution:
+    """A distribution of which only name and version are known."""
     site = environment.interpreter.scheme.purelib
     folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
     return InstalledDistribution(name, version, folder, site, written_name=name)
@@ -246,8 +253,8 @@ def _lost(name: NormalizedName, version: str, environment: Environment) -> Insta
 def _past_files(
     history: Sequence[HistoryEntry], at: Optional[str], kept: Sequence[Mapping[str, Any]]
 ) -> PastFiles:
-    """The files of our changes, newest first. Of a later change than `at` they are another's.
-    `kept`: of changes that the history no longer has."""
+    """Distribution -> the files that our changes installed, newest first; without changes that are
+    later than `at`. `kept`: the rows of changes that the history no longer has."""
     rows: List[Mapping[str, Any]] = []
     is_later = at is not None
     for entry in history:
@@ -262,11 +269,12 @@ def _past_files(
     return found
 
 
-# --- what this machine knows ----------------------------------------------------------------------
+# --- sources that this machine knows --------------------------------------------------------------
 
 
-class _Places:
-    """Everything on this machine that knows sources."""
+class _LocalSources:
+    """Finds sources without any network: in metadata, the history, our store, and the wheel
+    index."""
 
     def __init__(
         self, world: World, environment: Environment, indexes: Sequence[str], past: PastFiles
@@ -279,36 +287,34 @@ class _Places:
         self._http = make_client(world, offline=True)
 
     def find(self, distribution: InstalledDistribution) -> _Found:
-        """The source of a distribution; None where only an index can tell."""
+        """The source of a distribution; None if only a package index may know it."""
         if not may_be_named(distribution):
             return _Found(distribution, unknown_because(distribution, ""))
-        source = self._said_by_itself(distribution) or self._said_by_history(distribution)
+        source = self._find_in_metadata(distribution) or self._find_in_history(distribution)
         source = source or find_built(distribution, self._environment, self._store)
-        source = source or self._known_on_a_host(distribution)
+        source = source or self._find_in_wheel_index(distribution)
         return _Found(distribution, source)
 
-    def _said_by_itself(self, distribution: InstalledDistribution) -> Optional[Source]:
+    def _find_in_metadata(self, distribution: InstalledDistribution) -> Optional[Source]:
         if distribution.direct_url is None:
-            return self._editable_without_address(distribution)
+            if not distribution.editable:
+                return None
+            # An .egg-link of setuptools: the metadata lies in the source folder.
+            return DirectorySource(str(distribution.metadata_path.parent), is_editable=True)
         source = source_of_direct_url(distribution.direct_url)
         if isinstance(source, UrlSource):
-            return self._completed(source, distribution)
+            return self._add_hash_and_size(source, distribution)
         if isinstance(source, FileSource):
             is_built_here = (self._cache / "built") in Path(source.path).parents
-            return self._present(replace(source, is_built_here=is_built_here))
+            return self._check_exists(replace(source, is_built_here=is_built_here))
         if isinstance(source, UnknownSource):
             return find_named(distribution) or source
         return source
 
-    def _editable_without_address(self, distribution: InstalledDistribution) -> Optional[Source]:
-        """A link of setuptools (.egg-link) says where the source lies."""
-        if not distribution.editable:
-            return None
-        return DirectorySource(str(distribution.metadata_path.parent), is_editable=True)
-
-    def _completed(self, source: UrlSource, distribution: InstalledDistribution) -> UrlSource:
-        """With the size, and the hash where the installer wrote none down, as far as we know
-        them."""
+    def _add_hash_and_size(
+        self, source: UrlSource, distribution: InstalledDistribution
+    ) -> UrlSource:
+        """The source with the hash and the size if our history or an earlier fetch has them."""
         past = find_past(self._past.get(distribution.name, ()), distribution)
         if past is not None and past.url == source.url:
             source = replace(source, sha256=source.sha256 or past.sha256, size=past.size)
@@ -316,23 +322,23 @@ class _Places:
             source = replace(source, sha256=_first_seen(source.url))
         return source
 
-    def _said_by_history(self, distribution: InstalledDistribution) -> Optional[Source]:
+    def _find_in_history(self, distribution: InstalledDistribution) -> Optional[Source]:
         past = find_past(self._past.get(distribution.name, ()), distribution)
         if past is None:
             return None
         source = source_of_past(past, self._indexes)
-        return self._present(source) if isinstance(source, FileSource) else source
+        return self._check_exists(source) if isinstance(source, FileSource) else source
 
-    def _present(self, source: FileSource) -> Source:
-        """A file that is not there any more is no source."""
+    def _check_exists(self, source: FileSource) -> Source:
+        """The source with its size; an UnknownSource where the file no longer exists."""
         path = Path(source.path)
         if not path.is_file():
             reason = f"the file that it came from is gone: {path}"
             return UnknownSource(reason, source.sha256)
         return source if source.size else replace(source, size=path.stat().st_size)
 
-    def _known_on_a_host(self, distribution: InstalledDistribution) -> Optional[Source]:
-        """By the bundled facts, of a project that they know."""
+    def _find_in_wheel_index(self, distribution: InstalledDistribution) -> Optional[Source]:
+        """The wheel on a wheel host, for a project of the bundled wheel index."""
         if distribution.name not in known_projects() or self._environment.torch is None:
             return None
         finder = Finder(http=self._http, catalog=bundled_catalog(), offline=True)
@@ -348,26 +354,25 @@ def _first_seen(url: str) -> Optional[str]:
     try:
         return find_first_seen(url)
     except SafeInstallError:
-        return None  # a damaged note
+        return None  # the file is damaged
 
 
-# --- what an index knows --------------------------------------------------------------------------
+# --- sources that package indexes know ------------------------------------------------------------
 
 
-def _ask(found: Sequence[_Found], indexes: Indexes) -> List[_Found]:
-    """The same, with what the package indexes say of those that this machine does not know, and of
-    files on it that others do not have."""
-    questions = [_question(one) for one in found]
-    wanted = [one for one in questions if one is not None]
-    answers = iter(indexes.ask(wanted))
-    asked: List[_Found] = []
+def _ask_indexes(found: Sequence[_Found], indexes: Indexes) -> List[_Found]:
+    """The same list, completed by package indexes: unknown sources, and sources of local files,
+    which other machines do not have."""
+    questions = [_make_question(one) for one in found]
+    answers = iter(indexes.ask([one for one in questions if one is not None]))
+    completed: List[_Found] = []
     for one, question in zip(found, questions):
-        asked.append(one if question is None else _with_answer(one, next(answers)))
-    return asked
+        completed.append(one if question is None else _with_answer(one, next(answers)))
+    return completed
 
 
-def _question(found: _Found) -> Optional[Question]:
-    """None where nobody needs to be asked."""
+def _make_question(found: _Found) -> Optional[Question]:
+    """The question to the indexes; None if none is needed."""
     distribution, source = found.distribution, found.source
     if not may_be_named(distribution):
         return None
@@ -380,24 +385,24 @@ def _question(found: _Found) -> Optional[Question]:
 
 
 def _with_answer(found: _Found, answer: Answer) -> _Found:
-    """Of what came from elsewhere, as it says itself, only the same file is its source."""
+    """The answer as the source. A source found before is replaced only by the same file."""
     if found.source is not None and not _is_same_file(answer):
         return found
     if isinstance(answer, Listed):
         return replace(found, source=answer.source, is_by_name=not answer.is_compared)
-    silence = answer.reason if isinstance(answer, Silence) else ""
+    silence = answer.reason if isinstance(answer, NoAnswer) else ""
     return replace(found, source=unknown_because(found.distribution, silence))
 
 
 def _is_same_file(answer: Answer) -> bool:
-    """Has an index the file itself, and not only one of that name?"""
+    """Does an index have the same file, compared by a hash?"""
     if not isinstance(answer, Listed) or isinstance(answer.source, FileSource):
         return False
     return answer.is_compared
 
 
-def _record(found: _Found, brought: Collection[NormalizedName]) -> RecordedDistribution:
-    """`brought`: what was requested, and what that requires."""
+def _record(found: _Found, required: Collection[NormalizedName]) -> RecordedDistribution:
+    """`required`: the requested distributions and their requirements."""
     distribution = found.distribution
     return RecordedDistribution(
         name=distribution.name,
@@ -405,5 +410,5 @@ def _record(found: _Found, brought: Collection[NormalizedName]) -> RecordedDistr
         source=found.source or unknown_because(distribution, ""),
         written_name=distribution.written_name,
         is_requested=distribution.requested,
-        is_alone=distribution.name not in brought,
+        is_unrequired=distribution.name not in required,
     )

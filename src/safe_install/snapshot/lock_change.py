@@ -1,4 +1,4 @@
-"""Changes an environment to match a lock: plan, fetch, check, then as an install."""
+"""Changes an environment to match a lock: plan, fetch, check, then continue like an install."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class LockChange:
         )
 
     def run(self, lock: LockedEnvironment, difference: Difference) -> InstallResult:
-        """The result of the command. After a refusal, hashes that were first seen in this run are
-        forgotten, so that a corrected file is accepted later."""
+        """The result of the command. After a refusal or a roll back, the hashes that were first
+        seen in this run are forgotten, so that a corrected file is accepted later."""
         try:
             result = self._run(lock, difference)
         except SafeInstallError as error:
@@ -80,17 +80,17 @@ class LockChange:
         planned = planner.plan(lock, difference)
         sources = [step.name for step in planned.plan.steps if step.origin in SOURCES]
         built = (*sources, *planned.built)
-        if built:  # else it is looked at right before the change
+        if built:  # without builds, the environment is compared right before the change
             refuse_changed(self._before.changed_paths(), self._environment, built=built)
-        findings = self._look_at(planned)
+        findings = self._check_plan(planned)
         if self._own.dry_run:
             return self._planned(planned.plan, findings)
-        return self._carry_out(planned, built, findings)
+        return self._apply(planned, built, findings)
 
-    def _carry_out(
+    def _apply(
         self, planned: LockPlan, built: Tuple[str, ...], findings: Tuple[Finding, ...]
     ) -> InstallResult:
-        """Fetch, check the requirements of the files, then continue as an install."""
+        """Fetch, check the requirements of the files, then continue like an install."""
         from safe_install.pipeline.change import carry_out
         from safe_install.pipeline.delivery import begin_delivery, fetch
 
@@ -101,7 +101,7 @@ class LockChange:
         with explaining_failed_build(self._before, built):
             artifacts = fetch(delivery, planned.plan, planned.artifacts, released=released)
         plan = with_files(planned.plan, artifacts)
-        # Only now the requirements of all new distributions are known.
+        # The requirements of all new distributions are known only now.
         findings = (*findings, *self._check_requirements(plan))
         selected = Selected(
             plan,
@@ -127,7 +127,7 @@ class LockChange:
         )
 
     def _is_promised(self, step: Step) -> bool:
-        """Are the bytes of a file promised by the user's file, or by the package index?"""
+        """Is the hash of a file given by the user's file or the package index?"""
         return is_promised(
             step,
             self._session.request,
@@ -137,9 +137,9 @@ class LockChange:
 
     # --- refusals ---
 
-    def _look_at(self, planned: LockPlan) -> Tuple[Finding, ...]:
-        """Refuse a plan that is known to break something, before anything is fetched. Errors:
-        Refused."""
+    def _check_plan(self, planned: LockPlan) -> Tuple[Finding, ...]:
+        """Warnings on a plan, before anything is fetched. Errors: Refused for a plan that would
+        break something."""
         plan, environment, own = planned.plan, self._environment, self._own
         interpreter = environment.interpreter
         check_place(interpreter.prefix, interpreter.scheme, find_leaving(plan, environment))
@@ -160,24 +160,24 @@ class LockChange:
         return (*check.findings, *broken)
 
     def _permitted_to_miss(self, plan: Plan) -> FrozenSet[NormalizedName]:
-        """Distributions that stay and may lack a requirement afterwards, with consent; never
-        torch."""
+        """The kept distributions that may lack a requirement after the change (with
+        --no-warn-conflicts); never torch and its libraries."""
         if not self._session.request.no_warn_conflicts:
             return frozenset()
         kept = kept_names(plan, self._environment)
         return frozenset(name for name in kept if not is_guarded(name))
 
     def _check_requirements(self, plan: Plan) -> Tuple[Finding, ...]:
-        """Refuse a plan that breaks requirements of what stays; warn about those of what is new.
-        Errors: Refused."""
+        """Warnings on unmet requirements of new distributions. Errors: Refused for unmet
+        requirements of kept ones."""
         permitted = self._permitted_to_miss(plan)
         refuse_errors(tuple(check_requirements(plan, self._environment, permitted)), plan)
         return find_conflicts(plan, self._session.request, self._environment)
 
 
 def with_files(plan: Plan, artifacts: Mapping[NormalizedName, Artifact]) -> Plan:
-    """The plan with facts from the files themselves. Errors: HashMismatch for a file of another
-    distribution."""
+    """The plan with versions, names and requirements from the files. Errors: HashMismatch for a
+    file of another distribution."""
     steps = []
     for step in plan.steps:
         artifact = artifacts.get(step.name)
@@ -194,7 +194,7 @@ def with_files(plan: Plan, artifacts: Mapping[NormalizedName, Artifact]) -> Plan
 
 
 def _refuse_other(step: Step, artifact: Artifact) -> None:
-    """Refuse a file that is not the named one. Errors: HashMismatch."""
+    """Raise HashMismatch for a file of another distribution or version."""
     is_version = step.version is None or is_version_of(step.version, artifact)
     if artifact.name == step.name and is_version:
         return
@@ -206,7 +206,7 @@ def _refuse_other(step: Step, artifact: Artifact) -> None:
 
 
 def permits_cuda_loss(plan: Plan, torch: Optional[TorchBuild]) -> bool:
-    """Does the file name a torch without CUDA, or no torch?"""
+    """Does the plan install a torch without CUDA, or remove torch?"""
     step = plan.find(TORCH)
     if step is None:
         return False

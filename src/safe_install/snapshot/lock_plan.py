@@ -1,8 +1,7 @@
-"""From the difference to a lock to the plan of a change, with the file of each step.
+"""Makes the plan of a change from the difference to a lock, with the file of each step.
 
-A wheel with a known URL needs no search. Otherwise pip finds the file of a version, or our own
-choice does for a project that is built against torch. Nothing is resolved: each line stands only
-for itself.
+A wheel with a URL and a hash needs no search. For others pip finds the file of the version; for
+projects that are built against torch our own choice does. Dependencies are not resolved.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ class LockPlan:
     """The plan, and the files that were fetched for it."""
 
     plan: Plan
-    torch: Optional[TorchBuild]  # that will be there
+    torch: Optional[TorchBuild]  # after the change
     artifacts: Mapping[NormalizedName, Artifact] = field(default_factory=dict)
-    built: Tuple[NormalizedName, ...] = ()  # from source, by us
+    built: Tuple[NormalizedName, ...] = ()  # distributions that we built from source
 
 
 class LockPlanner:
@@ -65,7 +64,7 @@ class LockPlanner:
     def plan(self, lock: LockedEnvironment, difference: Difference) -> LockPlan:
         """The plan of the whole change. Errors: PipFailed, NoCandidate, Refused, BuildFailed."""
         steps: List[Step] = []
-        asked: List[Deviation] = []
+        for_pip: List[Deviation] = []
         extensions: List[Deviation] = []
         for deviation in difference.deviations:
             if not needs_pip(deviation.locked):
@@ -73,10 +72,10 @@ class LockPlanner:
             elif self._is_extension(deviation):
                 extensions.append(deviation)
             else:
-                asked.append(deviation)
-        steps += self._find_torch(asked)
+                for_pip.append(deviation)
+        steps += self._find_torch(for_pip)
         found = {step.name for step in steps}
-        steps += self._ask_pip([one for one in asked if one.locked.name not in found])
+        steps += self._ask_pip([one for one in for_pip if one.locked.name not in found])
         torch = self._torch_after(steps, difference)
         extensions += self._find_broken(lock, steps, torch)
         if torch is None:
@@ -91,7 +90,8 @@ class LockPlanner:
     # --- pip ---
 
     def _ask_pip(self, deviations: Sequence[Deviation], *, name: str = "others") -> List[Step]:
-        """pip compares the hashes of all lines or of none, so it is asked separately for both."""
+        """The steps that pip plans. pip compares hashes for all lines or for none, so lines with
+        and without hashes are separate questions."""
         hashed = [one for one in deviations if one.locked.hashes]
         others = [one for one in deviations if not one.locked.hashes]
         steps: List[Step] = []
@@ -110,12 +110,12 @@ class LockPlanner:
         steps = []
         for step in steps_of_report(answer.report, self._environment, {}):
             deviation = _deviation_of(step, group)
-            drawn = make_step(deviation, self._location)
+            from_lock = make_step(deviation, self._location)
             step = dataclasses.replace(
                 step,
-                requested=drawn.requested,
-                keeps_requested=drawn.keeps_requested,
-                because=drawn.because,
+                requested=from_lock.requested,
+                keeps_requested=from_lock.keeps_requested,
+                because=from_lock.because,
                 is_locked=bool(deviation.locked.hashes),
             )
             steps.append(step)
@@ -132,16 +132,16 @@ class LockPlanner:
     # --- torch, and extensions ---
 
     def _is_extension(self, deviation: Deviation) -> bool:
-        """Is it a project of the wheel index, given by name and version only? The package index may
-        not have that version, such as 2.1.2+pt21cu121 from `pip freeze`."""
+        """Is it a project of the wheel index, named by its version only? The package index may not
+        have that version, such as 2.1.2+pt21cu121 from `pip freeze`."""
         locked = deviation.locked
         return locked.source is None and locked.name in self._catalog.projects - {TORCH}
 
     def _find_broken(
         self, lock: LockedEnvironment, steps: Sequence[Step], torch: Optional[TorchBuild]
     ) -> List[Deviation]:
-        """Extensions that are installed in the version of the file but do not fit the new torch:
-        another build of that version may."""
+        """The installed extensions that have the version in the file but do not fit the new torch:
+        they need another build of that version."""
         if not any(step.name == TORCH for step in steps):
             return []
         from safe_install.pipeline.breakage import find_breakage
@@ -157,15 +157,15 @@ class LockPlanner:
                 found.append(deviation)
         return found
 
-    def _find_torch(self, asked: Sequence[Deviation]) -> List[Step]:
-        """A torch that the package index does not have, such as 2.13.0+cpu, from torch's own
-        host."""
+    def _find_torch(self, deviations: Sequence[Deviation]) -> List[Step]:
+        """The step for a torch such as 2.13.0+cpu, which is on torch's own host and not on the
+        package index."""
         request = self._session.request
         has_own_places = bool(request.index_urls or request.find_links) or request.no_index
-        for deviation in asked:
+        for deviation in deviations:
             locked = deviation.locked
-            is_meant = locked.name == TORCH and locked.source is None and "+" in locked.version
-            if not is_meant or has_own_places or locked.hashes:
+            is_build = locked.name == TORCH and locked.source is None and "+" in locked.version
+            if not is_build or has_own_places or locked.hashes:
                 continue
             build = self._planned_torch(locked.version)
             interpreter = self._environment.interpreter
@@ -173,12 +173,12 @@ class LockPlanner:
             if isinstance(found, Absent):
                 continue
             step = _with_candidate(make_step(deviation, self._location), found.candidate)
-            # Its requirements are on its page, else in the file.
+            # Without metadata on the page, the requirements have to be read from the file.
             return [step if found.metadata is not None else self._obtain(step, found.candidate)]
         return []
 
     def _torch_after(self, steps: Sequence[Step], difference: Difference) -> Optional[TorchBuild]:
-        """The torch after the change."""
+        """The torch after the change; None if it is removed or there is none."""
         if any(one.name == TORCH for one in difference.extra):
             return None
         step = next((step for step in steps if step.name == TORCH), None)
@@ -190,8 +190,8 @@ class LockPlanner:
         return planned_torch(version, self._environment.interpreter.platform, self._catalog.torch)
 
     def _choose(self, extensions: Sequence[Deviation], torch: TorchBuild) -> List[Step]:
-        """The builds of these versions that fit this torch. Errors: NoCandidate where there is
-        none; Refused where one would have to be built for a torch that is not installed yet."""
+        """The steps with the builds of these versions for this torch. Errors: NoCandidate where one
+        has no build; Refused if one would be built for a torch that is not installed yet."""
         if not extensions:
             return []
         names = {one.locked.name: one for one in extensions}
@@ -220,7 +220,7 @@ class LockPlanner:
         return self._obtain(step, pin)
 
     def _obtain(self, step: Step, candidate: Candidate) -> Step:
-        """The step with facts from the file. In a dry run it is not fetched."""
+        """Fetch or build the file; the step with its version and hash. Not in a dry run."""
         request, environment = self._session.request, self._environment
         if request.own.dry_run:
             return step
@@ -253,8 +253,8 @@ def _with_candidate(step: Step, candidate: Candidate) -> Step:
 
 
 def _deviation_of(step: Step, group: Sequence[Deviation]) -> Deviation:
-    """The line that a step of pip belongs to; without a name, the first one with the same URL.
-    Errors: Refused."""
+    """The deviation to which a step of pip belongs: by its name, or for a line without a name by
+    its URL. Errors: Refused."""
     for deviation in group:
         if deviation.locked.name == step.name:
             return deviation

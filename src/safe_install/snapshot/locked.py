@@ -1,4 +1,4 @@
-"""What a file says an environment is to be: each distribution by its version and its file. Pure."""
+"""A lock: the distributions that a file names exactly, by their versions and files. Pure."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ from safe_install.snapshot.values import (
 
 NO_NAME = canonicalize_name("")
 ARCHIVES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".zip")
-LONGEST_FILENAME = 255  # letters
+LONGEST_FILENAME = 255  # characters
 VCS = ("git", "hg", "svn", "bzr")
-COMMIT = r"\w[\w.:+-]*"  # of whichever of them
+COMMIT = r"\w[\w.:+-]*"  # in any of them
 
 
 @dataclass(frozen=True)
 class LockedDistribution:
     """One distribution that a file names exactly."""
 
-    name: NormalizedName  # NO_NAME where only its sources say it
-    version: str  # "" where only its file or its sources say it
-    source: Optional[Source] = None  # None: the package index has a file of this version
-    hashes: Tuple[str, ...] = ()  # "sha256:...", of which its file has to have one
-    # as pip is given it, without hashes; "" where it has a name or a version that pip takes none of
+    name: NormalizedName  # NO_NAME where only its source code has it
+    version: str  # "" if only its file or source code has it
+    source: Optional[Source] = None  # None: a file of this version on the package index
+    hashes: Tuple[str, ...] = ()  # "sha256:..."; the file has to have one of them
+    # the requirement line for pip, without hashes; "" if pip accepts no such name or version
     line: str = ""
     is_requested: bool = True
 
     def __str__(self) -> str:
-        """`numpy 2.1.0`, or the line where that is not known."""
+        """`numpy 2.1.0`; the line where the name is not known."""
         if self.name == NO_NAME:
             return self.line
         return f"{self.name} {self.version}".rstrip()
@@ -65,13 +65,13 @@ class LockedDistribution:
 
 @dataclass(frozen=True)
 class LockedEnvironment:
-    """All that a file says."""
+    """The content of a lock."""
 
     distributions: Tuple[LockedDistribution, ...] = ()
-    python: str = ""  # that it asks conda for
-    # what another installer keeps (conda), or no line can bring: it may stay, and is not looked at
+    python: str = ""  # the version that an environment.yml requests from conda
+    # distributions that may stay and are not compared: conda's, and those of unknown source
     others: FrozenSet[NormalizedName] = frozenset()
-    problems: Tuple[Finding, ...] = ()  # why it cannot be followed
+    problems: Tuple[Finding, ...] = ()  # errors, because of which it cannot be used
     notes: Tuple[Finding, ...] = ()
 
 
@@ -81,10 +81,9 @@ class LockedEnvironment:
 def lock_of_entries(
     entries: Sequence[Entry], markers: Mapping[str, str], *, folder: str
 ) -> LockedEnvironment:
-    """The lines of a requirements file, as far as they apply to an interpreter with these markers.
-
-    `folder`: to which paths are relative. A line that leaves a choice is a problem.
-    """
+    """The lines of a requirements file as a lock. `markers`: of the interpreter; lines whose
+    markers are false are left out. `folder`: the base of relative paths. A line that is not exact
+    is a problem in the result."""
     found: Dict[str, LockedDistribution] = {}
     problems: List[Finding] = []
     for entry in entries:
@@ -123,8 +122,8 @@ def _lock_entry(
 
 
 def exact_version(requirement: Requirement) -> Optional[str]:
-    """The one version that a requirement accepts, but for local version identifiers; None where it
-    leaves a choice."""
+    """The only version that a requirement accepts (with any local version identifier); None if
+    it accepts several."""
     specifiers = list(requirement.specifier)
     if len(specifiers) != 1 or specifiers[0].operator not in ("==", "==="):
         return None
@@ -150,28 +149,34 @@ def _lock_address(
     hashes: Tuple[str, ...],
     folder: str,
 ) -> Union[LockedDistribution, Finding]:
-    """A file, a folder or a repository, by its address or its path."""
+    """Lock a file, a folder or a repository that is named by a URL or a path."""
     text = str(requirement.url) if requirement is not None and requirement.url else entry.text
     address, fragments = _split_fragment(text)
     name = canonicalize_name(requirement.name if requirement is not None else "")
     name = name or canonicalize_name(fragments.get("egg", ""))
     subdirectory = fragments.get("subdirectory", "")
-    if "sha256" in fragments:
-        hashes = (*hashes, f"sha256:{fragments['sha256'].lower()}")
     if address.split("+")[0] in VCS and "+" in address:
         repository = _repository(address, subdirectory, is_editable=entry.editable)
         return _lock_repository(entry, name, repository)
     url = _as_url(re.sub(r"\[[^\]]*\]$", "", address), folder)
-    filename = unquote(urlsplit(url).path.rpartition("/")[2])
-    if not filename.lower().endswith(ARCHIVES):
+    if not filename_of(url).lower().endswith(ARCHIVES):
         is_path = "/" in address or address.startswith(".")
         if not url.startswith("file:") or not is_path:
             return _problem(entry, f"{entry.text}: neither a version nor the address of a file")
         source = DirectorySource(path_of(url), entry.editable, subdirectory)
         return LockedDistribution(name, "", source, (), _line_of(entry))
+    if "sha256" in fragments:
+        hashes = (*hashes, f"sha256:{fragments['sha256'].lower()}")
+    return _lock_file(entry, name, url, hashes, subdirectory)
+
+
+def _lock_file(
+    entry: Entry, name: NormalizedName, url: str, hashes: Tuple[str, ...], subdirectory: str
+) -> LockedDistribution:
+    filename = filename_of(url)
     name_of_file, version = parse_filename(filename)
-    file = _file_at(url, filename, only_sha256(hashes), subdirectory)
-    return LockedDistribution(name or name_of_file, version, file, hashes, _line_of(entry))
+    source = _file_at(url, filename, only_sha256(hashes), subdirectory)
+    return LockedDistribution(name or name_of_file, version, source, hashes, _line_of(entry))
 
 
 def _lock_repository(
@@ -190,7 +195,7 @@ def _file_at(url: str, filename: str, sha256: Optional[str], subdirectory: str) 
 
 
 def _line_of(entry: Entry) -> str:
-    """The line for pip; a marker that was true says nothing more."""
+    """The line for pip, without its marker, which is true."""
     text = re.split(r"\s;", entry.text)[0].strip()
     return f"-e {text}" if entry.editable else text
 
@@ -204,7 +209,7 @@ def _split_fragment(text: str) -> Tuple[str, Mapping[str, str]]:
 
 
 def _repository(address: str, subdirectory: str, *, is_editable: bool) -> RepositorySource:
-    """`git+https://host/path.git@REVISION`."""
+    """Parse `git+https://host/path.git@REVISION`."""
     vcs, _, url = address.partition("+")
     parts = urlsplit(url)
     path, at, revision = parts.path.rpartition("@")
@@ -221,7 +226,7 @@ def _repository(address: str, subdirectory: str, *, is_editable: bool) -> Reposi
 
 
 def is_commit(revision: str) -> bool:
-    """Is it the whole name of a commit of git, which names one content?"""
+    """Is it the full hash of a git commit?"""
     return re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
@@ -234,25 +239,30 @@ def _as_url(text: str, folder: str) -> str:
 
 
 def file_url(path: str) -> str:
-    """The address of an absolute path."""
+    """The `file:` URL of an absolute path."""
     return PurePosixPath(path).as_uri()
 
 
 def path_of(url: str) -> str:
-    """The path of a `file:` address."""
+    """The path in a `file:` URL."""
     return unquote(urlsplit(url).path).rstrip("/") or "/"
 
 
+def filename_of(url: str) -> str:
+    """The file name in a URL."""
+    return unquote(urlsplit(url).path.rpartition("/")[2])
+
+
 def only_sha256(hashes: Sequence[str]) -> Optional[str]:
-    """The sha256 that a file has to have; None where there is none, or a choice."""
+    """The SHA-256 among hashes such as "sha256:..."; None if there is none, or several."""
     found = {text.partition(":")[2] for text in hashes if text.startswith("sha256:")}
     return found.pop() if len(found) == 1 else None
 
 
 def parse_filename(filename: str) -> Tuple[NormalizedName, str]:
-    """Name and version, as the name of a wheel or of an archive of sources has them; empty where it
-    has none."""
-    if len(filename) > LONGEST_FILENAME:  # the tags of a wheel multiply
+    """Name and version in the file name of a wheel or a source distribution; (NO_NAME, "") where
+    they are not in it."""
+    if len(filename) > LONGEST_FILENAME:  # a long name may expand to millions of wheel tags
         return NO_NAME, ""
     try:
         if filename.endswith(".whl"):
@@ -265,17 +275,17 @@ def parse_filename(filename: str) -> Tuple[NormalizedName, str]:
 
 
 def entry_of(locked: LockedDistribution) -> Entry:
-    """The line of a requirements file that names the same."""
+    """The entry of a requirements file for a locked distribution."""
     is_editable = locked.line.startswith("-e ")
     text = locked.line[len("-e ") :] if is_editable else locked.line
     return Entry(text, editable=is_editable, hashes=locked.hashes)
 
 
-# --- records --------------------------------------------------------------------------------------
+# --- snapshots ------------------------------------------------------------------------------------
 
 
 def lock_recorded(recorded: RecordedDistribution) -> LockedDistribution:
-    """What a record says of one distribution."""
+    """Lock a distribution of a snapshot."""
     source: Optional[Source] = recorded.source
     if isinstance(source, UnknownSource):
         source = None
@@ -314,7 +324,7 @@ def _repository_line(name: str, source: RepositorySource) -> str:
     revision = source.commit or source.requested_revision
     address = f"{source.vcs}+{source.url}{'@' if revision else ''}{revision}"
     subdirectory = f"subdirectory={source.subdirectory}" if source.subdirectory else ""
-    # pip before 23.3 takes `name @ git+file:///...` for a path.
+    # pip before 23.3 reads `name @ git+file:///...` as a path.
     if source.is_editable or source.url.startswith("file:"):
         option = "-e " if source.is_editable else ""
         return f"{option}{address}#egg={name}{'&' if subdirectory else ''}{subdirectory}"
@@ -322,7 +332,7 @@ def _repository_line(name: str, source: RepositorySource) -> str:
 
 
 def address_of(source: Optional[Source]) -> Optional[str]:
-    """Where the one file of a source lies; None for folders and repositories."""
+    """The URL of the file of a source; None for folders and repositories."""
     if isinstance(source, FileSource):
         return file_url(source.path)
     return getattr(source, "url", None) if not isinstance(source, RepositorySource) else None

@@ -1,7 +1,7 @@
-"""What a bundle says of itself: for which environment it is, which wheels it holds, and where. Pure.
+"""The manifest of a bundle: for which environment it is, its wheels and their offsets. Pure.
 
-The list stands as a JSON document in the bundle. It may have been damaged on its way, or come from
-a stranger: what is read of it is checked, and each file is compared with its hash before it is used.
+The manifest is a JSON document in the bundle. It is not trusted, because it may be damaged or
+malicious: every value is checked, and each file is compared with its hash before it is used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from safe_install.errors import BundleInvalid
-from safe_install.models import Environment, Finding, Severity
+from safe_install.models import Environment, Finding, Interpreter, Severity
 from safe_install.requirements import parse_requirement
 from safe_install.torch_family import TORCH
 
@@ -25,15 +25,13 @@ COPY_AGAIN = "Copy it again, and compare its sha256 with the one that was shown 
 
 
 @dataclass(frozen=True)
-class MadeFor:
+class BundleTarget:
     """The environment for which the wheels were chosen."""
 
     python: str  # "3.11"
     platform: str  # "linux_x86_64"
-    libc: Tuple[str, str] = ("", "")  # the oldest that serves; ("", ""): any
-    torch: str = (
-        ""  # that has to be there, "2.8.0+cu126"; "": the wheels have nothing to do with it
-    )
+    libc: Tuple[str, str] = ("", "")  # the oldest that works: ("glibc", "2.28"); ("", "") for any
+    torch: str = ""  # that has to be installed, "2.8.0+cu126"; "" if the wheels do not need it
 
     def __str__(self) -> str:
         """`Python 3.11, linux_x86_64, glibc 2.28 or newer, beside torch 2.8.0+cu126`."""
@@ -54,10 +52,10 @@ class BundledWheel:
     filename: str
     sha256: str
     size: int  # bytes
-    # of its first byte in the bundle; None: it is not in it, but in the cache of the machine
+    # of its first byte in the bundle; None: it is not in the bundle, but in the target's cache
     offset: Optional[int] = 0
-    url: str = ""  # where it came from; "": from the machine where the bundle was made
-    is_listed: bool = False  # by a package index, where its name and version find it
+    url: str = ""  # its origin; "" for a local file of the machine that made the bundle
+    is_listed: bool = False  # a package index lists it
 
     @property
     def is_inside(self) -> bool:
@@ -72,28 +70,28 @@ class BundledWheel:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle holds."""
+    """The content of a bundle."""
 
-    requirements: Tuple[str, ...]  # what `install` installs
-    made_for: MadeFor
+    requirements: Tuple[str, ...]  # that `install` installs
+    made_for: BundleTarget
     wheels: Tuple[BundledWheel, ...]  # sorted by name
     lock_sha256: str
     program_sha256: str  # of the hashes of its files
     program_version: str
-    program_python: str  # the oldest that runs it, "3.8"
+    program_python: str  # the oldest Python that runs it, "3.8"
     facts: str  # the date of the wheel index
 
     @property
     def size(self) -> int:
-        """Bytes of all wheels that are in it."""
+        """The size of all wheels in the bundle, in bytes."""
         return sum(wheel.size for wheel in self.wheels if wheel.is_inside)
 
 
-# --- as a document --------------------------------------------------------------------------------
+# --- the document ---------------------------------------------------------------------------------
 
 
 def render_manifest(manifest: Manifest) -> str:
-    """The JSON document; the same manifest has the same text."""
+    """The manifest as JSON. The same manifest gives the same text."""
     document = {
         "format": FORMAT,
         "program": {
@@ -110,8 +108,8 @@ def render_manifest(manifest: Manifest) -> str:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
 
 
-def describe_target(made_for: MadeFor) -> Dict[str, Any]:
-    """As JSON values."""
+def describe_target(made_for: BundleTarget) -> Dict[str, Any]:
+    """The target as JSON values."""
     return {
         "python": made_for.python,
         "platform": made_for.platform,
@@ -121,7 +119,7 @@ def describe_target(made_for: MadeFor) -> Dict[str, Any]:
 
 
 def describe_wheel(wheel: BundledWheel) -> Dict[str, Any]:
-    """As JSON values; not where it lies."""
+    """The wheel as JSON values, without its offset."""
     return {**_describe_file(wheel), "is_inside": wheel.is_inside}
 
 
@@ -138,7 +136,8 @@ def _describe_file(wheel: BundledWheel) -> Dict[str, Any]:
 
 
 def parse_manifest(text: str, *, place: str, end: int) -> Manifest:
-    """The list of the bundle `place`, whose wheels lie before byte `end`. Errors: BundleInvalid."""
+    """Parse a manifest. `place`: the bundle's path in messages; `end`: the size of the bundle in
+    bytes. Errors: BundleInvalid."""
     try:
         document = json.loads(text)
         number = document["format"]
@@ -158,23 +157,27 @@ def _read_manifest(document: Mapping[str, Any], end: int) -> Manifest:
     names = [wheel.name for wheel in wheels]
     if len(set(names)) != len(names):
         raise ValueError("a project stands in it twice")
-    target = document["made_for"]
-    family, oldest = (_text(part) for part in target["libc"])
-    made_for = MadeFor(
-        _matching(r"\d+\.\d+", target["python"]),
-        _text(target["platform"]),
-        (family, _matching(r"(\d+\.\d+)?", oldest)),
-        _text(target["torch"]),
-    )
+    program = document["program"]
     return Manifest(
         tuple(_requirement(text) for text in _list(document["requirements"])),
-        made_for,
+        _read_target(document["made_for"]),
         wheels,
-        _hash(document["lock"]["sha256"]),
-        _hash(document["program"]["sha256"]),
-        _text(document["program"]["version"]),
-        _matching(r"\d+\.\d+", document["program"]["python"]),
-        _text(document["facts"]),
+        lock_sha256=_hash(document["lock"]["sha256"]),
+        program_sha256=_hash(program["sha256"]),
+        program_version=_text(program["version"]),
+        program_python=_matching(r"\d+\.\d+", program["python"]),
+        facts=_text(document["facts"]),
+    )
+
+
+def _read_target(row: Mapping[str, Any]) -> BundleTarget:
+    """Errors: KeyError, TypeError, ValueError."""
+    family, oldest = (_text(part) for part in row["libc"])
+    return BundleTarget(
+        _matching(r"\d+\.\d+", row["python"]),
+        _text(row["platform"]),
+        (family, _matching(r"(\d+\.\d+)?", oldest)),
+        _text(row["torch"]),
     )
 
 
@@ -188,15 +191,15 @@ def _read_wheel(row: Mapping[str, Any], end: int) -> BundledWheel:
     if offset is not None and _number(offset) + size > end:
         raise ValueError(f"{filename} would lie behind the end")
     version = _text(row["version"])
-    Version(version)  # or it is none: InvalidVersion is a ValueError
+    Version(version)  # raises InvalidVersion, which is a ValueError
     url = _matching(r"(https?://[^@\s]+)?", row["url"])
     is_listed = row["is_listed"] is True
     return BundledWheel(name, version, filename, _hash(row["sha256"]), size, offset, url, is_listed)
 
 
 def check_filename(filename: str) -> str:
-    """The project of a wheel, by the name of its file, which leads nowhere else. Errors:
-    ValueError."""
+    """The project in the file name of a wheel. Errors: ValueError, also for a name with a slash,
+    which could lead to another folder."""
     if not re.fullmatch(r"[\w+!][\w.+!-]{1,250}\.whl", filename, re.ASCII):
         raise ValueError(f"{filename!r} is no name of a wheel")
     try:
@@ -230,7 +233,7 @@ def _matching(pattern: str, value: Any) -> str:
 
 
 def _requirement(value: Any) -> str:
-    """By its name: what has an address would be fetched from there. Errors: ValueError."""
+    """A requirement without a URL, from which it would be fetched. Errors: ValueError."""
     requirement = parse_requirement(_text(value))
     if requirement is None or requirement.url is not None:
         raise ValueError(f"{value!r} is no name of a project")
@@ -242,20 +245,24 @@ def _hash(value: Any) -> str:
 
 
 def with_offsets(manifest: Manifest, offsets: Mapping[str, int]) -> Manifest:
-    """The list, once it is known where each wheel lies; `offsets` by file name, of those that are in
+    """The manifest with the offsets of the wheels. `offsets`: file name -> offset, of the wheels in
     the bundle."""
     placed = (replace(wheel, offset=offsets.get(wheel.filename)) for wheel in manifest.wheels)
     return replace(manifest, wheels=tuple(placed))
 
 
-# --- for which environment ------------------------------------------------------------------------
+# --- the target environment -----------------------------------------------------------------------
 
 
 def find_oldest_libc(
     wheels: Sequence[BundledWheel], named: Tuple[str, str], here: Tuple[str, str]
 ) -> Tuple[str, str]:
-    """The oldest libc with which all wheels are known to work. `named`: that of the machine that the
-    person described; `here`: that of this one, with which a plain linux wheel was built or tried."""
+    """The oldest libc with which all wheels are known to work.
+
+    `named`: the libc of the machine that the user described, or ("", ""). `here`: the libc of this
+    machine; it counts where a wheel has a plain linux tag, because the wheel was built or tried
+    here.
+    """
     if named[1]:
         return named
     needed: List[Tuple[str, str]] = []
@@ -271,8 +278,8 @@ LEGACY = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
 
 
 def _oldest_libc_of(wheel: BundledWheel) -> Optional[Tuple[str, str]]:
-    """The oldest that its tags name, ("", "") for one without machine code; None where its tag says
-    linux alone."""
+    """The oldest libc by the wheel's tags; ("", "") for a wheel without machine code; None for a
+    plain linux tag."""
     found: List[Tuple[str, str]] = []
     for tag in wheel.tags:
         modern = re.match(r"(many|musl)linux_(\d+)_(\d+)_", tag.platform)
@@ -292,25 +299,12 @@ def _release(version: str) -> Tuple[int, ...]:
 
 
 def find_misfits(manifest: Manifest, environment: Environment) -> Tuple[Finding, ...]:
-    """Why the bundle cannot be installed into this environment; nothing where it can."""
-    made_for, interpreter = manifest.made_for, environment.interpreter
-    place = interpreter.executable
-    misfits: List[str] = []
-    python = ".".join(interpreter.version.split(".")[:2])
-    if interpreter.implementation != "cpython" or python != made_for.python:
-        is_named = f"{interpreter.implementation} {interpreter.version}".replace(
-            "cpython", "Python"
-        )
-        misfits.append(f"is for Python {made_for.python}, and {place} is {is_named}")
-    if interpreter.platform != made_for.platform:
-        misfits.append(f"is for {made_for.platform}, and {place} is for {interpreter.platform}")
-    misfits += _other_libc(made_for, interpreter.libc)
+    """The reasons why the bundle cannot be installed into this environment, as findings."""
+    misfits = _other_python(manifest.made_for, environment.interpreter)
+    misfits += _other_libc(manifest.made_for, environment.interpreter.libc)
     misfits += _other_torch(manifest, environment)
     if not misfits:
-        supported = frozenset(interpreter.tags)
-        for wheel in manifest.wheels:
-            if not wheel.tags & supported:
-                misfits.append(f"holds {wheel.filename}, which does not fit {place}")
+        misfits = _other_tags(manifest, environment.interpreter)
     hint = f"Make one for this environment: safe-install bundle {' '.join(manifest.requirements)}"
     return tuple(
         Finding("bundle-does-not-fit", Severity.ERROR, "bundle", f"the bundle {misfit}", hint)
@@ -318,7 +312,29 @@ def find_misfits(manifest: Manifest, environment: Environment) -> Tuple[Finding,
     )
 
 
-def _other_libc(made_for: MadeFor, here: Tuple[str, str]) -> List[str]:
+def _other_python(made_for: BundleTarget, interpreter: Interpreter) -> List[str]:
+    place = interpreter.executable
+    misfits: List[str] = []
+    python = ".".join(interpreter.version.split(".")[:2])
+    if interpreter.implementation != "cpython" or python != made_for.python:
+        here = f"{interpreter.implementation} {interpreter.version}".replace("cpython", "Python")
+        misfits.append(f"is for Python {made_for.python}, and {place} is {here}")
+    if interpreter.platform != made_for.platform:
+        misfits.append(f"is for {made_for.platform}, and {place} is for {interpreter.platform}")
+    return misfits
+
+
+def _other_tags(manifest: Manifest, interpreter: Interpreter) -> List[str]:
+    supported = frozenset(interpreter.tags)
+    misfits: List[str] = []
+    for wheel in manifest.wheels:
+        if not wheel.tags & supported:
+            place = interpreter.executable
+            misfits.append(f"holds {wheel.filename}, which does not fit {place}")
+    return misfits
+
+
+def _other_libc(made_for: BundleTarget, here: Tuple[str, str]) -> List[str]:
     family, oldest = made_for.libc
     if not oldest:
         return []
@@ -330,7 +346,8 @@ def _other_libc(made_for: MadeFor, here: Tuple[str, str]) -> List[str]:
 
 
 def _other_torch(manifest: Manifest, environment: Environment) -> List[str]:
-    """Another torch than the one for which the wheels were chosen, or than the one among them."""
+    """Is the installed torch another one than the torch for which the wheels were chosen, or than
+    the torch in the bundle?"""
     here = environment.torch
     present = f"has torch {here.runtime_version}" if here is not None else "has no torch"
     place = environment.interpreter.executable

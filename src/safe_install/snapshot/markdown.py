@@ -1,4 +1,4 @@
-"""A snapshot as tables for the appendix of a paper. Pure."""
+"""A snapshot as Markdown tables, for example for the appendix of a paper. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safe_install.snapshot.values import (
     UrlSource,
 )
 
-SHORT = 12  # letters of a hash or a commit that name it well enough to compare
+SHORT = 12  # characters of a hash or a commit that are shown
 
 
 def render_markdown(snapshot: Snapshot) -> str:
@@ -74,6 +74,6 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """What would end a cell, or begin markup, stands as it is written."""
+    """A text with the characters escaped that would end a cell or begin markup."""
     plain = " ".join(text.split())
     return plain.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -29,11 +29,23 @@ def make_notes(
     foreign: Sequence[str] = (),
     twice: Sequence[str] = (),
 ) -> Tuple[Finding, ...]:
-    """`by_name`: files that were found by name, version and wheel tags alone. `foreign`: what
-    somebody else has changed since the moment that the snapshot is of. `twice`: what has two
-    metadata folders."""
+    """Findings on a snapshot: distributions of which something is not certain.
+
+    `by_name`: distributions whose file was found by name, version and wheel tags only. `foreign`:
+    distributions that another program has changed since the time of the snapshot. `twice`:
+    distributions with two dist-info folders.
+    """
+    findings = [*_unknown_sources(snapshot), *_uncertain_sources(snapshot, by_name, twice)]
+    if foreign:
+        detail = f"changed since by others than safe-install, and may have been different then: {_listed(foreign)}"
+        findings.append(Finding("changed-by-others", Severity.WARNING, foreign[0], detail))
+    return tuple(findings)
+
+
+def _uncertain_sources(
+    snapshot: Snapshot, by_name: Sequence[str], twice: Sequence[str]
+) -> List[Finding]:
     findings: List[Finding] = []
-    findings += _unknown(snapshot)
     if twice:
         detail = f"recorded twice, and named as one of the two: {_listed(twice)}"
         hint = "safe-install doctor says what to do about it."
@@ -52,14 +64,11 @@ def make_notes(
     if hidden:
         detail = f"a secret was taken out of the address, which does not work as it stands: {_listed(hidden)}"
         findings.append(Finding("source-hidden", Severity.WARNING, hidden[0], detail))
-    if foreign:
-        detail = f"changed since by others than safe-install, and may have been different then: {_listed(foreign)}"
-        findings.append(Finding("changed-by-others", Severity.WARNING, foreign[0], detail))
-    return tuple(findings)
+    return findings
 
 
-def _unknown(snapshot: Snapshot) -> List[Finding]:
-    """One finding for each reason."""
+def _unknown_sources(snapshot: Snapshot) -> List[Finding]:
+    """One finding for each reason why sources are unknown."""
     by_reason: Dict[str, List[str]] = {}
     for one in snapshot.distributions:
         if isinstance(one.source, UnknownSource):
@@ -91,8 +100,8 @@ def note_local(snapshot: Snapshot) -> Tuple[Finding, ...]:
 
 
 def note_pip(snapshot: Snapshot) -> Tuple[Finding, ...]:
-    """Notes on a lock file that pip refuses: with a hash for one file it requires hashes for
-    all."""
+    """A note on a lock file that pip refuses, because some distributions have hashes and others
+    cannot have any."""
     trees = [one.name for one in snapshot.distributions if is_tree(one.source)]
     if not trees or len(trees) == len(snapshot.distributions):
         return ()

@@ -1,5 +1,4 @@
-"""The environment after a past change: from the present one, with the later changes undone one by
-one. Pure."""
+"""The versions after a past change, from the present ones by undoing the later changes. Pure."""
 
 from __future__ import annotations
 

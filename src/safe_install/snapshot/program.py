@@ -1,5 +1,5 @@
-"""The files of this program and of its dependencies for a bundle, from the running installation: a
-zipapp, a wheel or a clone."""
+"""Collects the files of this program and its dependencies for a bundle, from the running
+installation (a zipapp, a wheel or a clone)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from safe_install.snapshot.bundle_file import open_bundle
 DISTRIBUTION = "torch-safe-install"
 OWN = "safe_install"
 PINNED = "program_requirements.txt"
-OLDEST_PYTHON = "3.8"  # that we support
-# Not needed in a bundle, which builds nothing.
+OLDEST_PYTHON = "3.8"  # that safe-install supports
+# Dependencies that a bundle does not need, because it builds nothing.
 LEFT_OUT = frozenset({canonicalize_name("tomli")})
-# Files of an installation that are of this machine, or that one Python alone can read.
+# Installed files that belong to this machine, or that only one version of Python can read.
 _OF_THIS_MACHINE = re.compile(
     r"(^|/)__pycache__/|\.(so|pyd|dylib|pyc|pth)$"
     r"|\.dist-info/(RECORD|INSTALLER|REQUESTED|direct_url\.json|uv_cache\.json)$"
@@ -41,17 +41,17 @@ _OF_THIS_MACHINE = re.compile(
 class ProgramFiles:
     """The files of the program for an archive."""
 
-    files: Mapping[str, bytes]
-    python: str  # the oldest that runs it, "3.8"
+    files: Mapping[str, bytes]  # name -> content
+    python: str  # the oldest Python that runs it, "3.8"
 
 
-# Brings the wheels of these requirement lines into a folder. Errors: PipFailed.
+# Downloads the wheels of requirement lines into a folder, which is returned. Errors: PipFailed.
 Fetch = Callable[[Sequence[str]], Path]
 
 
 def read_program(python: str, fetch: Fetch) -> ProgramFiles:
-    """The running program, for a Python such as "3.8.18". `fetch`: fetches dependencies, where the
-    installed ones do not run on that Python. Errors: Refused."""
+    """The running program for a version of Python such as "3.8.18". `fetch`: downloads the
+    dependencies where the installed ones do not run on that Python. Errors: Refused."""
     archive = find_archive(safe_install)
     if archive is not None:
         files, oldest = _read_archive(archive)
@@ -67,14 +67,14 @@ def read_program(python: str, fetch: Fetch) -> ProgramFiles:
 
 
 def find_archive(package: ModuleType) -> Optional[Path]:
-    """The zipapp or bundle that a package was imported from; None where there is none."""
+    """The zipapp or bundle that a package was imported from; None if there is none."""
     loader = package.__spec__.loader if package.__spec__ is not None else None
     found = getattr(loader, "archive", None)
     return Path(found) if found is not None else None
 
 
 def _read_archive(path: Path) -> Tuple[Dict[str, bytes], str]:
-    """(the files of a zipapp or bundle, the oldest Python that runs it); a zipapp runs on every
+    """The files of a zipapp or bundle, and the oldest Python that runs it. A zipapp runs on every
     supported Python."""
     files: Dict[str, bytes] = {}
     with zipfile.ZipFile(path) as archive:
@@ -112,7 +112,7 @@ def _fetch_needed(fetch: Fetch, refused: Refused) -> Dict[str, bytes]:
 
 
 def _own_files(package: Path) -> Iterator[Tuple[str, bytes]]:
-    """The files of the package itself; in a clone the wheel index is a link."""
+    """The files of the package itself."""
     for path in _walk(package):
         name = f"{OWN}/{path.relative_to(package).as_posix()}"
         if not _OF_THIS_MACHINE.search(name) and not name.endswith(".md"):
@@ -137,29 +137,34 @@ def _files_of(distribution: metadata.Distribution) -> Iterator[Tuple[str, bytes]
 
 
 def find_needed(python: str) -> List[metadata.Distribution]:
-    """The distributions of direct and indirect dependencies. Errors: Refused for one that is
-    missing, or does not run on that Python."""
+    """The installed distributions of direct and indirect dependencies. Errors: Refused for one that
+    is missing, or does not run on that Python."""
     found: Dict[str, metadata.Distribution] = {}
     waiting = _requirements_of(metadata.distribution(DISTRIBUTION), python)
     while waiting:
         name = waiting.pop()
-        if name in found or name in LEFT_OUT:
-            continue
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError as error:
-            raise _unfit(f"{name} is not installed beside this safe-install", python) from error
-        wanted = ",".join(distribution.metadata.get_all("Requires-Python") or ())
-        if not SpecifierSet(wanted).contains(f"{python}.99" if python.count(".") < 2 else python):
-            version = distribution.version
-            raise _unfit(f"the {name} {version} beside this safe-install needs {wanted}", python)
-        found[name] = distribution
-        waiting += _requirements_of(distribution, python)
+        if name not in found and name not in LEFT_OUT:
+            found[name] = _find_installed(name, python)
+            waiting += _requirements_of(found[name], python)
     return [found[name] for name in sorted(found)]
 
 
+def _find_installed(name: str, python: str) -> metadata.Distribution:
+    try:
+        distribution = metadata.distribution(name)
+    except metadata.PackageNotFoundError as error:
+        raise _unfit(f"{name} is not installed beside this safe-install", python) from error
+    wanted = ",".join(distribution.metadata.get_all("Requires-Python") or ())
+    # "3.8" stands for its newest patch release.
+    exact_python = python if python.count(".") >= 2 else f"{python}.99"
+    if not SpecifierSet(wanted).contains(exact_python):
+        version = distribution.version
+        raise _unfit(f"the {name} {version} beside this safe-install needs {wanted}", python)
+    return distribution
+
+
 def _requirements_of(distribution: metadata.Distribution, python: str) -> List[str]:
-    """The names of its requirements on that Python, on Linux."""
+    """The names of a distribution's requirements on that Python."""
     values = {"python_version": ".".join(python.split(".")[:2])}
     names = []
     for text in distribution.requires or ():
@@ -177,7 +182,7 @@ def _unfit(why: str, python: str) -> Refused:
 
 
 def _read_newer_facts() -> Mapping[str, bytes]:
-    """The newer wheel index in the user's data folder, in place of the bundled one."""
+    """The files of a newer wheel index in the user's data folder; they replace the bundled ones."""
     update = catalog.current_update()
     if update is None:
         return {}

@@ -1,8 +1,8 @@
 """A snapshot as a lock file (PEP 751: packaging.python.org/en/latest/specifications/pylock-toml).
 Pure.
 
-What a lock file has no place for stands in tables of ours ([tool.safe-install]), which others pass
-over: what was requested, what was built here, what nobody knows the source of.
+Facts without a place in the specification are in our own tables ([tool.safe-install]), which other
+programs ignore: what was requested, what was built here, and distributions of unknown source.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from safe_install.snapshot.values import (
 
 LOCK_VERSION = "1.0"
 CREATED_BY = "safe-install"
-TOOL = "safe-install"  # our table among those of tools
+TOOL = "safe-install"  # the name of our tables
 NO_HASH = "no hash of it is known"
 
 Pairs = Mapping[str, Any]
 
 
 def render_pylock(snapshot: Snapshot) -> str:
-    """The text of a pylock.toml. One snapshot has one text, whatever it was read from."""
+    """The text of a pylock.toml. Equal snapshots give equal texts."""
     packages: List[Section] = []
     unknown: List[Section] = []
     for one in sorted(snapshot.distributions, key=lambda one: one.name):
@@ -55,7 +55,7 @@ def render_pylock(snapshot: Snapshot) -> str:
 
 
 def is_lockable(source: Source) -> bool:
-    """Can a lock file name it? One without a hash cannot be named there."""
+    """Can a lock file name this source? A file without a hash cannot be named."""
     if isinstance(source, UrlSource):
         return source.sha256 is not None
     return not isinstance(source, UnknownSource)
@@ -83,14 +83,16 @@ FileOrigin = Union[IndexSource, UrlSource, FileSource]
 
 
 def _heading(one: RecordedDistribution, source: FileOrigin) -> str:
-    """Files that were named by the person, or whose names do not say the version, are archives:
-    what installs them writes their address down again (PEP 610)."""
+    """The heading of a file's table. It is an archive where the user named its URL or path, or
+    where its name does not have the version: an installer records the URL of an archive (PEP
+    610)."""
     if not _is_plain(one, source):
         return "[packages.archive]"
     return "[[packages.wheels]]" if source.filename.endswith(".whl") else "[packages.sdist]"
 
 
 def _is_plain(one: RecordedDistribution, source: FileOrigin) -> bool:
+    """Is it a file of an index, or built here, with name and version in its file name?"""
     if isinstance(source, UrlSource):
         return False
     if isinstance(source, FileSource) and not source.is_built_here:
@@ -124,13 +126,13 @@ def _repository(source: RepositorySource) -> Pairs:
 def _directory(source: DirectorySource) -> Pairs:
     return {
         "path": source.path,
-        "editable": True if source.is_editable else None,
+        "editable": source.is_editable or None,
         "subdirectory": source.subdirectory,
     }
 
 
 def _locked_version(one: RecordedDistribution) -> Optional[str]:
-    """None where the specification forbids to say it, or it is none."""
+    """The version; None if the specification forbids it, or it is invalid."""
     if is_tree(one.source):
         return None
     try:
@@ -141,19 +143,23 @@ def _locked_version(one: RecordedDistribution) -> Optional[str]:
 
 
 def _notes(one: RecordedDistribution) -> Pairs:
-    """What only we write, and read."""
+    """The pairs of our own table. A pair with None is not written."""
     source = one.source
     is_built_here = isinstance(source, FileSource) and source.is_built_here
     is_editable = isinstance(source, RepositorySource) and source.is_editable
-    says_version = _locked_version(one) is not None
-    is_normalized = one.written_name in ("", one.name)
+    has_version = _locked_version(one) is not None
     return {
-        "version": None if says_version else one.version,
-        "written-name": None if is_normalized else one.written_name,
-        "requested": True if one.is_requested else None,
-        "built-here": True if is_built_here else None,
-        "editable": True if is_editable else None,
+        "version": None if has_version else one.version,
+        "written-name": _written_name(one),
+        "requested": one.is_requested or None,
+        "built-here": is_built_here or None,
+        "editable": is_editable or None,
     }
+
+
+def _written_name(one: RecordedDistribution) -> Optional[str]:
+    """The name in METADATA if it is not the normalized one."""
+    return None if one.written_name in ("", one.name) else one.written_name
 
 
 def _unknown(one: RecordedDistribution) -> Pairs:
@@ -168,8 +174,8 @@ def _unknown(one: RecordedDistribution) -> Pairs:
         pairs["subdirectory"] = source.subdirectory
     pairs["version"] = one.version
     pairs["requires-python"] = one.requires_python
-    pairs["written-name"] = None if one.written_name in ("", one.name) else one.written_name
-    pairs["requested"] = True if one.is_requested else None
+    pairs["written-name"] = _written_name(one)
+    pairs["requested"] = one.is_requested or None
     return pairs
 
 

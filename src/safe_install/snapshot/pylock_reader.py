@@ -1,7 +1,7 @@
-"""The text of a lock file (PEP 751), of whichever program, as a snapshot. Pure.
+"""Parses a lock file (PEP 751) of any program into a snapshot. Pure.
 
-A lock file may have several files of a package, for different machines: which one counts is said by
-the machine that is handed in. The text is somebody else's: what is wrong with it is an InputError.
+A lock file may have files of a package for different machines; the file for the given machine is
+chosen. The text is not trusted: every fault in it is an InputError.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Machine:
-    """For which of the files of a lock file are taken; it is also what the file has to be for."""
+    """The machine for which files are chosen."""
 
     python: str  # "3.11.7"
     markers: Mapping[str, str]  # PEP 508's environment markers
@@ -57,14 +57,15 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is wanted of a lock file beside its default groups; normalized names."""
+class RequestedGroups:
+    """The requested extras and dependency groups of a lock file, by their normalized names. Its
+    default groups are always taken."""
 
     extras: FrozenSet[str] = frozenset()
     groups: FrozenSet[str] = frozenset()
 
 
-NOTHING_MORE = Wanted()
+DEFAULT_GROUPS = RequestedGroups()  # no others
 
 
 def parse_pylock(
@@ -72,15 +73,16 @@ def parse_pylock(
     *,
     name: str = "pylock.toml",
     machine: Optional[Machine] = None,
-    wanted: Wanted = NOTHING_MORE,
+    wanted: RequestedGroups = DEFAULT_GROUPS,
     takes_foreign: bool = False,
 ) -> Snapshot:
     """The snapshot that a lock file describes.
 
-    `machine`: packages whose markers are not true there are left out, of several wheels the one
-    that it likes best is taken, and a file for other machines is refused. Without one, and where
-    `takes_foreign` and the file is for others, all packages count, and the first wheel of each.
-    `name`: of the file, for errors. Errors: InputError, also for what is wanted and not in it.
+    `machine`: packages whose markers are false there are left out; of several wheels the best one
+    for it is taken; a lock file for other machines is refused. Without a machine, and with
+    `takes_foreign` for a lock file for other machines, all packages are taken, with the first wheel
+    of each. `name`: of the file, in messages. Errors: InputError, also for a requested extra or
+    group that is not in the file.
     """
     return _Reader(name, machine, wanted, takes_foreign=takes_foreign).read(text)
 
@@ -89,7 +91,7 @@ class _Reader:
     """Reads one lock file."""
 
     def __init__(
-        self, name: str, machine: Optional[Machine], wanted: Wanted, *, takes_foreign: bool
+        self, name: str, machine: Optional[Machine], wanted: RequestedGroups, *, takes_foreign: bool
     ) -> None:
         self._takes_foreign = takes_foreign
         self._name = name
@@ -138,15 +140,15 @@ class _Reader:
             raise self._wrong(f"its lock-version is {written or 'missing'}, known is 1.0")
 
     def _read_groups(self, document: Table) -> None:
-        """Which dependency groups are taken. Errors: InputError for an extra or a group that the
-        file has not."""
+        """Set the dependency groups that are taken. Errors: InputError for an extra or a group that
+        is not in the file."""
         self._check_wanted("extra", self._texts(document, "extras"), self._wanted.extras)
         groups = self._texts(document, "dependency-groups")
         self._check_wanted("dependency group", groups, self._wanted.groups)
         self._groups = self._wanted.groups.union(self._texts(document, "default-groups"))
 
     def _check_wanted(self, kind: str, known: Tuple[str, ...], wanted: FrozenSet[str]) -> None:
-        """Errors: InputError."""
+        """Raise InputError for names that are not in the file."""
         missing = wanted - {canonicalize_name(name) for name in known}
         if missing:
             raise InputError(
@@ -155,7 +157,7 @@ class _Reader:
             )
 
     def _why_unfit(self, requires_python: str, environments: Tuple[str, ...]) -> str:
-        """For which other machines the file is; "" where it is for this one."""
+        """The other machines for which the file is; "" if it is for this one."""
         machine = self._machine
         if machine is None:
             return ""
@@ -194,7 +196,7 @@ class _Reader:
             raise self._wrong(str(error)) from error
 
     def _distribution(self, package: Table) -> Optional[RecordedDistribution]:
-        """One package; None where its marker is not true."""
+        """One package; None if its marker is false."""
         name = self._text(package, "name")
         if not name:
             raise self._wrong("a package has no name")
@@ -220,7 +222,7 @@ class _Reader:
         return version
 
     def _written_name(self, ours: Table, name: NormalizedName) -> str:
-        """As its metadata writes it; nothing else is that name."""
+        """The name in METADATA; "" if the text is another name."""
         written = self._text(ours, "written-name")
         return written if canonicalize_name(written) == name else ""
 
@@ -245,7 +247,7 @@ class _Reader:
         )
 
     def _best(self, wheels: List[Table]) -> Optional[Table]:
-        """The wheel that the machine likes best."""
+        """The wheel whose tag is the first one in the machine's list; None if no wheel fits."""
         if self._machine is None:
             return wheels[0] if wheels else None
         order = {tag: place for place, tag in enumerate(self._machine.tags)}
@@ -263,7 +265,7 @@ class _Reader:
     def _file(
         self, table: Table, *, index: str = "", is_listed: bool = False, is_built_here: bool = False
     ) -> Source:
-        """A file: of an index (`is_listed`), at an address, or on this machine."""
+        """A file: on an index (`is_listed`), at a URL, or on this machine."""
         path, url = self._text(table, "path"), self._address(table)
         filename = self._filename(table)
         sha256 = self._sha256(table, filename)
@@ -281,25 +283,26 @@ class _Reader:
         path = self._text(table, "path").replace("\\", "/")
         url = unquote(urlsplit(self._address(table)).path)
         filename = self._text(table, "name") or (path or url).rpartition("/")[2]
-        if len(filename) > LONGEST_FILENAME:  # the tags of a wheel multiply
+        if len(filename) > LONGEST_FILENAME:  # a long name may expand to millions of wheel tags
             raise self._wrong("the name of a file is too long")
         return filename
 
     def _address(self, table: Table) -> str:
-        """Errors: InputError for what is none, and what pip would read as more than an address: it
-        writes the values of variables into the lines that it reads."""
+        """The URL of a file. Errors: InputError for an invalid one, and for one with spaces or
+        `${`: pip splits its lines at spaces, and replaces variables in them."""
         url = self._text(table, "url")
         try:
             host = urlsplit(url).netloc.rpartition("@")[2]
         except ValueError as error:
             raise self._wrong(f"{url!r} is no address: {error}") from error
-        is_odd_host = "[" in host and not IPV6_HOST.fullmatch(host)  # Python 3.8 takes it
-        if is_odd_host or re.search(r"[\s\x00-\x1f\x7f]|\$\{", url):
+        # Python 3.8 accepts any text in brackets.
+        is_invalid_host = "[" in host and not IPV6_HOST.fullmatch(host)
+        if is_invalid_host or re.search(r"[\s\x00-\x1f\x7f]|\$\{", url):
             raise self._wrong(f"{url!r} is no address")
         return url
 
     def _subdirectory(self, table: Table) -> str:
-        """Errors: InputError for one that leads out of its archive, or clone."""
+        """The folder in an archive or clone. Errors: InputError for one that leads out of it."""
         found = self._text(table, "subdirectory")
         leads_out = found.startswith("/") or ".." in found.split("/")
         if leads_out or (found and not re.fullmatch(r"[\w./+-]+", found)):
@@ -336,7 +339,7 @@ class _Reader:
         return DirectorySource(path, self._flag(table, "editable"), self._subdirectory(table))
 
     def _unknown(self, table: Table) -> RecordedDistribution:
-        """One of those that only our own table names."""
+        """A distribution of unknown source, in our own table."""
         url = self._address(table)
         source: Source = UnknownSource(self._text(table, "reason"), self._text(table, "sha256"))
         if url:
@@ -363,7 +366,7 @@ class _Reader:
         )
 
     def _refuse_doubles(self, found: List[RecordedDistribution]) -> None:
-        """Two packages of one name are for different machines, or a mistake."""
+        """Raise InputError for two packages of one name that both apply to this machine."""
         if self._machine is None:
             return
         counted = Counter(one.name for one in found)

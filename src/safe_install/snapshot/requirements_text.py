@@ -1,9 +1,9 @@
 """A snapshot as requirements that pip and uv install
 (pip.pypa.io/en/stable/reference/requirements-file-format). Pure.
 
-One `--hash` makes pip demand a hash of everything, and of a repository or a folder there is none.
-So files are named with `--hash` where all have one, else by their addresses, which end in their
-hashes.
+With one `--hash` pip requires hashes for all, but repositories and folders have none. So `--hash`
+is written where every distribution has a hash; otherwise files are named by URLs with the hash in
+the fragment.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from safe_install.snapshot.values import (
     UrlSource,
 )
 
-# What reads the requirements is not what they replace.
+# pip reads the file; it should not replace itself.
 LEFT_OUT = ("pip",)
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # what is read as it is written
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # a path that needs no escapes
 NOT_KNOWN = "# not known where from:"
 HEAD = "# made by safe-install export for Python {python} on {platform}"
 
@@ -42,30 +42,30 @@ def render_requirements(snapshot: Snapshot) -> str:
 
 
 def requirement_lines(snapshot: Snapshot) -> List[str]:
-    """The lines that install it, those of options first."""
+    """The lines of a requirements file, options first."""
     known = [one for one in snapshot.distributions if is_named(one)]
     has_hashes = all(_has_hash(one) for one in known)
-    # What stands behind an option pip and uv read as a shell does.
+    # pip and uv parse the argument of an option like a shell.
     lines = [f"--find-links {shlex.quote(folder)}" for folder in _folders(known)]
     return lines + [_line(one, has_hashes=has_hashes) for one in known]
 
 
 def unknown_lines(snapshot: Snapshot) -> List[str]:
-    """Comments on what cannot be installed."""
+    """Comments on the distributions of unknown source."""
     lines: List[str] = []
     for one in snapshot.distributions:
         if isinstance(one.source, UnknownSource):
-            said = f"{one.name} {one.version} ({one.source.reason})"
-            lines.append(f"{NOT_KNOWN} {_in_one_line(said)}")
+            comment = f"{one.name} {one.version} ({one.source.reason})"
+            lines.append(f"{NOT_KNOWN} {_in_one_line(comment)}")
     return lines
 
 
 def read_unknown_names(text: str) -> FrozenSet[NormalizedName]:
-    """The distributions that such comments name."""
+    """The distributions that the comments of `unknown_lines` name."""
     found = set()
     for line in text.splitlines():
         words = line[len(NOT_KNOWN) :].split() if line.startswith(NOT_KNOWN) else []
-        if words:  # also what no project may be called
+        if words:
             found.add(canonicalize_name(words[0]))
     return frozenset(found)
 
@@ -75,7 +75,7 @@ def _in_one_line(text: str) -> str:
 
 
 def is_named(one: RecordedDistribution) -> bool:
-    """Does a line name it?"""
+    """Does a requirement line name this distribution?"""
     return one.name not in LEFT_OUT and not isinstance(one.source, UnknownSource)
 
 
@@ -84,7 +84,7 @@ def _has_hash(one: RecordedDistribution) -> bool:
 
 
 def _folders(known: Sequence[RecordedDistribution]) -> List[str]:
-    """Where files lie beside the document."""
+    """The folders of files beside the document, for --find-links."""
     found: Dict[str, None] = {}
     for one in known:
         if isinstance(one.source, FileSource) and _is_found_by_name(one, one.source):
@@ -109,7 +109,7 @@ def _line(one: RecordedDistribution, *, has_hashes: bool) -> str:
         return f"{one.name} @ {repository_address(source)}"
     if isinstance(source, DirectorySource):
         return _line_of_directory(one, source)
-    raise TypeError(f"{one.name} has no source")  # asked by `is_named`
+    raise TypeError(f"{one.name} has no source")  # `is_named` is False for it
 
 
 def _line_of_file(one: RecordedDistribution, source: FileSource, *, has_hashes: bool) -> str:
@@ -124,7 +124,7 @@ def _line_of_file(one: RecordedDistribution, source: FileSource, *, has_hashes: 
 
 
 def _is_found_by_name(one: RecordedDistribution, source: FileSource) -> bool:
-    """Do pip and uv find it in its folder? An archive of sources may be called master.zip."""
+    """Do pip and uv find the file in its folder by name and version? Not an archive master.zip."""
     is_plain = not posixpath.isabs(source.path) and not source.subdirectory
     return is_plain and is_named_by(source.filename, one.name, one.version)
 
@@ -138,14 +138,14 @@ def _line_of_directory(one: RecordedDistribution, source: DirectorySource) -> st
 
 
 def _written_path(path: str, *, subdirectory: str) -> str:
-    """A path that begins as one: what begins with a letter would be a name. pip ends one at its
-    first blank, and uv takes no quotation marks here: the address of the path has no blanks. Only
-    an address has a fragment."""
+    """A path as pip and uv read it. A relative path begins with "./", because it would be a name
+    otherwise. A path with spaces is written as a URL, because pip ends a path at a space, and uv
+    accepts no quotes; so is one with a subdirectory, which needs a fragment."""
     is_absolute = posixpath.isabs(path)
-    begun = path if is_absolute or path.startswith(".") else f"./{path}"
-    if _PLAIN_PATH.fullmatch(begun) and not subdirectory:
-        return begun
-    address = file_address(begun) if is_absolute else f"file:{quote(begun)}"
+    explicit = path if is_absolute or path.startswith(".") else f"./{path}"
+    if _PLAIN_PATH.fullmatch(explicit) and not subdirectory:
+        return explicit
+    address = file_address(explicit) if is_absolute else f"file:{quote(explicit)}"
     return address + _fragment(subdirectory=subdirectory)
 
 
@@ -155,8 +155,8 @@ def file_address(path: str) -> str:
 
 
 def repository_address(source: RepositorySource, *, egg: str = "") -> str:
-    """`git+https://host/x.git@COMMIT#subdirectory=y`; `egg`: the name, where nothing else says
-    it."""
+    """`git+https://host/x.git@COMMIT#subdirectory=y`. `egg`: the project if the line does not
+    name it otherwise."""
     fragment = _fragment(egg=egg, subdirectory=source.subdirectory)
     return f"{source.vcs}+{source.url}@{source.commit}{fragment}"
 

@@ -1,8 +1,8 @@
-"""Where did the files of a distribution come from? From what is known of one, its one source. Pure.
+"""Decides from which source the files of a distribution came. Pure.
 
-In this order: what it says itself (direct_url.json, PEP 610), our history, what was built here, what
-the wheel index knows, what a package index lists. A person who changed the environment by other
-means is believed before our history is.
+Sources are tried in this order: direct_url.json (PEP 610), our history, our store of built wheels,
+the wheel index, and the package indexes. direct_url.json comes before our history, because another
+program may have changed the environment since.
 """
 
 from __future__ import annotations
@@ -40,28 +40,20 @@ PYPI = "https://pypi.org/simple"
 FILES_OF_PYPI = "files.pythonhosted.org"
 SYSTEM_INSTALLERS = ("conda", "debian", "rpm", "apk")
 
-# --- what it says itself --------------------------------------------------------------------------
+# --- direct_url.json ------------------------------------------------------------------------------
 
 
 def source_of_direct_url(direct_url: Mapping[str, Any]) -> Source:
-    """What direct_url.json says (packaging.python.org/en/latest/specifications/direct-url). A wheel
-    may bring one of its own: what would end a line of a document is no address."""
+    """The source in a direct_url.json (packaging.python.org/en/latest/specifications/direct-url).
+    It is not trusted, because a wheel may contain one: a URL that pip would misread is refused."""
     url, subdirectory = _text(direct_url, "url"), _text(direct_url, "subdirectory")
     repository = _table(direct_url, "vcs_info")
-    is_path = url.startswith("file:") and not repository  # written anew, with its escapes
-    if not url or (not is_path and _is_odd(url)) or _is_odd(subdirectory):
+    # A path may have any characters: its URL is written again, with escapes.
+    is_path = url.startswith("file:") and not repository
+    if not url or (not is_path and _is_unsafe(url)) or _is_unsafe(subdirectory):
         return UnknownSource("its direct_url.json names no address")
     if repository:
-        commit = _text(repository, "commit_id")
-        if _text(repository, "vcs") not in VCS or not re.fullmatch(COMMIT, commit, re.ASCII):
-            return UnknownSource("its direct_url.json names no commit")
-        return RepositorySource(
-            vcs=_text(repository, "vcs"),
-            url=without_secrets(url),
-            commit=commit,
-            requested_revision=_text(repository, "requested_revision"),
-            subdirectory=subdirectory,
-        )
+        return _source_of_repository(repository, url, subdirectory)
     if "dir_info" in direct_url:
         is_editable = bool(_table(direct_url, "dir_info").get("editable"))
         return DirectorySource(path_of_url(url), is_editable, subdirectory)
@@ -69,9 +61,24 @@ def source_of_direct_url(direct_url: Mapping[str, Any]) -> Source:
     return _source_of_address(url, sha256, None, subdirectory=subdirectory)
 
 
-def _is_odd(text: str) -> bool:
-    """Would pip read more in it? It ends lines and words at blanks, and writes the values of
-    variables into them, which have a place in an address only where user and password stand."""
+def _source_of_repository(
+    repository: Mapping[str, Any], url: str, subdirectory: str
+) -> Union[RepositorySource, UnknownSource]:
+    commit = _text(repository, "commit_id")
+    if _text(repository, "vcs") not in VCS or not re.fullmatch(COMMIT, commit, re.ASCII):
+        return UnknownSource("its direct_url.json names no commit")
+    return RepositorySource(
+        vcs=_text(repository, "vcs"),
+        url=without_secrets(url),
+        commit=commit,
+        requested_revision=_text(repository, "requested_revision"),
+        subdirectory=subdirectory,
+    )
+
+
+def _is_unsafe(text: str) -> bool:
+    """Would pip misread this text in a line? It splits lines at spaces, and replaces `${NAME}` by
+    variables. Only user and password of a URL may have variables."""
     without_user = re.sub(r"://[^/@\s]*@", "://", text)
     return re.search(r"\s|\$\{", without_user) is not None
 
@@ -79,7 +86,7 @@ def _is_odd(text: str) -> bool:
 def _source_of_address(
     url: str, sha256: Optional[str], size: Optional[int], *, subdirectory: str = ""
 ) -> Source:
-    """A file at an address, which may be one of this machine."""
+    """The source of a file at a URL, which may be a `file:` URL."""
     filename = filename_of_url(url)
     if not url.startswith("file:"):
         return UrlSource(without_secrets(urldefrag(url)[0]), filename, sha256, size, subdirectory)
@@ -89,7 +96,8 @@ def _source_of_address(
 
 
 def _sha256_of(archive: Mapping[str, Any]) -> Optional[str]:
-    """Older installers write `hash` alone, and some none."""
+    """The SHA-256 in archive_info, in `hashes` or in the older field `hash`; None if there is
+    none."""
     found = _text(_table(archive, "hashes"), "sha256")
     method, _, value = _text(archive, "hash").partition("=")
     sha256 = found or (value if method == "sha256" else "")
@@ -112,11 +120,11 @@ def path_of_url(url: str) -> str:
 
 
 def filename_of_url(url: str) -> str:
-    """The name of the file at an address."""
+    """The file name in a URL."""
     return unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
 
 
-# --- what our history says ------------------------------------------------------------------------
+# --- our history ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -128,12 +136,12 @@ class PastFile:
     sha256: Optional[str]
     size: Optional[int]
     origin: Origin
-    is_direct: bool  # its address was written into direct_url.json
+    is_direct: bool  # its URL was written into direct_url.json
     is_listed: bool  # a package index listed it
 
 
 def read_past_file(row: Mapping[str, Any]) -> Optional[PastFile]:
-    """A step of the history; None for one that says of no file."""
+    """The file of a step in the history; None if the step has none."""
     url, version = _text(row, "url"), _text(row, "version")
     if not url or not version:
         return None
@@ -154,7 +162,8 @@ def read_past_file(row: Mapping[str, Any]) -> Optional[PastFile]:
 
 
 def source_of_past(past: PastFile, indexes: Sequence[str]) -> Optional[Source]:
-    """None where the row does not name one file. `indexes`: those that the person uses."""
+    """The source of a file in the history; None if it does not identify one file. `indexes`: the
+    user's package indexes."""
     if past.origin in (Origin.EDITABLE, Origin.REPOSITORY) or past.sha256 is None:
         return None
     filename = filename_of_url(past.url)
@@ -169,8 +178,8 @@ def source_of_past(past: PastFile, indexes: Sequence[str]) -> Optional[Source]:
 
 
 def find_past(past: Iterable[PastFile], distribution: InstalledDistribution) -> Optional[PastFile]:
-    """The newest of our files that is the installed one, as far as that can be told: it has the
-    version, and is direct where the installed one says so."""
+    """The newest file of our changes that may be the installed one: it has the same version, and is
+    direct where the installed one has a direct_url.json."""
     is_direct = distribution.direct_url is not None
     for one in past:
         if one.version == distribution.version and one.is_direct == is_direct:
@@ -179,7 +188,7 @@ def find_past(past: Iterable[PastFile], distribution: InstalledDistribution) -> 
 
 
 def index_of(url: str, indexes: Sequence[str]) -> str:
-    """The package index that lists a file; "" where that is not known."""
+    """The package index that lists a file; "" if that is not known."""
     host = urlsplit(url).hostname or ""
     if host == FILES_OF_PYPI:
         return PYPI
@@ -189,33 +198,33 @@ def index_of(url: str, indexes: Sequence[str]) -> str:
     return ""
 
 
-# --- what is listed somewhere ---------------------------------------------------------------------
+# --- package indexes and the wheel index ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class InstalledFiles:
-    """What the files of an installed distribution say of the archive that they were in."""
+    """Facts about the wheel of an installed distribution."""
 
-    tags: FrozenSet[Tag] = frozenset()  # of its WHEEL
-    metadata: str = ""  # sha256 of its METADATA
+    tags: FrozenSet[Tag] = frozenset()  # in its WHEEL
+    metadata: str = ""  # the SHA-256 of its METADATA
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of a package index that may be the one that was installed."""
+    """A file on a package index that may be the installed one."""
 
     source: Union[IndexSource, FileSource]
-    is_compared: bool  # its METADATA, too, is the installed one
+    is_compared: bool  # its METADATA has the hash of the installed one
 
 
 def find_listed(
     name: NormalizedName, version: str, files: InstalledFiles, links: Iterable[Link], index: str
 ) -> Optional[Listed]:
-    """The file among those that an index lists: of that version, with the installed wheel tags, and
-    with the installed METADATA where the index says the hash of it.
+    """The file on an index from which a distribution was installed, by version, wheel tags, and the
+    hash of METADATA where the index has that.
 
-    Without such a wheel it is the source distribution: a wheel was built of it. Without that, too, it
-    is a wheel that its publisher renamed.
+    Without such a wheel it is the source distribution, from which a wheel was built. Without that,
+    it is a wheel that its publisher renamed.
     """
     found: List[Tuple[int, Link]] = []
     for link in links:
@@ -231,15 +240,15 @@ def find_listed(
 
 
 def _source_of_link(link: Link, sha256: str, index: str) -> Union[IndexSource, FileSource]:
-    """A file that a page lists; an index may be a folder."""
+    """The source of a link on an index page, which may be a local folder."""
     if link.url.startswith("file:"):
         return FileSource(path_of_url(link.url), link.filename, sha256, link.size)
     return IndexSource(index, without_secrets(link.url), link.filename, sha256, link.size)
 
 
 def _rank(link: Link, files: InstalledFiles) -> Optional[int]:
-    """0 the same wheel by its METADATA, 1 by its tags alone, 2 the source, 3 a renamed wheel; None:
-    another file."""
+    """How well a file fits: 0 a wheel with the same METADATA, 1 a wheel with the same tags, 2 the
+    source distribution, 3 a renamed wheel. None for another file."""
     if not link.filename.endswith(".whl"):
         return 2
     tags = parse_wheel_filename(link.filename)[3]
@@ -255,8 +264,8 @@ def _rank(link: Link, files: InstalledFiles) -> Optional[int]:
 
 
 def _as_built(tags: FrozenSet[Tag]) -> FrozenSet[Tag]:
-    """The tags that a wheel had before its publisher renamed it for a package index, and that its
-    WHEEL may have kept: linux_x86_64 in manylinux1_x86_64, as those of torch 1.8.1."""
+    """The tags that the WHEEL of a renamed wheel may still have: linux_x86_64 for
+    manylinux1_x86_64, as in torch 1.8.1."""
     found = set()
     for tag in tags:
         platform = re.sub(r"manylinux(1|2010|2014|_\d+_\d+)_", "linux_", tag.platform)
@@ -265,7 +274,7 @@ def _as_built(tags: FrozenSet[Tag]) -> FrozenSet[Tag]:
 
 
 def is_named_by(filename: str, name: str, version: str) -> bool:
-    """Does the name of a wheel or a source distribution say this name and this version?"""
+    """Does the file name of a wheel or a source distribution have this name and version?"""
     parse = parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename
     try:
         return parse(filename)[:2] == (name, Version(version))
@@ -276,8 +285,8 @@ def is_named_by(filename: str, name: str, version: str) -> bool:
 def find_known(
     version: str, files: InstalledFiles, candidates: Iterable[Candidate]
 ) -> Optional[UrlSource]:
-    """The wheel that the wheel index knows on a host: of that version, with the installed tags.
-    None where it may be one of several, for different torches."""
+    """The wheel on a wheel host with this version and the installed tags; None if there are
+    several, for different torches."""
     found: List[Link] = []
     for candidate in candidates:
         is_wheel = candidate.kind is CandidateKind.WHEEL
@@ -290,19 +299,19 @@ def find_known(
 
 
 def find_same(sha256: str, links: Iterable[Link], index: str) -> Optional[Listed]:
-    """A file of this machine where an index lists the same one, which others have, too."""
+    """The file on an index with this hash."""
     for link in links:
         if link.sha256 == sha256:
             return Listed(_source_of_link(link, sha256, index), is_compared=True)
     return None
 
 
-# --- what is not known ----------------------------------------------------------------------------
+# --- unknown sources ------------------------------------------------------------------------------
 
 
 def unknown_because(distribution: InstalledDistribution, silence: str) -> UnknownSource:
-    """Why nobody knows. `silence`: why the package indexes said nothing; "" where they were
-    asked and do not list it."""
+    """The unknown source with its reason. `silence`: why the package indexes did not answer; ""
+    if they answered and do not list the file."""
     if is_of_system(distribution):
         return UnknownSource(f"{distribution.installer} installed it")
     if not is_project_name(distribution.name):
@@ -315,15 +324,15 @@ def unknown_because(distribution: InstalledDistribution, silence: str) -> Unknow
 
 
 def is_of_system(distribution: InstalledDistribution) -> bool:
-    """Did another kind of installer bring it, whose files no package index of Python has?"""
+    """Did conda or the operating system install it? No package index has their files."""
     return (distribution.installer or "").lower() in SYSTEM_INSTALLERS
 
 
 def may_be_named(distribution: InstalledDistribution) -> bool:
-    """Can a file or an index of Python's name it at all?"""
+    """Can a package index have this distribution at all?"""
     return is_project_name(distribution.name) and not is_of_system(distribution)
 
 
 def is_hidden(source: Source) -> bool:
-    """Was a secret taken out of the address, so that it does not work as it stands?"""
+    """Was a secret removed from the URL, which does not work without it?"""
     return HIDDEN in str(getattr(source, "url", ""))

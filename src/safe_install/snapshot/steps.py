@@ -1,7 +1,8 @@
-"""The difference to a lock -> the steps of a plan. Pure."""
+"""Makes the steps of a plan from the difference to a lock. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
@@ -39,28 +40,33 @@ from safe_install.torch_family import TORCH
 
 
 def make_step(deviation: Deviation, location: str) -> Step:
-    """The step for one deviation, with what the lock says."""
+    """The step for one deviation, with the facts in the lock. `location`: the file's name in
+    messages."""
     locked, installed = deviation.locked, deviation.installed
     source = locked.source
     url = address_of(source)
     sha256 = only_sha256(locked.hashes)
-    because = f"as {location} says"
-    if installed is not None:
-        because = f"{because}: {deviation.because}"
-    return Step(
-        Action.ADD if installed is None else Action.REPLACE,
+    step = Step(
+        Action.ADD,
         locked.name if locked.name != NO_NAME else NormalizedName(locked.line),
         locked.version or None,
-        from_version=installed.version if installed is not None else None,
         url=url,
         sha256=sha256,
         origin=origin_of(locked),
         requested=locked.is_requested,
-        keeps_requested=installed is not None and installed.requested,
-        because=because,
-        download_info=_download_info(url, sha256) if url is not None else None,
+        because=f"as {location} says",
+        download_info=_download_info(url, sha256),
         is_direct=source is not None and not isinstance(source, IndexSource),
         is_locked=sha256 is not None,
+    )
+    if installed is None:
+        return step
+    return replace(
+        step,
+        action=Action.REPLACE,
+        from_version=installed.version,
+        keeps_requested=installed.requested,
+        because=f"{step.because}: {deviation.because}",
     )
 
 
@@ -74,8 +80,10 @@ def origin_of(locked: LockedDistribution) -> Origin:
     return Origin.WHEEL if source is None or is_wheel(locked) else Origin.SDIST
 
 
-def _download_info(url: str, sha256: Optional[str]) -> Mapping[str, Any]:
-    """In the form of pip's report and direct_url.json."""
+def _download_info(url: Optional[str], sha256: Optional[str]) -> Optional[Mapping[str, Any]]:
+    """URL and hash in the form of pip's report and direct_url.json; None without a URL."""
+    if url is None:
+        return None
     archive: Dict[str, Any] = {}
     if sha256 is not None:
         archive = {"hash": f"sha256={sha256}", "hashes": {"sha256": sha256}}
@@ -83,22 +91,22 @@ def _download_info(url: str, sha256: Optional[str]) -> Mapping[str, Any]:
 
 
 def is_wheel(locked: LockedDistribution) -> bool:
-    """Is it a wheel with a known URL?"""
+    """Does the lock name a wheel by its URL or path?"""
     source = locked.source
     is_file = isinstance(source, (IndexSource, UrlSource, FileSource))
     return is_file and getattr(source, "filename", "").lower().endswith(".whl")
 
 
 def needs_pip(locked: LockedDistribution) -> bool:
-    """Does pip have to find the file, or build it? Not for a wheel with a URL and a hash, or a
-    local one."""
+    """Does pip have to find or build the file? Not for a local wheel, or one with a URL and a
+    hash."""
     if not is_wheel(locked):
         return True
     return not (isinstance(locked.source, FileSource) or only_sha256(locked.hashes))
 
 
 def pip_line(locked: LockedDistribution) -> str:
-    """The requirement line with its hashes. Errors: InputError, where there is none."""
+    """The requirement line for pip, with hashes. Errors: InputError if there is none."""
     if not locked.line:
         raise InputError(
             f"{str(locked)!r} is no name and version of a project: nobody can be asked for it",
@@ -113,7 +121,7 @@ def make_removals(extra: Sequence[InstalledDistribution], location: str) -> Tupl
 
 
 def describe_steps(difference: Difference, location: str) -> Tuple[Step, ...]:
-    """All steps, for the output; what only the sources know is left open."""
+    """All steps, for output only: versions that only the source code has are missing."""
     steps = [make_step(one, location) for one in difference.deviations]
     return (*steps, *make_removals(difference.extra, location))
 
@@ -133,7 +141,7 @@ def find_folders(difference: Difference) -> Tuple[Path, ...]:
 def find_unfit_wheels(
     deviations: Sequence[Deviation], environment: Environment
 ) -> Tuple[Finding, ...]:
-    """Errors on the wheels that this interpreter does not support."""
+    """Errors on wheels that this interpreter does not support."""
     interpreter = environment.interpreter
     supported = frozenset(interpreter.tags)
     found = []
@@ -154,13 +162,13 @@ def _has_tag_of(filename: str, supported: FrozenSet[Tag]) -> bool:
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename:
-        return True  # the error is reported when it is opened
+        return True  # the error is reported when the file is opened
     return not supported.isdisjoint(tags)
 
 
 def refuse_lost_torch(extra: Sequence[InstalledDistribution], location: str) -> List[Finding]:
-    """Errors where a sync would remove torch: that needs a request, and a file without torch is
-    none."""
+    """An error if a sync would remove torch: a file that does not name torch is no request to
+    remove it."""
     found = []
     for distribution in extra:
         if distribution.name == TORCH:

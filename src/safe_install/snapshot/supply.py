@@ -1,5 +1,4 @@
-"""A bundle as the supply of an install: it is checked, and its wheels are put where pip finds
-them."""
+"""Prepares a bundle for an install: checks it, and unpacks its wheels to a folder for pip."""
 
 from __future__ import annotations
 
@@ -13,8 +12,8 @@ from safe_install.errors import BundleInvalid, Refused, SystemFailed, hint_for_o
 from safe_install.events import Reporter
 from safe_install.models import Environment, Plan, Step
 from safe_install.snapshot.bundle_file import Bundle, unpack_wheels
+from safe_install.snapshot.installed_wheels import read_installed_wheels
 from safe_install.snapshot.manifest import BundledWheel, find_misfits
-from safe_install.snapshot.remembered import read_installed_wheels
 from safe_install.torch_family import TORCH
 from safe_install.wheels.kept_wheels import find_kept_wheels, take_kept_wheel
 
@@ -23,33 +22,31 @@ class BundleSupply:
     """The wheels of a bundle, for one install."""
 
     def __init__(self, bundle: Bundle, work: Path, cache: Path) -> None:
-        """`work`: a temporary folder. `cache`: the cache with the wheels that are not in the
-        bundle."""
+        """`work`: a temporary folder. `cache`: our cache, for wheels that are not in the bundle."""
         self._bundle, self._cache = bundle, cache
         self.work = work
         self.folder = work / "wheels"
 
     def write_constraints(self) -> Path:
-        """Constrain torch to the bundle's own, for which the other wheels were chosen. The result:
-        the file."""
-        lines = [
-            f"{wheel.name}=={wheel.version}\n"
-            for wheel in self._bundle.manifest.wheels
-            if wheel.name == TORCH
-        ]
+        """Write a constraints file that pins torch to the bundle's own, for which the other wheels
+        were chosen; its path."""
+        text = ""
+        for wheel in self._bundle.manifest.wheels:
+            if wheel.name == TORCH:
+                text = f"{wheel.name}=={wheel.version}\n"
         path = self.work / "constraints.txt"
-        path.write_text("".join(lines), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         return path
 
     def check(self, environment: Environment) -> None:
-        """Check that the bundle is for this environment. Errors: Refused."""
+        """Raise Refused if the bundle is not for this environment."""
         misfits = find_misfits(self._bundle.manifest, environment)
         if misfits:
             raise Refused.by(misfits)
 
     def name_origins(self, plan: Plan, *, records_address: bool) -> Plan:
-        """The plan with the original URLs of its wheels, in place of their temporary paths.
-        `records_address`: write those into direct_url.json that no package index lists."""
+        """The plan with the original URLs of the wheels instead of their temporary paths.
+        `records_address`: URLs that no package index lists are written into direct_url.json."""
         by_hash = {wheel.sha256: wheel for wheel in self._bundle.manifest.wheels}
         steps: List[Step] = []
         for step in plan.steps:
@@ -66,12 +63,12 @@ class BundleSupply:
         return replace(plan, steps=tuple(steps))
 
     def bring(self, environment: Environment, reporter: Reporter, *, anew: bool) -> None:
-        """Unpack the wheels with hashes compared. Those that are installed, by our history, are
-        left out unless `anew`. Errors: BundleInvalid, Refused."""
+        """Unpack the wheels and compare their hashes. Wheels that are installed, by our history,
+        are left out, unless `anew`. Errors: BundleInvalid, Refused, SystemFailed."""
         wheels = self._bundle.manifest.wheels
         if not anew:
-            there = read_installed_wheels(environment)
-            wheels = tuple(wheel for wheel in wheels if not _is_there(wheel, there))
+            installed = read_installed_wheels(environment)
+            wheels = tuple(wheel for wheel in wheels if not _is_installed(wheel, installed))
         self.folder.mkdir(exist_ok=True)
         inside = tuple(wheel for wheel in wheels if wheel.is_inside)
         if inside:
@@ -79,7 +76,7 @@ class BundleSupply:
         self._take_from_cache([wheel for wheel in wheels if not wheel.is_inside])
 
     def _take_from_cache(self, wheels: Sequence[BundledWheel]) -> None:
-        """Take these wheels from the cache, with hashes compared. Errors: BundleInvalid,
+        """Copy these wheels from the cache, and compare their hashes. Errors: BundleInvalid,
         SystemFailed."""
         kept = find_kept_wheels(self._cache) if wheels else {}
         for wheel in wheels:
@@ -102,6 +99,6 @@ class BundleSupply:
                 )
 
 
-def _is_there(wheel: BundledWheel, there: Mapping[NormalizedName, str]) -> bool:
-    """Is this wheel installed? `there`: the sha256 of installed wheels."""
-    return there.get(canonicalize_name(wheel.name)) == wheel.sha256
+def _is_installed(wheel: BundledWheel, installed: Mapping[NormalizedName, str]) -> bool:
+    """`installed`: distribution -> the SHA-256 of its wheel."""
+    return installed.get(canonicalize_name(wheel.name)) == wheel.sha256

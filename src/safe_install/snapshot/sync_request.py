@@ -14,9 +14,9 @@ from safe_install.resolve.pip_options import find_option
 from safe_install.resolve.request import InstallRequest, parse_install
 from safe_install.resolve.requirements_file import Reader
 from safe_install.snapshot.forms import Form, form_of, requirements_text, split_extras
-from safe_install.snapshot.pylock_reader import Wanted
+from safe_install.snapshot.pylock_reader import RequestedGroups
 
-# Options that contradict a file which names everything.
+# Options of install that make no sense with a file that names everything.
 WITHOUT_MEANING = frozenset(
     [
         *("requirement", "constraint", "editable", "requirements-from-script"),
@@ -28,12 +28,12 @@ WITHOUT_MEANING = frozenset(
 
 @dataclass(frozen=True)
 class SyncRequest:
-    """`sync FILE`."""
+    """A parsed command line of `sync`."""
 
-    location: str  # of the file
-    wanted: Wanted  # of a lock file
-    install: InstallRequest  # our options and pip's, with those that stand in the file
-    read: Reader  # brings the text of the file, and of those that it names
+    location: str  # the path or URL of the file
+    wanted: RequestedGroups  # extras and groups of a lock file
+    install: InstallRequest  # the options, including those in the file
+    read: Reader  # returns the text of the file, and of files that it names
     check: bool = False
     keep_extra: bool = False
     allow_empty: bool = False
@@ -44,12 +44,12 @@ class SyncRequest:
         return self.check or self.install.own.dry_run
 
 
-def _refuse_all_but_one(files: Sequence[str]) -> None:
-    """Refuse anything but one file. Errors: UsageError."""
+def _check_one_file(files: Sequence[str]) -> None:
+    """Raise UsageError, unless exactly one file is named."""
     if len(files) == 1:
         return
-    said = "no file was named" if not files else f"{len(files)} files were named"
-    raise UsageError(f"sync takes one file: {said}", hint="Write: safe-install sync pylock.toml.")
+    named = "no file was named" if not files else f"{len(files)} files were named"
+    raise UsageError(f"sync takes one file: {named}", hint="Write: safe-install sync pylock.toml.")
 
 
 def parse_sync(
@@ -59,37 +59,40 @@ def parse_sync(
     configuration: Mapping[str, str],
     read: Reader,
 ) -> SyncRequest:
-    """The request. `configuration`: pip's; `read`: returns the text of a file. Errors: UsageError;
-    InputError for a file that cannot be read."""
+    """Parse a command line. `configuration`: pip's settings; `read`: returns the text of a file.
+    Errors: UsageError; InputError for a file that cannot be read."""
     options: List[Word] = []
     files: List[str] = []
     groups: List[str] = []
     for word in words.checked():
-        if word.argument or word.key == "group":
-            (files if word.argument else groups).append(word.value or "")
-            continue
-        if word.key in WITHOUT_MEANING:
+        if word.argument:
+            files.append(word.value or "")
+        elif word.key == "group":
+            groups.append(word.value or "")
+        elif word.key in WITHOUT_MEANING:
             raise UsageError(
                 f"sync has no option {word.text[0]}",
                 hint="Write what is to be there into the file.",
             )
-        options.append(word)
-    _refuse_all_but_one(files)
+        else:
+            options.append(word)
+    _check_one_file(files)
     location, extras = split_extras(files[0])
-    wanted = Wanted(extras, _groups_of(location, groups))
-    texts = {location: read(location)}
+    wanted = RequestedGroups(extras, _groups_of(location, groups))
+    text = read(location)
 
     def read_once(name: str) -> str:
-        return texts[name] if name in texts else read(name)
+        return text if name == location else read(name)
+
+    def read_requirements(name: str) -> str:
+        return requirements_text(location, text) if name == location else read(name)
 
     file = Word(find_option("--requirement"), "", location, ("--requirement", location))
     install = parse_install(
         Words((*options, file)),
         environ=environ,
         configuration=configuration,
-        read=lambda name: (
-            requirements_text(location, texts[location]) if name == location else read(name)
-        ),
+        read=read_requirements,
     )
     if install.place not in (None, "user"):
         raise UsageError(
@@ -108,7 +111,7 @@ def parse_sync(
 
 
 def _groups_of(location: str, values: Sequence[str]) -> FrozenSet[str]:
-    """`--group NAME`, or pip's `--group FILE:NAME`. Errors: UsageError."""
+    """The groups in the values of --group: NAME, or pip's FILE:NAME. Errors: UsageError."""
     if values and form_of(location) is not Form.PYLOCK:
         raise UsageError(
             f"--group {values[0]}: {location} has no groups",

@@ -1,6 +1,6 @@
-"""Writes the TOML that we need (toml.io/en/v1.0.0), and reads all of it. Pure.
+"""Writes simple TOML (toml.io/en/v1.0.0), and reads any TOML. Pure.
 
-Python has no writer, and a reader only since 3.11.
+Python has no writer for TOML, and a reader only since 3.11.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from typing import Any, List, Mapping, Sequence, Tuple, Union
 
 Value = Union[str, bool, int, Sequence[str], Mapping[str, str]]
-Section = Tuple[str, Mapping[str, Any]]  # a heading, and the pairs below it
+Section = Tuple[str, Mapping[str, Any]]  # a heading and its pairs
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {
@@ -25,7 +25,7 @@ _ESCAPES = {
 
 
 def render_pairs(pairs: Mapping[str, Any]) -> List[str]:
-    """One line `key = value` for each pair, in order, without values that are None or ""."""
+    """One line `key = value` for each pair; pairs with None or "" are left out."""
     lines: List[str] = []
     for key, value in pairs.items():
         if value is None or value == "":
@@ -35,7 +35,7 @@ def render_pairs(pairs: Mapping[str, Any]) -> List[str]:
 
 
 def render_key(key: str) -> str:
-    """A key, in quotes where that is needed."""
+    """A key, in quotes where it needs them."""
     return key if _BARE_KEY.fullmatch(key) else render_text(key)
 
 
@@ -64,7 +64,7 @@ def _render_letter(letter: str) -> str:
     code = ord(letter)
     if code < 0x20 or code == 0x7F:
         return f"\\u{code:04x}"
-    if 0xD800 <= code <= 0xDFFF:  # half of a character, as paths that are not UTF-8 have them
+    if 0xD800 <= code <= 0xDFFF:  # a surrogate, from a path that is not UTF-8
         return "\ufffd"
     return letter
 
@@ -80,8 +80,8 @@ def parse_toml(text: str) -> Mapping[str, Any]:
 
 
 def render_sections(sections: Sequence[Section]) -> str:
-    """A document of sections: a heading (`[tool.x]`, `[[packages]]`, or "" for the first one) and
-    its pairs. A section without pairs is left out, unless it is an element of a list."""
+    """The text of a document. A heading is `[tool.x]`, `[[packages]]`, or "" for the first section.
+    A section without pairs is left out, unless it is an element of an array."""
     blocks: List[str] = []
     for heading, pairs in sections:
         lines = render_pairs(pairs)

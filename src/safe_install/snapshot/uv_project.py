@@ -1,17 +1,17 @@
-"""A snapshot as a pyproject.toml that `uv lock` and `uv sync` carry out
+"""A snapshot as a pyproject.toml for `uv lock` and `uv sync`
 (docs.astral.sh/uv/concepts/projects/dependencies). Pure.
 
-What was requested, what nothing else brings, and what no package index has, is a dependency; the
-versions of all others are constraints. Sources count for dependencies alone.
+A distribution is a dependency where it was requested, where no other one requires it, or where it
+is not on the package index; uv reads sources for dependencies only. All others are constraints.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence
 
 from safe_install.snapshot.requirements_text import HEAD, is_named, unknown_lines
 from safe_install.snapshot.sources import PYPI
-from safe_install.snapshot.toml_text import render_key, render_text
+from safe_install.snapshot.toml_text import render_key, render_text, render_value
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -26,35 +26,39 @@ from safe_install.snapshot.values import (
 def render_uv_project(snapshot: Snapshot) -> str:
     """The text of a pyproject.toml."""
     known = [one for one in snapshot.distributions if is_named(one)]
-    named = [one for one in known if _is_dependency(one)]
-    rest = [one for one in known if one not in named]
+    dependencies = [one for one in known if _is_dependency(one)]
+    constraints = [one for one in known if not _is_dependency(one)]
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
     lines += unknown_lines(snapshot)
     lines += ["[project]", 'name = "environment"', 'version = "0"']
     if snapshot.requires_python:
         lines.append(f"requires-python = {render_text(snapshot.requires_python)}")
-    lines += _list("dependencies", [_requirement(one) for one in named])
+    lines += _list("dependencies", [_requirement(one) for one in dependencies])
     lines += ["", "[tool.uv]", "package = false"]
     lines += _list("environments", list(snapshot.environments))
-    lines += _list("constraint-dependencies", [_pinned(one) for one in rest])
-    sources = {one.name: _source(one) for one in named if has_own_source(one)}
-    if sources:
-        lines += ["", "[tool.uv.sources]"]
-        lines += [f"{render_key(name)} = {_table(sources[name])}" for name in sources]
+    lines += _list("constraint-dependencies", [_pinned(one) for one in constraints])
+    lines += _source_lines([one for one in dependencies if has_own_source(one)])
     return "\n".join(lines) + "\n"
 
 
+def _source_lines(dependencies: Sequence[RecordedDistribution]) -> List[str]:
+    if not dependencies:
+        return []
+    pairs = [f"{render_key(one.name)} = {_table(_source(one))}" for one in dependencies]
+    return ["", "[tool.uv.sources]", *pairs]
+
+
 def _is_dependency(one: RecordedDistribution) -> bool:
-    return one.is_requested or one.is_alone or has_own_source(one)
+    return one.is_requested or one.is_unrequired or has_own_source(one)
 
 
 def has_own_source(one: RecordedDistribution) -> bool:
-    """Does it need more than its version to be found?"""
+    """Does it need a source, because the package index does not have its version?"""
     return not (isinstance(one.source, IndexSource) and one.source.index in (PYPI, ""))
 
 
 def _requirement(one: RecordedDistribution) -> str:
-    """The requirement; a file or commit has its version in its source."""
+    """The requirement; without a version where its source has it."""
     return one.name if has_own_source(one) else _pinned(one)
 
 
@@ -79,7 +83,7 @@ def _source(one: RecordedDistribution) -> Mapping[str, Any]:
 
 
 def _repository(source: RepositorySource) -> Mapping[str, Any]:
-    """The source of a git repository; uv knows no others."""
+    """The source of a repository; uv supports git only."""
     table: Dict[str, Any] = {source.vcs: source.url, "rev": source.commit}
     if source.subdirectory:
         table["subdirectory"] = source.subdirectory
@@ -93,10 +97,5 @@ def _list(key: str, texts: List[str]) -> List[str]:
 
 
 def _table(pairs: Mapping[str, Any]) -> str:
-    written: List[str] = []
-    for key, value in pairs.items():
-        if isinstance(value, bool):
-            written.append(f"{key} = {'true' if value else 'false'}")
-        else:
-            written.append(f"{key} = {render_text(str(value))}")
-    return f"{{ {', '.join(written)} }}"
+    rendered = [f"{key} = {render_value(value)}" for key, value in pairs.items()]
+    return f"{{ {', '.join(rendered)} }}"

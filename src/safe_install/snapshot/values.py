@@ -1,7 +1,7 @@
 """A snapshot of an environment, as values. Pure.
 
-`export` writes one in the forms of others (pylock.toml, requirements, environment.yml), `sync` makes
-an environment what one says, `diff` compares two of them, and a bundle carries one with its files.
+`export` writes a snapshot in other formats (pylock.toml, requirements, environment.yml), `sync`
+changes an environment to match one, `diff` compares two, and a bundle has one with its files.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from packaging.utils import NormalizedName
 
 @dataclass(frozen=True)
 class IndexSource:
-    """A file of a package index, where project and version identify it, too."""
+    """A file on a package index, where project and version find it, too."""
 
-    index: str  # "https://pypi.org/simple"; "" where the index is not known
+    index: str  # "https://pypi.org/simple"; "" if the index is not known
     url: str
     filename: str
     sha256: str
@@ -30,9 +30,9 @@ class UrlSource:
 
     url: str
     filename: str
-    sha256: Optional[str]  # None: nobody wrote it down
-    size: Optional[int] = None
-    subdirectory: str = ""  # of an archive of sources
+    sha256: Optional[str]  # None if it is not known
+    size: Optional[int] = None  # bytes
+    subdirectory: str = ""  # in a source archive
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class FileSource:
     path: str  # absolute, or relative to the document that names it
     filename: str
     sha256: str
-    size: Optional[int] = None
+    size: Optional[int] = None  # bytes
     is_built_here: bool = False
-    subdirectory: str = ""  # of an archive of sources
+    subdirectory: str = ""  # in a source archive
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class UnknownSource:
     """The source was not recorded, and no index has the file."""
 
     reason: str  # "its RECORD is missing"
-    sha256: str = ""  # of the file, where that was written down
+    sha256: str = ""  # of the file; "" if it is not known
 
 
 Source = Union[IndexSource, UrlSource, FileSource, DirectorySource, RepositorySource, UnknownSource]
@@ -90,20 +90,19 @@ class RecordedDistribution:
     """One distribution, with its exact source."""
 
     name: NormalizedName
-    # as its metadata writes it, with the local version; "" where a document does not say it
-    version: str
+    version: str  # as in METADATA, with the local version; "" if a document does not have it
     source: Source
-    written_name: str = ""  # as its metadata writes it; "" where a document has the normalized one
+    written_name: str = ""  # as in METADATA; "" if a document has only the normalized name
     is_requested: bool = False
     requires_python: str = ""
-    # does nothing that was requested bring it? (extras are not recorded, and leftovers have nobody)
-    is_alone: bool = False
+    # no requested distribution requires it: it belongs to an extra, which is not recorded, or was
+    # left
+    is_unrequired: bool = False
 
 
 @dataclass(frozen=True)
 class TorchFacts:
-    """The facts about torch in a snapshot, which explain why an extension would not load
-    elsewhere."""
+    """The facts about torch in a snapshot: an extension may not load with another torch."""
 
     version: str  # torch.__version__: "2.13.0+cpu"
     accelerator: str  # "cu126", "cpu"
@@ -114,20 +113,20 @@ class TorchFacts:
 class Snapshot:
     """A whole environment. `distributions` is sorted by name."""
 
-    # of the three: empty where a document of another program does not say it
+    # python, platform and libc are empty if a document of another program does not have them
     python: str  # "3.11.7"
     platform: str  # "linux_x86_64"
     libc: Tuple[str, str]  # ("glibc", "2.36")
     distributions: Tuple[RecordedDistribution, ...]
     torch: Optional[TorchFacts] = None
-    # The machine, which no lock file holds: it is written into reports only.
-    driver: str = ""  # "535.104.05"; "" where none is here
+    # driver and gpus are written into reports only, not into lock files
+    driver: str = ""  # "535.104.05"; "" if there is none
     gpus: Tuple[str, ...] = ()  # "NVIDIA A100 (8.0)"
     markers: Mapping[str, str] = field(default_factory=dict)  # PEP 508's environment markers
-    # what a document says of where it fits (PEP 751); of an environment here, what its export says
+    # the machines for which a document is (PEP 751)
     requires_python: str = ""  # "==3.11.*"
-    environments: Tuple[str, ...] = ()  # markers, of which one has to be true
+    environments: Tuple[str, ...] = ()  # markers, one of which has to be true
 
     def find(self, name: str) -> Optional[RecordedDistribution]:
-        """A distribution by its normalized name; None where there is none."""
+        """A distribution by its normalized name; None if there is none."""
         return next((one for one in self.distributions if one.name == name), None)

@@ -1,1 +1,1 @@
-"""The only package that changes an environment: by journalled renames that can be undone."""
+"""The only package that changes an environment: with journalled renames that can be undone."""

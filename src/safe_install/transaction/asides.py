@@ -9,9 +9,11 @@ from safe_install.models import Finding, Scheme, Severity
 
 
 def check_leftovers(scheme: Scheme) -> Tuple[Finding, ...]:
-    """A warning where an interrupted pip left such folders."""
+    """A warning if an interrupted pip left such folders."""
     sites = dict.fromkeys(os.path.realpath(str(site)) for site in (scheme.purelib, scheme.platlib))
-    paths = [path for site in sites for path in find_asides(site)]
+    paths: List[str] = []
+    for site in sites:
+        paths += find_asides(site)
     if not paths:
         return ()
     names = ", ".join(os.path.basename(path) for path in paths[:5])
@@ -31,10 +33,7 @@ def find_asides(directory: str) -> List[str]:
     """The paths of such folders in a site-packages folder."""
     try:
         with os.scandir(directory) as entries:
-            return sorted(
-                e.path
-                for e in entries
-                if e.name.startswith("~") and e.is_dir(follow_symlinks=False)
-            )
+            renamed = [entry for entry in entries if entry.name.startswith("~")]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    return sorted(entry.path for entry in renamed if entry.is_dir(follow_symlinks=False))

@@ -22,7 +22,7 @@ from safe_install.environment.record import make_entry, read_record, render_reco
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.system import process
 
-LARGEST_TEXT = 16 * 2**20  # bytes; a larger file is no text that a build wrote a path into
+LARGEST_TEXT = 16 * 2**20  # bytes; larger files are not searched for paths
 METADATA_OF_CLONES = frozenset({".git", ".hg", ".svn", ".bzr"})
 
 
@@ -42,7 +42,7 @@ class Clones:
         wanted = set(names)
         for name in _list_folders(self.place):
             if canonicalize_name(name) in wanted and not (self.work / name).exists():
-                with _explained("copied"):
+                with _raising_refused("copied"):
                     shutil.copytree(str(self.place / name), str(self.work / name), symlinks=True)
 
     def names(self) -> List[str]:
@@ -65,8 +65,8 @@ class Clones:
         now = self.work / path.relative_to(self.place)
         if not now.is_dir():
             return None
-        # Outside of the environment what is there is what was wanted (`refuse_uncovered`): it is
-        # built in its place.
+        # An existing clone outside of the environment has the wanted commit (`refuse_uncovered`),
+        # and is built in its place.
         return path if path.is_dir() and not self._is_covered else now
 
     # --- once the editable installs are staged ----------------------------------------------------
@@ -114,17 +114,14 @@ class Clones:
         return plain, (quote(plain[0]), quote(plain[1]))
 
     def move_into(self, stage: Path) -> Tuple[Path, ...]:
-        """Move the clones below the stage. The result: the folders that the change replaces as a
-        whole.
-
-        Outside of the prefix a change cannot cover them: see `place_uncovered`.
-        """
+        """Move the clones into the stage; the folders that the change replaces as a whole. Empty
+        if pip's source folder is outside of the prefix: see `place_uncovered`."""
         if not self._is_covered:
             return ()
         moved = []
         for name in self.names():
             target = Path(os.path.realpath(self.place)) / name
-            with _explained("moved"):
+            with _raising_refused("moved"):
                 staged = stage / str(target).lstrip("/")
                 staged.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(str(self.work / name), str(staged))
@@ -132,8 +129,8 @@ class Clones:
         return tuple(moved)
 
     def refuse_uncovered(self) -> None:
-        """Refuse another revision for an existing clone outside of the environment. Errors:
-        Refused."""
+        """Raise Refused if an existing clone outside of the environment would get another
+        revision."""
         if self._is_covered:
             return
         for name in self.names():
@@ -141,36 +138,37 @@ class Clones:
             if os.path.lexists(there) and _read_commit(there) != _read_commit(self.work / name):
                 raise Refused(
                     f"{there} would be moved to another revision, and lies outside of the "
-                    "environment: "
-                    "that could not be taken back",
+                    "environment: that could not be taken back",
                     hint=f"Move it yourself and install it from there (-e {there}), or name another folder: --src DIR.",
                 )
 
     def place_uncovered(self) -> None:
-        """Outside of the prefix: put new clones in place. `take_away` removes them again, until
-        `keep` is called."""
-        for name in [] if self._is_covered else self.names():
+        """Put new clones in place if pip's source folder is outside of the prefix. `take_away`
+        removes them again, until `keep` is called."""
+        if self._is_covered:
+            return
+        for name in self.names():
             target = self.place / name
             if os.path.lexists(target):
                 continue
-            with _explained("moved"):
+            with _raising_refused("moved"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(str(self.work / name), str(target))
             self._placed.append(target)
 
     def take_away(self) -> None:
-        """The change failed: remove what `place_uncovered` put in place."""
+        """Remove what `place_uncovered` put in place, after a failed change."""
         for target in self._placed:
             shutil.rmtree(str(target), ignore_errors=True)
         self.keep()
 
     def keep(self) -> None:
-        """The change is committed."""
+        """Keep what `place_uncovered` put in place, after a commit."""
         self._placed.clear()
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _raising_refused(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, shutil.Error) as error:
@@ -179,7 +177,7 @@ def _explained(what: str) -> Iterator[None]:
 
 
 def _read_commit(clone: Path) -> Optional[str]:
-    """The commit of a git clone; None for what is none."""
+    """The commit of a git clone; None for other folders."""
     if not (clone / ".git").exists():
         return None
     try:
@@ -211,9 +209,8 @@ def _remove_bytecode(path: str) -> None:
     """Remove the bytecode of a changed source."""
     folder, name = os.path.split(path)
     stem = name[: -len(".py")] if name.endswith(".py") else name
-    for bytecode in glob.glob(
-        os.path.join(glob.escape(os.path.join(folder, "__pycache__", stem)) + ".*.pyc")
-    ):
+    start = os.path.join(folder, "__pycache__", stem)
+    for bytecode in glob.glob(f"{glob.escape(start)}.*.pyc"):
         os.unlink(bytecode)
 
 

@@ -18,20 +18,20 @@ from packaging.utils import canonicalize_name
 
 from safe_install.models import InstalledDistribution
 from safe_install.transaction.moves import Areas
+from safe_install.transaction.walk import walk_files
 
 EASY_INSTALL = "easy-install.pth"
 
 
 class EggFiles(NamedTuple):
-    """What is removed with a distribution. Paths are as written: not resolved, and not checked for
-    existence."""
+    """What is removed with a distribution. Paths are not resolved, and need not exist."""
 
     paths: Tuple[str, ...]  # files and folders
     line: Optional[str] = None  # of easy-install.pth
 
 
 def find_egg_files(distribution: InstalledDistribution, areas: Areas) -> Optional[EggFiles]:
-    """The files of a distribution without a dist-info folder; None where they are not listed
+    """The files of a distribution without a dist-info folder; None if they are not listed
     anywhere."""
     folder = str(distribution.metadata_path)
     commands = _find_commands(folder, areas)
@@ -46,17 +46,16 @@ def find_egg_files(distribution: InstalledDistribution, areas: Areas) -> Optiona
         return None
     listed = _read_lines(os.path.join(folder, "installed-files.txt"))
     if listed is not None:
-        return EggFiles(
-            (folder, *(os.path.normpath(os.path.join(folder, line)) for line in listed), *commands)
-        )
+        paths = [os.path.normpath(os.path.join(folder, line)) for line in listed]
+        return EggFiles((folder, *paths, *commands))
     packages = _find_packages(folder)
     return None if packages is None else EggFiles((folder, *packages, *commands))
 
 
 def find_egg_link(distribution: InstalledDistribution, areas: Areas) -> Optional[str]:
-    """The egg-link file, which makes a source folder an installed distribution."""
-    for site in areas.sites:
-        for name in sorted(os.listdir(site)) if os.path.isdir(site) else []:
+    """The egg-link file of a development install; None if there is none."""
+    for site in filter(os.path.isdir, areas.sites):
+        for name in sorted(os.listdir(site)):
             stem, ending = os.path.splitext(name)
             if ending == ".egg-link" and canonicalize_name(stem) == distribution.name:
                 return os.path.join(site, name)
@@ -71,11 +70,13 @@ def find_path_edits(
     for distribution in distributions:
         found = None if _has_dist_info(distribution) else find_egg_files(distribution, areas)
         if found is not None and found.line:
-            lines |= (
-                {found.line, os.path.realpath(found.line)} if found.line[0] == "/" else {found.line}
-            )
+            lines.add(found.line)
+            if found.line.startswith("/"):
+                lines.add(os.path.realpath(found.line))
+    if not lines:
+        return {}
     edits: Dict[str, bytes] = {}
-    for site in areas.sites if lines else ():
+    for site in areas.sites:
         path = os.path.join(site, EASY_INSTALL)
         if not os.path.isfile(path) or os.path.islink(path):
             continue
@@ -88,7 +89,7 @@ def find_path_edits(
 
 
 def find_missing_path_file(distribution: InstalledDistribution) -> Optional[Path]:
-    """The easy-install.pth of a development install, where it is missing. Another .pth may then
+    """The easy-install.pth of a development install if it is missing. Another .pth may then
     name the sources, and would still do so after the removal."""
     if not distribution.editable or _has_dist_info(distribution):
         return None
@@ -105,11 +106,8 @@ def walk_paths(paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
         if os.path.islink(path) or not os.path.isdir(path):
             yield path
-            continue
-        for folder, names, files in os.walk(path):
-            links = [name for name in names if os.path.islink(os.path.join(folder, name))]
-            for name in (*files, *links):
-                yield os.path.join(folder, name)
+        else:
+            yield from walk_files(path)
 
 
 def _find_packages(folder: str) -> Optional[List[str]]:
@@ -127,6 +125,7 @@ def _find_packages(folder: str) -> Optional[List[str]]:
 
 
 def _find_commands(folder: str, areas: Areas) -> List[str]:
+    """The paths of the scripts in entry_points.txt and in the folder `scripts`."""
     parser = RawConfigParser(delimiters=("=",), strict=False)
     parser.optionxform = str  # type: ignore[method-assign,assignment]
     names: Set[str] = set()

@@ -1,7 +1,7 @@
-"""Committed transactions on disk: read them, undo one, remove the oldest.
+"""Reads the committed transactions on disk, undoes one, and removes the oldest.
 
-The files that a change replaced stay in its transaction directory. An undo is a transaction, too,
-with the renames in reverse, so it can be verified, rolled back and undone.
+The files that a change replaced stay in its transaction directory. An undo is a transaction with
+the reverse renames, so it can be verified, rolled back and undone, too.
 """
 
 from __future__ import annotations
@@ -61,12 +61,13 @@ from safe_install.transaction.recovery.rows import (
 from safe_install.transaction.recovery.transactions import discard, list_transactions
 from safe_install.transaction.recovery.undo import Undo
 from safe_install.transaction.swap import Transaction, make_facts
+from safe_install.transaction.walk import walk_files
 
 FindOwner = Callable[[str], Optional[str]]  # a path -> the distribution whose RECORD lists it
 
 KEPT_TRANSACTIONS = 20  # how many can be undone; `history` shows their size
 KEPT_GB = 10
-KEPT_BYTES = KEPT_GB * 1024**3  # what they may take together; the newest stays whatever its size
+KEPT_BYTES = KEPT_GB * 1024**3  # the size of all together; the newest stays whatever its size
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class HistoryEntry:
     id: str
     command: Tuple[str, ...]
     created: float  # seconds since the epoch
-    summary: Mapping[str, Any]  # what the committing command had to say
-    undoes: Optional[str] = None  # the transaction that this one took back
-    undone_by: Optional[str] = None
+    summary: Mapping[str, Any]  # from the command: {"command": ..., "steps": ..., "committed": ...}
+    undoes: Optional[str] = None  # the ID of the transaction that this one undid
+    undone_by: Optional[str] = None  # the ID of the transaction that undid this one
     problem: Optional[str] = None  # why its journal cannot be read
 
 
@@ -87,7 +88,7 @@ class Pruned(NamedTuple):
 
     id: str
     size: int  # bytes
-    problem: Optional[str] = None  # what could not be removed: a warning, nothing more
+    problem: Optional[str] = None  # what could not be removed, for a warning
 
 
 def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
@@ -105,8 +106,8 @@ def read_history(prefix: Path) -> Tuple[HistoryEntry, ...]:
     entries.sort(key=lambda entry: entry.created, reverse=True)
     undone: Dict[str, str] = {}
     for entry in entries:
-        # An undo that was itself undone does not count; newest first, so that is known when it is
-        # reached.
+        # An undo that was undone itself does not count. In the order newest first this is known
+        # when the undo is reached.
         if entry.undoes is not None and entry.id not in undone:
             undone[entry.undoes] = entry.id
     return tuple(dataclasses.replace(entry, undone_by=undone.get(entry.id)) for entry in entries)
@@ -148,12 +149,10 @@ def _read_summary(directory: Path) -> Mapping[str, Any]:
 
 
 def _is_step(row: Any) -> bool:
-    """A row as `pipeline.health_gate.summarize` writes it."""
-    if (
-        not isinstance(row, dict)
-        or not isinstance(row.get("name"), str)
-        or not isinstance(row.get("action"), str)
-    ):
+    """Has a row the form that `pipeline.health_gate.summarize` writes?"""
+    if not isinstance(row, dict):
+        return False
+    if not isinstance(row.get("name"), str) or not isinstance(row.get("action"), str):
         return False
     versions = [row.get("version", 0), row.get("from_version", 0)]
     return all(version is None or isinstance(version, str) for version in versions)
@@ -172,13 +171,13 @@ def begin_undo(
     command: Sequence[str] = ("undo",),
     find_owner: FindOwner = lambda path: None,
 ) -> Transaction:
-    """Open the transaction that undoes `transaction_id`: by default the newest one that is not
-    undone and is no undo.
+    """Open a transaction that undoes `transaction_id`, by default the newest transaction that is
+    not undone and is no undo itself.
 
-    Its moves are planned already. The caller, who holds the lock, swaps, verifies, and commits or
-    rolls back. Files that another distribution (by `find_owner`) has since put into its folders
-    stay there. Errors: Refused when there is none, when later changes depend on it, or when its
-    files were changed since.
+    The moves of the result are planned. The caller holds the lock; it swaps, verifies, and commits
+    or rolls back. Files that another distribution (by `find_owner`) has put into the folders since
+    stay there. Errors: Refused if there is no such transaction, later changes depend on it, or
+    its files were changed since.
     """
     entries = read_history(prefix)
     entry = _select_entry(entries, transaction_id, prefix)
@@ -194,7 +193,8 @@ def begin_undo(
     stay = _check_unchanged(state.parent, as_stored, entry, entries, find_owner)
     libc()
     if stay or as_stored != reverse:
-        # Whole seconds may not tell two files apart that trade places: spelled out, none do.
+        # An exchange of two files with equal times (whole seconds) could not be detected. After the
+        # expansion there are no exchanges.
         reverse = expand_to_files(reverse, state.parent, stay)
     rmdirs = tuple(
         read_removed_directory(str(state.parent), gone.target) for gone in reverse.rmdirs
@@ -205,23 +205,7 @@ def begin_undo(
 def _select_entry(
     entries: Sequence[HistoryEntry], transaction_id: Optional[str], prefix: Path
 ) -> HistoryEntry:
-    if transaction_id is None:
-        entry = next(
-            (item for item in entries if item.undone_by is None and item.undoes is None), None
-        )
-        if entry is None:
-            raise Refused(
-                f"there is nothing to undo in {prefix}",
-                hint="safe-install history lists what was done.",
-            )
-    else:
-        entry = next((item for item in entries if item.id == transaction_id), None)
-        if entry is None:
-            raise Refused(
-                f"{prefix} has no transaction {transaction_id}",
-                hint="safe-install history lists those that are kept: "
-                f"the newest {KEPT_TRANSACTIONS}, up to {KEPT_GB} GB.",
-            )
+    entry = _find_entry(entries, transaction_id, prefix)
     if entry.undone_by is not None:
         raise Refused(
             f"transaction {entry.id} was undone already, by {entry.undone_by}",
@@ -234,13 +218,39 @@ def _select_entry(
     return entry
 
 
-def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
-    """The same change with the present identities of files, where only inode numbers and times
-    differ.
+def _newest_entry(entries: Sequence[HistoryEntry], prefix: Path) -> HistoryEntry:
+    """The newest transaction that is not undone and is no undo itself. Errors: Refused."""
+    for entry in entries:
+        if entry.undone_by is None and entry.undoes is None:
+            return entry
+    raise Refused(
+        f"there is nothing to undo in {prefix}", hint="safe-install history lists what was done."
+    )
 
-    Layers of an image store whole seconds; archives and copies of an environment store other times.
-    Files in the environment must have the content of their RECORD. In the state folder, which only
-    we write to, the size is enough.
+
+def _find_entry(
+    entries: Sequence[HistoryEntry], transaction_id: Optional[str], prefix: Path
+) -> HistoryEntry:
+    """The transaction with this ID; without an ID the newest one. Errors: Refused."""
+    if transaction_id is None:
+        return _newest_entry(entries, prefix)
+    for entry in entries:
+        if entry.id == transaction_id:
+            return entry
+    raise Refused(
+        f"{prefix} has no transaction {transaction_id}",
+        hint="safe-install history lists those that are kept: "
+        f"the newest {KEPT_TRANSACTIONS}, up to {KEPT_GB} GB.",
+    )
+
+
+def _accept_copies(reverse: Journal, prefix: Path) -> Journal:
+    """The same change with the present identities of files that were copied, so that inode numbers
+    and times differ.
+
+    Image layers store whole seconds; archives and copies of an environment may have other times. A
+    file in the environment must have the hash in its RECORD. In the state folder, to which only we
+    write, the size has to be the same.
     """
     targets = [str(prefix / path) for path, _ in reverse.leaving]
     recorded = read_hashes(_find_metadata_folders(targets))
@@ -271,27 +281,25 @@ def _find_metadata_folders(targets: Sequence[str]) -> Set[str]:
 
 
 def _identity_now(path: str, identity: Identity, recorded: Optional[Mapping[str, str]]) -> Identity:
-    """The present identity of `path` where it is a copy of what `identity` describes, else
+    """The present identity of `path` if the file is a copy of the one with `identity`; else
     `identity`.
 
-    `recorded`: the hashes that the content must have; None: only we write there.
+    `recorded`: path -> the hash that the content must have; None for the state folder.
     """
     now = read_identity(path)
-    if (
-        now is None
-        or is_same(now, identity)
-        or (now.kind, now.size) != (identity.kind, identity.size)
-    ):
+    if now is None or is_same(now, identity):
         return identity
-    # What lies in a directory is compared file by file later, and RECORD has no hash of itself.
+    if (now.kind, now.size) != (identity.kind, identity.size):
+        return identity
+    # The files in a directory are compared later, and a RECORD has no hash of itself.
     is_hashed_kind = (
         now.kind == "f" and os.path.basename(path) != "RECORD" and not is_bytecode(path)
     )
     if recorded is None or not is_hashed_kind:
         return now
     if path not in recorded:
-        # Files without a hash in RECORD (scripts of old installers) are known by the time that
-        # copies keep.
+        # A file without a hash in RECORD (a script of an old installer) needs the same time, as
+        # copies keep it.
         return now if is_copy_of(now, identity) else identity
     return now if has_recorded_content(path, recorded) else identity
 
@@ -303,8 +311,8 @@ def _check_unchanged(
     entries: Sequence[HistoryEntry],
     find_owner: FindOwner,
 ) -> Set[str]:
-    """The files of other distributions in folders that would be removed. Errors: Refused where
-    files were changed."""
+    """The files of other distributions in folders that the undo would move out; they have to stay.
+    Errors: Refused if files were changed or added since."""
     try:
         changed = Undo(str(prefix), make_document(reverse)).find_missing_before()
     except JournalInvalid as error:
@@ -314,12 +322,16 @@ def _check_unchanged(
     _refuse_lost(_find_lost(prefix, reverse), entry)
     later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
     _refuse_changed(changed, entry, later)
-    later_files = {path: find_owner(path) for path in _find_later_files(prefix, reverse, entry)}
     own = {str(canonicalize_name(row["name"])) for row in entry.summary.get("steps", ())}
-    _refuse_added(
-        [path for path, owner in later_files.items() if owner is None or owner in own], entry
-    )
-    return set(later_files)
+    staying: Set[str] = set()
+    added: List[str] = []
+    for path in _find_later_files(prefix, reverse, entry):
+        owner = find_owner(path)
+        if owner is None or owner in own:
+            added.append(path)
+        staying.add(path)
+    _refuse_added(added, entry)
+    return staying
 
 
 def _refuse_lost(lost: Sequence[str], entry: HistoryEntry) -> None:
@@ -328,8 +340,7 @@ def _refuse_lost(lost: Sequence[str], entry: HistoryEntry) -> None:
     listed = "\n  ".join(lost[:10])
     raise Refused(
         f"transaction {entry.id} cannot be undone: what it replaced is no longer kept (removed by "
-        "hand?); these "
-        f"are gone:\n  {listed}",
+        f"hand?); these are gone:\n  {listed}",
         hint=_name_versions(entry),
     )
 
@@ -355,8 +366,7 @@ def _refuse_added(added: Sequence[str], entry: HistoryEntry) -> None:
     listed = "\n  ".join(added[:10])
     raise Refused(
         f"transaction {entry.id} cannot be undone: these files were added or edited since and "
-        "would go with it:"
-        f"\n  {listed}",
+        f"would go with it:\n  {listed}",
         hint="Move them to a place outside of the packages (of an edited file: a copy, then put the old content "
         f"back), and run the command again. {_name_versions(entry)}",
     )
@@ -370,43 +380,38 @@ def _find_lost(prefix: Path, reverse: Journal) -> List[str]:
 
 
 def _name_versions(entry: HistoryEntry) -> str:
-    """Commands that install the same versions in another way."""
-    old = [
-        f"{row['name']}=={row['from_version']}"
-        for row in entry.summary.get("steps", ())
-        if row["from_version"]
-    ]
-    new = [
-        str(row["name"])
-        for row in entry.summary.get("steps", ())
-        if row["version"] and not row["from_version"]
-    ]
+    """A hint: the commands that restore the versions before the change without an undo."""
+    old: List[str] = []
+    new: List[str] = []
+    for row in entry.summary.get("steps", ()):
+        if row["from_version"]:
+            old.append(f"{row['name']}=={row['from_version']}")
+        elif row["version"]:
+            new.append(str(row["name"]))
     commands = [f"safe-install install {' '.join(old)}"] if old else []
     commands += [f"safe-install uninstall {' '.join(new)}"] if new else []
-    return (
-        f"The versions from before, without undo: {'; '.join(commands)}."
-        if commands
-        else "Undo another one."
-    )
+    if not commands:
+        return "Undo another one."
+    return f"The versions from before, without undo: {'; '.join(commands)}."
 
 
 def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
-    """Files that were written into a directory that would be moved as a whole, without bytecode."""
+    """The files that were written since the commit into directories that would be moved as a whole;
+    without bytecode."""
     committed = float(entry.summary.get("committed", entry.created))
     directories = [
         str(prefix / target) for target, identity in reverse.leaving if identity.kind == "d"
     ]
-    suspects = [
-        path for directory in directories for path in _find_touched_since(directory, committed)
-    ]
+    suspects: List[str] = []
+    for directory in directories:
+        suspects += _find_touched_since(directory, committed)
     if not suspects:
         return
-    # Another environment that shares the file by a hard link, `chown -R`, a backup: they touch it,
-    # and it is the same.
+    # A file may be touched and still the same: by another environment that shares it by a hard
+    # link, by `chown -R`, by a backup. So its hash decides.
     recorded = read_hashes(path for path in directories if path.endswith(".dist-info"))
     for path in suspects:
-        # A RECORD has no hash of itself; it belongs to the identity of its folder, which was
-        # compared.
+        # A RECORD has no hash of itself; its size and time were compared with its folder.
         is_record = os.path.basename(path) == "RECORD" and os.path.dirname(path) in directories
         if not is_record and not has_recorded_content(path, recorded):
             yield path
@@ -416,43 +421,41 @@ def _find_touched_since(directory: str, moment: float) -> Iterator[str]:
     for folder, _, files in os.walk(directory):
         for name in files:
             path = os.path.join(folder, name)
-            # The time of the last change of name or content: a copy that keeps its mtime shows too.
-            if (
-                not is_bytecode(path)
-                and not is_index_of_git(path)
-                and os.lstat(path).st_ctime > moment
-            ):
+            if is_bytecode(path) or is_index_of_git(path):
+                continue
+            # By ctime, because a copied file may have an old mtime.
+            if os.lstat(path).st_ctime > moment:
                 yield path
 
 
 def is_index_of_git(path: str) -> bool:
-    """Is it git's index, a cache that `git status` rewrites?"""
+    """Is it the index of a git repository? `git status` rewrites it."""
     return path.endswith("/.git/index")
 
 
 def measure(prefix: Path, transaction_id: str) -> int:
-    """How many bytes on disk a transaction keeps for its undo."""
+    """The bytes on disk that a transaction keeps for its undo."""
     total = 0
-    for folder, _, files in os.walk(str(find_state(prefix) / f"txn-{transaction_id}")):
-        for name in files:
-            status = os.lstat(os.path.join(folder, name))
-            total += status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
+    for path in walk_files(find_state(prefix) / f"txn-{transaction_id}"):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode):
+            total += status.st_blocks * 512
     return total
 
 
 def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> Tuple[Pruned, ...]:
     """Remove the oldest transactions: all but the newest `keep`, and more until the rest fits into
-    `limit_bytes`. The sources of their files are kept.
+    `limit_bytes`. The URLs and hashes of their files are kept.
 
-    The newest one stays, unless `keep` is 0. A transaction and its undo share files, so they are
-    removed together. The caller holds the lock.
+    The newest transaction stays, unless `keep` is 0. A transaction and its undo share files, so
+    they are removed together. The caller holds the lock.
     """
     entries = read_history(prefix)
     groups = _make_groups(entries)
     sizes = {entry.id: measure(prefix, entry.id) for entry in entries}
     kept, kept_bytes = 0, 0
-    is_full = False  # from the first group on that does not fit, all go
-    going: List[str] = []
+    is_full = False  # after the first group that does not fit, all groups are removed
+    removed: List[str] = []
     for number, group in enumerate(groups):
         size = sum(sizes[identifier] for identifier in group)
         too_many = kept + len(group) > keep
@@ -460,12 +463,12 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
         is_newest = number == 0 and keep > 0
         is_full = is_full or (not is_newest and (too_many or too_large))
         if is_full:
-            going += group
+            removed += group
         else:
             kept += len(group)
             kept_bytes += size
-    keep_sources(prefix, [entry.summary for entry in entries if entry.id in going])
-    return tuple(_discard(prefix, identifier, sizes[identifier]) for identifier in going)
+    keep_sources(prefix, [entry.summary for entry in entries if entry.id in removed])
+    return tuple(_discard(prefix, identifier, sizes[identifier]) for identifier in removed)
 
 
 def _discard(prefix: Path, identifier: str, size: int) -> Pruned:

@@ -1,5 +1,5 @@
-"""The times and IDs of changes. They sort in the order of the changes, even where the clocks of
-several hosts differ."""
+"""Makes the times and IDs of changes. They sort in the order of the changes, even where the clocks
+of several hosts differ."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from pathlib import Path
 _ID = re.compile(r"(\d{8}T\d{6}Z)-([0-9a-f]{4,8})")
 _PREFIXES = ("txn-", "staged-")  # of names in the state folder
 _SECOND = "%Y%m%dT%H%M%SZ"
-_STEP = 0.002  # seconds; an ID has the thousandth
+_STEP = 0.002  # seconds; IDs have milliseconds
 
 
 def next_moment(state: Path, newest: float = 0.0) -> float:
-    """The time for a new change, in seconds since the epoch: now, or just after the newest change
-    in the state folder where that is later (made by a host whose clock is ahead). `newest`: a time
-    that is not in a name of that folder, such as that of a commit, which has the ID of its
-    stage."""
+    """The time for a new change, in seconds since the epoch: now, or just after the newest change,
+    where a host whose clock is ahead has made that. `newest`: a time that is not in the name of a
+    folder, such as the time of a commit, which has the ID of its stage."""
     names = [name.partition("-") for name in os.listdir(state) if name.startswith(_PREFIXES)]
     moments = [moment_of(identifier) for _, _, identifier in names]
     return max(time.time(), max(moments, default=0.0) + _STEP, newest + _STEP)
@@ -34,7 +33,7 @@ def make_id(moment: float) -> str:
 
 
 def moment_of(identifier: str) -> float:
-    """When an ID was made, in seconds since the epoch; 0 for what is no ID."""
+    """The time of an ID, in seconds since the epoch; 0 for other texts."""
     match = _ID.fullmatch(identifier)
     if match is None:
         return 0.0

@@ -1,7 +1,6 @@
-"""The journal as values: what a change renames, its encoding, and its reverse.
+"""The journal as values: the renames of a change, their encoding, and the reverse change. Pure.
 
-Pure. Reading a journal from disk and undoing it is done by `recovery`, which must work alone; the
-format is described there.
+`recovery` reads a journal from disk and undoes it, and describes the format; it must work alone.
 """
 
 from __future__ import annotations
@@ -39,9 +38,8 @@ class Journal:
     mkdirs: Tuple[MadeDirectory, ...] = ()  # parents first
     ins: Tuple[MoveIn, ...] = ()
     times: Tuple[DirectoryTimes, ...] = ()
-    undoes: Optional[str] = None  # the id of the transaction that this one takes back
-    # versions of the tool and of Python, for people
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    undoes: Optional[str] = None  # the ID of the transaction that this one undoes
+    facts: Mapping[str, Any] = field(default_factory=dict)  # versions of Python, for people
 
     @property
     def leaving(self) -> Tuple[Tuple[str, Identity], ...]:
@@ -129,7 +127,7 @@ def _parse_row(kind: Any, row: Any) -> Any:
 
 
 def _check_path(path: str) -> None:
-    """Check that a path is a possible file name. Errors: ValueError."""
+    """Raise ValueError for a path with a null character."""
     if b"\0" in path.encode("utf-8", "surrogateescape"):
         raise ValueError(f"{path!r} is not a path")
 
@@ -156,11 +154,10 @@ def _typed(value: Any, expected: Any) -> Any:
 def make_reverse(
     journal: Journal, *, transaction_id: str, command: Tuple[str, ...], created: float
 ) -> Journal:
-    """The change that undoes `journal`: its stash is the new content, and what it installed is
-    stashed.
+    """The change that undoes `journal`: it moves the stash in, and stashes what was installed.
 
-    Directory times and the owners of removed directories are left empty: they have to be read from
-    disk.
+    The times of directories, and the owners of removed directories, are not filled in: they have to
+    be read from disk.
     """
     exchanges = [Exchange(x.target, x.slot, x.new, x.old) for x in journal.exchanges]
     outs = [

@@ -1,4 +1,4 @@
-"""Fills a journal with the identities of files on disk; expands a change to one row for each
+"""Fills a journal with the identities of files on disk, and expands a change to one row for each
 file."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import dataclasses
 import errno
 import os
 from pathlib import Path
-from typing import AbstractSet, Iterator, List, Sequence, Tuple
+from typing import AbstractSet, Iterator, List, Sequence, Set, Tuple
 
 from safe_install.transaction.journal import Journal
 from safe_install.transaction.moves import Level, MovePlan
@@ -53,48 +53,57 @@ def fill_journal(journal: Journal, moves: MovePlan, state: Path) -> Journal:
         old = _identify(target, inode=has_inodes)
         new = _identify(slot, inode=has_inodes)
         if is_same(old, new):
-            # An exchange could not be detected afterwards: one is moved out, then the other in.
+            # It could not be detected afterwards whether they were exchanged. So the old one is
+            # moved out, then the new one in.
             leaving.append(target)
             coming.append((slot, target))
         else:
-            exchanges.append(Exchange(_cut(target, prefix), _cut(slot, str(state)), old, new))
+            exchanges.append(
+                Exchange(_remove_prefix(target, prefix), _remove_prefix(slot, str(state)), old, new)
+            )
     leaving += moves.outs
     coming += moves.ins
     mode = 0o777 & ~_read_umask()
-    rmdirs = [read_removed_directory(prefix, _cut(path, prefix)) for path in moves.rmdirs]
-    mkdirs = [MadeDirectory(_cut(path, prefix), mode) for path in moves.mkdirs]
+    rmdirs = [read_removed_directory(prefix, _remove_prefix(path, prefix)) for path in moves.rmdirs]
+    mkdirs = [MadeDirectory(_remove_prefix(path, prefix), mode) for path in moves.mkdirs]
     return dataclasses.replace(
         journal,
         exchanges=tuple(exchanges),
-        outs=_fill_outs(leaving, journal, prefix, has_inodes),
+        outs=_fill_old_rows(leaving, journal, prefix, has_inodes),
         rmdirs=tuple(rmdirs),
         mkdirs=tuple(mkdirs),
-        ins=_fill_ins(coming, state, has_inodes),
+        ins=_fill_new_rows(coming, state, has_inodes),
     )
 
 
-def _fill_outs(
+def _fill_old_rows(
     targets: Sequence[str], journal: Journal, prefix: str, has_inodes: bool
 ) -> Tuple[MoveOut, ...]:
     outs: List[MoveOut] = []
     for number, target in enumerate(targets):
         identity = _identify(target, inode=has_inodes)
-        outs.append(MoveOut(_cut(target, prefix), _stash_slot(journal, number), identity))
+        outs.append(MoveOut(_remove_prefix(target, prefix), _stash_slot(journal, number), identity))
     return tuple(outs)
 
 
-def _fill_ins(
+def _fill_new_rows(
     moves: Sequence[Tuple[str, str]], state: Path, has_inodes: bool
 ) -> Tuple[MoveIn, ...]:
     """`moves`: (slot, target), absolute."""
     ins: List[MoveIn] = []
     for slot, target in moves:
         identity = _identify(slot, inode=has_inodes)
-        ins.append(MoveIn(_cut(slot, str(state)), _cut(target, str(state.parent)), identity))
+        ins.append(
+            MoveIn(
+                _remove_prefix(slot, str(state)),
+                _remove_prefix(target, str(state.parent)),
+                identity,
+            )
+        )
     return tuple(ins)
 
 
-def _cut(path: str, directory: str) -> str:
+def _remove_prefix(path: str, directory: str) -> str:
     """A path relative to a directory above it."""
     return path[len(directory) + 1 :]
 
@@ -112,14 +121,14 @@ def _read_umask() -> int:
 def expand_to_files(
     journal: Journal, prefix: Path, stay: AbstractSet[str] = frozenset()
 ) -> Journal:
-    """The same change with a row for each file, for file systems that cannot rename directories; no
-    two names are exchanged.
-
-    The files `stay` (absolute paths) keep their place in directories that would be moved out.
-    """
+    """The same change with a row for each file and without exchanges, for file systems that cannot
+    rename directories. `stay`: files (absolute paths) that stay in directories which are moved
+    out."""
     root = str(prefix)
     staying = {os.path.relpath(path, root) for path in stay}
-    kept_folders = {folder for path in staying for folder in find_parents(path)}
+    kept_folders: Set[str] = set()
+    for path in staying:
+        kept_folders.update(find_parents(path))
     leaving, emptied = _expand_leaving(journal, root)
     ins, made = _expand_coming(journal, str(prefix / STATE_DIRECTORY))
     outs: List[MoveOut] = []
@@ -127,7 +136,7 @@ def expand_to_files(
         if target not in staying:
             identity = _identify(os.path.join(root, target), inode=False)
             outs.append(MoveOut(target, _stash_slot(journal, len(outs)), identity))
-    # A folder that leaves and comes, or in which a file stays, is neither removed nor made.
+    # A folder that is moved out and in, or in which a file stays, is neither removed nor made.
     coming_folders = {directory.target for directory in made}
     lasting = (coming_folders & set(emptied)) | kept_folders
     removed = [read_removed_directory(root, folder) for folder in emptied if folder not in lasting]
@@ -144,8 +153,8 @@ def expand_to_files(
 
 
 def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
-    """(the files that the change moves out, the folders that become empty, deepest first), as
-    targets."""
+    """The targets of the files that the change moves out, and of the folders that become empty,
+    deepest first."""
     files: List[str] = []
     emptied: List[str] = []
     for target, _ in journal.leaving:
@@ -156,7 +165,7 @@ def _expand_leaving(journal: Journal, root: str) -> Tuple[List[str], List[str]]:
 
 
 def _expand_coming(journal: Journal, state: str) -> Tuple[List[MoveIn], List[MadeDirectory]]:
-    """(the files that the change moves in, the folders that they need, parents first)."""
+    """The files that the change moves in, and the folders that they need, parents first."""
     ins: List[MoveIn] = []
     made: List[MadeDirectory] = []
     for slot, target in journal.coming:
@@ -184,7 +193,8 @@ def find_parents(path: str) -> Iterator[str]:
 
 
 def _read_below(path: str) -> Tuple[List[str], List[str]]:
-    """(files, directories) below a path, relative, parents first; of a file it is "." itself."""
+    """The files and the directories below a path, relative to it, parents first. For a file:
+    (["."], [])."""
     if os.path.islink(path) or not os.path.isdir(path):
         return ["."], []
     files, folders = [], []

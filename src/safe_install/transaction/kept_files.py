@@ -13,18 +13,18 @@ from safe_install.transaction.recovery.disk import is_bytecode
 from safe_install.transaction.recovery.records import has_hash
 from safe_install.transaction.recovery.rows import JournalInvalid
 
-# Written by the installer: they may differ, and the wheel has none of them.
-NOTES = ("/INSTALLER", "/RECORD", "/REQUESTED", "/direct_url.json")
+# Files that the installer writes, and that are not in the wheel.
+WRITTEN_BY_INSTALLER = ("/INSTALLER", "/RECORD", "/REQUESTED", "/direct_url.json")
 
 
 def find_kept(prefix: Path, distribution: InstalledDistribution) -> Optional[Mapping[str, Path]]:
-    """Each path in a distribution's RECORD, and where a past change keeps a file with that hash.
-    None where no change keeps all of them. Errors: Refused, where the history cannot be read."""
+    """Path in a distribution's RECORD -> the file with that hash that a past change keeps. None
+    if no change keeps all of them. Errors: Refused if the history cannot be read."""
     try:
         entries = list(read_record(distribution.metadata_path))
     except OSError:
         return None
-    rows = [row for row in entries if not is_bytecode(row.path) and not row.path.endswith(NOTES)]
+    rows = [row for row in entries if _is_of_wheel(row.path)]
     if not rows or not all(row.hash for row in rows):
         return None
     for entry in read_history(prefix):
@@ -34,9 +34,13 @@ def find_kept(prefix: Path, distribution: InstalledDistribution) -> Optional[Map
     return None
 
 
+def _is_of_wheel(path: str) -> bool:
+    return not is_bytecode(path) and not path.endswith(WRITTEN_BY_INSTALLER)
+
+
 def read_slots(prefix: Path, transaction_id: str) -> Mapping[str, Path]:
-    """Target relative to the prefix -> where a change keeps what it moved out. Empty where its
-    journal cannot be read."""
+    """Target relative to the prefix -> the path at which a change keeps what it moved out. Empty
+    if its journal cannot be read."""
     state = find_state(prefix)
     try:
         journal = read_committed(state / f"txn-{transaction_id}")
@@ -48,8 +52,7 @@ def read_slots(prefix: Path, transaction_id: str) -> Mapping[str, Path]:
 
 
 def find_replaced(prefix: Path, transaction_id: str, ending: str) -> List[Path]:
-    """The folders that a change moved out and keeps for its undo, whose former names have this
-    ending."""
+    """The kept folders of a change whose original names have this ending."""
     slots = read_slots(prefix, transaction_id)
     return [slot for target, slot in slots.items() if target.endswith(ending) and slot.is_dir()]
 
@@ -72,7 +75,7 @@ def _find_rows(
 
 
 def _find_in(target: str, slots: Mapping[str, Path]) -> Optional[Path]:
-    """The kept file of a target, which was moved out itself or in a folder above it."""
+    """The kept file of a target, which was moved out by itself or with a folder above it."""
     folder, rest = target, ""
     while folder:
         if folder in slots:

@@ -1,4 +1,5 @@
-"""The sources of files whose transactions were pruned: these files may still be installed."""
+"""Keeps the URLs and hashes of files whose transactions were pruned, because these files may still
+be installed."""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ FIELDS = ("name", "version", "kind", "url", "sha256", "size", "direct", "listed"
 
 
 def read_kept_sources(prefix: Path) -> Tuple[Mapping[str, Any], ...]:
-    """Rows like the steps of a summary, newest first. Empty where they cannot be read."""
+    """The kept rows, in the form of the steps of a summary, newest first; empty if they cannot
+    be read."""
     return tuple(_read(Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE))
 
 
 def keep_sources(prefix: Path, summaries: Iterable[Mapping[str, Any]]) -> None:
-    """Store where the files of pruned changes came from; the newest first. Without room on the disk
-    this is skipped."""
+    """Keep the rows of pruned changes. `summaries`: newest first. Disk errors are ignored."""
     path = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE
     old = _read(path)
     rows: List[Mapping[str, Any]] = []
@@ -50,7 +51,7 @@ def _read(path: Path) -> List[Mapping[str, Any]]:
 
 
 def _names_a_file(row: Any) -> bool:
-    """Does the row name a distribution, and a file by URL and hash?"""
+    """Does a row name a distribution, and a file by URL and hash?"""
     if not isinstance(row, dict):
         return False
     return all(isinstance(row.get(field), str) for field in ("name", "version", "url", "sha256"))

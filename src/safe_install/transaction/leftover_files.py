@@ -1,4 +1,5 @@
-"""Finds what an interrupted pip left, and puts what is restored into the stage of a transaction."""
+"""Finds the leftovers of an interrupted pip, and puts restored files into the stage of a
+transaction."""
 
 from __future__ import annotations
 
@@ -37,6 +38,7 @@ from safe_install.transaction.moves import Areas, is_within
 from safe_install.transaction.ownership import Resolver, read_hashes
 from safe_install.transaction.recovery.disk import is_bytecode
 from safe_install.transaction.recovery.records import has_hash
+from safe_install.transaction.walk import walk_files
 
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(.+?)[ \t\r]*$", re.M)
 
@@ -48,23 +50,19 @@ def read_leftovers(areas: Areas) -> Tuple[Tuple[SetAsideFolder, ...], Tuple[Reco
 
 
 def _read_files(folder: str) -> Iterator[str]:
-    """Everything below a folder, relative; links count as files."""
-    for parent, names, files in os.walk(folder):
-        for name in [
-            *files,
-            *(name for name in names if os.path.islink(os.path.join(parent, name))),
-        ]:
-            yield os.path.relpath(os.path.join(parent, name), folder)
+    """The files below a folder, relative to it."""
+    for path in walk_files(folder):
+        yield os.path.relpath(path, folder)
 
 
 def _read_header(folder: str) -> Optional[Tuple[str, str]]:
-    """(name, version) in the METADATA of a dist-info folder; None where one is missing."""
+    """(name, version) in the METADATA of a dist-info folder; None if one is missing."""
     try:
         with open(os.path.join(folder, "METADATA"), encoding="utf-8", errors="replace") as file:
             text = file.read().split("\n\n", 1)[0]
     except OSError:
         return None
-    header = dict(reversed(_HEADER.findall(text)))  # of two lines the first one counts
+    header = dict(reversed(_HEADER.findall(text)))  # reversed: the first of two lines counts
     if not {"Name", "Version"} <= set(header):
         return None
     return header["Name"], header["Version"]
@@ -82,9 +80,10 @@ class _Record:
 
     @property
     def is_whole(self) -> bool:
-        return self.folder == self.home and all(
-            os.path.lexists(path) for path in self.rows if not is_bytecode(path)
-        )
+        """Is the dist-info in place, and every file but bytecode?"""
+        if self.folder != self.home:
+            return False
+        return all(os.path.lexists(path) for path in self.rows if not is_bytecode(path))
 
 
 def _find_directories(rows: Iterable[str]) -> Set[str]:
@@ -98,7 +97,8 @@ def _find_directories(rows: Iterable[str]) -> Set[str]:
 
 
 def _is_accounted_for(files: Iterable[str], home: str, record: _Record) -> bool:
-    """Is each of these files, placed in `home`, a row of this RECORD? Bytecode is ignored."""
+    """Is each of these relative paths a row of this RECORD, below the folder `home`? Bytecode is
+    ignored."""
     return all(os.path.join(home, file) in record.rows or is_bytecode(file) for file in files)
 
 
@@ -109,23 +109,25 @@ class _LeftoverReader:
         self._areas, self._resolver = areas, Resolver()
         pattern = os.path.join(glob.escape(tempfile.gettempdir()), "pip-uninstall-*")
         self._kept_by_pip = sorted(glob.glob(pattern))
-        records = [found for site in areas.sites for found in self._read_site(site)]
+        records: List[_Record] = []
+        paths: Set[str] = set()
+        for site in areas.sites:
+            records += self._read_site(site)
+            paths.update(find_asides(site))
         suspects = [record for record in records if not record.is_whole]
-        paths = {path for site in areas.sites for path in find_asides(site)}
         for record in suspects:
-            for directory in {
-                os.path.dirname(folder) for folder in record.directories if self._may_move(folder)
-            }:
-                paths.update(find_asides(directory))
+            folders = [folder for folder in record.directories if self._may_move(folder)]
+            for parent in {os.path.dirname(folder) for folder in folders}:
+                paths.update(find_asides(parent))
         self._files = {path: set(_read_files(path)) for path in sorted(paths)}
-        self._records = self._choose(records, suspects)
+        self._records = self._select(records, suspects)
         self._all = records
 
     def _may_move(self, folder: str) -> bool:
         return folder not in self._areas.structure and self._areas.find_objection(folder) is None
 
-    def _choose(self, records: Sequence[_Record], suspects: Sequence[_Record]) -> List[_Record]:
-        names = {record.name for record in records if self._claim(record)}
+    def _select(self, records: Sequence[_Record], suspects: Sequence[_Record]) -> List[_Record]:
+        names = {record.name for record in records if self._find_homes(record)}
         names.update(record.name for record in suspects if any(self._find_missing_kept(record)))
         return [record for record in records if record.name in names]
 
@@ -147,38 +149,24 @@ class _LeftoverReader:
         home = folder
         for entry in parse_record(text):
             path = self._resolver.resolve(site, entry.path)
-            if (
-                path is None
-                or self._areas.find_objection(path) is not None
-                or path in self._areas.structure
-            ):
+            if path is None or not self._may_move(path):
                 continue
             rows[path] = entry.hash
-            if (
-                os.path.basename(path) == "RECORD"
-                and os.path.dirname(os.path.dirname(path)) == site
-            ):
-                home = os.path.dirname(path)
+            parent, name = os.path.split(path)
+            if name == "RECORD" and os.path.dirname(parent) == site:
+                home = parent
         folder_name = os.path.basename(folder)
         is_aside = folder_name.startswith("~")
         if is_aside and not is_name_aside(folder_name, os.path.basename(home)):
             return None
-        name, version = header
-        return _Record(
-            str(canonicalize_name(name)), version, folder, home if is_aside else folder, rows
-        )
+        project, version = str(canonicalize_name(header[0])), header[1]
+        return _Record(project, version, folder, home if is_aside else folder, rows)
 
-    def _claim(self, record: _Record) -> Dict[str, str]:
-        """The renamed folders whose files are all rows of this RECORD, and where they belong."""
+    def _find_homes(self, record: _Record) -> Dict[str, str]:
+        """Renamed folder -> its original path, if all its files are rows of this RECORD."""
         claimed: Dict[str, str] = {}
         for path, files in self._files.items():
-            parent, name = os.path.split(path)
-            homes = [
-                folder
-                for folder in record.directories
-                if os.path.dirname(folder) == parent
-                and is_name_aside(name, os.path.basename(folder))
-            ]
+            homes = [folder for folder in record.directories if _is_renamed(path, folder)]
             fitting = [home for home in homes if _is_accounted_for(files, home, record)]
             if len(fitting) == 1:
                 claimed[path] = fitting[0]
@@ -189,13 +177,9 @@ class _LeftoverReader:
         return tuple(self._make_aside(path) for path in self._files)
 
     def _make_aside(self, path: str) -> SetAsideFolder:
-        parent, name = os.path.split(path)
-        with os.scandir(parent) as entries:
-            homes = [
-                e.path
-                for e in entries
-                if e.is_dir(follow_symlinks=False) and is_name_aside(name, e.name)
-            ]
+        with os.scandir(os.path.dirname(path)) as entries:
+            folders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        homes = [folder for folder in folders if _is_renamed(path, folder)]
         in_place = [record for record in self._all if record.folder == record.home]
         names: Set[str] = set()
         is_certain = True
@@ -206,12 +190,12 @@ class _LeftoverReader:
         return SetAsideFolder(path, tuple(homes), frozenset(names) if is_certain else frozenset())
 
     def recorded(self) -> Tuple[Recorded, ...]:
-        """Every distribution that one of them may belong to. Contents are compared with the hashes
-        in RECORD."""
-        return tuple(self._account(record) for record in self._records)
+        """Every distribution to which a renamed folder may belong. Contents are compared with the
+        hashes in RECORD."""
+        return tuple(self._describe(record) for record in self._records)
 
-    def _account(self, record: _Record) -> Recorded:
-        claimed = self._claim(record)
+    def _describe(self, record: _Record) -> Recorded:
+        claimed = self._find_homes(record)
         if record.is_whole:
             return self._make(record, claimed, is_whole=True)
         needed: Set[str] = set()
@@ -268,8 +252,8 @@ class _LeftoverReader:
                 yield path
 
     def _find_kept(self, path: str, written: str) -> Optional[str]:
-        """The file in pip's temporary folder with this content. pip moves single files there; only
-        our own user's files count."""
+        """The file of this user in pip's temporary folder with this content; pip moves single files
+        there."""
         parts = path.strip("/").split("/")
         for folder in self._kept_by_pip:
             for start in range(len(parts) - 1, 0, -1):
@@ -279,13 +263,19 @@ class _LeftoverReader:
         return None
 
 
+def _is_renamed(path: str, folder: str) -> bool:
+    """May pip have renamed `folder` to `path`?"""
+    parent, name = os.path.split(path)
+    return os.path.dirname(folder) == parent and is_name_aside(name, os.path.basename(folder))
+
+
 def _have_hashes(hashes: Mapping[str, str]) -> bool:
-    """Do these files have the contents that RECORD says?"""
+    """Do these files have the hashes in RECORD?"""
     return all(has_hash(path, written) for path, written in hashes.items())
 
 
 def _find_lost(hashes: Mapping[str, str], home: str, aside: str) -> List[str]:
-    """The files of the folder `home` whose content is not in the folder `aside`, either."""
+    """The files of the folder `home` whose content is not in the renamed folder `aside`."""
     lost = []
     for path, written in hashes.items():
         moved_path = os.path.join(aside, os.path.relpath(path, home))
@@ -303,8 +293,8 @@ def _is_own_file(path: str) -> bool:
 
 
 def find_moved(decision: LeftoverDecision, areas: Areas) -> Set[str]:
-    """What has to be moved out for the decision: the renamed folders, and what is in their original
-    place."""
+    """The files that have to be moved out for a decision: those in the renamed folders, and those
+    in their original places."""
     old: Set[str] = set()
     for path in decision.paths:
         old.update(_files_or_itself(path))
@@ -315,9 +305,9 @@ def find_moved(decision: LeftoverDecision, areas: Areas) -> Set[str]:
                 old.update(_files_or_itself(home))
             elif os.path.lexists(home):
                 old.add(home)
-        old.update(
-            path for path in one.kept_elsewhere if os.path.lexists(path) and not os.path.isdir(path)
-        )
+        for path in one.kept_elsewhere:
+            if os.path.lexists(path) and not os.path.isdir(path):
+                old.add(path)
         old.update(_find_unfinished(one, areas))
     return old
 
@@ -328,24 +318,22 @@ def _files_or_itself(directory: str) -> Set[str]:
 
 
 def _find_unfinished(one: Recorded, areas: Areas) -> Iterator[str]:
-    """The dist-info of another version that pip had begun to write: it has no RECORD, which is
-    written last."""
+    """The files of the dist-info of another version that pip had begun to write. It has no RECORD,
+    because pip writes that last."""
     for site in areas.sites:
         for entry in os.listdir(site):
             folder = os.path.join(site, entry)
             name = canonicalize_name(entry.split("-")[0])
-            if (
-                not entry.endswith(".dist-info")
-                or name != one.name
-                or folder in (one.folder, one.home)
-            ):
+            if not entry.endswith(".dist-info") or name != one.name:
+                continue
+            if folder in (one.folder, one.home):
                 continue
             if not os.path.lexists(os.path.join(folder, "RECORD")):
                 yield from _files_or_itself(folder)
 
 
 def lay_out(one: Recorded, stage: Path) -> None:
-    """Put the restored files into the stage. Errors: Refused, where a file has changed since it was
+    """Put the restored files into the stage. Errors: Refused if a file was changed since it was
     read."""
     for aside in sorted(one.needed):
         _link_tree(aside, f"{stage}{one.claimed[aside]}")
@@ -359,20 +347,22 @@ def lay_out(one: Recorded, stage: Path) -> None:
 
 
 def _link_tree(source: str, target: str) -> None:
-    """Hard links to the same files, so that nothing is copied where the file system supports it."""
+    """Make a copy of a folder with hard links to its files; files are copied where the file system
+    has no hard links."""
     for folder, names, files in os.walk(source):
-        here = os.path.join(target, os.path.relpath(folder, source)) if folder != source else target
+        here = os.path.normpath(os.path.join(target, os.path.relpath(folder, source)))
         os.makedirs(here, exist_ok=True)
-        for name in [
-            *files,
-            *(name for name in names if os.path.islink(os.path.join(folder, name))),
-        ]:
-            original, copy = os.path.join(folder, name), os.path.join(here, name)
-            try:
-                os.link(original, copy, follow_symlinks=False)
-            except FileExistsError:  # of another folder aside: a copy would be written into it
-                hint = f"Remove the folder that is not needed: {source}"
-                raise Refused(f"{original} was moved aside twice", hint=hint) from None
-            except OSError:
-                shutil.copy2(original, copy, follow_symlinks=False)
+        links = [name for name in names if os.path.islink(os.path.join(folder, name))]
+        for name in (*files, *links):
+            _link(os.path.join(folder, name), os.path.join(here, name), source)
         shutil.copystat(folder, here)
+
+
+def _link(original: str, copy: str, source: str) -> None:
+    try:
+        os.link(original, copy, follow_symlinks=False)
+    except FileExistsError:  # from another renamed folder; a copy would overwrite it
+        hint = f"Remove the folder that is not needed: {source}"
+        raise Refused(f"{original} was moved aside twice", hint=hint) from None
+    except OSError:
+        shutil.copy2(original, copy, follow_symlinks=False)

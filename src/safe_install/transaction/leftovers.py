@@ -1,48 +1,48 @@
-"""What to do with the folders `~orch` and `~orch-2.1.0.dist-info` that an interrupted pip left.
-Pure.
+"""Decides what to do with the folders `~orch` and `~orch-2.1.0.dist-info` that an interrupted pip
+left. Pure.
 
-pip renames what it is about to remove in this way, moves single files to its temporary folder, and
-deletes both at the very end. Nothing is guessed: a distribution is restored when its RECORD lists
-every file; the folders are removed when the distribution itself is in place; everything else is
-only reported.
+Before pip removes a folder, it renames it in this way; single files are moved to its temporary
+folder; both are deleted at the end. Nothing is guessed: a distribution is restored where its RECORD
+lists every file; renamed folders are moved away where the distribution is in place; everything else
+is only reported.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import AbstractSet, Dict, List, Mapping, Sequence, Tuple
+from typing import AbstractSet, Dict, List, Mapping, Sequence, Set, Tuple
 
-# pip's AdjacentTempDirectory: "~", then some of these, then the end of the name.
+# pip's AdjacentTempDirectory makes a name of "~", some of these characters, and the end of the
+# original name.
 _LEADING = "-~.=%0123456789"
 
 
 @dataclass(frozen=True)
 class SetAsideFolder:
-    """A folder with a name that pip gives while it removes."""
+    """A folder with a name that pip gives while it removes something."""
 
     path: str
-    # directories that are there now, and from whose name this one can have been made
-    homes: Tuple[str, ...] = ()
-    # of all `homes`; empty unless each has one, and all of them are complete
+    homes: Tuple[str, ...] = ()  # existing folders that may have been renamed to it
+    # the distributions of `homes`; empty unless each has one, and all are complete
     owners: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A distribution by its RECORD, whose dist-info is in place or was renamed."""
+    """A distribution with a RECORD, whose dist-info is in place or was renamed."""
 
     name: str  # normalized
     version: str
-    folder: str  # its dist-info, where it lies now
-    home: str  # where that belongs
-    # folder aside -> where it belongs; all its files are rows
+    folder: str  # the present path of its dist-info
+    home: str  # the original path of its dist-info
+    # renamed folder -> its original path; all its files are rows of the RECORD
     claimed: Mapping[str, str] = field(default_factory=dict)
-    needed: AbstractSet[str] = frozenset()  # those of `claimed` that hold what is not in place
-    # path -> its content in pip's temporary folder
+    needed: AbstractSet[str] = frozenset()  # renamed folders with files that are not in place
+    # path -> the file with its content in pip's temporary folder
     kept_elsewhere: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = False  # every row is in place
-    lost: Tuple[str, ...] = ()  # rows whose content is nowhere
+    lost: Tuple[str, ...] = ()  # rows whose content was not found
 
     @property
     def is_aside(self) -> bool:
@@ -63,55 +63,56 @@ class LeftoverDecision:
     """A decision and its reason."""
 
     action: LeftoverAction
-    paths: Tuple[str, ...]  # the folders that it is about
+    paths: Tuple[str, ...]  # the renamed folders
     reason: str
-    distribution: str = ""  # "torch 2.1.0" where that is known
-    recorded: Tuple[Recorded, ...] = ()  # the one that is put back
+    distribution: str = ""  # "torch 2.1.0"; "" if it is not known
+    recorded: Tuple[Recorded, ...] = ()  # the distribution that is put back
     hint: str = ""
 
 
 def is_name_aside(aside: str, name: str) -> bool:
-    """Can pip have made the name `aside` from the name `name`?"""
-    if not aside.startswith("~") or aside == name:
+    """Can pip have renamed `name` to `aside`?"""
+    if not aside.startswith("~") or aside == name or len(aside) < len(name):
         return False
-    if len(aside) == len(name):
-        ends = range(1, len(name))
-        return any(aside[end:] == name[end:] and set(aside[1:end]) <= set(_LEADING) for end in ends)
-    return (
-        len(aside) > len(name)
-        and aside.endswith(name)
-        and set(aside[1 : -len(name)]) <= set(_LEADING)
-    )
+    if len(aside) > len(name):
+        return aside.endswith(name) and set(aside[1 : -len(name)]) <= set(_LEADING)
+    ends = range(1, len(name))
+    return any(aside[end:] == name[end:] and set(aside[1:end]) <= set(_LEADING) for end in ends)
 
 
 def decide(
     asides: Sequence[SetAsideFolder], recorded: Sequence[Recorded]
 ) -> Tuple[LeftoverDecision, ...]:
-    """One decision for each distribution with leftovers, and one for each folder that belongs to
-    none."""
-    claims: Dict[str, List[str]] = {}
-    for distribution in recorded:
-        for path in distribution.claimed:
-            claims.setdefault(path, []).append(distribution.name)
+    """One decision for each distribution with leftovers, and one for each renamed folder that
+    belongs to no distribution, or to one of several."""
+    claims = _names_by_folder(recorded)
     decisions: List[LeftoverDecision] = []
-    groups: Dict[str, List[str]] = {}
+    groups: Dict[str, List[str]] = {}  # distribution -> its renamed folders
     for aside in asides:
-        names = sorted(set(claims.get(aside.path, ())))
+        names = sorted(claims.get(aside.path, ()))
         if len(names) == 1:
             groups.setdefault(names[0], []).append(aside.path)
         elif names:
             decisions.append(_report((aside.path,), f"may belong to {' or '.join(names)}"))
         else:
             decisions.append(_decide_unclaimed(aside))
-    # half removed, without any folder aside: pip keeps single files elsewhere
+    # A distribution may be half removed without a renamed folder: pip moves single files elsewhere.
     for distribution in recorded:
         if not distribution.is_whole and distribution.kept_elsewhere:
             groups.setdefault(distribution.name, [])
     for name, paths in sorted(groups.items()):
-        decisions.append(
-            _decide_group(tuple(sorted(paths)), [one for one in recorded if one.name == name])
-        )
+        same_name = [one for one in recorded if one.name == name]
+        decisions.append(_decide_group(tuple(sorted(paths)), same_name))
     return tuple(decisions)
+
+
+def _names_by_folder(recorded: Sequence[Recorded]) -> Dict[str, Set[str]]:
+    """Renamed folder -> the distributions that claim it."""
+    names: Dict[str, Set[str]] = {}
+    for distribution in recorded:
+        for path in distribution.claimed:
+            names.setdefault(path, set()).add(distribution.name)
+    return names
 
 
 def _decide_unclaimed(aside: SetAsideFolder) -> LeftoverDecision:

@@ -17,18 +17,18 @@ from safe_install.transaction.recovery.rows import LOCK, STATE_DIRECTORY
 
 try:
     import fcntl
-except ImportError:  # not a POSIX system: locking says so when it is asked for
+except ImportError:  # not a POSIX system: `lock_environment` raises Refused
     fcntl = None  # type: ignore[assignment]
 
 _UV_WAIT = 5.0  # seconds; uv holds its lock for a whole install
 
 
 def open_state_directory(prefix: Path) -> Path:
-    """The folder `<prefix>/.safe-install` (mode 0700), made where it is missing. Errors: Refused
-    where others can write to it."""
+    """The folder `<prefix>/.safe-install` with mode 0700; it is made where it is missing. Errors:
+    Refused if it cannot be made, or belongs to another user."""
     state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     try:
-        os.makedirs(state, 0o700)  # a user base may not be there yet
+        os.makedirs(state, 0o700)  # with parents: a user base may not exist yet
     except FileExistsError:
         pass
     except OSError as error:
@@ -56,10 +56,10 @@ def open_state_directory(prefix: Path) -> Path:
 def lock_environment(prefix: Path) -> Iterator[Path]:
     """Lock the environment `prefix` for one changing command; yields its state directory.
 
-    Errors: EnvironmentLocked, at once where another safe-install holds it, after a few seconds
-    where uv does. Ours is locked first; uv never asks for ours, so there is no deadlock. uv's lock
-    file is locked only where it exists: making one would change the environment. The kernel
-    releases the locks when this process ends.
+    Errors: EnvironmentLocked, at once where another safe-install holds the lock, after a few
+    seconds where uv does. Our lock is taken first; uv never takes it, so there is no deadlock. uv's
+    lock file is locked only where it exists, because making one would change the environment. The
+    kernel releases the locks when this process ends.
     """
     if fcntl is None:
         raise Refused(
@@ -101,8 +101,8 @@ def _own_lock(state: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _flock(path: Path, *, wait: float) -> Iterator[bool]:
-    """Lock uv's lock file. True also where there is nothing to wait for: a file that cannot be
-    opened, or no flock on its file system."""
+    """Lock uv's lock file; is it ours? True also where the file cannot be opened, or its file
+    system has no flock."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

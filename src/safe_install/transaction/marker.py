@@ -2,10 +2,10 @@
 
     .safe-install/marker      32 hexadecimal digits, random, never rewritten
 
-A copy of the environment has a copy of that file. So the marker that is read also includes the
-inode number of its folder and, where only this machine can have the file system, also the boot ID
-and the file system's number. A copy (even one of hard links), a layer of an image and a cloned disk
-so have markers of their own, without anything being written.
+A copy of the environment has a copy of that file. So the marker that is read is a hash of the
+digits and the inode number of the folder; on a file system that only this machine can have, also of
+the boot ID and the file system's number. So a copy (even of hard links), an image layer and a
+cloned disk have other markers, without anything being written.
 """
 
 from __future__ import annotations
@@ -28,16 +28,15 @@ _IDENTITY = re.compile(rb"[0-9a-f]{32}\n")
 
 
 def place_marker(state: Path) -> None:
-    """Give an environment its marker, if it has none. The caller holds the lock. Errors are
-    ignored, because no change depends on it."""
+    """Write the marker file where it is missing. The caller holds the lock. Errors are ignored,
+    because no change depends on the marker."""
     with contextlib.suppress(OSError):
         if _read_identity(state) is None:
             write_durably(str(state / MARKER), f"{secrets.token_hex(16)}\n".encode())
 
 
 def read_marker(prefix: Path) -> Optional[str]:
-    """The marker; None where we never changed the environment, or where it cannot be read. Changes
-    nothing."""
+    """The marker; None if we never changed the environment, or it cannot be read."""
     state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     try:
         identity = _read_identity(state)
@@ -50,7 +49,7 @@ def read_marker(prefix: Path) -> Optional[str]:
 
 
 def _read_identity(state: Path) -> Optional[str]:
-    """The random number in the file; None where it is missing or incomplete."""
+    """The random number in the file; None if it is missing or incomplete."""
     try:
         with open_regular_file(str(state / MARKER)) as stream:
             text = stream.read(64)
@@ -60,8 +59,8 @@ def _read_identity(state: Path) -> Optional[str]:
 
 
 def _describe_place(state: Path) -> Optional[str]:
-    """What distinguishes the folder from all others, on all hosts that may share it; None: nothing
-    does."""
+    """A text that is the same on all hosts that share the folder, and differs for every other
+    folder; None if there is none."""
     folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
     try:
         status, mount = os.fstat(folder), read_mount(folder)

@@ -1,8 +1,8 @@
 """Plans the renames that turn one environment into another. Pure: the disk is read through `Tree`.
 
-The rules: a directory is renamed as a whole where it holds nothing else; a file that no replaced
-distribution owns is never overwritten nor moved; a file that a remaining distribution also lists
-stays; interpreters and activation scripts belong to no distribution.
+Rules: a directory is renamed as a whole where all its files are replaced. A file that no replaced
+distribution owns is never overwritten or moved. A file that a remaining distribution also lists
+stays. Interpreters and activation scripts belong to no distribution.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import (
     AbstractSet,
     Dict,
+    Iterable,
     List,
     Mapping,
     NamedTuple,
@@ -30,8 +31,7 @@ _ACTIVATION = re.compile(r"(activate(_this\.py|\.[a-z]+)?|Activate\.ps1|deactiva
 _STATE_DIRECTORY = ".safe-install"
 _BYTECODE_FOLDER = "__pycache__"
 _OF_THE_PREFIX = frozenset({_STATE_DIRECTORY, "pyvenv.cfg", ".lock", "conda-meta"})
-# Names that may not be installed at any depth outside of site-packages. docs/security.md says what
-# reads each.
+# Names that no wheel may install outside of site-packages, at any depth (docs/security.md).
 _NEVER_FROM_A_WHEEL = (
     (re.compile(r"pyvenv\.cfg"), "decides which Python the interpreters near it are"),
     (
@@ -52,23 +52,23 @@ _NEVER_FROM_A_WHEEL = (
         "takes the place of a library that Python itself needs",
     ),
 )
-# torch loads files from these folders of its own, so a file that is added there would run inside
-# of torch.
+# Distribution -> folders to which no other distribution may add a file: torch and triton load files
+# from their own folders, so an added file would run inside of them.
 CLOSED_PACKAGES: Mapping[str, Tuple[str, ...]] = {
     "torch": ("torch", "torchgen", "functorch"),
-    **dict.fromkeys(COMPILERS, ("triton",)),  # it imports what lies in triton/backends
+    **dict.fromkeys(COMPILERS, ("triton",)),
 }
-# A script's own folder is the first on its sys.path: a module of this name there would be imported
-# in place of torch.
+# The folder of a script is first on its sys.path: a module of this name beside it would be imported
+# instead of torch.
 _SHADOWING_COMMAND = re.compile(r"(torch|torchgen)(\.(py|pyc|[\w.-]*so))?")
 
 
 class Tree(Protocol):
-    """What the planner asks about the disk. Paths are absolute, their parents are without symbolic
-    links."""
+    """The questions of the planner about the disk. Paths are absolute, and their parents have no
+    symbolic links."""
 
     def read_kind(self, path: str) -> Optional[str]:
-        """`f`, `d`, `l` (symbolic link), `o`, or None when nothing is there."""
+        """`f`, `d`, `l` (symbolic link), `o` (other); None if nothing exists."""
 
     def read_entries(self, directory: str) -> Mapping[str, str]:
         """Name -> kind of everything in a directory."""
@@ -87,15 +87,15 @@ class Level(enum.Enum):
     """What a single rename moves."""
 
     DIRECTORY = "directory"
-    FILE = "file"  # where a directory cannot be renamed: overlayfs, for one of a lower layer
+    FILE = "file"  # where directories cannot be renamed (a lower layer of overlayfs)
 
 
 class Staged(NamedTuple):
-    """A file or directory of the stage; `slot` is where it lies now."""
+    """A file or directory in the stage."""
 
     name: str
-    slot: str
-    kind: str
+    slot: str  # its present path
+    kind: str  # as in `Tree.read_kind`
     children: Tuple[Staged, ...] = ()
 
 
@@ -107,11 +107,9 @@ class Areas:
     sites: Tuple[str, ...]  # purelib and platlib
     scripts: str
     others: Tuple[str, ...] = ()  # include and data
-    # folders to which nothing is added -> who owns them
-    closed: Mapping[str, str] = field(default_factory=dict)
-    # clones: what is in them is read by nothing but their own project
-    sources: Tuple[str, ...] = ()
-    # what is never moved itself
+    closed: Mapping[str, str] = field(default_factory=dict)  # folders to add nothing to -> owner
+    sources: Tuple[str, ...] = ()  # folders of clones
+    # the directories themselves and their parents up to the prefix, which are never moved
     structure: AbstractSet[str] = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
@@ -123,36 +121,31 @@ class Areas:
         object.__setattr__(self, "structure", structure)
 
     def find_objection(self, path: str) -> Optional[str]:
-        """Why no distribution may own `path`; None where one may."""
-        if not any(is_within(path, area) for area in (*self.sites, self.scripts, *self.others)):
+        """Why no distribution may own `path`; None if one may."""
+        if not is_within_any(path, (*self.sites, self.scripts, *self.others)):
             return f"is outside of the environment's directories in {self.prefix}"
-        if any(is_within(path, site) for site in self.sites):
+        if is_within_any(path, self.sites):
             return None
-        name = path.rsplit("/", 1)[1]
-        if (
-            is_within(path, self.prefix)
-            and path[len(self.prefix) :].split("/")[1] in _OF_THE_PREFIX
-        ):
+        is_in_prefix = is_within(path, self.prefix)
+        if is_in_prefix and path[len(self.prefix) :].split("/")[1] in _OF_THE_PREFIX:
             return "belongs to the environment itself"
-        if _parent(path) == self.scripts and (
-            _INTERPRETER.fullmatch(name) or _ACTIVATION.fullmatch(name)
-        ):
+        name = path.rsplit("/", 1)[1]
+        is_own_script = _INTERPRETER.fullmatch(name) or _ACTIVATION.fullmatch(name)
+        if _parent(path) == self.scripts and is_own_script:
             return "is the environment's interpreter or an activation script"
-        if any(
-            is_within(path, _parent(site)) and _is_library(_parent(site)) for site in self.sites
-        ):
+        if is_within_any(path, filter(_is_library, map(_parent, self.sites))):
             return "is in Python's standard library"
         return None
 
     def find_arrival_objection(self, path: str) -> Optional[str]:
-        """Why nothing new may be put at `path`; None where it may."""
+        """Why nothing new may be put at `path`; None if it may."""
         objection = self.find_objection(path)
         if objection is not None:
             return objection
         for folder, owner in self.closed.items():
             if is_within(path, folder):
                 return f"would be loaded by {owner}, which does not bring it"
-        if any(is_within(path, folder) for folder in (*self.sites, *self.sources)):
+        if is_within_any(path, (*self.sites, *self.sources)):
             return None
         if is_within(path, self.scripts):
             name = path[len(self.scripts) + 1 :].split("/")[0]
@@ -165,8 +158,8 @@ class Areas:
         return None
 
     def _names_below(self, path: str) -> List[str]:
-        """The components of a path below the prefix, or below another of these directories that it
-        is in (Debian: /usr/local)."""
+        """The components of a path below the prefix, or below another of these directories (on
+        Debian /usr/local)."""
         roots = (self.prefix, self.scripts, *self.others)
         root = next(directory for directory in roots if is_within(path, directory))
         return path[len(root) + 1 :].split("/")
@@ -196,6 +189,11 @@ def is_within(path: str, directory: str) -> bool:
     return path.startswith(directory.rstrip("/") + "/")
 
 
+def is_within_any(path: str, directories: Iterable[str]) -> bool:
+    """Is `path` strictly below one of these directories?"""
+    return any(is_within(path, directory) for directory in directories)
+
+
 def plan_moves(
     old: AbstractSet[str],
     stage: Staged,
@@ -204,10 +202,10 @@ def plan_moves(
     areas: Areas,
     level: Level = Level.DIRECTORY,
 ) -> Union[MovePlan, MoveRefusal]:
-    """Plan the change from the files `old` (existing, owned by what is replaced) to the content of
-    the stage.
+    """Plan the change that moves `old` out and the stage in.
 
-    `stage` is the root of the stage: its tree has the form of `/`.
+    `old`: the existing files of the distributions that are replaced. `stage`: the root of the
+    stage, which stands for `/`.
     """
     removal = _Removal(old, tree, areas, level)
     arrival = _Arrival(removal, tree, areas, level)
@@ -215,7 +213,7 @@ def plan_moves(
     if arrival.refusal is not None:
         return arrival.refusal
     slots = {target: slot for slot, target in arrival.ins}
-    # an old path is moved out and a new one in: they are exchanged
+    # A path that is both moved out and moved in is exchanged.
     exchanges = [(target, slots[target]) for target in removal.outs if target in slots]
     exchanged = {target for target, _ in exchanges}
     outs = [target for target in removal.outs if target not in exchanged]
@@ -235,13 +233,12 @@ def plan_moves(
 class _Part:
     """The moves that were found below one directory."""
 
-    is_pure: bool = True  # it holds only files that go
+    is_pure: bool = True  # all files in it are moved out
     outs: List[str] = field(default_factory=list)
     directories: List[str] = field(default_factory=list)
 
     def add(self, other: _Part) -> None:
-        """Add the moves of a directory below. Whether this one holds only files that go is decided
-        by the caller."""
+        """Add the moves of a directory below. The caller sets `is_pure`."""
         self.outs += other.outs
         self.directories += other.directories
 
@@ -266,11 +263,11 @@ class _Removal:
             return _Part(outs=[path])
         old_names: AbstractSet[str] = self._children.get(path, frozenset())
         entries = self._tree.read_entries(path)
-        if not entries and not any(is_within(path, folder) for folder in self._packages):
-            # `python -m venv` makes include/python3.11, which no distribution owns
+        if not entries and not is_within_any(path, self._packages):
+            # An empty include/python3.11, which `python -m venv` makes, stays.
             return _Part(is_pure=False)
-        whole = _Part()  # the moves, if everything below goes
-        owned = _Part(is_pure=False)  # the moves, if something below stays
+        whole = _Part()  # the moves if everything below is moved out
+        owned = _Part(is_pure=False)  # the moves if something below stays
         for name, kind in sorted(entries.items()):
             part = _Part(is_pure=False)
             if name in old_names or kind == "d":
@@ -301,7 +298,7 @@ def _make_children(old: AbstractSet[str], structure: AbstractSet[str]) -> Dict[s
 
 
 class _Arrival:
-    """Where the staged files go."""
+    """The moves in."""
 
     def __init__(self, removal: _Removal, tree: Tree, areas: Areas, level: Level) -> None:
         self._gone = set(removal.outs)
@@ -317,22 +314,20 @@ class _Arrival:
         """Plan the moves of a staged file or directory. The first refusal ends the planning."""
         if self.refusal is not None:
             return
-        kind = (
-            None
-            if target in self._gone or target in self._claimed
-            else self._tree.read_kind(target)
-        )
+        kind = self._kind_of(target)
         if kind == "l" and node.kind == "d":
             target = self._tree.resolve(target)
-            kind = (
-                None
-                if target in self._gone or target in self._claimed
-                else self._tree.read_kind(target)
-            )
+            kind = self._kind_of(target)
         if node.kind == "d":
             self._place_directory(node, target, kind)
         else:
             self._place_file(node, target, kind)
+
+    def _kind_of(self, target: str) -> Optional[str]:
+        """The kind of what stays at `target`; None if nothing does."""
+        if target in self._gone or target in self._claimed:
+            return None
+        return self._tree.read_kind(target)
 
     def _place_directory(self, node: Staged, target: str, kind: Optional[str]) -> None:
         if target in self._claimed or kind == "d":
@@ -345,7 +340,7 @@ class _Arrival:
             )
         elif self._is_objected(target) or self._is_shadowing(target, node):
             return
-        elif self._level is Level.DIRECTORY and not self._holds_a_choice(node, target):
+        elif self._level is Level.DIRECTORY and not self._has_left_out(node, target):
             self._claimed.add(target)
             self.ins.append((node.slot, target))
         else:
@@ -353,13 +348,12 @@ class _Arrival:
             self.mkdirs.append(target)
             self._place_children(node, target)
 
-    def _holds_a_choice(self, node: Staged, target: str) -> bool:
-        """Are there files below, of which some are installed and some are left out? Then it cannot
-        be moved as a whole."""
+    def _has_left_out(self, node: Staged, target: str) -> bool:
+        """Are there files below that may not be installed? Then the directory cannot be moved as a
+        whole."""
         if node.name == _BYTECODE_FOLDER:
-            return any(
-                self._is_bytecode_of_another(_join(target, child.name)) for child in node.children
-            )
+            paths = [_join(target, child.name) for child in node.children]
+            return any(self._is_bytecode_of_another(path) for path in paths)
         return self._has_objection_below(node, target)
 
     def _has_objection_below(self, node: Staged, target: str) -> bool:
@@ -374,16 +368,11 @@ class _Arrival:
         return False
 
     def _is_bytecode_of_another(self, target: str) -> bool:
-        """Is it bytecode of a source that belongs to somebody else? Python would run it in place of
-        that source, so it is left out."""
+        """Is it bytecode of a source file that stays? Python would run it instead of that source,
+        so it is left out."""
         if not _is_bytecode(target):
             return False
-        source = _source_of_bytecode(target)
-        return (
-            source not in self._claimed
-            and source not in self._gone
-            and self._tree.read_kind(source) is not None
-        )
+        return self._kind_of(_source_of_bytecode(target)) is not None
 
     def _place_children(self, node: Staged, target: str) -> None:
         # Sources first: their bytecode depends on them.
@@ -396,9 +385,7 @@ class _Arrival:
         if target in self._claimed:
             self._refuse(target, "would come from two of the distributions to be installed")
         elif self._is_bytecode_of_another(target):
-            # As good as no bytecode where the sources are the same; code of this wheel's choice
-            # where it lies.
-            return
+            return  # left out: Python compiles the source again
         elif self._is_shadowing(target, node):
             return
         elif kind is None or (kind == "d" and target in self._emptied):
@@ -407,32 +394,28 @@ class _Arrival:
         elif kind == "d":
             self._refuse(target, "is a directory with files that nothing replaced here owns")
         elif not _is_bytecode(target) and not self._tree.has_same_content(node.slot, target):
-            # The same content of somebody else stays, and what would come is left out.
+            # A file with the same content stays, and the staged one is left out.
             owner = self._tree.find_owner(target)
-            whose = (
-                f"belongs to {owner}"
-                if owner
-                else "belongs to no distribution that is replaced here"
-            )
+            whose = "belongs to no distribution that is replaced here"
+            if owner:
+                whose = f"belongs to {owner}"
             self._refuse(target, f"is there with other content and {whose}")
 
     def _is_shadowing(self, target: str, node: Staged) -> bool:
-        """Would Python import it in place of an existing module of somebody else?
+        """Would Python import it instead of an existing module? Then it is refused.
 
-        In one folder a package has precedence over an extension module (`.so`), and that over a
-        source.
+        In one folder Python prefers a package to an extension module (`.so`), and that to a source
+        file.
         """
-        if not any(is_within(target, site) for site in self._areas.sites):
+        if not is_within_any(target, self._areas.sites):
             return False
         folder, _, name = target.rpartition("/")
         stem = name.split(".", 1)[0]
-        is_package = node.kind == "d" and any(
-            child.name.split(".", 1)[0] == "__init__" for child in node.children
-        )
-        if not is_package and not (node.kind == "f" and name.endswith(".so")):
+        is_library = node.kind == "f" and name.endswith(".so")
+        if not is_library and not _is_package(node):
             return False
         source = _join(folder, f"{stem}.py")
-        if source in self._claimed or source in self._gone or self._tree.read_kind(source) != "f":
+        if self._kind_of(source) != "f":
             return False
         owner = self._tree.find_owner(source) or "no distribution that is replaced here"
         self._refuse(
@@ -456,9 +439,15 @@ class _Arrival:
         self.refusal = self.refusal or MoveRefusal(target, reason, hint)
 
 
+def _is_package(node: Staged) -> bool:
+    if node.kind != "d":
+        return False
+    return any(child.name.split(".", 1)[0] == "__init__" for child in node.children)
+
+
 def make_plan_without_exchange(plan: MovePlan) -> MovePlan:
-    """The same change for file systems without exchange: the old path is moved out, then the new
-    one in."""
+    """The same change for file systems without exchange: old paths are moved out, then new ones
+    in."""
     outs = [target for target, _ in plan.exchanges]
     ins = [(slot, target) for target, slot in plan.exchanges]
     return MovePlan(

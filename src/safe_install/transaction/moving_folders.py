@@ -1,9 +1,9 @@
-"""Detects files that other programs put into folders which move as a whole, after the moves were
-planned; pip takes no lock.
+"""Detects files that other programs add, after the moves were planned, to folders that are moved as
+a whole. pip takes no lock.
 
-The names in these folders are read when the moves are planned. Around the swap a folder is read
-again only where its ctime has changed: the kernel sets it with each new name, and no program can
-reset it.
+The names in these folders are read when the moves are planned. Right before and after the swap a
+folder is read again only where its ctime has changed: the kernel sets it with each new name, and no
+program can reset it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safe_install.transaction.journal_rows import find_parents
 from safe_install.transaction.recovery.mounts import is_disk, read_mount
 from safe_install.transaction.recovery.rows import Identity
 
-SETTLED = 100_000_000  # nanoseconds: far more than two changes may have the same ctime
+SETTLED = 100_000_000  # nanoseconds; two changes within a few milliseconds may have the same ctime
 BYTECODE_FOLDER = "__pycache__"  # every program writes there
 
 
@@ -25,22 +25,21 @@ class Listing(NamedTuple):
     """The names that were read in a folder."""
 
     names: FrozenSet[str]
-    # its ctime in nanoseconds; None where that does not show every new name
-    changed: Optional[int] = None
+    changed: Optional[int] = None  # its ctime in nanoseconds; None if that is not reliable
 
 
 class MovingFolder(NamedTuple):
-    """A folder that is moved, itself or inside another one."""
+    """A folder that is moved, by itself or with a folder above it."""
 
     path: str  # its path when the moves were planned
-    target: str  # what is moved; relative to the prefix
+    target: str  # the moved folder, relative to the prefix
     inside: str  # its path in the moved folder; "" for that folder itself
     listing: Listing
 
 
 def find_local_disk(folder: Path) -> Optional[int]:
-    """The number of the file system, where it is on a disk of this machine; None elsewhere: a file
-    server may report outdated times."""
+    """The number of the file system where it is on a disk of this machine; else None, because a
+    file server may report outdated times."""
     descriptor = os.open(str(folder), os.O_RDONLY)
     try:
         return os.fstat(descriptor).st_dev if is_disk(read_mount(descriptor)) else None
@@ -49,8 +48,8 @@ def find_local_disk(folder: Path) -> Optional[int]:
 
 
 def read_settled_ctime(folder: str, disk: Optional[int]) -> Optional[int]:
-    """The ctime of a folder on this disk, in nanoseconds. None elsewhere, and where it is so recent
-    that another change could still get the same one."""
+    """The ctime of a folder in nanoseconds. None if the folder is not on `disk`, or its ctime is
+    so recent that another change could get the same one."""
     status = os.stat(folder)
     if status.st_dev != disk or time.time_ns() - status.st_ctime_ns < SETTLED:
         return None
@@ -60,7 +59,7 @@ def read_settled_ctime(folder: str, disk: Optional[int]) -> Optional[int]:
 def find_moving(
     listed: Mapping[str, Listing], leaving: Iterable[Tuple[str, Identity]], prefix: str
 ) -> Tuple[MovingFolder, ...]:
-    """Those of the `listed` folders that are moved with what leaves."""
+    """The `listed` folders that are moved out. `leaving`: (target, identity) of each move out."""
     moved = {target for target, old in leaving if old.kind == "d"}
     found = []
     for path, listing in listed.items():
@@ -78,8 +77,8 @@ def find_moving(
 def find_added(
     folders: Iterable[MovingFolder], prefix: str, places: Mapping[str, str]
 ) -> List[str]:
-    """The paths that were added to these folders, without bytecode. `places`: target -> its present
-    path, where it was moved already."""
+    """The paths that were added to these folders, except bytecode folders. `places`: target -> its
+    present path, where it was moved already."""
     added = []
     for folder in folders:
         target = places.get(folder.target) or os.path.join(prefix, folder.target)

@@ -1,7 +1,9 @@
-"""The owner of each file, by the RECORDs, which are read once and only as far as a change needs.
+"""Finds the owner of each file by the RECORDs, which are read once, and only as far as a change
+needs.
 
-A row is trusted only where its real directory is one of the environment's own. pip removes whatever
-a row names (measured with pip 26.3: outside a virtual environment, any file of the machine).
+A row is trusted only where its resolved directory is one of the environment's own. pip removes
+whatever a row names (measured with pip 26.3: outside of a virtual environment any file of the
+machine).
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from safe_install.environment.record import (
 )
 from safe_install.models import InstalledDistribution
 from safe_install.transaction.eggs import find_egg_files, find_egg_link, walk_paths
-from safe_install.transaction.moves import Areas, MoveRefusal, is_within
+from safe_install.transaction.moves import Areas, MoveRefusal, is_within, is_within_any
 from safe_install.transaction.recovery.records import has_hash
+from safe_install.transaction.walk import walk_files
 
 # `name.cpython-311.pyc`, `name.cpython-311.opt-1.pyc`, `name.pypy39.pyc`
 _CACHED = re.compile(r"(.+)\.[a-z]+-?\d+[a-z]*(?:\.opt-\w+)?\.pyc")
@@ -38,7 +41,7 @@ class Resolver:
         self._directories: Dict[str, str] = {}
 
     def resolve(self, location: str, row: str) -> Optional[str]:
-        """The path that a row names, its parent without symbolic links; None where it names no
+        """The path that a row names, its parent without symbolic links; None if it names no
         file."""
         directory, _, name = row.rpartition("/")
         if name in ("", ".", ".."):
@@ -64,7 +67,7 @@ def read_hashes(metadata_folders: Iterable[str]) -> Dict[str, str]:
 
 
 def has_recorded_content(path: str, recorded: Mapping[str, str]) -> bool:
-    """Does the file have the hash that RECORD says? False where no RECORD lists it."""
+    """Does a file have its hash in `recorded`? False if it is not listed there."""
     return path in recorded and has_hash(path, recorded[path])
 
 
@@ -126,8 +129,8 @@ def find_top(row: str) -> str:
 def find_old_files(
     remove: Sequence[InstalledDistribution], areas: Areas, ownership: Ownership, resolver: Resolver
 ) -> Union[Set[str], MoveRefusal]:
-    """The existing files of these distributions: rows of RECORD, their bytecode, the whole
-    dist-info."""
+    """The existing files of these distributions: the rows of RECORD, their bytecode, and the whole
+    dist-info; or a refusal."""
     old: Set[str] = set()
     for distribution in remove:
         refusal = find_refusal(distribution, areas)
@@ -142,7 +145,7 @@ def find_old_files(
             path = resolver.resolve(str(distribution.location), entry.path)
             if path is not None and _is_trusted(path, bool(entry.hash), areas):
                 old.add(path)
-        old.update(_walk_files(os.path.realpath(str(distribution.metadata_path))))
+        old.update(walk_files(os.path.realpath(str(distribution.metadata_path))))
     old = {path for path in old if _is_file(path) and ownership.find_owner(path) is None}
     old.update(_find_bytecode(old, areas, ownership))
     return old
@@ -158,9 +161,7 @@ def _find_egg_paths(
         path = resolver.resolve("/", written)
         if path is None or path in areas.structure or areas.find_objection(path) is not None:
             continue
-        if os.path.dirname(path) == areas.scripts or any(
-            is_within(path, site) for site in areas.sites
-        ):
+        if os.path.dirname(path) == areas.scripts or is_within_any(path, areas.sites):
             yield path
 
 
@@ -171,10 +172,10 @@ def find_overwritten(
     ownership: Ownership,
     resolver: Resolver,
 ) -> Set[str]:
-    """The existing files among `targets` that these distributions lose, as with pip
-    --ignore-installed.
+    """The existing files among `targets` that the distributions `beside` lose, because a new one is
+    installed over them (pip --ignore-installed).
 
-    For one without a RECORD, these are the files that no other distribution lists.
+    For a distribution without a RECORD these are all files that no other distribution lists.
     """
     listed: Set[str] = set()
     has_unlisted = False
@@ -189,12 +190,9 @@ def find_overwritten(
     for target in targets:
         path = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
         is_theirs = has_unlisted or path in listed
-        if (
-            is_theirs
-            and _is_file(path)
-            and areas.find_objection(path) is None
-            and ownership.find_owner(path) is None
-        ):
+        if not is_theirs or not _is_file(path) or areas.find_objection(path) is not None:
+            continue
+        if ownership.find_owner(path) is None:
             found.add(path)
     found.update(_find_bytecode(found, areas, ownership))
     return found
@@ -203,29 +201,26 @@ def find_overwritten(
 def _is_trusted(path: str, has_hash: bool, areas: Areas) -> bool:
     if areas.find_objection(path) is not None or path in areas.structure:
         return False
-    return has_hash or any(is_within(path, site) for site in areas.sites)
+    return has_hash or is_within_any(path, areas.sites)
 
 
 def find_refusal(distribution: InstalledDistribution, areas: Areas) -> Optional[MoveRefusal]:
-    """Why a distribution cannot be removed from here; None where it can."""
+    """Why a distribution cannot be removed from here; None if it can."""
     folder = os.path.realpath(str(distribution.metadata_path))
     name = f"{distribution.name} {distribution.version}"
     if distribution.editable and find_egg_link(distribution, areas) is not None:
         return None
-    if not any(is_within(folder, site) for site in areas.sites):
+    if not is_within_any(folder, areas.sites):
         return MoveRefusal(
             folder,
             f"holds {name}, outside of the environment's site-packages",
             "It was installed elsewhere (a system or user directory): remove it there with the "
-            "tool that installed "
-            "it, or leave it there and install beside it: --ignore-installed.",
+            "tool that installed it, or leave it there and install beside it: --ignore-installed.",
         )
     if not folder.endswith(".dist-info"):
-        return (
-            None
-            if find_egg_files(distribution, areas) is not None
-            else _refuse_without_list(distribution, folder)
-        )
+        if find_egg_files(distribution, areas) is not None:
+            return None
+        return _refuse_without_list(distribution, folder)
     if not os.path.isfile(os.path.join(folder, "RECORD")):
         return _refuse_without_record(distribution, folder)
     return None
@@ -250,7 +245,7 @@ def _refuse_without_record(distribution: InstalledDistribution, folder: str) -> 
         f"pip install --ignore-installed --no-deps {spelled}=={distribution.version}"
     )
     installer = distribution.installer or ""
-    # what is no UTF-8 text names nobody
+    # An INSTALLER that is not UTF-8 is ignored.
     if installer not in ("", "pip") and "\ufffd" not in installer:
         hint = f"The package was installed by {installer}."
     return MoveRefusal(
@@ -268,17 +263,8 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _walk_files(directory: str) -> Iterator[str]:
-    for folder, names, files in os.walk(directory):
-        for name in files:
-            yield os.path.join(folder, name)
-        for name in names:
-            if os.path.islink(os.path.join(folder, name)):
-                yield os.path.join(folder, name)
-
-
 def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterator[str]:
-    """Cached bytecode of removed modules, and what an earlier removal left in their packages."""
+    """The cached bytecode of removed modules, and bytecode without a source in their packages."""
     for directory in {os.path.dirname(path) for path in old if path.endswith(".py")}:
         cache = os.path.join(directory, "__pycache__")
         if os.path.islink(cache) or not os.path.isdir(cache):
@@ -289,29 +275,24 @@ def _find_bytecode(old: Set[str], areas: Areas, ownership: Ownership) -> Iterato
                 continue
             source = os.path.join(directory, match.group(1) + ".py")
             path = os.path.join(cache, name)
-            goes = source in old or (directory not in areas.sites and not os.path.lexists(source))
-            if goes and ownership.find_owner(path) is None:
+            is_left = directory not in areas.sites and not os.path.lexists(source)
+            if (source in old or is_left) and ownership.find_owner(path) is None:
                 yield path
 
 
 def find_conda_package(distribution: InstalledDistribution, prefix: str) -> Optional[str]:
-    """The conda package that installed the distribution; None where conda did not. conda's database
-    would keep listing files that are gone."""
+    """The conda package that installed a distribution; None if conda did not install it."""
     database = os.path.join(prefix, "conda-meta")
     folder = os.path.relpath(os.path.realpath(str(distribution.metadata_path)), prefix)
-    wanted = [f'"{folder}/{name}"'.encode() for name in ("METADATA", "PKG-INFO")]
-    for name in sorted(os.listdir(database)) if os.path.isdir(database) else []:
-        if not name.endswith(".json"):
-            continue
+    listed = [f'"{folder}/{name}"'.encode() for name in ("METADATA", "PKG-INFO")]
+    names = os.listdir(database) if os.path.isdir(database) else []
+    for name in sorted(name for name in names if name.endswith(".json")):
         try:
             with open(os.path.join(database, name), "rb") as file:
                 content = file.read()
-            if any(path in content for path in wanted):
+            if any(path in content for path in listed):
                 return str(json.loads(content.decode("utf-8"))["name"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return (
-        str(distribution.name)
-        if (distribution.installer or "").strip().lower() == "conda"
-        else None
-    )
+    is_of_conda = (distribution.installer or "").strip().lower() == "conda"
+    return str(distribution.name) if is_of_conda else None

@@ -1,4 +1,4 @@
-"""The directories of an environment that a change writes to, and what prevents it."""
+"""The directories to which a change writes, and checks whether they can be changed."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def make_areas(prefix: Path, scheme: Scheme) -> Areas:
 def find_closed_folders(
     keep: Sequence[InstalledDistribution], closed_too: Mapping[Path, str]
 ) -> Dict[str, str]:
-    """The folders that no other distribution may add a file to, with their owners."""
+    """The folders to which no other distribution may add a file -> their owners. `closed_too`:
+    further folders -> owners."""
     closed = {os.path.realpath(str(folder)): owner for folder, owner in closed_too.items()}
     for distribution in keep:
         for package in CLOSED_PACKAGES.get(distribution.name, ()):
-            # functorch was a project of its own before it came with torch (1.13).
+            # Before torch 1.13 functorch was a separate project.
             if package != "functorch" or _lists_package(distribution, package):
-                closed[os.path.realpath(str(distribution.location / package))] = str(
-                    distribution.name
-                )
+                folder = os.path.realpath(str(distribution.location / package))
+                closed[folder] = str(distribution.name)
     return closed
 
 
 def _lists_package(distribution: InstalledDistribution, package: str) -> bool:
-    """Does its RECORD list files of this package? The text is searched and not parsed: torch has
-    15,000 rows."""
+    """Does the RECORD list files of this package? The text is searched, not parsed, because torch
+    has 15,000 rows."""
     text = read_record_text(distribution.metadata_path) or ""
     return f"\n{package}/" in f"\n{text}"
 
@@ -60,11 +60,10 @@ def check_place(
     *,
     beside: Sequence[InstalledDistribution] = (),
 ) -> None:
-    """Can this environment be changed, replacing `remove` and overwriting files of `beside`?
-    Errors: Refused.
+    """Raise Refused if the environment cannot be changed, before anything is fetched: for its
+    directories, file systems, write permissions, distributions of conda or without a RECORD.
 
-    Checked before anything is fetched: directories, file systems, write permission, distributions
-    of conda or without RECORD.
+    `remove`: distributions that are replaced; `beside`: distributions whose files are overwritten.
     """
     areas = make_areas(prefix, scheme)
     device = os.stat(areas.prefix).st_dev
@@ -87,7 +86,7 @@ def check_place(
 
 
 def check_device(directory: str, device: int, prefix: str) -> None:
-    """Check that a directory is on the device of the prefix. Errors: Refused."""
+    """Raise Refused for a directory on another device than the prefix."""
     if os.stat(directory).st_dev != device:
         raise Refused(
             f"{directory} is on another file system than {prefix}: files cannot trade places "
@@ -97,7 +96,7 @@ def check_device(directory: str, device: int, prefix: str) -> None:
 
 
 def check_writable(directory: str) -> None:
-    """Check that this user may write into a directory. Errors: Refused."""
+    """Raise Refused for a directory into which this user may not write."""
     if os.access(directory, os.W_OK | os.X_OK):
         return
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
@@ -117,7 +116,8 @@ def check_writable(directory: str) -> None:
 
 
 def refuse_conda_packages(remove: Sequence[InstalledDistribution], prefix: str) -> None:
-    """Refuse to replace what conda installed. Errors: Refused."""
+    """Raise Refused if conda installed one of these distributions: conda would keep listing its
+    files."""
     packages = {str(item.name): find_conda_package(item, prefix) for item in remove}
     owned = {name: package for name, package in packages.items() if package is not None}
     if owned:
@@ -132,5 +132,5 @@ def refuse_conda_packages(remove: Sequence[InstalledDistribution], prefix: str) 
 
 
 def make_refused(refusal: MoveRefusal) -> Refused:
-    """A refusal of the planner as an error."""
+    """The error for a refusal of the planner."""
     return Refused(f"{refusal.path} {refusal.reason}", hint=refusal.hint)

@@ -1,9 +1,8 @@
-"""The ranks of a Slurm step that run the same command at the same time: which one makes the change,
-and what the others do.
+"""Decides which rank of a Slurm step makes the change, where all ranks run the same command at the
+same time, and what the others do.
 
-The lock is the only election: the first rank that has the lock of an environment, and finds no
-record of this step there, leads. So one rank of all leads where they share the environment, and one
-on each node where each node has its own.
+The first rank that gets the lock of an environment, and finds no record of this step there, leads.
+So one rank leads where all share the environment, and one on each node where each node has its own.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Sequence
 
-# Slurm reuses job numbers: for a job that is requeued, or after its counter was reset.
+# Variables that identify a step. The job number is not enough: Slurm reuses it for a requeued job,
+# and after its counter was reset.
 _STEP = (
     "SLURM_CLUSTER_NAME",
     "SLURM_JOB_ID",
@@ -29,13 +29,13 @@ class Rank:
 
     number: int
     count: int
-    node: Optional[int]  # Slurm's number of it
+    node: Optional[int]  # Slurm's number of the node
     step: str  # identifies the step; not shown to the user
     name: str  # "job 42, step 0"
 
 
 def parse_rank(environ: Mapping[str, str]) -> Optional[Rank]:
-    """The rank of this process; None where there is no Slurm step, or one with a single task."""
+    """The rank of this process; None outside of a Slurm step, or in one with a single task."""
     number = _parse_number(environ.get("SLURM_PROCID"))
     count = _parse_number(environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS"))
     job, step = environ.get("SLURM_JOB_ID"), environ.get("SLURM_STEP_ID")
@@ -54,22 +54,22 @@ def _parse_number(text: Optional[str]) -> Optional[int]:
     return int(text)
 
 
-def name_of_work(rank: Rank, words: Sequence[str]) -> str:
-    """A name that is the same for all ranks with the same command in the same step. It is a hash,
-    because the command may hold a password."""
+def hash_of_command(rank: Rank, words: Sequence[str]) -> str:
+    """A hash that is the same for all ranks with the same command in the same step. Not the command
+    itself, which may contain a password."""
     text = "\0".join([rank.step, *words])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the leader of a step writes into the environment."""
+    """The record that the leader of a step writes into the environment."""
 
-    leader: int
+    leader: int  # its number
     host: str
-    status: Optional[int] = None  # the leader's exit status; None: it has not reported its end
+    status: Optional[int] = None  # the leader's exit status; None while it is at work
     message: str = ""  # of an error
-    # the changed distributions as the leader sees them: a stamp for each; None: it is removed
+    # changed distribution -> its stamp, as the leader sees it; None if it was removed
     seen: Mapping[str, Optional[str]] = field(default_factory=dict)
 
     @property
@@ -82,30 +82,31 @@ class Turn(enum.Enum):
     """What a rank does next."""
 
     LEAD = "lead"  # make the change
-    FOLLOW = "follow"  # it is made: check this node
-    FAIL = "fail"  # it failed: fail, too
-    FIND_DEAD = "find-dead"  # the leader has ended without a report
+    FOLLOW = "follow"  # the change is made: check this node
+    FAIL = "fail"  # the change failed: fail, too
+    FIND_DEAD = "find-dead"  # the leader ended without a report
     WAIT = "wait"
 
 
 def decide(number: int, record: Optional[Record], *, has_lock: bool) -> Turn:
-    """The next turn of a rank. `has_lock`: this rank has the lock of the steps, so nobody leads."""
+    """The next turn of a rank. `has_lock`: this rank has the lock of the steps, so that no other
+    rank leads."""
     if record is None or record.leader == number:
-        # Its own word is of an earlier time: a command that is run once more in one step.
+        # A record by this rank is from an earlier run of the same command in this step.
         return Turn.LEAD if has_lock else Turn.WAIT
     if record.status is None:
         return Turn.FIND_DEAD if has_lock else Turn.WAIT
     return Turn.FAIL if record.status else Turn.FOLLOW
 
 
-def seconds_between_looks(count: int) -> float:
-    """The interval, so that a thousand ranks ask the file server no more often than a few would."""
+def poll_interval(count: int) -> float:
+    """The seconds between two looks of a rank; longer for many ranks, to spare the file server."""
     return min(1.0 + count / 100, 15.0)
 
 
 class Watch:
-    """Decides whether the leader is still alive. Its clock is unknown, and a slow file server is
-    not silence: only looks that found nothing new are counted."""
+    """Decides whether the leader is still alive. The leader's clock is not known, and a file server
+    may be slow. So the looks without news are counted, besides the time."""
 
     def __init__(self, *, seconds: float = 180.0, looks: int = 12) -> None:
         self._seconds, self._looks = seconds, looks
@@ -114,8 +115,8 @@ class Watch:
         self._unchanged = 0
 
     def is_silent(self, sign: object, now: float) -> bool:
-        """Is the leader silent for too long? `sign`: a value that changes with each sign of
-        life."""
+        """Is the leader silent for too long? `sign`: a value that changes with each heartbeat;
+        `now`: seconds of a monotonic clock."""
         if sign != self._sign:
             self._sign, self._since, self._unchanged = sign, now, 0
             return False

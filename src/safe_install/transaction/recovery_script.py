@@ -1,8 +1,8 @@
-"""The recovery as one file, which is stored beside every journal as `recover.py`.
+"""Makes the recovery into one file, which is stored as `recover.py` in every state folder.
 
-One file, because `python -I` does not look for modules beside a script, and because it is replaced
-by one rename: a copy is never a mix of two versions. Plain text, because a user in trouble can read
-it, and because Python starts it faster than a zip archive.
+It is one file because `python -I` does not look for modules beside a script, and because one rename
+replaces it: a copy is never a mix of two versions. It is plain text, so that a user can read it,
+and because Python starts it faster than a zip archive.
 """
 
 from __future__ import annotations

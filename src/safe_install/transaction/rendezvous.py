@@ -1,7 +1,7 @@
-"""Where the ranks of a step meet: in the environment that they change, without a network.
+"""The communication of the ranks of a Slurm step, by files in the environment that they change.
 
-    .safe-install/steps.lock         who leads has it until the end
-    .safe-install/step-WORK.json     what became of it; touched while its leader lives
+    .safe-install/steps.lock         held by the leader until it ends
+    .safe-install/step-WORK.json     the leader's record; touched while it is alive
 
 Recoveries and prunings of every version leave both alone.
 """
@@ -25,24 +25,24 @@ from safe_install.transaction.recovery.rows import JournalInvalid
 
 LOCK_OF_STEPS = "steps.lock"
 _NAME = re.compile(r"step-[0-9a-f]{16}\.json")
-_KEPT = 20
+_KEPT = 20  # records
 _LARGEST = 2**20  # bytes
-_LONGEST = 2000  # letters of a message
-_SIGN_OF_LIFE = 15.0  # seconds between two
+_LONGEST = 2000  # characters of a message
+_HEARTBEAT = 15.0  # seconds between two heartbeats
 
 
 class Rendezvous:
     """The communication of the ranks that run one command in one environment."""
 
     def __init__(self, prefix: Path, work: str) -> None:
-        """Errors: Refused, where the environment may not be changed."""
+        """Errors: Refused if the environment may not be changed."""
         self.prefix = prefix
         self._state = open_state_directory(prefix)
         self._path = self._state / f"step-{work}.json"
         self._lock = Lock(str(self._state / LOCK_OF_STEPS))
 
     def take_lock(self) -> bool:
-        """Errors: Refused."""
+        """Take the lock of the steps; is it ours? Errors: Refused."""
         try:
             return self._lock.take()
         except OSError as error:
@@ -56,14 +56,14 @@ class Rendezvous:
         self._lock.release()
 
     def describe_holder(self) -> str:
-        """Who has the lock, as far as that is known; the text begins with a space."""
+        """The holder of the lock, as far as it is known; the text begins with a space."""
         return self._lock.describe_holder()
 
     def read(self) -> Tuple[Optional[Record], Optional[int]]:
-        """(the leader's record, the time of its last sign of life by the file server's clock); None
-        where there is none."""
+        """The leader's record, and the time of its last heartbeat in nanoseconds by the file
+        server's clock; (None, None) where there is no record."""
         try:
-            # The folder is listed first: a file server's client caches that a file does not exist.
+            # The folder is listed first, because a client of a file server caches missing files.
             if self._path.name not in os.listdir(self._state):
                 return None, None
             with open_regular_file(str(self._path)) as stream:
@@ -74,7 +74,7 @@ class Rendezvous:
             return None, None
 
     def write(self, record: Record) -> None:
-        """Errors: Refused."""
+        """Write the record durably. Errors: Refused."""
         document = {
             "leader": record.leader,
             "host": record.host,
@@ -90,12 +90,12 @@ class Rendezvous:
             ) from error
 
     @contextlib.contextmanager
-    def giving_signs_of_life(self) -> Iterator[None]:
-        """While the context is active, the others see that this rank is alive."""
+    def sending_heartbeats(self) -> Iterator[None]:
+        """Send heartbeats while the context is active."""
         over = threading.Event()
 
         def touch() -> None:
-            while not over.wait(_SIGN_OF_LIFE):
+            while not over.wait(_HEARTBEAT):
                 with contextlib.suppress(OSError):
                     os.utime(self._path)
 
@@ -107,9 +107,9 @@ class Rendezvous:
             over.set()
             thread.join()
 
-    def forget_old(self) -> None:
-        """Remove the records of old steps. The caller has the lock. A record that cannot be removed
-        now is left for the next time."""
+    def remove_old_records(self) -> None:
+        """Remove the records of old steps, except the newest _KEPT. The caller has the lock. Errors
+        of the disk are ignored."""
         found: List[Tuple[int, Path]] = []
         with contextlib.suppress(OSError):
             for name in os.listdir(self._state):
@@ -122,7 +122,7 @@ class Rendezvous:
 
 
 def _parse_record(document: Any) -> Optional[Record]:
-    """The record of a JSON value, which is not trusted; None where it has another form."""
+    """The record in a JSON value, which is not trusted; None if it has another form."""
     if not isinstance(document, dict):
         return None
     leader, host, status = (document.get(key) for key in ("leader", "host", "status"))

@@ -1,12 +1,12 @@
-"""Changes that are staged: kept beside the environment, full and checked, until they are committed,
-abandoned, or too old.
+"""Staged changes: they are kept in the environment's state folder, complete and checked, until they
+are committed, abandoned or expired.
 
     .safe-install/staged-<id>/{stage/, staged.json, summary.json} [commit.json] [outcome.json]
 
-Recoveries, of every version, work on `txn-*` and `trash-*` alone: what is staged is nothing to them.
-A commit moves the stage into a transaction of the same ID, and is from then on a change like any
-other; what became of it is read off the disk (`staged_states`), and `outcome.json` keeps it once
-nothing else does.
+Recoveries of every version work on `txn-*` and `trash-*` only, and leave staged changes alone. A
+commit moves the stage into a transaction with the same ID, which is then a change like any other.
+The state of a change is derived from its files (`staged_states`); `outcome.json` records it where
+nothing else shows it any more.
 """
 
 from __future__ import annotations
@@ -48,17 +48,18 @@ from safe_install.transaction.recovery.rows import (
 from safe_install.transaction.recovery.transactions import discard, list_transactions
 from safe_install.transaction.staged_states import LASTING, State, Traces, derive_state
 from safe_install.transaction.swap import Transaction, make_facts
+from safe_install.transaction.walk import walk_files
 
-DOCUMENT = "staged.json"  # what a commit needs
+DOCUMENT = "staged.json"  # the facts for a commit
 STAGE = "stage"
-_SUMMARY = "summary.json"  # what a list shows
-_COMMIT = "commit.json"  # which process began to commit it
-_OUTCOME = "outcome.json"  # what became of it
+_SUMMARY = "summary.json"  # the facts for `status`
+_COMMIT = "commit.json"  # the process that began the commit
+_OUTCOME = "outcome.json"  # the final state
 _NAME = re.compile(r"^staged-(\d{8}T\d{6}Z-[0-9a-f]{4,8})$")
-_LARGEST = 64 * 2**20  # bytes of a document: torch's 12,000 files are 2 MB of it
+_LARGEST = 64 * 2**20  # bytes of a document; the 12,000 files of torch take 2 MB
 _KEPT_OUTCOMES = 100
-_LONGEST = 2000  # letters of a text that is shown
-_LONGEST_WAIT = 24 * 3600.0  # seconds, for a stage that does not say how long it is to be kept
+_LONGEST = 2000  # characters of a text that is shown
+_LONGEST_WAIT = 24 * 3600.0  # seconds until a stage without a readable summary expires
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ class StagedChange:
 
     id: str
     state: State
-    folder: Path  # perhaps not there: it was not staged, or nothing is kept of that
+    folder: Path  # need not exist
     command: Tuple[str, ...] = ()
     created: Optional[float] = None  # seconds since the epoch
-    expires: Optional[float] = None  # the same; None: never
+    expires: Optional[float] = None  # seconds since the epoch; None: never
     steps: Tuple[Mapping[str, Any], ...] = ()
     undone_by: Optional[str] = None
     detail: str = ""  # why it is in that state
@@ -82,10 +83,10 @@ class StagedChange:
 
 
 class StagedChanges:
-    """The staged changes of one environment. Changes nothing, takes no lock."""
+    """Reads the staged changes of one environment, without a lock."""
 
     def __init__(self, prefix: Path, *, now: Optional[float] = None) -> None:
-        """`now`: seconds since the epoch. Errors: Refused, where they cannot be read."""
+        """`now`: seconds since the epoch. Errors: Refused if they cannot be read."""
         self._prefix = prefix
         self._state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
         self._now = time.time() if now is None else now
@@ -106,7 +107,7 @@ class StagedChanges:
         return {entry.id: entry for entry in read_history(self._prefix)}
 
     def find(self, identifier: str) -> StagedChange:
-        """The change with this ID; its state is UNKNOWN where there is none."""
+        """The change with this ID, with the state UNKNOWN where there is none."""
         transaction = self._transactions.get(f"txn-{identifier}")
         entry = self._history.get(identifier) if transaction == "committed" else None
         undone_by = entry.undone_by if entry is not None else None
@@ -175,12 +176,12 @@ def _explain(state: State, traces: Traces) -> str:
     return ""
 
 
-# --- changes of their state; the caller holds the lock --------------------------------------------
+# --- functions that change the state; the caller holds the lock -----------------------------------
 
 
 def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, Any]) -> Path:
-    """Turn the folder of a transaction with a full stage into that of a staged change, by one
-    rename. The result: its path. `summary`: command, created, expires, steps. Errors: Refused."""
+    """Turn the folder of a transaction with a full stage into the folder of a staged change, with
+    one rename; its new path. `summary`: command, created, expires, steps. Errors: Refused."""
     folder = transaction.directory
     target = folder.with_name(f"staged-{transaction.id}")
     try:
@@ -199,8 +200,7 @@ def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, A
 
 
 def keep_longer(change: StagedChange, *, expires: Optional[float]) -> None:
-    """Set the time until a staged change is kept (seconds since the epoch; None: forever). Errors:
-    Refused."""
+    """Set when a staged change expires (seconds since the epoch; None: never). Errors: Refused."""
     summary = {
         "command": list(change.command),
         "created": change.created,
@@ -217,7 +217,7 @@ def keep_longer(change: StagedChange, *, expires: Optional[float]) -> None:
 
 
 def read_document(change: StagedChange) -> Any:
-    """The JSON value that `set_aside` was given; not validated. Errors: Refused."""
+    """The JSON value of the document of `set_aside`; not validated. Errors: Refused."""
     path = str(change.folder / DOCUMENT)
     try:
         return json.loads(_read_limited(path, _LARGEST).decode("utf-8"))
@@ -233,7 +233,7 @@ def begin_commit(prefix: Path, change: StagedChange, *, scheme: Scheme) -> Trans
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
     check_place(prefix, scheme)
-    libc()  # import now: nothing new may be imported while the environment is half changed
+    libc()  # imports ctypes: nothing may be imported later, while the environment is half changed
     facts = make_facts()
     made = [entry.created for entry in read_history(prefix)]
     moment = next_moment(state, max(made, default=0.0))
@@ -243,8 +243,8 @@ def begin_commit(prefix: Path, change: StagedChange, *, scheme: Scheme) -> Trans
 
 @contextlib.contextmanager
 def stage_in(transaction: Transaction, change: StagedChange) -> Iterator[None]:
-    """Use the stage of a staged change as that of the transaction. Where the context ends with an
-    error before anything was moved, it is moved back, and the change stays staged. Errors:
+    """Use the stage of a staged change as the stage of the transaction. If the context ends with an
+    error before anything was swapped, the stage is moved back, and the change stays staged. Errors:
     Refused."""
     record = change.folder / _COMMIT
     try:
@@ -275,7 +275,7 @@ def _has_moved(transaction: Transaction) -> bool:
 def record_outcome(
     change: StagedChange, state: State, *, detail: str = "", undone_by: Optional[str] = None
 ) -> None:
-    """Record durably what became of a change, and remove its stage. Errors: OSError."""
+    """Record the final state of a change durably, and remove its stage. Errors: OSError."""
     outcome = {"state": state.value, "when": time.time(), "detail": detail, "undone_by": undone_by}
     write_durably(str(change.folder / _OUTCOME), json.dumps(outcome).encode())
     _remove_stage(change)
@@ -284,7 +284,7 @@ def record_outcome(
 def _remove_stage(change: StagedChange) -> None:
     unlink_if_there(str(change.folder / DOCUMENT))
     if os.path.lexists(change.stage):
-        # A recovery finishes the removal of what has such a name.
+        # If the removal is interrupted, a recovery finishes it by this name.
         trash = change.folder.with_name(f"trash-{change.folder.name}")
         while os.path.lexists(trash):
             trash = trash.with_name(trash.name + "-")
@@ -293,8 +293,8 @@ def _remove_stage(change: StagedChange) -> None:
 
 
 def settle(prefix: Path, *, now: Optional[float] = None) -> Tuple[StagedChange, ...]:
-    """Record what became of the staged changes, and remove those that have expired, which are
-    returned. What cannot be done now is left for the next time."""
+    """Record the final states of staged changes, and remove expired ones; the changes that have
+    expired since the last time. Errors of the disk are ignored."""
     changes = StagedChanges(prefix, now=now)
     dropped: List[StagedChange] = []
     lasting: List[Path] = []
@@ -313,7 +313,7 @@ def settle(prefix: Path, *, now: Optional[float] = None) -> Tuple[StagedChange, 
 
 
 def _settle_one(change: StagedChange) -> bool:
-    """Record the outcome of one change; was it new?"""
+    """Record the final state of one change; was it new?"""
     recorded = _parse_state(_read_small(change.folder / _OUTCOME).get("state"))
     if recorded is change.state:
         _remove_stage(change)
@@ -325,19 +325,19 @@ def _settle_one(change: StagedChange) -> bool:
 def measure_stage(change: StagedChange) -> int:
     """The bytes on disk that a staged change takes."""
     total = 0
-    for folder, _, files in os.walk(change.folder):
-        for name in files:
-            with contextlib.suppress(OSError):
-                status = os.lstat(os.path.join(folder, name))
-                total += status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
+    for path in walk_files(change.folder):
+        with contextlib.suppress(OSError):
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_blocks * 512
     return total
 
 
-# --- reading, without trust -----------------------------------------------------------------------
+# --- reading files that are not trusted -----------------------------------------------------------
 
 
 def _is_own_folder(path: Path) -> bool:
-    """Is it a directory of this user, and no link to one?"""
+    """Is it a directory of this user? False for a symbolic link."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -356,7 +356,7 @@ def _read_limited(path: str, limit: int) -> bytes:
 
 
 def _read_small(path: Path) -> Mapping[str, Any]:
-    """The JSON object in a file; empty where it is none."""
+    """The JSON object in a file; empty if there is none."""
     try:
         found = json.loads(_read_limited(str(path), 2**20).decode("utf-8"))
     except (OSError, ValueError, RecursionError, JournalInvalid):
@@ -365,19 +365,19 @@ def _read_small(path: Path) -> Mapping[str, Any]:
 
 
 def _is_running(holder: Mapping[str, Any]) -> bool:
-    """Does the process that a commit names still run, as far as that is known?"""
+    """May the process of a commit still run?"""
     pid = holder.get("pid")
     return isinstance(pid, int) and 0 < pid < 2**31 and not is_gone(dict(holder))
 
 
 def _parse_state(value: Any) -> Optional[State]:
-    """The state in a recorded outcome; None for one that is not final."""
+    """A final state; None for other values."""
     lasting = {state.value: state for state in LASTING}
     return lasting.get(value) if isinstance(value, str) else None
 
 
 def _moment(value: Any) -> Optional[float]:
-    """A value as seconds since the epoch, where that is a valid date; else None."""
+    """A value as seconds since the epoch if that is a valid date; else None."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < 250_000_000_000 else None
 
@@ -393,7 +393,7 @@ def _texts(value: Any) -> Tuple[str, ...]:
 
 
 def _parse_steps(value: Any) -> Tuple[Mapping[str, Any], ...]:
-    """Rows as `pipeline.health_gate.summarize` writes them."""
+    """Rows in the form that `pipeline.health_gate.summarize` writes; others are left out."""
     rows: Sequence[Any] = value if isinstance(value, list) else ()
     found = []
     for row in rows:

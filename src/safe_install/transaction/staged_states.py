@@ -1,4 +1,4 @@
-"""The state of a staged change, derived from its files on disk."""
+"""Derives the state of a staged change from its files on disk. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ class State(enum.Enum):
     """The state of a change. The value is in the JSON document."""
 
     STAGED = "staged"
-    EXPIRED = "expired"  # expired: the next change removes it
+    EXPIRED = "expired"  # the next change removes it
     COMMITTING = "committing"
-    INTERRUPTED = "interrupted"  # killed during its commit: the next change, or recover, undoes it
+    INTERRUPTED = "interrupted"  # its commit was killed; the next change, or `recover`, undoes it
     COMMITTED = "committed"
     UNDONE = "undone"
     ROLLED_BACK = "rolled-back"
     ABANDONED = "abandoned"
-    UNKNOWN = "unknown"  # never staged here, or so long ago that nothing is kept of it
+    UNKNOWN = "unknown"  # never staged here, or nothing is kept of it
 
 
-# Final states: they are recorded, and the stage is removed.
+# Final states. They are recorded, and the stage is removed.
 LASTING = frozenset(
     {State.EXPIRED, State.COMMITTED, State.UNDONE, State.ROLLED_BACK, State.ABANDONED}
 )
-# Nothing of it is installed, and nothing will be.
+# Final states of changes that were never committed, or rolled back.
 GONE = frozenset({State.EXPIRED, State.ROLLED_BACK, State.ABANDONED})
 
 
@@ -33,21 +33,21 @@ GONE = frozenset({State.EXPIRED, State.ROLLED_BACK, State.ABANDONED})
 class Traces:
     """The files of one ID on disk."""
 
-    # of its transaction: "journal", "committed", "unfinished"; None: there is none
+    # the state of its transaction: "journal", "committed", "unfinished"; None if there is none
     transaction: Optional[str] = None
-    undone_by: Optional[str] = None
+    undone_by: Optional[str] = None  # the ID of the transaction that undid it
     has_stage: bool = False
-    is_over_time: bool = False
-    has_begun: bool = False  # somebody began to commit it
-    is_running: bool = False  # and, as far as can be known, still does
-    recorded: Optional[State] = None  # what was written down of it
+    is_over_time: bool = False  # it should have expired
+    has_begun: bool = False  # a process began to commit it
+    is_running: bool = False  # that process may still run
+    recorded: Optional[State] = None  # in outcome.json
 
 
 def derive_state(traces: Traces) -> State:
-    """The state that these files mean.
+    """The state of a change with these files.
 
-    A transaction has precedence over a record that was written before it: the process that would
-    have updated the record may have died.
+    A transaction counts more than outcome.json: the process that would have written that may have
+    been killed.
     """
     if traces.transaction == "committed":
         return State.UNDONE if traces.undone_by is not None else State.COMMITTED

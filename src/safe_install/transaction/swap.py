@@ -1,4 +1,4 @@
-"""Change an environment so that it ends as before or as after, whatever happens in between.
+"""Changes an environment: whatever happens, it ends in the state before or after the change.
 
     with lock_environment(prefix):
         recover(prefix)
@@ -8,8 +8,8 @@
             transaction.swap()
             transaction.commit({...})  # or roll_back()
 
-Until `swap` nothing of the environment is touched. Its journal is on the disk before the first
-rename; from then until `commit` recovery means undo, by `recovery.undo`, which looks at the disk.
+Before `swap` nothing in the environment is touched. The journal is on the disk before the first
+rename; from then until `commit` a recovery undoes the change (`recovery.undo`).
 """
 
 from __future__ import annotations
@@ -92,26 +92,26 @@ from safe_install.transaction.recovery.transactions import discard, undo_journal
 from safe_install.transaction.recovery.undo import Undo
 from safe_install.transaction.recovery_script import write_recovery_script
 from safe_install.transaction.room import find_shortage, read_room
-from safe_install.transaction.tree import DiskTree, list_files, read_staged, read_targets
+from safe_install.transaction.tree import DiskTree, read_staged, read_targets
 from safe_install.transaction.unfinished import explaining_failed_undo
+from safe_install.transaction.walk import walk_files
 
 _ROOM_MARGIN = 16 * 2**20  # bytes: the journal, directories
-# Errors of a kind of rename that the kernel or the file system does not support.
+# Errors where the kernel or the file system does not support a kind of rename.
 _OTHER_RENAME = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transaction:
-    """Open a transaction on the environment `prefix`. The caller holds its lock and has recovered
-    it.
+    """Open a transaction on the environment `prefix`. The caller holds the lock and has run
+    `recover`.
 
-    Errors: Refused where a directory of `scheme` is outside of the prefix, on another device, or
+    Errors: Refused if a directory of `scheme` is outside of the prefix, on another device, or
     not writable.
     """
     state = open_state_directory(prefix)
     areas = make_areas(state.parent, scheme)
     check_place(prefix, scheme)
-    # Load the C library now: nothing new may be imported while the environment is half changed.
-    libc()
+    libc()  # imports ctypes: nothing may be imported later, while the environment is half changed
     moment = next_moment(state)
     journal = Journal(
         id=make_id(moment), command=tuple(command), created=moment, facts=make_facts()
@@ -120,18 +120,18 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
 
 
 def make_facts() -> Dict[str, Any]:
-    """The versions of the program that writes the journal, for people who read it."""
+    """The Python that writes the journal, for people who read it."""
     return {"python": sys.version.split()[0], "executable": sys.executable}
 
 
 class Transaction:
-    """One change of one environment. As a context manager it undoes what was not committed."""
+    """One change of one environment. A context that ends without a commit rolls it back."""
 
     def __init__(self, state: Path, journal: Journal, areas: Optional[Areas]) -> None:
-        """`areas` None: the journal has its rows already, because the transaction is an undo."""
+        """`areas`: None for an undo, whose journal already has its rows."""
         self.id = journal.id
         self.directory = state / f"txn-{journal.id}"
-        self.stage = self.directory / "stage"  # pip install --root
+        self.stage = self.directory / "stage"  # its tree stands for `/`, like pip's --root
         self._state = state
         self._journal = journal
         self._areas = areas
@@ -139,7 +139,7 @@ class Transaction:
             self._journal, state.parent
         )
         self._document: Dict[str, Any] = {}
-        # the names in old directories when the moves were planned
+        # directory -> the names in it when the moves were planned
         self._listed: Mapping[str, Listing] = {}
         self._moving: Tuple[MovingFolder, ...] = ()
         self._signals = HeldSignals()
@@ -157,8 +157,8 @@ class Transaction:
 
     @property
     def pending_signal(self) -> Optional[int]:
-        """The signal that has arrived since `swap`, which the caller has to handle; None where
-        there is none."""
+        """The signal that arrived since `swap`, which the caller has to handle; None if there is
+        none."""
         return self._signals.pending
 
     # --- before the swap --------------------------------------------------------------------------
@@ -172,12 +172,12 @@ class Transaction:
         closed: Optional[Mapping[Path, str]] = None,
         sources: Sequence[Path] = (),
     ) -> MovePlan:
-        """Plan the change: `remove` is moved out, the content of the stage is moved in, `keep`
-        stays complete. Of `beside`, the files are moved out whose places the stage takes. No file
-        is put into the folders `closed`, whose owners have no metadata. The folders `sources`
-        (clones, real paths) are replaced as a whole.
+        """Plan the change: the files of `remove` are moved out, the stage is moved in.
 
-        Errors: Refused, with path and reason, where that would do harm.
+        `keep`: distributions that stay, with all their files. `beside`: distributions that lose the
+        files whose places the stage takes. `closed`: further folders to which no file may be added
+        -> owner. `sources`: folders of clones (real paths), which are replaced as a whole. Errors:
+        Refused, with path and reason.
         """
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
@@ -191,7 +191,7 @@ class Transaction:
             old.add(path)
             self._stage_edited(path, content)
         for folder in sources:
-            old |= list_files(folder)
+            old.update(walk_files(folder))
         if beside:
             old |= find_overwritten(read_targets(self.stage), beside, areas, ownership, resolver)
         areas = dataclasses.replace(
@@ -209,13 +209,13 @@ class Transaction:
     def plan_paths(
         self, old: AbstractSet[str], *, keep: Sequence[InstalledDistribution]
     ) -> MovePlan:
-        """As `plan`, for files that no RECORD lists (real paths); files of `keep` stay."""
+        """Like `plan`, for files that no RECORD lists. `old`: their real paths; files of `keep`
+        stay."""
         if self._areas is None:
             raise Refused(f"transaction {self.id} has its plan already", hint="Begin another one.")
         ownership = Ownership(keep, self._areas, Resolver())
-        return self._plan(
-            {path for path in old if ownership.find_owner(path) is None}, ownership, self._areas
-        )
+        unowned = {path for path in old if ownership.find_owner(path) is None}
+        return self._plan(unowned, ownership, self._areas)
 
     def _plan(self, old: AbstractSet[str], ownership: Ownership, areas: Areas) -> MovePlan:
         tree = DiskTree(ownership, find_local_disk(self._state))
@@ -243,15 +243,15 @@ class Transaction:
         self._moving = find_moving(self._listed, self._journal.leaving, prefix)
 
     def moves_any(self, files: AbstractSet[str]) -> bool:
-        """Does the change move out or replace one of these files? (Paths without symbolic links in
-        their folders.)"""
+        """Does the change move out or replace one of these files? `files`: absolute paths whose
+        folders have no symbolic links."""
         prefix = str(self._state.parent)
         targets = {os.path.join(prefix, target) for target, _ in self._journal.leaving}
         folders = tuple(target + os.sep for target in targets)
         return not targets.isdisjoint(files) or any(path.startswith(folders) for path in files)
 
     def touches(self, folder: Path) -> bool:
-        """Does the change move anything into or out of this folder, or the folder itself?"""
+        """Does the change move something into or out of this folder, or the folder itself?"""
         place = os.path.realpath(str(folder))
         prefix = str(self._state.parent)
         moved = [target for target, _ in self._journal.leaving]
@@ -263,8 +263,8 @@ class Transaction:
         return False
 
     def abandon(self) -> Optional[str]:
-        """Remove the transaction before the swap, or after a roll back. The result: what could not
-        be removed, or None."""
+        """Remove the transaction before the swap, or after a roll back; what could not be removed,
+        or None."""
         if self._is_swapped:
             raise Refused(f"transaction {self.id} is in place", hint="Roll it back or commit it.")
         self._is_over = True
@@ -273,11 +273,10 @@ class Transaction:
     # --- the swap ---------------------------------------------------------------------------------
 
     def swap(self) -> None:
-        """Put the change in place, durably. From here on signals are held back: see
-        `pending_signal`.
+        """Put the change in place, durably. From here on signals are held back (`pending_signal`).
 
-        Errors: Refused with everything exactly as before; RollBackFailed with the command that
-        finishes it.
+        Errors: Refused, with the environment as before; RollBackFailed, with the command that
+        finishes the roll back.
         """
         sync_filesystem(str(self.stage))
         self._signals.hold()
@@ -287,7 +286,7 @@ class Transaction:
             except OSError as error:
                 if error.errno not in _OTHER_RENAME:
                     raise
-                # A lower layer of overlayfs (an image build): its directories cannot be renamed,
+                # In a lower layer of overlayfs (an image build) directories cannot be renamed, but
                 # files can.
                 self._journal = self._replan_by_file()
                 self._find_moving()
@@ -311,7 +310,8 @@ class Transaction:
         self.swap()
 
     def _check_room(self) -> None:
-        """Renaming a file of a lower layer copies it up."""
+        """Raise Refused if there is no room: overlayfs copies a file of a lower layer that is
+        renamed."""
         sizes = [file.size for _, file in self._journal.leaving]
         room = read_room(self._state)
         shortage = find_shortage(room, size=sum(sizes) + _ROOM_MARGIN, files=len(sizes))
@@ -322,7 +322,7 @@ class Transaction:
             )
 
     def _try_swap(self) -> None:
-        # A recovery detects by this inode number that the whole environment was copied.
+        # By this inode number a recovery detects that the whole environment was copied.
         facts = {**self._journal.facts, "directory": os.lstat(self.directory).st_ino}
         self._journal = dataclasses.replace(self._journal, times=self._read_times(), facts=facts)
         self._document = make_document(self._journal)
@@ -353,7 +353,7 @@ class Transaction:
             path = os.path.join(prefix, target)
             directories = [os.path.dirname(path)]
             if old.kind == "d":
-                # whose parent changes is written to itself: its ".." changes
+                # A directory that is moved has to be writable, too: its ".." changes.
                 directories.append(path)
             for directory in directories:
                 if directory in checked or not os.path.isdir(directory):
@@ -369,8 +369,8 @@ class Transaction:
         sync_directory(str(self._state.parent))
 
     def _drop_journal(self) -> None:
-        """Remove the journal before anything was moved. One that cannot be removed is harmless: its
-        recovery finds everything as before."""
+        """Remove the journal before anything was moved. If that fails, it is harmless: a recovery
+        finds everything as before."""
         for name in (JOURNAL, JOURNAL + ".tmp"):
             with contextlib.suppress(OSError):
                 os.unlink(self.directory / name)
@@ -395,11 +395,8 @@ class Transaction:
         sync_filesystem(state)
 
     def _refuse_added(self) -> None:
-        """Undo the change where another program has added files since the last look, so that they
-        are not lost.
-
-        Errors: OSError.
-        """
+        """Raise OSError if another program has added files meanwhile, so that the change is
+        undone and they are not lost."""
         state, journal = str(self._state), self._journal
         places = {pair.target: os.path.join(state, pair.slot) for pair in journal.exchanges}
         places.update({gone.target: os.path.join(state, gone.slot) for gone in journal.outs})
@@ -408,8 +405,8 @@ class Transaction:
             raise OSError(errno.EBUSY, "something else installs into this environment", added[0])
 
     def _find_added(self, places: Mapping[str, str]) -> List[str]:
-        """The files that were added to directories which move as a whole, since the moves were
-        planned. `places`: target -> the directory's present path, where it was moved already."""
+        """The files that were added, since the moves were planned, to directories that are moved as
+        a whole. `places`: target -> its present path, where it was moved already."""
         return find_added(self._moving, str(self._state.parent), places)
 
     def _read_times(self) -> Tuple[DirectoryTimes, ...]:
@@ -428,11 +425,8 @@ class Transaction:
     # --- after the swap ---------------------------------------------------------------------------
 
     def roll_back(self) -> None:
-        """Restore everything exactly as before the swap; the stage is kept for `swap_again`.
-        Signals are delivered again.
-
-        Errors: RollBackFailed, with the journal kept, where that is not possible now.
-        """
+        """Restore everything as before the swap, and deliver signals again. The stage is kept for
+        `swap_again`. Errors: RollBackFailed, with the journal kept."""
         try:
             self._undo()
         finally:
@@ -444,8 +438,8 @@ class Transaction:
             undo_journal(str(self._state.parent), self.directory.name)
 
     def commit(self, summary: Mapping[str, Any]) -> None:
-        """Keep the change. One rename decides: from then on recovery keeps it, too. `summary`
-        (JSON) is for the history."""
+        """Commit the change. After one rename a recovery keeps it. `summary`: JSON values for the
+        history. Errors: Refused, with the change rolled back; RollBackFailed."""
         if not self._is_swapped:
             raise Refused(f"transaction {self.id} is not in place", hint="Swap it first.")
         content = {"id": self.id, "committed": time.time(), **summary}

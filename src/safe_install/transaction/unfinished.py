@@ -1,4 +1,4 @@
-"""Recovers from a killed run, with the errors of this program."""
+"""Recovers from a killed run, and raises the errors of this program."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from safe_install.transaction.recovery.rows import STATE_DIRECTORY, Drift, Journ
 
 
 class Recovered(NamedTuple):
-    """Something that an earlier run left, and what became of it."""
+    """Something that an earlier run left, and what was done with it."""
 
-    transaction: str
+    transaction: str  # ID
     what: str  # "rolled-back", "cleaned" (had changed nothing), "finished" (removal of old files)
     detail: str
 
 
 def recover(prefix: Path) -> Tuple[Recovered, ...]:
-    """Undo or remove what a killed run left, and remove staged changes that have expired. The
-    caller holds the lock.
-
-    Errors: RollBackFailed, with nothing touched, where another program has changed the same paths
-    since.
-    """
+    """Undo or remove what a killed run left, and remove expired staged changes. The caller holds
+    the lock. Errors: RollBackFailed, with nothing touched, where another program has changed the
+    same paths since."""
     if not (Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY).is_dir():
         return ()
     open_state_directory(prefix)
@@ -57,7 +54,7 @@ def _settle_staged(prefix: Path) -> None:
 
 @contextlib.contextmanager
 def explaining_failed_undo(prefix: Path) -> Iterator[None]:
-    """Turn the errors of an undo into errors of this program."""
+    """Turn the errors of an undo into RollBackFailed."""
     state = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY
     again = f"{sys.executable} -I -S {state / 'recover.py'}"
     try:
@@ -66,8 +63,7 @@ def explaining_failed_undo(prefix: Path) -> Iterator[None]:
         listed = "\n  ".join(error.paths[:10])
         raise RollBackFailed(
             f"an interrupted change of {state.parent} cannot be undone: these paths were changed "
-            "by "
-            f"something else since, and nothing was touched:\n  {listed}",
+            f"by something else since, and nothing was touched:\n  {listed}",
             hint=f"Put those paths back (or move them away), then run: {again}. To keep everything as it is "
             f"now instead: mv {state} {state}.given-up, then reinstall what is broken.",
         ) from error

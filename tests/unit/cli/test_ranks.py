@@ -15,7 +15,7 @@ from safe_install.cli import main as cli
 from safe_install.cli import ranks
 from safe_install.models import Action, Environment, InstallResult, Outcome, Plan, Step
 from safe_install.transaction.lock import lock_environment
-from safe_install.transaction.ranks import Record, name_of_work, parse_rank
+from safe_install.transaction.ranks import Record, hash_of_command, parse_rank
 from safe_install.transaction.rendezvous import Rendezvous
 from tests.factories import make_distribution, make_environment, make_interpreter
 from tests.small_environment import SmallEnvironment
@@ -71,7 +71,7 @@ class Here:
         """That of these words."""
         rank = parse_rank({**STEP, "SLURM_PROCID": "1"})
         assert rank is not None
-        return Rendezvous(self.prefix, name_of_work(rank, words or WORDS))
+        return Rendezvous(self.prefix, hash_of_command(rank, words or WORDS))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     for name in list(os.environ):
         if name.startswith("SLURM_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(ranks, "seconds_between_looks", lambda count: 0.01)
+    monkeypatch.setattr(ranks, "poll_interval", lambda count: 0.01)
     return Here(tmp_path, monkeypatch)
 
 

@@ -24,7 +24,7 @@ def home(tmp_path, monkeypatch):
     found = tmp_path.resolve() / "home"
     found.mkdir(mode=0o700)
     monkeypatch.setenv("HOME", str(found))
-    monkeypatch.setattr(delivered, "OTHERWISE", str(tmp_path.resolve() / "otherwise"))
+    monkeypatch.setattr(delivered, "FALLBACK_FOLDER", str(tmp_path.resolve() / "otherwise"))
     return found
 
 

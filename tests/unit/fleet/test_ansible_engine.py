@@ -89,10 +89,10 @@ def test_a_delivery():
 
 
 def test_the_play_has_one_template():
-    assert json.dumps(ansible.make_play(describes=True, timeout=None)).count("{{") == 1
-    assert json.dumps(ansible.make_play(describes=False, timeout=90.5)).count("{{") == 0
-    assert ansible.make_play(describes=False, timeout=90.5)["tasks"][0]["timeout"] == 91
-    assert "timeout" not in ansible.make_play(describes=False, timeout=None)["tasks"][0]
+    assert json.dumps(ansible.make_play(asks_python=True, timeout=None)).count("{{") == 1
+    assert json.dumps(ansible.make_play(asks_python=False, timeout=90.5)).count("{{") == 0
+    assert ansible.make_play(asks_python=False, timeout=90.5)["tasks"][0]["timeout"] == 91
+    assert "timeout" not in ansible.make_play(asks_python=False, timeout=None)["tasks"][0]
 
 
 def test_without_the_inventory():

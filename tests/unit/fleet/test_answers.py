@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safe_install.fleet.answers import LONGEST, Answer, clean, parse_reply
-from safe_install.fleet.engine import MOST_ANSWER, Reply
+from safe_install.fleet.engine import MAX_ANSWER, Reply
 
 ID = "20261130T010203Z-abcdef"
 OTHER = "20261130T010203Z-000000"
@@ -121,7 +121,7 @@ WRONG = [
     (reply(b"\xff\xfe"), "no JSON"),
     (reply(b"[" * 100_000), "cannot be used"),
     (reply(b"[]"), "an object is missing"),
-    (reply(b" " * (MOST_ANSWER + 1)), "longer than"),
+    (reply(b" " * (MAX_ANSWER + 1)), "longer than"),
     (reply(b'{"schema": ' + b"9" * 5000 + b"}"), "too long"),
     (reply(document("inventory", schema=2)), "another schema"),
     (reply(document("inventory", schema=True)), "a number is missing"),

@@ -9,8 +9,8 @@ import pytest
 from safe_install.fleet.answers import Answer
 from safe_install.fleet.engine import Delivery
 from safe_install.fleet.phases import (
-    MOST_TRIES,
-    MOST_WAITS,
+    MAX_TRIES,
+    MAX_WAITS,
     PAUSES,
     Kind,
     end,
@@ -107,15 +107,15 @@ def test_what_an_answer_means(kind, before, answer, after, failure):
 @pytest.mark.parametrize(
     ("kind", "before", "answer", "most", "after", "status"),
     [
-        (Kind.STAGE, READY, SILENCE, MOST_TRIES, Standing.SILENT, 1),
-        (Kind.STAGE, READY, LOCKED, MOST_WAITS, Standing.REFUSED, 14),
-        (Kind.COMMIT, STAGED, LOCKED, MOST_WAITS, STAGED, 14),
-        (Kind.ASK, LOST, SILENCE, MOST_TRIES, Standing.UNKNOWN, 13),
-        (Kind.ASK, LOST, said(state="unknown"), MOST_TRIES, Standing.UNKNOWN, 13),
-        (Kind.ASK, LOST, said(state=""), MOST_TRIES, Standing.UNKNOWN, 13),
-        (Kind.ASK, LOST, said(state="committing"), MOST_WAITS, Standing.UNKNOWN, 13),
-        (Kind.UNDO, COMMITTED, LOCKED, MOST_WAITS, Standing.STUCK, 14),
-        (Kind.ABANDON, STAGED, LOCKED, MOST_WAITS, Standing.ABANDONED, 14),
+        (Kind.STAGE, READY, SILENCE, MAX_TRIES, Standing.SILENT, 1),
+        (Kind.STAGE, READY, LOCKED, MAX_WAITS, Standing.REFUSED, 14),
+        (Kind.COMMIT, STAGED, LOCKED, MAX_WAITS, STAGED, 14),
+        (Kind.ASK, LOST, SILENCE, MAX_TRIES, Standing.UNKNOWN, 13),
+        (Kind.ASK, LOST, said(state="unknown"), MAX_TRIES, Standing.UNKNOWN, 13),
+        (Kind.ASK, LOST, said(state=""), MAX_TRIES, Standing.UNKNOWN, 13),
+        (Kind.ASK, LOST, said(state="committing"), MAX_WAITS, Standing.UNKNOWN, 13),
+        (Kind.UNDO, COMMITTED, LOCKED, MAX_WAITS, Standing.STUCK, 14),
+        (Kind.ABANDON, STAGED, LOCKED, MAX_WAITS, Standing.ABANDONED, 14),
     ],
 )
 def test_it_is_asked_so_often(kind, before, answer, most, after, status):
@@ -131,7 +131,7 @@ def test_one_that_is_lost_again_and_again_is_unknown():
     while node.standing is not Standing.UNKNOWN:
         node = meant(Kind.COMMIT, replace(node, standing=STAGED), SILENCE)
         lost += 1
-    assert (lost, node.failure, node.status) == (MOST_TRIES + 1, "no answer", 13)
+    assert (lost, node.failure, node.status) == (MAX_TRIES + 1, "no answer", 13)
 
 
 def test_the_pauses_grow_and_have_an_end():

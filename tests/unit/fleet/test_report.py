@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from safe_install.fleet.answers import Answer, StepFacts, TorchFacts
-from safe_install.fleet.comparison import Alike, Deviation
+from safe_install.fleet.comparison import Deviation, IdenticalNodes
 from safe_install.fleet.report import (
-    describe_alike,
+    describe_comparison,
     describe_nodes,
     describe_runs,
     describe_verified,
@@ -94,9 +94,9 @@ def test_a_node_that_was_verified(answer, outcome, reason):
 
 def test_nodes_that_are_the_same_stand_behind_those_that_said_nothing():
     deviation = Deviation("torch", "2.12.0", "2.13.0")
-    groups = [Alike(("c",), (deviation,)), Alike(("d", "e"), ())]
+    groups = [IdenticalNodes(("c",), (deviation,)), IdenticalNodes(("d", "e"), ())]
     silent = [Answer("a", problem="no answer"), Answer("b", status=15, message="no Python")]
-    assert describe_alike(groups, silent) == [
+    assert describe_comparison(groups, silent) == [
         {"nodes": ["a"], "differs": [], "reason": "no answer"},
         {"nodes": ["b"], "differs": [], "reason": "no Python"},
         {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply, Settled
+from safe_install.fleet.engine import Delivery, EngineOptions, File, Node, Reply, SettleResult
 from safe_install.fleet.opening import open_engine
 from safe_install.fleet.run import FleetRun, NoPlan, ask_all
 from safe_install.fleet.state import FleetState, NodeState, Standing
@@ -42,15 +42,15 @@ class Engine:
             for node in nodes
         ]
 
-    def call(self, calls, heard, *, timeout):
+    def call(self, calls, on_reply, *, timeout):
         self.asked += [(call.node, call.words[0]) for call in calls]
         found = [reply for call in calls for reply in self.answer(call)]
         for reply in found:
-            heard(reply)
+            on_reply(reply)
         return found
 
     def settle(self, changed):
-        return Settled()
+        return SettleResult()
 
     def close(self):
         pass
@@ -59,10 +59,10 @@ class Engine:
 class EngineOfTurns(Engine):
     """Each node answers when the one before has answered."""
 
-    def call(self, calls, heard, *, timeout):
+    def call(self, calls, on_reply, *, timeout):
         for call in calls:
             for reply in self.answer(call):
-                heard(reply)
+                on_reply(reply)
         return []
 
 

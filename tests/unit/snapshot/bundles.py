@@ -8,13 +8,13 @@ from dataclasses import replace
 from safe_install.events import Reporter
 from safe_install.program_archive import hash_program
 from safe_install.snapshot.bundle_file import write_bundle
-from safe_install.snapshot.manifest import BundledWheel, MadeFor, Manifest
+from safe_install.snapshot.manifest import BundledWheel, BundleTarget, Manifest
 
 HASH = "0123456789abcdef" * 4
 PROGRAM = {"safe_install/__init__.py": b"__version__ = '0'\n", "rich/__init__.py": b"x = 1\n" * 99}
 LOCK = 'lock-version = "1.0"\n'
 LINUX = "manylinux_2_28_x86_64"
-MADE_FOR = MadeFor("3.11", "linux_x86_64", ("glibc", "2.28"), "2.8.0+cu126")
+MADE_FOR = BundleTarget("3.11", "linux_x86_64", ("glibc", "2.28"), "2.8.0+cu126")
 
 
 def wheel(filename, **fields):

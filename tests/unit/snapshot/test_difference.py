@@ -9,10 +9,10 @@ import pytest
 
 from safe_install.snapshot.difference import (
     compare_with_lock,
+    describe_mismatch,
     find_kept,
     find_required,
     installed_files,
-    why_other,
 )
 from safe_install.snapshot.locked import NO_NAME, LockedDistribution, LockedEnvironment
 from safe_install.snapshot.values import (
@@ -81,7 +81,7 @@ def installed(version="1.0", direct_url=None, **fields):
     ],
 )  # fmt: skip
 def test_the_same(wanted, present):
-    assert why_other(wanted, present) == ""
+    assert describe_mismatch(wanted, present) == ""
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_the_same(wanted, present):
     ],
 )  # fmt: skip
 def test_another(wanted, present, because):
-    assert why_other(wanted, present) == because
+    assert describe_mismatch(wanted, present) == because
 
 
 def test_a_folder_without_a_name_is_found_by_its_path():

@@ -244,7 +244,7 @@ def test_uv_depends_on_what_was_requested():
 
 def test_uv_is_told_what_nothing_else_brings():
     """What was installed for an extra, or left behind: a constraint would install nothing."""
-    alone = dataclasses.replace(index_wheel("pysocks", "1.7.1"), is_alone=True)
+    alone = dataclasses.replace(index_wheel("pysocks", "1.7.1"), is_unrequired=True)
     document = parse_toml(render_uv_project(snapshot_of(alone, index_wheel("idna", "3.10"))))
     assert document["project"]["dependencies"] == ["pysocks==1.7.1"]
     assert document["tool"]["uv"]["constraint-dependencies"] == ["idna==3.10"]

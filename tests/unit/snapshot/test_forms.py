@@ -7,7 +7,7 @@ from packaging.tags import Tag
 
 from safe_install.errors import InputError
 from safe_install.snapshot.forms import Form, form_of, parse_lock, read_record, requirements_text
-from safe_install.snapshot.pylock_reader import NOTHING_MORE
+from safe_install.snapshot.pylock_reader import DEFAULT_GROUPS
 from safe_install.snapshot.values import DirectorySource, FileSource, IndexSource, UrlSource
 from tests.factories import make_interpreter
 
@@ -222,7 +222,7 @@ def test_a_record_of_another_machine_is_read_to_be_compared():
         interpreter=INTERPRETER,
         read=lambda name: text,
         folder="/work",
-        wanted=NOTHING_MORE,
+        wanted=DEFAULT_GROUPS,
     )
     mine, win = found.distributions
     assert mine.source == DirectorySource("/work/a/src", is_editable=True)

@@ -10,7 +10,7 @@ from packaging.version import Version
 from safe_install.errors import BundleInvalid
 from safe_install.models import Environment, TorchBuild
 from safe_install.snapshot.manifest import (
-    MadeFor,
+    BundleTarget,
     find_misfits,
     find_oldest_libc,
     parse_manifest,
@@ -172,7 +172,7 @@ def test_every_reason_is_told():
     assert len(find_misfits(manifest_of(SCATTER), there)) == 3
 
 
-ANY_TORCH = MadeFor("3.11", "linux_x86_64")
+ANY_TORCH = BundleTarget("3.11", "linux_x86_64")
 TORCH = wheel(f"torch-2.8.0+cpu-cp311-cp311-{LINUX}.whl")
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from safe_install.errors import InputError
 from safe_install.snapshot.pylock import render_pylock
-from safe_install.snapshot.pylock_reader import Machine, Wanted, parse_pylock
+from safe_install.snapshot.pylock_reader import Machine, RequestedGroups, parse_pylock
 from safe_install.snapshot.toml_text import parse_toml, render_text
 from safe_install.snapshot.values import IndexSource, UnknownSource, UrlSource
 from safe_install.tags import supported_tags
@@ -168,7 +168,7 @@ CHOICES = [
 
 @pytest.mark.parametrize(("extras", "groups", "names"), CHOICES)
 def test_extras_and_groups_are_those_that_are_wanted(extras, groups, names):
-    wanted = Wanted(frozenset(extras.split()), frozenset(groups.split()))
+    wanted = RequestedGroups(frozenset(extras.split()), frozenset(groups.split()))
     found = parse_pylock(OPTIONAL, machine=HERE, wanted=wanted).distributions
     assert [one.name for one in found] == names.split()
 
@@ -185,8 +185,8 @@ def test_the_packaging_library_takes_the_same(extras, groups, names):
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        (Wanted(frozenset(["cpu", "gpu"])), "extra cpu: .* has none"),
-        (Wanted(groups=frozenset(["docs"])), "dependency group docs: .* has none"),
+        (RequestedGroups(frozenset(["cpu", "gpu"])), "extra cpu: .* has none"),
+        (RequestedGroups(groups=frozenset(["docs"])), "dependency group docs: .* has none"),
     ],
 )
 def test_what_is_wanted_and_not_in_it_is_said(wanted, said):

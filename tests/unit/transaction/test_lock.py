@@ -393,7 +393,7 @@ def test_two_hosts_whose_flock_is_their_own(
     monkeypatch.setattr(fcntl, "flock", lambda *arguments: None)
     kind = "beegfs" if is_local else "ext4"
     monkeypatch.setattr(lock_file, "read_mount", lambda descriptor: Mount(kind))
-    monkeypatch.setattr(lock_file, "take_before_clients", lambda descriptor: None)
+    monkeypatch.setattr(lock_file, "take_nfs_client_lock", lambda descriptor: None)
     children.append(hold(path))
     other = Lock(path)
     assert other.take() is not is_local

@@ -13,9 +13,9 @@ from safe_install.transaction.ranks import (
     Turn,
     Watch,
     decide,
-    name_of_work,
+    hash_of_command,
     parse_rank,
-    seconds_between_looks,
+    poll_interval,
 )
 
 STEP = {
@@ -66,7 +66,7 @@ def test_the_tasks_of_the_step_count_and_not_those_of_the_job() -> None:
 def work(words: str = "torch-scatter", **change: str) -> str:
     rank = parse_rank({**STEP, **change})
     assert rank is not None
-    return name_of_work(rank, words.split())
+    return hash_of_command(rank, words.split())
 
 
 def test_the_ranks_of_one_step_meet_and_no_others() -> None:
@@ -115,9 +115,9 @@ def test_what_a_rank_does(
 
 
 def test_many_ranks_look_less_often() -> None:
-    assert seconds_between_looks(2) < 1.1
-    assert seconds_between_looks(100) == 2.0
-    assert seconds_between_looks(10_000) == 15.0
+    assert poll_interval(2) < 1.1
+    assert poll_interval(100) == 2.0
+    assert poll_interval(10_000) == 15.0
 
 
 def test_a_leader_without_a_sign_of_life() -> None:

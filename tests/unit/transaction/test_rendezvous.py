@@ -89,14 +89,12 @@ def test_a_record_that_cannot_be_read(env: SmallEnvironment, content: bytes) -> 
     assert meeting.read() == (None, None)
 
 
-def test_a_leader_gives_signs_of_life(
-    env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rendezvous, "_SIGN_OF_LIFE", 0.01)
+def test_a_leader_sends_heartbeats(env: SmallEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_HEARTBEAT", 0.01)
     leader, other = Rendezvous(env.prefix, WORK), Rendezvous(env.prefix, WORK)
     leader.write(Record(0, "node0"))
     _, before = other.read()
-    with leader.giving_signs_of_life():
+    with leader.sending_heartbeats():
         deadline = time.monotonic() + 20
         while other.read()[1] == before and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -112,7 +110,7 @@ def test_old_records_go_and_recoveries_leave_them(env: SmallEnvironment) -> None
         Rendezvous(env.prefix, f"{number:016x}").write(MADE)
     meeting = Rendezvous(env.prefix, WORK)
     meeting.write(MADE)
-    meeting.forget_old()
+    meeting.remove_old_records()
     state = env.prefix / ".safe-install"
     left = {path.name for path in state.glob("step-*")}
     assert len(left) == 21

@@ -1,1 +1,1 @@
-"""Engines: Ansible, Dask, Ray. Each is imported where it is named, and not before."""
+"""Engines for Ansible, Dask and Ray. A module is imported only when its engine is used."""

@@ -1,9 +1,9 @@
-"""Nodes as Ansible reaches them: the hosts of an inventory, by `ansible-playbook` and the collection
-that lies in this package.
+"""The engine for Ansible: nodes are the hosts of an inventory, reached by `ansible-playbook` with
+the collection of this package.
 
-Each call is one playbook of one task, written into a private folder. What a node is asked stands in
-a file beside it, which is data and no template; what it answered comes back through a file, line by
-line. Nothing is read from the working folder: neither ansible.cfg nor library/.
+Each call is one playbook with one task, in a private folder. The tasks of the nodes are in a JSON
+file beside it, which Ansible does not treat as a template. Answers come back through another file,
+line by line. Nothing is read from the working folder: neither ansible.cfg nor library/.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from safe_install.errors import EngineFailed
 from safe_install.fleet.engine import (
-    MOST_ANSWER,
+    MAX_ANSWER,
     Call,
     Delivery,
     EngineOptions,
     File,
-    Heard,
     Node,
+    OnReply,
     Reply,
-    Settled,
+    SettleResult,
 )
 from safe_install.folders import expand_home
 from safe_install.system import process
@@ -61,18 +61,18 @@ CALLBACK = "torch_safe_install.safe_install.replies"
 PROGRAM = "ansible-playbook"
 INSTALL = "Install it beside safe-install: pip install 'torch-safe-install[ansible]'"
 PYTHON = "safe_install_python"  # the variable of a host that names the interpreter
-MOST_FORKS = 64
-# Where Ansible looks by itself, less the working folder.
+MAX_FORKS = 64
+# Ansible's default places for ansible.cfg, without the working folder.
 CONFIGURATIONS = ("~/.ansible.cfg", "/etc/ansible/ansible.cfg")
 COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
-SPARE = 60.0  # seconds that the way there and back may take, beyond the time of a call
-MOST_SAID = 4000  # characters
-MOST_LINE = 2 * MOST_ANSWER  # an answer in base64, and what stands around it
+SPARE = 60.0  # seconds for connecting and copying, beyond the time of a call
+MAX_MESSAGE = 4000  # characters
+MAX_LINE = 2 * MAX_ANSWER  # an answer in base64, and the JSON around it
 Row = Mapping[str, Any]
 
 
 def open_engine(target: str, options: EngineOptions) -> AnsibleEngine:
-    """The hosts of an inventory. `target`: its file or folder. Errors: EngineFailed."""
+    """Open an inventory. `target`: its file or folder. Errors: EngineFailed."""
     inventory = expand_home(target).absolute()
     if not inventory.exists():
         raise EngineFailed(
@@ -83,7 +83,7 @@ def open_engine(target: str, options: EngineOptions) -> AnsibleEngine:
 
 
 def find_program(environ: Mapping[str, str]) -> str:
-    """`ansible-playbook` beside the Python that runs us, else on PATH. Errors: EngineFailed."""
+    """`ansible-playbook` beside the running Python, else on PATH. Errors: EngineFailed."""
     beside = Path(sys.executable).with_name(PROGRAM)
     if os.access(beside, os.X_OK):
         return str(beside)
@@ -95,15 +95,15 @@ def find_program(environ: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Finished:
-    """One run of ansible-playbook."""
+    """The result of one run of ansible-playbook."""
 
-    status: int
-    rows: Mapping[str, Row]  # node -> the last that it answered
-    said: str  # the end of its standard error
+    status: int  # exit status
+    rows: Mapping[str, Row]  # node -> its first answer
+    stderr: str  # the end of its standard error
 
 
 class AnsibleEngine:
-    """Hosts of an inventory; see `Engine` for the methods."""
+    """The hosts of an inventory; see `Engine` for the methods."""
 
     name = "ansible"
 
@@ -118,52 +118,39 @@ class AnsibleEngine:
             raise
 
     def nodes(self) -> Sequence[Node]:
-        """The hosts that the inventory and `limit` name. Errors: EngineFailed, where one has no
-        interpreter named."""
-        finished = self._run({}, describes=True)
+        """The hosts that the inventory and `limit` name. Errors: EngineFailed if no interpreter
+        is named for one of them."""
+        finished = self._run({}, asks_python=True)
         if not finished.rows:
-            raise EngineFailed(_why_nothing(finished, self._inventory))
+            raise EngineFailed(_why_no_host(finished, self._inventory))
         refuse_odd_names(finished.rows)
-        failed = [name for name, row in finished.rows.items() if row["kind"] != "ok"]
-        if failed:
-            first = finished.rows[failed[0]]
-            raise EngineFailed(f"Ansible cannot name {failed[0]}: {_said(first)}")
-        named = self._options.python
-        found = {name: _python_of(row) or named for name, row in finished.rows.items()}
-        unnamed = [name for name, python in found.items() if not python.startswith("/")]
-        if unnamed:
-            raise EngineFailed(
-                f"no interpreter is named for {', '.join(sorted(unnamed))}",
-                hint=f"Set {PYTHON} in the inventory, to the path of the environment's python on the "
-                "host; or --python for all that have none.",
-            )
-        self._pythons = found
-        return [Node(name, found[name]) for name in sorted(found)]
+        self._pythons = find_pythons(finished.rows, self._options.python)
+        return [Node(name, self._pythons[name]) for name in sorted(self._pythons)]
 
     def deliver(self, file: File, nodes: Sequence[str]) -> Sequence[Delivery]:
-        """A file to nodes, into a folder that only its owner can write."""
+        """See Engine.deliver."""
         wanted = {"path": str(file.path.absolute()), "sha256": file.sha256}
         finished = self._run({name: {"deliver": wanted} for name in nodes})
         return [delivery_of(name, finished) for name in nodes]
 
     def call(
-        self, calls: Sequence[Call], heard: Heard, *, timeout: Optional[float]
+        self, calls: Sequence[Call], on_reply: OnReply, *, timeout: Optional[float]
     ) -> Sequence[Reply]:
-        """All calls at the same time."""
+        """See Engine.call."""
         if not self._pythons:
             self.nodes()
         tasks = {call.node: self._task_of(call, timeout) for call in calls}
 
-        def hear(name: str, row: Row) -> None:
-            heard(reply_of(name, row))
+        def on_row(name: str, row: Row) -> None:
+            on_reply(reply_of(name, row))
 
-        finished = self._run(tasks, timeout=timeout, hear=hear)
+        finished = self._run(tasks, timeout=timeout, on_row=on_row)
         replies = []
         for call in calls:
             row = finished.rows.get(call.node)
             if row is None:
                 reply = Reply(call.node, problem=_why_silent(finished))
-                heard(reply)
+                on_reply(reply)
             else:
                 reply = reply_of(call.node, row)
             replies.append(reply)
@@ -178,9 +165,9 @@ class AnsibleEngine:
         }
         return {"call": wanted}
 
-    def settle(self, changed: Sequence[str]) -> Settled:
-        """Nothing: hosts run no workers of Ansible."""
-        return Settled()
+    def settle(self, changed: Sequence[str]) -> SettleResult:
+        """There is nothing to do: Ansible has no workers on the hosts."""
+        return SettleResult()
 
     def close(self) -> None:
         """Remove the private folder."""
@@ -190,34 +177,37 @@ class AnsibleEngine:
         self,
         tasks: Mapping[str, Row],
         *,
-        describes: bool = False,
+        asks_python: bool = False,
         timeout: Optional[float] = None,
-        hear: Optional[Callable[[str, Row], None]] = None,
+        on_row: Optional[Callable[[str, Row], None]] = None,
     ) -> Finished:
-        """Run one playbook to its end; `hear` each answer when it comes."""
+        """Run one playbook to its end. `on_row`: called with each answer when it comes."""
         run = Path(tempfile.mkdtemp(dir=str(self._folder), prefix="run-"))
         seconds = None if timeout is None else timeout + SPARE
-        _write_json(run / "play.json", [make_play(describes=describes, timeout=seconds)])
+        _write_json(run / "play.json", [make_play(asks_python=asks_python, timeout=seconds)])
         _write_json(run / "tasks.json", tasks)
-        command = [self._program, "--inventory", str(self._inventory)]
-        if "ANSIBLE_FORKS" not in self._options.environ:
-            command += ["--forks", str(count_forks(tasks))]
-        if self._options.limit:
-            command += ["--limit", self._options.limit]
-        answers = _Answers(run / "replies", hear)
+        answers = _AnswerFile(run / "replies", on_row)
         try:
             completed = process.run(
-                [*command, str(run / "play.json")],
+                [*self._command(tasks), str(run / "play.json")],
                 env=self._variables(run),
                 on_tick=answers.read,
             )
             answers.read()
         finally:
             shutil.rmtree(str(run), ignore_errors=True)
-        return Finished(completed.returncode, answers.rows, completed.stderr.strip()[-MOST_SAID:])
+        return Finished(completed.returncode, answers.rows, completed.stderr.strip()[-MAX_MESSAGE:])
+
+    def _command(self, tasks: Mapping[str, Row]) -> List[str]:
+        command = [self._program, "--inventory", str(self._inventory)]
+        if "ANSIBLE_FORKS" not in self._options.environ:
+            command += ["--forks", str(count_forks(tasks))]
+        if self._options.limit:
+            command += ["--limit", self._options.limit]
+        return command
 
     def _variables(self, run: Path) -> Mapping[str, str]:
-        """What a person set stays, but for what would take our answers away."""
+        """The variables of this process, with those that the exchange of answers needs."""
         variables = dict(self._options.environ)
         others = variables.get("ANSIBLE_COLLECTIONS_PATH", COLLECTIONS)
         variables.update(
@@ -234,13 +224,13 @@ class AnsibleEngine:
         return variables
 
     def _configuration(self) -> str:
-        """The ansible.cfg that counts: one that is named, else the person's, else the machine's,
-        else none. Never that of the working folder. Errors: EngineFailed."""
+        """The ansible.cfg to use: the one that ANSIBLE_CONFIG names, else the user's, else the
+        system's, else an empty file. Never that of the working folder. Errors: EngineFailed."""
         named = self._options.environ.get("ANSIBLE_CONFIG")
         if named:
             path = expand_home(named).absolute()
             if not os.access(path, os.R_OK) or not path.is_file():
-                # Ansible would take that of the working folder in its place.
+                # Ansible would use the one of the working folder instead.
                 raise EngineFailed(f"ANSIBLE_CONFIG names {named}, which cannot be read")
             return str(path)
         for standard in CONFIGURATIONS:
@@ -252,38 +242,38 @@ class AnsibleEngine:
         return str(empty)
 
 
-class _Answers:
-    """The lines of a file that grows."""
+class _AnswerFile:
+    """The file to which the callback appends one line for each answer."""
 
-    def __init__(self, path: Path, hear: Optional[Callable[[str, Row], None]]) -> None:
-        self.rows: Dict[str, Row] = {}
-        self._path, self._hear = path, hear
-        self._read = 0  # bytes
+    def __init__(self, path: Path, on_row: Optional[Callable[[str, Row], None]]) -> None:
+        self.rows: Dict[str, Row] = {}  # node -> its first answer
+        self._path, self._on_row = path, on_row
+        self._offset = 0  # bytes that were read
 
     def read(self) -> None:
-        """What came since."""
+        """Read the whole lines that came since the last call."""
         try:
             with self._path.open("rb") as stream:
-                stream.seek(self._read)
+                stream.seek(self._offset)
                 fresh = stream.read()
         except FileNotFoundError:
             return
-        whole = fresh[: fresh.rfind(b"\n") + 1]
-        self._read += len(whole)
-        for line in whole.splitlines():
-            row = json.loads(line) if len(line) <= MOST_LINE else {}
+        lines = fresh[: fresh.rfind(b"\n") + 1]
+        self._offset += len(lines)
+        for line in lines.splitlines():
+            row = json.loads(line) if len(line) <= MAX_LINE else {}
             name = row.get("node")
             if name and name not in self.rows:
                 self.rows[name] = row
-                if self._hear is not None:
-                    self._hear(name, row)
+                if self._on_row is not None:
+                    self._on_row(name, row)
 
 
-# --- what is asked --------------------------------------------------------------------------------
+# --- the playbook ---------------------------------------------------------------------------------
 
 
 def write_collection(folder: Path) -> None:
-    """The collection, out of this package, which may be an archive. Errors: OSError."""
+    """Copy the collection out of this package, which may lie in an archive. Errors: OSError."""
     for name in COLLECTION_FILES:
         content = pkgutil.get_data("safe_install.fleet", f"{COLLECTION}/{name}")
         path = folder / COLLECTION / name
@@ -291,9 +281,11 @@ def write_collection(folder: Path) -> None:
         path.write_bytes(content or b"")
 
 
-def make_play(*, describes: bool, timeout: Optional[float]) -> Dict[str, Any]:
-    """One play of one task. Its one template is ours."""
-    arguments = {"python": f"{{{{ {PYTHON} | default('') }}}}"} if describes else {}
+def make_play(*, asks_python: bool, timeout: Optional[float]) -> Dict[str, Any]:
+    """One play of one task. `asks_python`: the answer is the interpreter that the inventory names;
+    else each node's task is in tasks.json."""
+    # The only template in the play.
+    arguments = {"python": f"{{{{ {PYTHON} | default('') }}}}"} if asks_python else {}
     task: Dict[str, Any] = {
         "torch_safe_install.safe_install.node": arguments,
         "name": "safe-install",
@@ -313,58 +305,76 @@ def make_play(*, describes: bool, timeout: Optional[float]) -> Dict[str, Any]:
 
 
 def count_forks(tasks: Mapping[str, Row]) -> int:
-    """All nodes at the same time, as far as the memory of the controller allows."""
-    return max(1, min(len(tasks), MOST_FORKS))
+    """How many nodes Ansible works on at once; MAX_FORKS limits the controller's memory."""
+    return max(1, min(len(tasks), MAX_FORKS))
 
 
 def _write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-# --- what is answered, which nobody trusts ----------------------------------------------------------
+# --- answers, which are not trusted -----------------------------------------------------------------
+
+
+def find_pythons(rows: Mapping[str, Row], default: str) -> Dict[str, str]:
+    """Node -> its interpreter, from the answers; `default` where the inventory names none. Errors:
+    EngineFailed if a node failed or has no absolute path."""
+    for name, row in rows.items():
+        if row["kind"] != "ok":
+            raise EngineFailed(f"Ansible cannot name {name}: {_message_of(row)}")
+    found = {name: _python_of(row) or default for name, row in rows.items()}
+    unnamed = [name for name, python in found.items() if not python.startswith("/")]
+    if unnamed:
+        raise EngineFailed(
+            f"no interpreter is named for {', '.join(sorted(unnamed))}",
+            hint=f"Set {PYTHON} in the inventory, to the path of the environment's python on the "
+            "host; or --python for all that have none.",
+        )
+    return found
 
 
 def reply_of(name: str, row: Row) -> Reply:
-    """The reply of a node, from its row."""
+    """The reply of a node to a call, from its row."""
     if row["kind"] != "ok":
-        return Reply(name, problem=_said(row))
+        return Reply(name, problem=_message_of(row))
     answer = row.get("answer")
     if not isinstance(answer, dict):
         return Reply(name, problem="it answered something else")
-    status, said = answer.get("status"), plain(str(answer.get("said") or ""))
+    status, stderr = answer.get("status"), plain(str(answer.get("said") or ""))
     try:
         output = base64.b64decode(str(answer.get("output") or ""), validate=True)
     except (ValueError, binascii.Error):
         return Reply(name, problem="its answer is damaged")
-    if len(output) > MOST_ANSWER:
+    if len(output) > MAX_ANSWER:
         return Reply(name, problem="its answer is too long")
     is_status = isinstance(status, int) and not isinstance(status, bool) and 0 <= status <= 255
     if not is_status:
-        return Reply(name, output=output, problem=said or "it does not know how the program ended")
-    return Reply(name, status, output, said)
+        problem = stderr or "it does not know how the program ended"
+        return Reply(name, output=output, problem=problem)
+    return Reply(name, status, output, stderr)
 
 
 def delivery_of(name: str, finished: Finished) -> Delivery:
-    """Where a file lies on a node, or why it does not."""
+    """The result of a delivery to a node."""
     row = finished.rows.get(name)
     if row is None:
         return Delivery(name, problem=_why_silent(finished))
     answer = row.get("answer")
     path = answer.get("path") if isinstance(answer, dict) else None
     if row["kind"] != "ok" or not isinstance(path, str) or not path.startswith("/"):
-        return Delivery(name, problem=_said(row))
+        return Delivery(name, problem=_message_of(row))
     return Delivery(name, path)
 
 
 def refuse_odd_names(names: Iterable[str]) -> None:
-    """Errors: EngineFailed for a host whose name a terminal does not show as it is."""
+    """Raise EngineFailed for a host whose name has control characters."""
     for name in names:
         if not name.isprintable():
             raise EngineFailed(f"the inventory has a host with the name {name!r}")
 
 
 def plain(text: str) -> str:
-    """What a machine says, without the characters that a terminal obeys."""
+    """A machine's text without control characters, except line ends."""
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
 
 
@@ -374,18 +384,17 @@ def _python_of(row: Row) -> str:
     return python if python.isprintable() else ""
 
 
-def _said(row: Row) -> str:
-    said = plain(str(row.get("said") or ""))[:MOST_SAID]
-    return said or "it did not say why"
+def _message_of(row: Row) -> str:
+    message = plain(str(row.get("said") or ""))[:MAX_MESSAGE]
+    return message or "it did not say why"
 
 
 def _why_silent(finished: Finished) -> str:
-    said = plain(finished.said)
-    return (
-        f"Ansible ended with {finished.status} and without its answer{': ' if said else ''}{said}"
-    )
+    why = f"Ansible ended with {finished.status} and without its answer"
+    stderr = plain(finished.stderr)
+    return f"{why}: {stderr}" if stderr else why
 
 
-def _why_nothing(finished: Finished, inventory: Path) -> str:
-    said = plain(finished.said) or "no host matches"
-    return f"Ansible finds no host in {inventory}: {said}"
+def _why_no_host(finished: Finished, inventory: Path) -> str:
+    why = plain(finished.stderr) or "no host matches"
+    return f"Ansible finds no host in {inventory}: {why}"

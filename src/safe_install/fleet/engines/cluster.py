@@ -1,4 +1,4 @@
-"""An engine over a cluster that runs functions in its processes: what Dask and Ray have in common."""
+"""The engine for clusters that run functions in their processes: for Dask and Ray."""
 
 from __future__ import annotations
 
@@ -22,73 +22,74 @@ from typing import (
 
 from safe_install.errors import EngineFailed, UsageError
 from safe_install.fleet.engine import (
-    MOST_ANSWER,
+    MAX_ANSWER,
     Call,
     Delivery,
     EngineOptions,
     File,
-    Heard,
     Node,
+    OnReply,
     Reply,
-    Settled,
+    SettleResult,
 )
 from safe_install.fleet.engines.members import (
     Group,
+    InvalidAnswer,
     Member,
-    Unclear,
     group_members,
     read_member,
     split_answer,
 )
 
-PIECE = 4 * 1024 * 1024  # bytes of a file that travel at once
+PIECE = 4 * 1024 * 1024  # bytes of a file in one message
 SHORT = 60.0  # seconds for a question that starts no program
-HASHED = 600.0  # seconds for one that hashes a file
-GRACE = 60.0  # seconds more for an answer than its program has
-PATIENCE = 10.0  # seconds for a node to have a process again: a nanny may be starting one
-LOOK_AGAIN = 0.5
-TRIES = 3  # to list processes of which none goes meanwhile
+HASHED = 600.0  # seconds for a question that hashes a file
+GRACE = 60.0  # seconds for an answer beyond the timeout of its program
+PATIENCE = 10.0  # seconds to wait for a process of a node: a nanny may be starting one
+POLL = 0.5  # seconds between two looks
+TRIES = 3  # to list the processes without one ending meanwhile
 
 
 @dataclass(frozen=True)
 class Lost:
-    """There is no answer."""
+    """There is no usable answer."""
 
     problem: str
 
 
-Question = Tuple[Any, ...]  # the name of one of script.py, and what it is asked with
+Question = Tuple[Any, ...]  # the name of a question of script.py, and its arguments
 Answer = Union[bytes, Lost]
 
 
 class Cluster(Protocol):
-    """A cluster that runs the questions of script.py in its processes."""
+    """A cluster that runs the functions of script.py in its processes."""
 
     name: str
-    inherited: Tuple[str, ...]  # variables that the cluster sets, and a check must not see
+    inherited: Tuple[str, ...]  # variables that the cluster changes; programs get the former values
 
     def members(self) -> Sequence[str]:
-        """The addresses of the processes that are there now. Errors: EngineFailed."""
+        """The addresses of the processes that exist now. Errors: EngineFailed."""
 
     def ask_all(
         self, addresses: Sequence[str], question: Question, timeout: float
     ) -> Mapping[str, Answer]:
-        """The same question to all of them; an answer for each."""
+        """Ask all of them the same question. Address -> answer, for each address."""
 
     def ask_each(
         self, questions: Mapping[str, Question], timeout: Optional[float]
     ) -> Iterator[Tuple[str, Answer]]:
-        """To each its own, all at the same time; an answer for each, as they come."""
+        """Ask each address its own question, all at the same time. Yields an answer for each
+        address, in the order in which they come."""
 
-    def settle(self, groups: Sequence[Group]) -> Settled:
-        """As Engine.settle, for the nodes of these groups."""
+    def settle(self, groups: Sequence[Group]) -> SettleResult:
+        """Like Engine.settle, for the nodes of these groups."""
 
     def close(self) -> None:
-        """Leave the cluster."""
+        """Disconnect."""
 
 
 def refuse_python(options: EngineOptions) -> None:
-    """A cluster's processes run in the environments that are managed. Errors: UsageError."""
+    """Raise UsageError for --python: the managed environments are those of the processes."""
     if options.python:
         raise UsageError(
             "--python names no environment of a cluster",
@@ -97,14 +98,13 @@ def refuse_python(options: EngineOptions) -> None:
 
 
 def read_source() -> str:
-    """The text that is run in the processes of a cluster."""
-    return read_text("safe_install.environment", "programs_script.py") + read_text(
-        "safe_install.fleet.engines", "script.py"
-    )
+    """The source text that runs in the processes of a cluster."""
+    programs = read_text("safe_install.environment", "programs_script.py")
+    return programs + read_text("safe_install.fleet.engines", "script.py")
 
 
 def read_text(package: str, name: str) -> str:
-    """A file of this program."""
+    """The text of a file of this program. Errors: EngineFailed if it is missing."""
     data = pkgutil.get_data(package, name)
     if data is None:  # pragma: no cover - a broken installation of ours
         raise EngineFailed(f"{package}/{name} is missing", hint="Install torch-safe-install again.")
@@ -120,28 +120,29 @@ class ClusterEngine:
         self._groups: Dict[str, Group] = {}
 
     def nodes(self) -> Sequence[Node]:
-        """One for each environment, however many processes share it. Errors: EngineFailed where a
-        process does not say what it is: all or none could not be kept."""
-        groups = group_members(self._describe())
+        """One node for each environment, which several processes may share. Errors: EngineFailed
+        if a process does not describe its environment, because that one would not be changed
+        with the others."""
+        groups = group_members(self._list_members())
         self._groups = {group.node.name: group for group in groups}
         return [group.node for group in groups]
 
-    def _describe(self) -> List[Member]:
-        for number in range(TRIES):
+    def _list_members(self) -> List[Member]:
+        """The processes that were there both before and after they were asked."""
+        for _ in range(TRIES):
             addresses = self._cluster.members()
             answers = self._cluster.ask_all(addresses, ("describe",), SHORT)
-            still = set(self._cluster.members())
-            gone = [one for one in addresses if one not in still]
-            if not gone or number == TRIES - 1:
+            alive = set(self._cluster.members())
+            if alive.issuperset(addresses):
                 break
-        return [self._read_member(one, answers[one]) for one in addresses if one in still]
+        return [self._read_member(one, answers[one]) for one in addresses if one in alive]
 
     def _read_member(self, address: str, answer: Answer) -> Member:
         try:
             if isinstance(answer, Lost):
-                raise Unclear(answer.problem)
+                raise InvalidAnswer(answer.problem)
             return read_member(address, answer)
-        except Unclear as error:
+        except InvalidAnswer as error:
             raise EngineFailed(
                 f"{self.name}: {address} does not say which environment it has: {error}",
                 hint="Take that process out of the cluster, or start it again.",
@@ -150,17 +151,18 @@ class ClusterEngine:
     # --- files ------------------------------------------------------------------------------------
 
     def deliver(self, file: File, nodes: Sequence[str]) -> Sequence[Delivery]:
-        """In pieces, each of which all nodes get that lack the file."""
-        reached = self._reach(nodes)
+        """See Engine.deliver. The file is sent in pieces; each piece goes to all nodes that lack
+        the file."""
+        reached = self._find_addresses(nodes)
         suffix = file.path.suffix
         found = self._ask_for_paths(reached, ("find", file.sha256, suffix))
         lacking = {node: reached[node] for node, path in found.items() if path == ""}
         if lacking:
             found.update(self._send(file, suffix, lacking))
-        return [self._delivery(node, found) for node in nodes]
+        return [self._make_delivery(node, found) for node in nodes]
 
-    def _delivery(self, node: str, found: Mapping[str, Union[str, Lost]]) -> Delivery:
-        path = found.get(node, Lost(self._gone(node)))
+    def _make_delivery(self, node: str, found: Mapping[str, Union[str, Lost]]) -> Delivery:
+        path = found.get(node, Lost(self._why_gone(node)))
         if isinstance(path, Lost):
             return Delivery(node, problem=path.problem)
         return Delivery(node, path=path)
@@ -168,7 +170,7 @@ class ClusterEngine:
     def _ask_for_paths(
         self, reached: Mapping[str, str], question: Question
     ) -> Dict[str, Union[str, Lost]]:
-        """Node -> the path that its answer names, empty where it has none."""
+        """Node -> the path that its answer names; empty if the node does not have the file."""
         answers = self._cluster.ask_all(list(reached.values()), question, HASHED)
         found: Dict[str, Union[str, Lost]] = {}
         for node, address in reached.items():
@@ -179,6 +181,7 @@ class ClusterEngine:
     def _send(
         self, file: File, suffix: str, lacking: Mapping[str, str]
     ) -> Dict[str, Union[str, Lost]]:
+        """Send the file. `lacking`: node -> address. Node -> the path of the file there."""
         token = secrets.token_hex(8)
         lost: Dict[str, Union[str, Lost]] = {}
         left = dict(lacking)
@@ -195,12 +198,14 @@ class ClusterEngine:
         if not left:
             return lost
         finished = self._ask_for_paths(left, ("finish", file.sha256, token, suffix))
-        nowhere = Lost("it does not say where the file lies")
-        return {**lost, **{node: path or nowhere for node, path in finished.items()}}
+        for node, path in finished.items():
+            lost[node] = path or Lost("it does not say where the file lies")
+        return lost
 
     def _ask_for_failures(
         self, reached: Mapping[str, str], question: Question
     ) -> Mapping[str, Lost]:
+        """Node -> why it failed, for the nodes that failed."""
         answers = self._cluster.ask_all(list(reached.values()), question, SHORT)
         failed: Dict[str, Lost] = {}
         for node, address in reached.items():
@@ -212,88 +217,91 @@ class ClusterEngine:
     # --- calls ------------------------------------------------------------------------------------
 
     def call(
-        self, calls: Sequence[Call], heard: Heard, *, timeout: Optional[float]
+        self, calls: Sequence[Call], on_reply: OnReply, *, timeout: Optional[float]
     ) -> Sequence[Reply]:
-        """Each in a process of its node, as a child of that."""
-        reached = self._reach([call.node for call in calls])
+        """See Engine.call. Each program is a child of a process of its node."""
+        reached = self._find_addresses([call.node for call in calls])
         questions: Dict[str, Question] = {}
         replies: Dict[str, Reply] = {}
         for call in calls:
             if call.node in reached:
-                questions[reached[call.node]] = self._question(call, timeout)
+                questions[reached[call.node]] = self._make_question(call, timeout)
             else:
-                replies[call.node] = Reply(call.node, problem=self._gone(call.node))
-                heard(replies[call.node])
+                replies[call.node] = Reply(call.node, problem=self._why_gone(call.node))
+                on_reply(replies[call.node])
         nodes = {address: node for node, address in reached.items()}
         limit = None if timeout is None else timeout + GRACE
         for address, answer in self._cluster.ask_each(questions, limit):
             reply = read_reply(nodes[address], answer, timeout)
             replies[reply.node] = reply
-            heard(reply)
+            on_reply(reply)
         return [replies[call.node] for call in calls]
 
-    def _question(self, call: Call, timeout: Optional[float]) -> Question:
+    def _make_question(self, call: Call, timeout: Optional[float]) -> Question:
         python = self._groups[call.node].node.python
         argv = [python, "-I", call.program, "--python", python, *call.words, "--json"]
-        return ("run", argv, timeout, MOST_ANSWER, self._cluster.inherited)
+        return ("run", argv, timeout, MAX_ANSWER, self._cluster.inherited)
 
-    def settle(self, changed: Sequence[str]) -> Settled:
-        """Looked at anew: processes may have come and gone."""
+    def settle(self, changed: Sequence[str]) -> SettleResult:
+        """See Engine.settle."""
         if not changed:
-            return Settled()
-        self._reach(changed)
+            return SettleResult()
+        self._find_addresses(changed)  # lists the processes again: some may have come or gone
         groups = [self._groups[node] for node in changed if node in self._groups]
-        gone = {node: self._gone(node) for node in changed if node not in self._groups}
-        done = self._cluster.settle(groups)
-        return Settled({**gone, **done.notes}, frozenset({*gone, *done.missing}))
+        gone = {node: self._why_gone(node) for node in changed if node not in self._groups}
+        result = self._cluster.settle(groups)
+        return SettleResult({**gone, **result.notes}, frozenset({*gone, *result.missing}))
 
     def close(self) -> None:
-        """Files that were delivered stay for the next change; they go a week after their use."""
+        """Disconnect. Delivered files stay on the nodes until a week after their last use."""
         self._cluster.close()
 
-    def _reach(self, nodes: Sequence[str]) -> Dict[str, str]:
-        """Node -> the address of a process of it that is there now. A worker that was started again
-        has another address than the one before."""
+    def _find_addresses(self, nodes: Sequence[str]) -> Dict[str, str]:
+        """Node -> the address of one of its processes, for the nodes that have one. Waits for a
+        process that is being started: a restarted worker has another address."""
         end = time.monotonic() + PATIENCE
-        found = self._find(nodes)
+        found = self._find_alive(nodes)
         while not all(found.values()) and time.monotonic() < end:
             self.nodes()
-            found = self._find(nodes)
+            found = self._find_alive(nodes)
             if not all(found.values()):
-                time.sleep(LOOK_AGAIN)
+                time.sleep(POLL)
         return {node: addresses[0] for node, addresses in found.items() if addresses}
 
-    def _find(self, nodes: Sequence[str]) -> Dict[str, List[str]]:
+    def _find_alive(self, nodes: Sequence[str]) -> Dict[str, List[str]]:
+        """Node -> the addresses of its processes that exist now."""
         alive = set(self._cluster.members())
-        return {node: self._alive(node, alive) for node in nodes}
+        found = {}
+        for node in nodes:
+            group = self._groups.get(node)
+            addresses = () if group is None else group.addresses
+            found[node] = [address for address in addresses if address in alive]
+        return found
 
-    def _alive(self, node: str, alive: set[str]) -> List[str]:
-        group = self._groups.get(node)
-        addresses = () if group is None else group.addresses
-        return [address for address in addresses if address in alive]
-
-    def _gone(self, node: str) -> str:
+    def _why_gone(self, node: str) -> str:
         return f"{self.name} has no process of {node} any more"
 
 
 def read_reply(node: str, answer: Answer, timeout: Optional[float]) -> Reply:
-    """What a node's answer to a call says of its program."""
+    """The reply of a node, from its answer to the question `run`."""
     if isinstance(answer, Lost):
         return Reply(node, problem=answer.problem)
     try:
         head, output = split_answer(answer)
-    except Unclear as error:
+    except InvalidAnswer as error:
         return Reply(node, problem=str(error))
-    status, said = head.get("status"), head.get("said", "")
-    output, said = output[:MOST_ANSWER], said if isinstance(said, str) else ""
+    output = output[:MAX_ANSWER]
+    status, stderr = head.get("status"), head.get("said", "")
+    if not isinstance(stderr, str):
+        stderr = ""
     if head.get("late"):
         return Reply(node, output=output, problem=f"it took longer than {timeout} s, and was ended")
     if not isinstance(status, int) or isinstance(status, bool):
         return Reply(node, output=output, problem="it does not say how the program ended")
     if status < 0:
-        problem = f"signal {-status} ended the program. {said}".strip()
+        problem = f"signal {-status} ended the program. {stderr}".strip()
         return Reply(node, output=output, problem=problem)
-    return Reply(node, status, output, said)
+    return Reply(node, status, output, stderr)
 
 
 def _read_head(answer: Answer) -> Union[Mapping[str, Any], Lost]:
@@ -301,13 +309,13 @@ def _read_head(answer: Answer) -> Union[Mapping[str, Any], Lost]:
         return answer
     try:
         head, _ = split_answer(answer)
-    except Unclear as error:
+    except InvalidAnswer as error:
         return Lost(str(error))
     return head
 
 
 def _read_path(head: Mapping[str, Any]) -> Union[str, Lost]:
-    """Empty where the file is not there."""
+    """The path in an answer; empty if the file is not there."""
     path = head.get("path")
     if path == "" or (isinstance(path, str) and path.startswith(os.sep) and path.isprintable()):
         return path

@@ -1,4 +1,5 @@
-"""Dask: the environments of workers and of the scheduler are nodes, reached through the scheduler."""
+"""The engine for Dask: nodes are the environments of the workers and of the scheduler, reached
+through the scheduler."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ import concurrent.futures
 import queue
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import EngineOptions, Settled
+from safe_install.fleet.engine import EngineOptions, SettleResult
 from safe_install.fleet.engines.cluster import (
     SHORT,
     Answer,
@@ -20,20 +21,21 @@ from safe_install.fleet.engines.cluster import (
     read_source,
     refuse_python,
 )
-from safe_install.fleet.engines.members import MOST_TEXT, Group, split_answer
+from safe_install.fleet.engines.members import MAX_TEXT, Group, split_answer
 
-SCHEDULER = "scheduler"  # where the address of a worker could stand
+SCHEDULER = "scheduler"  # its address, in the place of a worker's address
 OLDEST = (2024, 1)
-RESTART = 120.0  # seconds for workers to end, and again as many for them to come back
-LOOK_AGAIN = 0.5
-CONNECT = 30.0
+RESTART = 120.0  # seconds for workers to end, and as many again for them to come back
+POLL = 0.5  # seconds between two looks
+CONNECT = 30.0  # seconds
 EXTRA = "Install Dask beside safe-install: pip install 'torch-safe-install[dask]'."
-# Evaluated where it arrives, by the Python that is there: compiled code would serve one version.
-COMPILED_THERE = "(exec(compile(source, 'safe-install', 'exec'), space), space[name])[1]"
+# The receiver compiles the source and returns the object `name` of it. Compiled code would run on
+# one version of Python only.
+COMPILE_AND_FIND = "(exec(compile(source, 'safe-install', 'exec'), space), space[name])[1]"
 
 
-class Shipped:
-    """A function of script.py that is pickled as its text, for processes without safe-install."""
+class SentFunction:
+    """A function of script.py, pickled as its source text for processes without safe-install."""
 
     def __init__(self, name: str, source: str) -> None:
         self._name = name
@@ -41,22 +43,22 @@ class Shipped:
 
     def __reduce__(self) -> Tuple[Any, ...]:
         values = {"source": self._source, "space": {"__name__": "sent"}, "name": self._name}
-        return eval, (COMPILED_THERE, values)
+        return eval, (COMPILE_AND_FIND, values)
 
     def __call__(self, *words: Any) -> bytes:
-        """It never runs here."""
+        """Not called: the unpickled function is called in the other process."""
         raise NotImplementedError
 
 
 def open_engine(target: str, options: EngineOptions) -> ClusterEngine:
-    """`target`: the address of a scheduler, "tcp://10.0.0.1:8786". Errors: EngineFailed,
+    """Connect to a scheduler. `target`: its address, "tcp://10.0.0.1:8786". Errors: EngineFailed,
     UsageError."""
     refuse_python(options)
     return ClusterEngine(DaskCluster(connect(target)))
 
 
 def connect(target: str) -> Any:
-    """A distributed.Client. Errors: EngineFailed."""
+    """A distributed.Client of the scheduler at this address. Errors: EngineFailed."""
     try:
         import distributed
     except ImportError as error:
@@ -64,7 +66,7 @@ def connect(target: str) -> Any:
     _refuse_old(distributed.__version__)
     try:
         return distributed.Client(target, timeout=CONNECT, set_as_default=False)
-    except Exception as error:  # a TypeError where it has no certificates for tls://
+    except Exception as error:  # TypeError if there are no certificates for tls://
         hint = "Name it as `dask scheduler` says when it starts: tcp://HOST:8786."
         if target.startswith("tls:"):
             hint = "Its certificates have to stand in Dask's configuration: distributed.comm.tls."
@@ -81,8 +83,8 @@ def _refuse_old(version: str) -> None:
 class Worker:
     """A worker, as the scheduler knows it."""
 
-    nanny: Optional[str]  # its address: it can start the worker again
-    identifier: str  # of this process
+    nanny: Optional[str]  # the address of its nanny, which can restart it; None: it has none
+    identifier: str  # differs between two processes at the same address
 
 
 class DaskCluster:
@@ -94,15 +96,15 @@ class DaskCluster:
     def __init__(self, client: Any) -> None:
         self._client = client
         source = read_source()
-        self._answer = Shipped("answer_beside", source)
-        self._list_workers = Shipped("list_workers", source)
+        self._answer = SentFunction("answer_in_thread", source)
+        self._list_workers = SentFunction("list_workers", source)
 
     def members(self) -> Sequence[str]:
         """The workers by address, then the scheduler. Errors: EngineFailed."""
-        return [*sorted(self._list()), SCHEDULER]
+        return [*sorted(self._find_workers()), SCHEDULER]
 
-    def _list(self) -> Dict[str, Worker]:
-        """The workers that are there now, by address. Errors: EngineFailed."""
+    def _find_workers(self) -> Dict[str, Worker]:
+        """Address -> worker, for the workers that exist now. Errors: EngineFailed."""
         try:
             listed = self._wait(self._run_on_scheduler(self._list_workers), SHORT)
             rows = split_answer(listed)[0]["workers"]
@@ -117,28 +119,28 @@ class DaskCluster:
     def ask_all(
         self, addresses: Sequence[str], question: Question, timeout: float
     ) -> Mapping[str, Answer]:
-        """One message to the scheduler, which passes it on."""
+        """See Cluster.ask_all. One message goes to the scheduler, which passes it on."""
         return dict(self._wait(self._ask(addresses, question, timeout), None))
 
     def ask_each(
         self, questions: Mapping[str, Question], timeout: Optional[float]
     ) -> Iterator[Tuple[str, Answer]]:
-        """As the answers come."""
-        come: queue.SimpleQueue[Tuple[str, Answer]] = queue.SimpleQueue()
+        """See Cluster.ask_each."""
+        received: queue.SimpleQueue[Tuple[str, Answer]] = queue.SimpleQueue()
 
         async def ask_one(address: str, question: Question) -> None:
             answers: Mapping[str, Answer] = {}
             try:
                 answers = await self._ask([address], question, timeout)
             finally:
-                come.put((address, answers.get(address, Lost("it did not answer"))))
+                received.put((address, answers.get(address, Lost("it did not answer"))))
 
         started = [
             self._start(ask_one(address, question)) for address, question in questions.items()
         ]
         try:
             for _ in started:
-                yield come.get()
+                yield received.get()
         finally:
             for one in started:
                 one.cancel()
@@ -158,7 +160,7 @@ class DaskCluster:
     async def _ask_workers(
         self, workers: List[str], question: Question, timeout: Optional[float]
     ) -> Dict[str, Answer]:
-        # which of them is silent is not known: all are lost
+        # After an error it is not known which worker is silent, so that all are lost.
         try:
             running = self._client.run(self._answer, *question, workers=workers, on_error="return")
             answers = await asyncio.wait_for(running, timeout)
@@ -175,7 +177,7 @@ class DaskCluster:
         except Exception as error:  # noqa: BLE001 - whatever a connection ends with
             return {SCHEDULER: Lost(describe(error))}
 
-    async def _run_on_scheduler(self, function: Shipped, *words: Any) -> Any:
+    async def _run_on_scheduler(self, function: SentFunction, *words: Any) -> Any:
         return await self._client.run_on_scheduler(function, *words)
 
     def _start(self, work: Any) -> Any:
@@ -186,29 +188,29 @@ class DaskCluster:
 
     # --- after a change ---------------------------------------------------------------------------
 
-    def settle(self, groups: Sequence[Group]) -> Settled:
-        """Workers with a nanny are started again, all at once, and once. What has no nanny is not
-        ended: nobody might start it again."""
-        before = self._list()
-        addresses = [address for group in groups for address in group.addresses]
-        known = [address for address in addresses if address in before]
-        served = {address: before[address] for address in known if before[address].nanny}
-        outcomes = self._restart(list(served)) if served else {}
-        now = self._wait_until_back(served)
-        absent = find_absent(served, now)
+    def settle(self, groups: Sequence[Group]) -> SettleResult:
+        """Restart the workers that have a nanny, all at once. A worker without one is not ended,
+        because nothing might start it again."""
+        before = self._find_workers()
+        restartable = _find_restartable(groups, before)
+        outcomes = self._restart(list(restartable)) if restartable else {}
+        now = self._wait_until_back(restartable)
+        absent = find_absent(restartable, now)
         notes: Dict[str, str] = {}
+        missing: Set[str] = set()
         for group in groups:
-            words = describe_left(group, before, now, absent, outcomes)
-            if words:
-                notes[group.node.name] = words
-        missing = [group.node.name for group in groups if absent.intersection(group.addresses)]
-        return Settled(notes, frozenset(missing))
+            note = describe_left(group, before, now, absent, outcomes)
+            if note:
+                notes[group.node.name] = note
+            if absent.intersection(group.addresses):
+                missing.add(group.node.name)
+        return SettleResult(notes, frozenset(missing))
 
     def _restart(self, workers: List[str]) -> Mapping[str, str]:
-        """Worker -> "OK", or why it was not started again, as far as its nanny says so.
+        """Worker -> "OK" or why it was not restarted, as its nanny says.
 
-        Not by Client.restart_workers: where a nanny is slow, that has the scheduler close the worker,
-        and then its nanny ends, too, and nobody starts it again.
+        Client.restart_workers is not used: where a nanny is slow, it makes the scheduler close the
+        worker; then the nanny ends, too, and nothing starts the worker again.
         """
         asked = self._client.scheduler.broadcast(
             msg={"op": "restart", "timeout": RESTART},
@@ -223,23 +225,34 @@ class DaskCluster:
         return {address: describe_outcome(outcome) for address, outcome in outcomes.items()}
 
     def _wait_until_back(self, old: Mapping[str, Worker]) -> Mapping[str, Worker]:
-        """The workers that are there once new ones have come in the places of these, or it took too
-        long."""
+        """Wait until all old workers are replaced by new ones, at most RESTART seconds. The workers
+        that exist then."""
         end = time.monotonic() + RESTART
-        now = self._list()
+        now = self._find_workers()
         while find_absent(old, now) and time.monotonic() < end:
-            time.sleep(LOOK_AGAIN)
-            now = self._list()
+            time.sleep(POLL)
+            now = self._find_workers()
         return now
 
     def close(self) -> None:
-        """The cluster goes on."""
+        """Disconnect. The cluster keeps running."""
         self._client.close()
 
 
+def _find_restartable(groups: Sequence[Group], workers: Mapping[str, Worker]) -> Dict[str, Worker]:
+    """The workers of these groups that have a nanny, by address."""
+    found = {}
+    for group in groups:
+        for address in group.addresses:
+            worker = workers.get(address)
+            if worker is not None and worker.nanny:
+                found[address] = worker
+    return found
+
+
 def find_absent(old: Mapping[str, Worker], now: Mapping[str, Worker]) -> FrozenSet[str]:
-    """The old workers whose nanny has no new one. With a port of its own a worker comes back to the
-    same address."""
+    """The addresses of old workers whose nanny has no new worker. A worker with a fixed port comes
+    back to the same address, so that addresses do not tell."""
     back = set()
     for worker in now.values():
         if worker not in old.values():
@@ -254,14 +267,14 @@ def describe_left(
     absent: FrozenSet[str],
     outcomes: Mapping[str, str],
 ) -> str:
-    """Which processes of a node go on with the old packages, or do not come back."""
+    """The processes of a node that still use the old packages, or did not come back."""
     left: List[str] = []
     for address in group.addresses:
         if address == SCHEDULER:
             left.append("the scheduler still has the old packages in memory: start it again")
         elif address in absent:
-            told = outcomes.get(address, "OK")
-            why = "" if told == "OK" else f" ({told})"
+            outcome = outcomes.get(address, "OK")
+            why = "" if outcome == "OK" else f" ({outcome})"
             if now.get(address) == before[address]:
                 left.append(f"worker {address} was not started again{why}")
             else:
@@ -272,7 +285,7 @@ def describe_left(
 
 
 def describe_outcome(outcome: object) -> str:
-    """What a nanny says of a restart; an error comes as an object of Dask's."""
+    """A nanny's answer to a restart, as a text. Dask passes an error as a dict."""
     if isinstance(outcome, str):
         return outcome
     if isinstance(outcome, dict):
@@ -281,10 +294,10 @@ def describe_outcome(outcome: object) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An error on one line; some say nothing but their name."""
+    """An error in one line: its type, and its message where it has one."""
     if isinstance(error, (asyncio.TimeoutError, concurrent.futures.TimeoutError)):
         return "no answer came in time"
-    text = " ".join(str(error)[:MOST_TEXT].split())
+    text = " ".join(str(error)[:MAX_TEXT].split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -1,5 +1,5 @@
-"""Processes of a cluster -> the environments that they share, each of them a node. Decisions only:
-what a process says of itself is not trusted."""
+"""Groups the processes of a cluster by their environments; each environment is a node. Pure. What a
+process says is not trusted."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from safe_install.fleet.engine import Node
 
-MOST_TEXT = 1024  # characters of a name or a path
-MOST_HEAD = 64 * 1024  # bytes of the JSON of an answer
+MAX_TEXT = 1024  # characters of a name or a path
+MAX_HEAD = 64 * 1024  # bytes of the JSON of an answer
 _TEXTS = ("host", "python", "prefix")
 
 
-class Unclear(Exception):
-    """A process did not say what it was asked; the reason."""
+class InvalidAnswer(Exception):
+    """A process did not answer the question; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A process, as the cluster addresses it, and its environment as it describes that."""
+    """A process of a cluster and its environment."""
 
-    address: str
+    address: str  # as the cluster names the process
     host: str
-    python: str
-    prefix: str
-    place: Tuple[str, ...]  # equal: the same folder of the same running machine
+    python: str  # sys.executable
+    prefix: str  # sys.prefix
+    place: Tuple[str, ...]  # equal where two processes have the same folder on the same machine
 
 
 @dataclass(frozen=True)
@@ -39,52 +39,53 @@ class Group:
 
 
 def split_answer(answer: object) -> Tuple[Dict[str, Any], bytes]:
-    """The JSON at the head of an answer, and what follows. Errors: Unclear."""
+    """The JSON object in the first line of an answer, and the bytes after it. Errors:
+    InvalidAnswer."""
     if not isinstance(answer, bytes):
-        raise Unclear(f"the answer is no bytes but {type(answer).__name__}")
+        raise InvalidAnswer(f"the answer is no bytes but {type(answer).__name__}")
     head, _, body = answer.partition(b"\n")
-    if len(head) > MOST_HEAD:
-        raise Unclear(f"the answer begins with a line of {len(head)} bytes")
+    if len(head) > MAX_HEAD:
+        raise InvalidAnswer(f"the answer begins with a line of {len(head)} bytes")
     try:
         value = json.loads(head)
     except (ValueError, RecursionError) as error:
-        raise Unclear("the answer is no JSON") from error
+        raise InvalidAnswer("the answer is no JSON") from error
     if not isinstance(value, dict):
-        raise Unclear("the answer is no JSON object")
+        raise InvalidAnswer("the answer is no JSON object")
     if "problem" in value:
-        raise Unclear(_printable(str(value["problem"])))
+        raise InvalidAnswer(_printable(str(value["problem"])))
     return value, body
 
 
 def read_member(address: str, answer: object) -> Member:
-    """The process at this address. Errors: Unclear."""
-    said, _ = split_answer(answer)
-    host, python, prefix = (_text(said, key) for key in _TEXTS)
+    """The process at this address. Errors: InvalidAnswer."""
+    head, _ = split_answer(answer)
+    host, python, prefix = (_text(head, key) for key in _TEXTS)
     if not python.startswith("/") or not prefix.startswith("/"):
-        raise Unclear("its Python has no path of its own")
-    place = said.get("place")
+        raise InvalidAnswer("its Python has no path of its own")
+    place = head.get("place")
     if not isinstance(place, list) or not place:
-        raise Unclear("it does not say where its environment lies")
+        raise InvalidAnswer("it does not say where its environment lies")
     return Member(address, host, python, prefix, tuple(str(part) for part in place))
 
 
-def _text(said: Mapping[str, Any], key: str) -> str:
-    value = said.get(key)
+def _text(head: Mapping[str, Any], key: str) -> str:
+    value = head.get(key)
     if not isinstance(value, str) or not value:
-        raise Unclear(f"it does not say its {key}")
-    if len(value) > MOST_TEXT or not value.isprintable():
-        raise Unclear(f"its {key} is no name that can be shown")
+        raise InvalidAnswer(f"it does not say its {key}")
+    if len(value) > MAX_TEXT or not value.isprintable():
+        raise InvalidAnswer(f"its {key} is no name that can be shown")
     return value
 
 
 def _printable(text: str) -> str:
-    """A reason from outside, on one line."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text[:MOST_TEXT])
-    return shown.strip() or "it gives no reason"
+    """A reason that a process gives, in one line without control characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text[:MAX_TEXT])
+    return line.strip() or "it gives no reason"
 
 
 def group_members(members: Sequence[Member]) -> Tuple[Group, ...]:
-    """One group for each environment, by name."""
+    """One group for each environment, sorted by name."""
     by_place: Dict[Tuple[str, ...], List[Member]] = {}
     for member in members:
         by_place.setdefault(member.place, []).append(member)
@@ -98,7 +99,7 @@ def _name(member: Member) -> str:
 
 
 def _make_group(members: Sequence[Member], names: Mapping[str, int]) -> Group:
-    """Machines may have the same name: then the address tells them apart."""
+    """Where two environments have the same name, the address of a process is added."""
     first = members[0]
     name = _name(first)
     if names[name] > 1:

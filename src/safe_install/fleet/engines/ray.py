@@ -1,4 +1,4 @@
-"""Ray: the environments of the nodes of a cluster, reached by one task on each."""
+"""The engine for Ray: nodes are the environments of a cluster, reached by one task on each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import EngineOptions, Settled
+from safe_install.fleet.engine import EngineOptions, SettleResult
 from safe_install.fleet.engines.cluster import (
     SHORT,
     Answer,
@@ -20,19 +20,19 @@ from safe_install.fleet.engines.cluster import (
     read_source,
     refuse_python,
 )
-from safe_install.fleet.engines.members import Group, Unclear, split_answer
+from safe_install.fleet.engines.members import Group, InvalidAnswer, split_answer
 
 OLDEST = (2, 9)
 EXTRA = "Install Ray beside safe-install: pip install 'torch-safe-install[ray]'."
-TICK = 0.5  # seconds between two looks at tasks that run: Ctrl-C is seen
-MOST_PROGRAMS = 20  # that are named
-# Ray empties or sets them for a task, by the GPUs that it asks for: ours asks for none.
+TICK = 0.5  # seconds between two looks at running tasks, so that Ctrl-C has an effect
+MAX_PROGRAMS = 20  # programs that are named
+# Ray sets them for a task by the GPUs that it asks for. Our tasks ask for none, and would see none.
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 def open_engine(target: str, options: EngineOptions) -> ClusterEngine:
-    """`target`: "auto" for the cluster of this machine, or an address. A program that is connected
-    to Ray already keeps its connection. Errors: EngineFailed, UsageError."""
+    """Connect to a cluster. `target`: its address, or "auto" for the cluster of this machine. A
+    process that is connected already keeps its connection. Errors: EngineFailed, UsageError."""
     refuse_python(options)
     ray = _import_ray()
     if ray.is_initialized():
@@ -47,8 +47,8 @@ def open_engine(target: str, options: EngineOptions) -> ClusterEngine:
 
 @contextlib.contextmanager
 def _silent_stdout() -> Iterator[None]:
-    """Ray prints what nodes report, as they report it, whatever it is told: in the middle of our
-    JSON. Our own lines go to the stream that was there before."""
+    """Redirect `sys.stdout`: Ray prints reports of nodes there, whatever its options, and they
+    would be in the middle of our JSON. Our own lines go to the former stream."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
         yield
 
@@ -67,7 +67,7 @@ def _import_ray() -> Any:
 def _connect(ray: Any, target: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        # what workers print would stand in our JSON
+        # log_to_driver=False: output of workers would be in our JSON.
         ray.init(address=target, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         raise EngineFailed(
@@ -76,13 +76,13 @@ def _connect(ray: Any, target: str) -> None:
             "the Ray of the cluster.",
         ) from error
     finally:
-        # Ray sets its own, which ends the process without a word
+        # Ray installs its own handler, which ends the process without a message.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
 
 
 class RayCluster:
-    """A Cluster of the nodes of Ray, by their IDs."""
+    """A Cluster of Ray; the addresses are the IDs of its nodes."""
 
     name = "Ray"
     inherited: Tuple[str, ...] = VISIBLE_DEVICES
@@ -90,10 +90,10 @@ class RayCluster:
     def __init__(self, ray: Any, leave: Callable[[], None]) -> None:
         self._ray = ray
         self._leave = leave
-        # As if it were of the program that runs: such functions travel by their code.
+        # Ray pickles a function of `__main__` by its code, and others by their module's name.
         space: Dict[str, Any] = {"__name__": "__main__"}
         exec(compile(read_source(), "safe-install", "exec"), space)  # noqa: S102 - our own text
-        # a task that was lost is not run twice: what it did is asked for
+        # max_retries=0: a lost call must not run twice. The phases ask what it did.
         self._answer = ray.remote(num_cpus=0, max_retries=0)(space["answer"])
 
     def members(self) -> Sequence[str]:
@@ -109,7 +109,8 @@ class RayCluster:
     def ask_all(
         self, addresses: Sequence[str], question: Question, timeout: float
     ) -> Mapping[str, Answer]:
-        """What is large lies in the object store once, and goes from node to node."""
+        """See Cluster.ask_all. Bytes are put into the object store once, and copied from node to
+        node."""
         shared = [self._ray.put(part) if isinstance(part, bytes) else part for part in question]
         questions = {address: tuple(shared) for address in addresses}
         return dict(self.ask_each(questions, timeout))
@@ -117,7 +118,7 @@ class RayCluster:
     def ask_each(
         self, questions: Mapping[str, Question], timeout: Optional[float]
     ) -> Iterator[Tuple[str, Answer]]:
-        """As the answers come."""
+        """See Cluster.ask_each."""
         asked = {self._start(address, words): address for address, words in questions.items()}
         end = None if timeout is None else time.monotonic() + timeout
         waiting = list(asked)
@@ -134,8 +135,8 @@ class RayCluster:
     def _start(self, address: str, question: Question) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        there = NodeAffinitySchedulingStrategy(node_id=address, soft=False)
-        return self._answer.options(scheduling_strategy=there).remote(*question)
+        strategy = NodeAffinitySchedulingStrategy(node_id=address, soft=False)
+        return self._answer.options(scheduling_strategy=strategy).remote(*question)
 
     def _get(self, task: Any) -> Answer:
         try:
@@ -146,30 +147,30 @@ class RayCluster:
             return Lost(f"the answer is no bytes but {type(answer).__name__}")
         return answer
 
-    def settle(self, groups: Sequence[Group]) -> Settled:
-        """Nothing is ended. Processes that still have the old files in memory are named."""
+    def settle(self, groups: Sequence[Group]) -> SettleResult:
+        """Name the processes that have old files in memory. Nothing is ended."""
         questions: Dict[str, Question] = {group.addresses[0]: ("programs",) for group in groups}
         names = {group.addresses[0]: group.node.name for group in groups}
-        told: Dict[str, str] = {}
+        notes: Dict[str, str] = {}
         for address, answer in self.ask_each(questions, SHORT):
-            words = _describe_programs(answer)
-            if words:
-                told[names[address]] = words
-        return Settled(told)
+            note = _describe_programs(answer)
+            if note:
+                notes[names[address]] = note
+        return SettleResult(notes)
 
     def close(self) -> None:
-        """The cluster goes on; a connection that was there before, too."""
+        """Disconnect, unless the process was connected before. The cluster keeps running."""
         self._leave()
 
 
 def _describe_programs(answer: Answer) -> str:
-    """The processes that an answer lists, for a person; empty where there is none."""
+    """The processes that an answer lists, for people; empty if there is none."""
     try:
         if isinstance(answer, Lost):
-            raise Unclear(answer.problem)
+            raise InvalidAnswer(answer.problem)
         rows = split_answer(answer)[0]["programs"]
-        named = [_describe_program(pid, command) for pid, command in rows[:MOST_PROGRAMS]]
-    except (Unclear, KeyError, TypeError, ValueError) as error:
+        named = [_describe_program(pid, command) for pid, command in rows[:MAX_PROGRAMS]]
+    except (InvalidAnswer, KeyError, TypeError, ValueError) as error:
         return f"which processes have the old files in memory is not known: {error}"
     if not named:
         return ""
@@ -184,6 +185,6 @@ def _describe_program(pid: object, command: object) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    """The first line of an error: those of Ray go on for pages."""
+    """The type of an error, and the first line of its message; Ray's messages are pages long."""
     lines: List[str] = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

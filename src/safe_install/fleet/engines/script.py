@@ -1,10 +1,10 @@
-"""What is done inside a process of a cluster: a Dask worker or scheduler, a task of Ray.
+"""Answers questions inside a process of a cluster: a Dask worker or scheduler, or a task of Ray.
 
-Stand-alone: its text is sent there and run, whatever is installed there and whichever Python it is.
-Standard library only, Python 3.6 syntax, imports nothing of ours; `find_programs` comes from the text of
-environment/programs_script.py, which is sent with it.
+Stand-alone: its text is sent to the process and compiled there, whatever is installed. Standard
+library only, Python 3.6 syntax, no imports of ours; `find_programs` comes from the text of
+environment/programs_script.py, which is sent before it.
 
-An answer is bytes: one line of JSON, then the output of a program, as it came. The JSON has
+An answer is bytes: one line of JSON, then the raw output of a program. The JSON has the key
 `problem` where the question could not be answered.
 """
 
@@ -22,17 +22,18 @@ import tempfile
 import time
 from typing import Any, Dict, Optional, Sequence, Tuple
 
-DISK = "/var/tmp"  # noqa: S108 - what is made there is made safely
-PIECE = 1024 * 1024
-STDERR_SHOWN = 4000  # bytes of its end
-PATIENCE = 20.0  # seconds from SIGTERM, after which a change is rolled back, to SIGKILL
-NOTES = "late-"  # of dask_script.py: which environment has had which change
+DISK = "/var/tmp"  # noqa: S108 - the folder in it is made and checked safely
+PIECE = 1024 * 1024  # bytes
+MAX_STDERR = 4000  # bytes of its end
+PATIENCE = 20.0  # seconds from SIGTERM, which rolls a change back, to SIGKILL
+# The files of dask_script.py that record which environment has had which change.
+RECORD_PREFIX = "late-"
 KEPT = 7 * 24 * 3600.0  # seconds for which a delivered file is kept after its last use
 Answer = Tuple[Dict[str, Any], bytes]
 
 
 def answer(question: str, *words: Any) -> bytes:
-    """The answer to one of the questions below. Raises nothing."""
+    """Answer one of the questions below. Raises nothing: an error is an answer with `problem`."""
     questions = {
         "describe": describe,
         "find": find,
@@ -48,15 +49,15 @@ def answer(question: str, *words: Any) -> bytes:
     return json.dumps(head).encode("ascii") + b"\n" + body
 
 
-async def answer_beside(question: str, *words: Any) -> bytes:
-    """The same in a thread: a worker goes on saying that it is alive."""
+async def answer_in_thread(question: str, *words: Any) -> bytes:
+    """Like `answer`, in a thread, so that a worker goes on sending heartbeats."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(None, lambda: answer(question, *words))
 
 
 def list_workers(dask_scheduler: Any) -> bytes:
-    """Of a Dask scheduler: address -> the address of its nanny, null where it has none, and what no
-    other process has that comes to the same address."""
+    """The workers of a Dask scheduler: address -> [address of the nanny or null, identifier]. The
+    identifier differs between two processes at the same address."""
     workers = {}
     for address, state in dask_scheduler.workers.items():
         workers[address] = [state.nanny or None, str(getattr(state, "server_id", ""))]
@@ -64,20 +65,20 @@ def list_workers(dask_scheduler: Any) -> bytes:
 
 
 def describe() -> Answer:
-    """Which environment this process has, and on which machine."""
+    """The environment of this process, and its machine."""
     place = os.stat(sys.prefix)
     described = {
         "host": socket.gethostname(),
         "python": sys.executable,
         "prefix": sys.prefix,
-        # the same for all processes that see the same folder, also through mounts of containers
-        "place": [_boot(), str(place.st_dev), str(place.st_ino)],
+        # Equal for all processes that see the same folder, also through mounts of containers.
+        "place": [_boot_id(), str(place.st_dev), str(place.st_ino)],
     }
     return described, b""
 
 
-def _boot() -> str:
-    """What is the same for all processes of a running machine, and for no other machine."""
+def _boot_id() -> str:
+    """The boot ID of the machine, which no other machine has; else its host name."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -89,7 +90,7 @@ def _boot() -> str:
 
 
 def find(sha256: str, suffix: str) -> Answer:
-    """The path of a file that was delivered before, and is still what it was; else empty."""
+    """The path of a delivered file that still has its hash; empty if there is none."""
     folder = own_folder()
     _remove_old(folder)
     path = os.path.join(folder, sha256 + suffix)
@@ -100,7 +101,7 @@ def find(sha256: str, suffix: str) -> Answer:
 
 
 def receive(sha256: str, token: str, offset: int, piece: bytes) -> Answer:
-    """Write a piece of a file behind those that came before."""
+    """Append a piece of a file to the pieces that came before."""
     path = _partial(sha256, token)
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_EXCL if offset == 0 else 0)
     with open(os.open(path, flags, 0o600), "ab") as file:
@@ -111,7 +112,7 @@ def receive(sha256: str, token: str, offset: int, piece: bytes) -> Answer:
 
 
 def finish(sha256: str, token: str, suffix: str) -> Answer:
-    """The path of the file, all of which has come, if it has its hash."""
+    """Check the hash of a file that has come whole, and store it; its path."""
     partial = _partial(sha256, token)
     found = hash_file(partial)
     if found != sha256:
@@ -123,7 +124,7 @@ def finish(sha256: str, token: str, suffix: str) -> Answer:
 
 
 def own_folder() -> str:
-    """A folder that only this user can write. Not in the memory that /tmp often is."""
+    """A folder that only this user can use. Not in /tmp, which is often in memory."""
     for parent in (os.environ.get("TMPDIR"), DISK, tempfile.gettempdir()):
         if parent and os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK):
             break
@@ -140,7 +141,7 @@ def own_folder() -> str:
 
 
 def hash_file(path: str) -> str:
-    """sha256, hexadecimal."""
+    """The SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         piece = file.read(PIECE)
@@ -151,13 +152,14 @@ def hash_file(path: str) -> str:
 
 
 def _partial(sha256: str, token: str) -> str:
-    """Another one for each environment: several of one machine may get the same file."""
+    """The path of an unfinished file. It differs between environments, because several environments
+    of one machine may receive the same file at the same time."""
     environment = hashlib.sha256(os.fsencode(sys.prefix)).hexdigest()[:16]
     return os.path.join(own_folder(), f"{sha256}.{token}.{environment}.part")
 
 
 def _remove_old(folder: str) -> None:
-    names = [name for name in os.listdir(folder) if not name.startswith(NOTES)]
+    names = [name for name in os.listdir(folder) if not name.startswith(RECORD_PREFIX)]
     for name in names:
         path = os.path.join(folder, name)
         try:
@@ -167,7 +169,7 @@ def _remove_old(folder: str) -> None:
             elif is_old:
                 os.unlink(path)
         except OSError:
-            pass  # another one removes it
+            pass  # another process removes it
 
 
 # --- programs -------------------------------------------------------------------------------------
@@ -176,8 +178,11 @@ def _remove_old(folder: str) -> None:
 def run(
     argv: Sequence[str], timeout: Optional[float], most: int, inherited: Sequence[str]
 ) -> Answer:
-    """Run a program in a folder of its own: its exit status, the end of its stderr, and its stdout,
-    `most` bytes of it. `inherited`: variables that are as this process got them from its parent."""
+    """Run a program in a new folder: its exit status, the end of its stderr, and its stdout.
+
+    `timeout`: seconds until it is ended; `most`: bytes of stdout; `inherited`: variables for which
+    the program gets the values of this process's parent.
+    """
     folder = tempfile.mkdtemp(prefix="run-", dir=own_folder())
     try:
         return _run_in(folder, argv, timeout, most, inherited)
@@ -204,16 +209,16 @@ def _run_in(
         )
         is_late = not _wait(child, timeout)
         if is_late:
-            _end(child)
+            _terminate(child)
         out.seek(0)
-        err.seek(max(0, err.seek(0, os.SEEK_END) - STDERR_SHOWN))
-        said = err.read(STDERR_SHOWN).decode("utf-8", "replace").strip()
-        head = {"status": child.returncode, "late": is_late, "said": said}
+        err.seek(max(0, err.seek(0, os.SEEK_END) - MAX_STDERR))
+        stderr = err.read(MAX_STDERR).decode("utf-8", "replace").strip()
+        head = {"status": child.returncode, "late": is_late, "said": stderr}
         return head, out.read(most)
 
 
 def _wait(child: Any, timeout: Optional[float]) -> bool:
-    """Has it ended by itself?"""
+    """Wait for a child; has it ended in time?"""
     try:
         child.wait(timeout)
     except subprocess.TimeoutExpired:
@@ -221,8 +226,8 @@ def _wait(child: Any, timeout: Optional[float]) -> bool:
     return True
 
 
-def _end(child: Any) -> None:
-    """End it and its children. It may roll back what it has begun."""
+def _terminate(child: Any) -> None:
+    """End a child and its children. SIGTERM lets it roll back a change that has begun."""
     os.killpg(child.pid, signal.SIGTERM)
     if not _wait(child, PATIENCE):
         os.killpg(child.pid, signal.SIGKILL)
@@ -230,7 +235,8 @@ def _end(child: Any) -> None:
 
 
 def _variables(inherited: Sequence[str]) -> Dict[str, str]:
-    """Ray hides the GPUs from a task that asks for none."""
+    """The variables of this process, with those in `inherited` as its parent has them: Ray hides
+    the GPUs from a task that asks for none."""
     variables = dict(os.environ)
     if not inherited:
         return variables
@@ -239,16 +245,16 @@ def _variables(inherited: Sequence[str]) -> Dict[str, str]:
             rows = os.fsdecode(file.read()).split("\0")
     except OSError:
         return variables
-    given = dict(row.split("=", 1) for row in rows if "=" in row)
+    parents = dict(row.split("=", 1) for row in rows if "=" in row)
     for name in inherited:
         variables.pop(name, None)
-        if name in given:
-            variables[name] = given[name]
+        if name in parents:
+            variables[name] = parents[name]
     return variables
 
 
 def programs() -> Answer:
-    """Running processes that have replaced files of this environment in memory, without this one."""
+    """The other processes that have files of this environment in memory that were replaced."""
     found = find_programs(sys.prefix)  # type: ignore[name-defined]  # noqa: F821
     rows = [[pid, command] for pid, command, _ in found]  # type: List[List[Any]]
     return {"programs": rows}, b""

@@ -1,4 +1,4 @@
-"""A half changed environment that was copied: what its journal means in the copy."""
+"""Reads a journal in a copy of an environment that was copied during its change."""
 
 import os
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -17,30 +17,31 @@ from safe_install.transaction.recovery.rows import (
 
 
 class _CopiedExchange(NamedTuple):
-    """An exchange in a copied environment: what lies in its two places now."""
+    """An exchange in a copied environment, and the present objects at its two paths."""
 
     row: Exchange
-    here: Identity  # at the target
-    there: Identity  # at the slot
-    was_exchanged: Optional[bool]  # None: size and time do not say
+    at_target: Identity
+    at_slot: Identity
+    was_exchanged: Optional[bool]  # None: not known by size and time
 
 
-class Copy:
-    """Was the whole environment copied (cp -a, tar, a layer of an image) when its change was half
-    done?
+class CopiedEnvironment:
+    """An environment that may have been copied as a whole (cp -a, tar, an image layer) during its
+    change.
 
-    Then no inode number is as in the journal. Where an `out` or an `in` is now, its slot shows. Of
-    an exchange size and time show which of the two is where, or the hashes in the RECORDs of the
-    old and the new distribution.
+    In a copy no inode number is as in the journal. For a move the slot shows whether it was made;
+    for an exchange size and time show it, or the hashes in the RECORDs of the old and the new
+    distributions.
     """
 
     def __init__(self, rows: CheckedRows, document: Document) -> None:
         self.rows = rows
-        # The inode number of the transaction's directory; older journals do not have it.
+        # The inode number of the transaction's directory; None in older journals.
         facts = document.get("facts")
         self.number = facts.get("directory") if isinstance(facts, dict) else None
         self.directory = os.path.join(rows.state, "txn-%s" % document.get("id"))
-        moves: List[Tuple[Tuple[str, str], Identity]] = []  # two places, what is in one of them
+        # Two paths, and the identity of the object at one of them.
+        moves: List[Tuple[Tuple[str, str], Identity]] = []
         moves += [((move.target, move.slot), move.old) for move in rows.outs]
         moves += [((move.slot, move.target), move.new) for move in rows.ins]
         for pair in rows.exchanges:
@@ -50,18 +51,19 @@ class Copy:
         self.has_times = self.number is None or self._keeps_times()
 
     def _keeps_times(self) -> bool:
-        """Has any object the time that it had? Some copies have new times throughout."""
+        """Did the copy keep the time of any object? `cp -r` keeps none."""
         for places, identity in self.moves:
-            found = [read_identity(path) for path in places] if identity.mtime_ns else []
-            if any(is_copy_of(now, identity) for now in found):
+            if not identity.mtime_ns:
+                continue
+            if any(is_copy_of(read_identity(path), identity) for path in places):
                 return True
         return False
 
     def recognize(self) -> Optional[Tuple[List[Exchange], List[MoveOut], List[MoveIn]]]:
-        """The exchanges, outs and ins with the identities that their files have now; None: it is no
-        copy."""
-        here = read_identity(self.directory)
-        if here is not None and here.inode == self.number:
+        """The exchanges, outs and ins with the present identities of their objects; None if the
+        environment is no copy."""
+        directory = read_identity(self.directory)
+        if directory is not None and directory.inode == self.number:
             return None
         known = [(places, identity) for places, identity in self.moves if identity.inode]
         if self.number is None and not known:
@@ -73,23 +75,23 @@ class Copy:
             return None
         outs: List[MoveOut] = []
         for leaving in self.rows.outs:
-            now = self._now(leaving.slot, leaving.target, leaving.old)
+            now = self._identity_now(leaving.slot, leaving.target, leaving.old)
             if now is None:
                 return None
             outs.append(MoveOut(leaving.target, leaving.slot, now))
         ins: List[MoveIn] = []
         for coming in self.rows.ins:
-            now = self._now(coming.slot, coming.target, coming.new)
+            now = self._identity_now(coming.slot, coming.target, coming.new)
             if now is None:
                 return None
             ins.append(MoveIn(coming.slot, coming.target, now))
         return exchanges, outs, ins
 
     def _find_exchanged(self) -> Optional[List[Exchange]]:
-        """The exchanges, as they are now; None where one of them is something else."""
+        """The exchanges with present identities; None if other objects are at one of them."""
         copied: List[_CopiedExchange] = []
         for row in self.rows.exchanges:
-            found = self._look_at(row)
+            found = self._read_exchange(row)
             if found is None:
                 return None
             copied.append(found)
@@ -101,37 +103,41 @@ class Copy:
                 was_exchanged = self._was_exchanged_by_content(found.row, olds, news)
             if was_exchanged is None:
                 return None
-            old, new = (found.there, found.here) if was_exchanged else (found.here, found.there)
+            old, new = found.at_target, found.at_slot
+            if was_exchanged:
+                old, new = new, old
             exchanges.append(Exchange(found.row.target, found.row.slot, old, new))
         return exchanges
 
-    def _look_at(self, row: Exchange) -> Optional[_CopiedExchange]:
-        """None where the two places hold something else."""
-        here, there = read_identity(row.target), read_identity(row.slot)
-        if here is None or there is None:
+    def _read_exchange(self, row: Exchange) -> Optional[_CopiedExchange]:
+        """The present objects of an exchange; None if they are others."""
+        at_target, at_slot = read_identity(row.target), read_identity(row.slot)
+        if at_target is None or at_slot is None:
             return None
-        is_before = self._is_like(here, row.old) and self._is_like(there, row.new)
-        is_after = self._is_like(here, row.new) and self._is_like(there, row.old)
-        if is_before and is_after:
-            return _CopiedExchange(row, here, there, None)
-        return _CopiedExchange(row, here, there, is_after) if is_before or is_after else None
+        is_before = self._is_same_kind(at_target, row.old) and self._is_same_kind(at_slot, row.new)
+        is_after = self._is_same_kind(at_target, row.new) and self._is_same_kind(at_slot, row.old)
+        if not is_before and not is_after:
+            return None
+        was_exchanged = None if is_before and is_after else is_after
+        return _CopiedExchange(row, at_target, at_slot, was_exchanged)
 
     def _was_exchanged_by_content(
         self, row: Exchange, olds: Sequence[Tuple[str, str]], news: Sequence[Tuple[str, str]]
     ) -> Optional[bool]:
-        """None where the contents are neither those of before nor those of after."""
+        """Was an exchange made, by the hashes in RECORDs? None if the contents are others, or
+        are not listed."""
         target, slot = row.target, row.slot
         holds_old = self._holds(target, target, olds) or self._holds(slot, target, news)
         holds_new = self._holds(slot, target, olds) or self._holds(target, target, news)
         if not holds_old and not holds_new:
             return None
-        return not holds_old  # both: they hold the same
+        return not holds_old  # if both are true, the two contents are the same
 
     def _find_records(
         self, copied: Sequence[_CopiedExchange]
     ) -> Tuple[List[Tuple[str, str]], List[Tuple[str, str]]]:
-        """(where it belongs, where it is now) of the metadata of the old and of the new
-        distributions."""
+        """(target, present path) of the moved objects of the old and of the new distributions,
+        whose metadata is among them."""
         olds = [(move.target, self._place(move.slot, move.target)) for move in self.rows.outs]
         news = [(move.target, self._place(move.slot, move.target)) for move in self.rows.ins]
         for found in copied:
@@ -148,14 +154,13 @@ class Copy:
             for now in found
         )
 
-    def _now(self, slot: str, target: str, identity: Identity) -> Optional[Identity]:
-        """What is at the slot, else at the target, if it is a copy of what `identity` describes."""
+    def _identity_now(self, slot: str, target: str, identity: Identity) -> Optional[Identity]:
+        """The object at the slot, else at the target, if it is a copy of `identity`."""
         now = read_identity(slot) or read_identity(target)
-        return now if self._is_like(now, identity) else None
+        return now if self._is_same_kind(now, identity) else None
 
-    def _is_like(self, now: Optional[Identity], before: Identity) -> bool:
-        """As `is_copy_of`; where the copy has new times throughout (cp -r), kind and size have to
-        do."""
+    def _is_same_kind(self, now: Optional[Identity], before: Identity) -> bool:
+        """Like `is_copy_of`; in a copy without times (cp -r), kind and size are compared only."""
         if self.has_times:
             return is_copy_of(now, before)
         return now is not None and (now.kind, now.size) == (before.kind, before.size)
@@ -164,8 +169,9 @@ class Copy:
         return slot if os.path.lexists(slot) else target
 
     def _holds(self, path: str, target: str, moved: Sequence[Tuple[str, str]]) -> bool:
-        """Has `path`, whose place is `target`, the content that RECORDs say? `moved`: (target,
-        where it is now)."""
+        """Do the files at `path` have the hashes that RECORDs list for `target`? False if none
+        lists them. `moved`: (target, present path) of objects, some of which are RECORDs or their
+        folders."""
         is_known = False
         for folder, place in moved:
             if folder.endswith(".dist-info/RECORD"):

@@ -1,4 +1,4 @@
-"""The file system, as a change and its recovery use it."""
+"""Operations on the file system for a change and its recovery."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ _KINDS = {
 
 
 def libc() -> Any:
-    """The C library through ctypes, or None where ctypes is missing."""
+    """The C library through ctypes; None if ctypes is missing."""
     try:
         import ctypes
 
@@ -32,7 +32,8 @@ def libc() -> Any:
 
 
 def exchange(first: str, second: str) -> None:
-    """Two names trade places in one step (renameat2); OSError with ENOSYS where that is missing."""
+    """Exchange two names atomically (renameat2). Errors: OSError, with ENOSYS where the kernel does
+    not support it."""
     library = libc()
     if library is None or not sys.platform.startswith("linux"):
         raise OSError(errno.ENOSYS, "renameat2 is not available", first)
@@ -58,8 +59,7 @@ def exchange(first: str, second: str) -> None:
 
 
 def sync_filesystem(path: str) -> None:
-    """Everything written so far on the file system of the directory `path` is on the disk
-    afterwards."""
+    """Write everything on the file system of the directory `path` to the disk."""
     library = libc()
     if library is None or not hasattr(library, "syncfs"):
         os.sync()
@@ -76,7 +76,7 @@ def sync_filesystem(path: str) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """The names in the directory `path` are on the disk afterwards."""
+    """Write the names in the directory `path` to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -87,13 +87,12 @@ def sync_directory(path: str) -> None:
 
 
 def _named(error: OSError, path: str) -> OSError:
-    """The same error with the path, which calls on open files do not say."""
+    """The error with a path, which errors of calls on open files do not have."""
     return OSError(error.errno, error.strerror, path)
 
 
 def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
-    """The file `path` holds `content`, or what it held before, whatever happens; on the disk at the
-    end."""
+    """Write a file atomically and durably: after a crash it has its old or its new content."""
     temporary = path + ".tmp"
     if os.path.lexists(temporary):
         os.unlink(temporary)
@@ -109,11 +108,11 @@ def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
     sync_directory(os.path.dirname(path))
 
 
-def look_anew(prefix: str, paths: Iterable[str]) -> None:
-    """Folders that lead to these paths are seen as they are now.
+def refresh_folders(prefix: str, paths: Iterable[str]) -> None:
+    """Refresh what a client of a file server has cached about the folders above these paths.
 
-    A host that mounts the folder of a server answers for up to a minute what it saw before; that a
-    folder is opened makes it ask (close-to-open).
+    A client may use cached names for up to a minute; opening a folder makes it ask the server
+    (close-to-open).
     """
     folders = {prefix}
     for path in paths:
@@ -121,15 +120,15 @@ def look_anew(prefix: str, paths: Iterable[str]) -> None:
         while folder not in folders and is_inside(folder, prefix):
             folders.add(folder)
             folder = os.path.dirname(folder)
-    for folder in sorted(folders):  # each behind the one that it lies in
+    for folder in sorted(folders):  # parents first
         try:
             os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
         except OSError:
-            pass  # it is not there, or not there any more
+            pass  # it does not exist
 
 
 def read_identity(path: str) -> Optional[Identity]:
-    """What lies at `path` itself, a link not followed; None when nothing does."""
+    """The identity of the object at `path`; None if there is none. Links are not followed."""
     try:
         status = os.lstat(path)
     except OSError as error:
@@ -148,8 +147,7 @@ def read_identity(path: str) -> Optional[Identity]:
 
 
 def _read_record_stamp(directory: str) -> Tuple[int, int]:
-    # The inode number of a removed dist-info may be given to the next one; its RECORD is always
-    # written anew.
+    # A new dist-info may get the inode number of a removed one, but it has a new RECORD.
     try:
         status = os.lstat(os.path.join(directory, "RECORD"))
     except OSError:
@@ -158,8 +156,8 @@ def _read_record_stamp(directory: str) -> Tuple[int, int]:
 
 
 def open_regular_file(path: str) -> BinaryIO:
-    """A regular file, to be read; JournalInvalid for anything else in its place: a FIFO would be
-    waited for."""
+    """Open a regular file for reading. Errors: JournalInvalid for anything else: opening a FIFO
+    would wait for a writer."""
     mode = os.lstat(path).st_mode
     if stat.S_ISREG(mode):
         stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
@@ -172,13 +170,13 @@ def open_regular_file(path: str) -> BinaryIO:
 
 
 def read_regular_file(path: str) -> bytes:
-    """The bytes of a regular file; JournalInvalid for anything else in its place."""
+    """The bytes of a regular file. Errors: JournalInvalid for anything else."""
     with open_regular_file(path) as stream:
         return stream.read()
 
 
 def is_bytecode(path: str) -> bool:
-    """Is this a cached .pyc, which any running Python may write at any time?"""
+    """Is it a cached .pyc file, which any Python may write at any time?"""
     return path.endswith(".pyc") and os.path.basename(os.path.dirname(path)) == "__pycache__"
 
 
@@ -188,7 +186,7 @@ def is_inside(path: str, directory: str) -> bool:
 
 
 def unlink_if_there(path: str) -> None:
-    """Remove a file; none there is as good."""
+    """Remove a file, if it exists."""
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A journal, read from the disk and checked."""
+"""Reads a journal from the disk, and checks it."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ from safe_install.transaction.recovery.rows import (
 _NO_NAMES = ("", ".", "..")
 _MAX_ID = 2**32 - 1
 _MAX_INODE = 2**64 - 1
-_MAX_NUMBER = 2**63 - 1  # of times, and sizes
+_MAX_NUMBER = 2**63 - 1  # of times and sizes
 
 
 def read_journal(path: str) -> Document:
-    """The document of a journal file; JournalInvalid when it is not a journal of ours."""
+    """The document of a journal file. Errors: JournalInvalid, OSError."""
     checksum, _, body = read_regular_file(path).partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode("ascii") != checksum:
         raise JournalInvalid("%s is damaged: its checksum does not fit" % path)
@@ -45,7 +45,7 @@ def read_journal(path: str) -> Document:
 
 
 def check_identity(row: Any) -> Identity:
-    """A row of the journal, [kind, inode, size, mtime_ns]; ValueError for anything else."""
+    """Parse [kind, inode, size, mtime_ns]. Errors: ValueError."""
     if not isinstance(row, list) or len(row) != 4 or row[0] not in ("f", "d", "l", "o"):
         raise ValueError("%r is not the identity of a file" % (row,))
     kind, inode, size, mtime_ns = row
@@ -63,18 +63,15 @@ def _split(relative: Any) -> List[str]:
     if not isinstance(relative, str) or "\0" in relative:
         raise ValueError("%r is not a path" % (relative,))
     parts = relative.split(os.sep)
-    # UnicodeEncodeError for half of a character
+    # UnicodeEncodeError, for a surrogate, is a ValueError.
     if any(len(os.fsencode(part)) > 255 for part in parts):
         raise ValueError("a name in %r... is longer than a file system has" % relative[:80])
     return parts
 
 
 class CheckedRows:
-    """The rows of one journal with absolute paths, each of them checked: a planted journal moves
-    nothing outside of the environment.
-
-    Errors: JournalInvalid.
-    """
+    """The rows of one journal with absolute paths. Each path is checked, so that a forged journal
+    cannot move anything outside of the environment. Errors: JournalInvalid."""
 
     def __init__(self, prefix: str, document: Document) -> None:
         self.prefix = os.path.realpath(prefix)

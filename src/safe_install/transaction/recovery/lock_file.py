@@ -1,4 +1,4 @@
-"""The lock: one changing command at a time."""
+"""The lock of an environment: one changing command at a time."""
 
 import errno
 import json
@@ -17,39 +17,40 @@ from safe_install.transaction.recovery.mounts import (
 )
 from safe_install.transaction.recovery.rows import JournalInvalid
 
-# What flock answers on a file system without locks: NFS without lockd, Lustre without -o flock,
-# some of FUSE.
+# Errors of flock on a file system without locks: NFS without lockd, Lustre without -o flock, some
+# FUSE file systems.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 _HELD = (errno.EAGAIN, errno.EACCES)
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
-_LOCK_OPEN_FILE = 37  # F_OFD_SETLK, which Python 3.6 has no name for
-# The first process id namespace of every Linux: no container.
+_LOCK_OPEN_FILE = 37  # F_OFD_SETLK, which has no name in Python 3.6
+# The initial process ID namespace of Linux, which containers do not have.
 _OUTSIDE_OF_CONTAINERS = "pid:[4026531836]"
 _ATTEMPTS = 100
 
 
 class Lock:
-    """One changing command at a time: flock, which the kernel lets go of when its holder dies.
+    """A lock by flock, which the kernel releases when its holder dies, or by a file.
 
-    Where the file system has none, or keeps it to this host, a file that only one can make names
-    its holder (host, process, when that started). One whose holder is gone is not removed, which
-    two could do at once and then both go on: it is succeeded, by a file named after its token,
-    which again only one can make. The last of the chain is the lock.
+    Where the file system has no flock, or flock has an effect on this host only, a file `lock.held`
+    is created, which only one process can do. It names its holder: host, process and start time. If
+    the holder is gone, the file is not removed, because two processes could do that at once and
+    both go on. Instead a successor is created, a file named after the token of the first one; again
+    only one process can do that. The last file of this chain is the lock.
 
-    On the network both are taken, so that hosts that mount it with locks and hosts that mount it
-    without them see each other.
+    On a network file system both are taken, because one host may mount it with locks and another
+    one without.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.holder: Optional[Dict[str, Any]] = None  # who has it, as far as that is known
+        self.holder: Optional[Dict[str, Any]] = None  # who has it, as far as it is known
         self._is_held_by_file = False
         self._descriptor: Optional[int] = None
         self._chain: List[str] = []
 
     def take(self) -> bool:
-        """True: it is ours until `release` or our end. False: somebody else has it. OSError: it
-        cannot be asked."""
+        """Take the lock; is it ours? It is released by `release`, or when this process ends.
+        Errors: OSError if it cannot be taken at all."""
         descriptor = os.open(
             self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
         )
@@ -83,7 +84,7 @@ class Lock:
             return self._take_file(is_only_one=True)
         is_only_one = False
         if is_disk(mount):
-            answer = take_before_clients(descriptor)
+            answer = take_nfs_client_lock(descriptor)
             if answer is False:
                 self.holder = self._find_holder()
                 return False
@@ -91,40 +92,42 @@ class Lock:
         return not self._is_held(is_only_one)
 
     def _find_holder(self) -> Optional[Dict[str, Any]]:
-        """For people, where another one has flock; not all leave a file."""
+        """The holder for messages if another process has flock; not every holder has a file."""
         try:
             return self._read_chain()[1]
         except OSError:
             return None
 
     def _is_held(self, is_only_one: bool) -> bool:
-        """By a file. `is_only_one`: we have the lock that a holder with flock would have."""
+        """Is the lock held by a file? `is_only_one`: we have the lock that a holder with flock
+        would have."""
         chain, holder = self._read_chain()
-        if not chain or is_over(holder, is_only_one):
+        if not chain or has_ended(holder, is_only_one):
             return False
         self.holder, self._is_held_by_file = holder, True
         return True
 
     def release(self) -> None:
-        """Give it back; without effect when it is not ours."""
+        """Release the lock; without effect where it is not ours."""
         if self._chain:
             self._remove_unfinished()
-        for name in self._chain:  # the first one first: from then on the others mean nothing
+        for name in self._chain:  # the first one first: without it the others have no effect
             unlink_if_there(name)
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor, self._chain = None, []
 
     def _remove_unfinished(self) -> None:
-        """What those left that were killed while they wrote; who is writing now begins anew."""
+        """Remove the temporary files of killed processes. A process that is writing one now tries
+        again."""
         folder, start = os.path.split(self.path + ".held")
         for name in os.listdir(folder):
             if name.startswith(start) and ".new-" in name:
                 unlink_if_there(os.path.join(folder, name))
 
     def describe_holder(self) -> str:
-        """Who holds it, as far as that is known, and how to go on when that is not true; begins
-        with a space."""
+        """The holder, as far as it is known, and what to do if it has ended; the text begins with a
+        space."""
         if self.holder is None:
             return ""
         who = "process %s on %s" % (self.holder.get("pid", "?"), self.holder.get("host", "?"))
@@ -133,11 +136,13 @@ class Lock:
         return " (%s; if that has ended: rm %s.held*)" % (who, self.path)
 
     def _take_file(self, is_only_one: bool) -> bool:
-        """`is_only_one`: we have flock, and no other host has."""
-        # Each time somebody else was faster, or what this host sees of a server's folder is old.
+        """Take the lock by a file; is it ours? `is_only_one`: we have flock, and no other host
+        has."""
+        # An attempt fails if another process was faster, or the cached names of a server's
+        # folder are outdated.
         for _ in range(_ATTEMPTS):
             chain, holder = self._read_chain()
-            if chain and not is_over(holder, is_only_one):
+            if chain and not has_ended(holder, is_only_one):
                 self.holder, self._is_held_by_file = holder, True
                 return False
             name = self.path + ".held"
@@ -145,18 +150,17 @@ class Lock:
                 name += "-" + str(holder["token"])
             me = describe_process()
             me["flock"] = is_only_one
-            if not make_whole(name, json.dumps(me).encode("utf-8"), me["token"]):
+            if not create_complete(name, json.dumps(me).encode("utf-8"), me["token"]):
                 continue
             self._chain, _ = self._read_chain()
             if self._chain and self._chain[-1] == name:
                 return True
-            self._chain = []  # what we wanted to succeed was given back meanwhile
+            self._chain = []  # the lock that this file was to succeed was released meanwhile
             unlink_if_there(name)
         return False
 
     def _read_chain(self) -> Tuple[List[str], Optional[Dict[str, Any]]]:
-        """The files that hold the lock one after the other, and the holder that the last of them
-        names."""
+        """The chain of lock files, and the holder that the last one names."""
         chain: List[str] = []
         holder: Optional[Dict[str, Any]] = None
         name = self.path + ".held"
@@ -166,21 +170,21 @@ class Lock:
                 if not re.match("^[0-9a-f]{16}$", found["token"]):
                     raise ValueError(name)
             except OSError as error:
-                # A server says ESTALE of a file that another host has removed.
+                # ESTALE: another host has removed the file.
                 if error.errno not in (errno.ENOENT, errno.ESTALE):
                     raise
                 break
             except (ValueError, KeyError, TypeError, RecursionError, JournalInvalid):
-                return chain + [name], {}  # somebody is writing it, or it is not one of ours
+                return chain + [name], {}  # a process is writing it, or it is not ours
             chain.append(name)
             holder = found
             name = self.path + ".held-" + found["token"]
         return chain, holder
 
 
-def take_before_clients(descriptor: int) -> Optional[bool]:
-    """The lock that an NFS server on this machine takes for its clients' flock. True: it is ours;
-    False: a client has it; None: it cannot be asked."""
+def take_nfs_client_lock(descriptor: int) -> Optional[bool]:
+    """Take the lock that an NFS server on this machine takes when a client calls flock. True: it is
+    ours; False: a client has it; None: it cannot be taken here."""
     import fcntl
 
     if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
@@ -194,38 +198,39 @@ def take_before_clients(descriptor: int) -> Optional[bool]:
     return True
 
 
-def make_whole(name: str, content: bytes, token: str) -> bool:
-    """The file `name`, which has its content from its first moment on. False: there is one."""
+def create_complete(name: str, content: bytes, token: str) -> bool:
+    """Create the file `name` with its whole content in one step; False if it exists. `token`:
+    for the name of a temporary file."""
     temporary = "%s.new-%s" % (name, token)
     try:
         _write_new(temporary, content)
         try:
             os.link(temporary, name)
-            if os.path.islink(name):  # BeeGFS can be told to make these instead
+            if os.path.islink(name):  # BeeGFS may make a symbolic link instead
                 os.unlink(name)
-                return _make_in_place(name, content)
+                return _create_in_place(name, content)
         except FileExistsError:
-            # Asked once more after a lost answer, a server says this of a link that it has made.
-            return _holds(name, content)
+            # After a lost answer the client asks again, and the server reports its own link.
+            return _has_content(name, content)
         except FileNotFoundError:
-            return False  # who gave the lock back has removed it
+            return False  # the process that released the lock has removed the temporary file
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            return _make_in_place(name, content)
+            return _create_in_place(name, content)
         return True
     finally:
         unlink_if_there(temporary)
 
 
-def _holds(name: str, content: bytes) -> bool:
+def _has_content(name: str, content: bytes) -> bool:
     try:
         return read_regular_file(name) == content
     except (OSError, JournalInvalid):
         return False
 
 
-def _make_in_place(name: str, content: bytes) -> bool:
+def _create_in_place(name: str, content: bytes) -> bool:
     try:
         _write_new(name, content)
     except FileExistsError:
@@ -241,15 +246,16 @@ def _write_new(path: str, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def is_over(holder: Optional[Dict[str, Any]], is_only_one: bool) -> bool:
-    """Has that holder ended? One that had flock has, where we have it now."""
+def has_ended(holder: Optional[Dict[str, Any]], is_only_one: bool) -> bool:
+    """Has a holder ended? A holder that had flock has ended where we have flock now
+    (`is_only_one`)."""
     had_flock = holder is not None and holder.get("flock") is True
     return is_gone(holder) or (is_only_one and had_flock)
 
 
 def describe_process() -> Dict[str, Any]:
-    """This process, so that any host can find out whether it still runs, or that it cannot find
-    out."""
+    """A description of this process, by which any host can find out whether it still runs, or that
+    this is not known."""
     return {
         "token": "%016x" % int.from_bytes(os.urandom(8), "big"),
         "host": os.uname().nodename,
@@ -262,8 +268,8 @@ def describe_process() -> Dict[str, Any]:
 
 
 def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
-    """Has that process certainly ended? Where nobody can know (another host, another container) the
-    answer is no."""
+    """Has a process certainly ended? False if it is not known, because it runs on another host
+    or in another container."""
     here = describe_process()
     if not holder or any(holder.get(key) != here[key] for key in ("host", "machine")):
         return False
@@ -277,13 +283,13 @@ def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
     started = read_start(pid)
     if started is None:
         return True
-    # Of other users' processes a machine may hide it (hidepid of /proc).
+    # The start time of another user's process may be hidden (mount option hidepid of /proc).
     return bool(started and holder.get("started")) and started != holder["started"]
 
 
 def is_before_restart(holder: Dict[str, Any], here: Dict[str, Any]) -> bool:
-    """Is it this machine, and was it started anew since? The names of a container, and those that
-    come with an image, are those of many machines."""
+    """Did a process run on this machine before it was restarted? False in containers and for
+    generic host names, which many machines share."""
     if not (here["machine"] and here["boot"] and holder.get("boot")):
         return False
     if here["host"].partition(".")[0] in ("", "localhost", "(none)"):
@@ -293,8 +299,8 @@ def is_before_restart(holder: Dict[str, Any], here: Dict[str, Any]) -> bool:
 
 
 def read_start(pid: int) -> Optional[str]:
-    """When a process started, in the kernel's own measure ("" where that is not known), or None:
-    there is none."""
+    """The start time of a process in clock ticks since boot, as a text; "" if it is not known;
+    None if there is no such process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

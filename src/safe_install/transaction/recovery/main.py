@@ -1,4 +1,4 @@
-"""The recovery as a command."""
+"""The command line of the recovery."""
 
 import os
 import sys
@@ -10,8 +10,8 @@ from safe_install.transaction.recovery.transactions import recover
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Recover the prefix named, or the one this file lies in. 0: nothing is left; 13: refused; 14:
-    locked."""
+    """Recover the named prefix, or the one in which this file lies. Exit status: 0 where nothing is
+    left to do, 13 for a refusal, 14 where the environment is locked."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     prefix = os.path.realpath(arguments[0] if arguments else own)
     state = os.path.join(prefix, STATE_DIRECTORY)

@@ -1,12 +1,12 @@
-"""Does a lock hold between hosts? What the mount table says of a file system."""
+"""Reads the mount table: does a lock on a file system hold between hosts?"""
 
 import os
 from typing import NamedTuple, Tuple
 
-# Served to several hosts, with flock that holds between them if no option of the mount says else.
+# Network file systems on which flock holds between hosts, unless a mount option says otherwise.
 _NETWORK = ("nfs", "nfs4", "lustre", "ceph")
-# Served to several hosts, and flock succeeds in each without asking the server: always, unless it
-# was set up otherwise (BeeGFS), or before Linux 5.5 (SMB).
+# Network file systems on which flock has an effect on one host only: always, by default (BeeGFS),
+# or before Linux 5.5 (SMB).
 _FLOCK_OF_ONE_HOST = (
     "9p",
     "beegfs",
@@ -23,25 +23,25 @@ _FLOCK_OF_ONE_HOST = (
     "vboxsf",
     "virtiofs",
 )
-# By these options of a mount, too: NFS, Lustre, CIFS, GFS2.
+# Mount options with the same effect: NFS, Lustre, CIFS, GFS2.
 _LOCAL_LOCKS = frozenset(
     ["nolock", "local_lock=all", "local_lock=flock", "localflock", "localflocks", "nobrl"]
 )
-# Those and others of which every host sees the same inode numbers.
+# Network file systems with the same inode numbers on every host.
 _SAME_INODES = (*_NETWORK, "beegfs", "fuse.glusterfs", "gpfs")
-# On a disk of this machine, which may be an NFS server for it.
+# File systems on a disk of this machine, which may serve them by NFS.
 _DISKS = ("btrfs", "ext2", "ext3", "ext4", "f2fs", "xfs", "zfs")
 
 
 class Mount(NamedTuple):
-    """A file system as it is mounted here."""
+    """A mounted file system."""
 
-    kind: str = ""  # "ext4", "nfs4", "fuse.sshfs"; "" where that is not known
+    kind: str = ""  # "ext4", "nfs4", "fuse.sshfs"; "" if it is not known
     options: Tuple[str, ...] = ()
 
 
 def find_mount(device: int, mounts: str) -> Mount:
-    """The file system with this number. `mounts`: the text of /proc/self/mountinfo."""
+    """The file system with this device number. `mounts`: the text of /proc/self/mountinfo."""
     number = "%d:%d" % (os.major(device), os.minor(device))
     for line in mounts.splitlines():
         # 36 35 98:0 /root /mount options [more] - type source options
@@ -54,7 +54,7 @@ def find_mount(device: int, mounts: str) -> Mount:
 
 
 def read_mount(descriptor: int) -> Mount:
-    """The file system on which an open file lies."""
+    """The file system of an open file."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as stream:
             mounts = stream.read()
@@ -64,20 +64,20 @@ def read_mount(descriptor: int) -> Mount:
 
 
 def is_flock_local(mount: Mount) -> bool:
-    """Does flock succeed there without other hosts seeing it?"""
+    """Does flock have an effect on this host only?"""
     return mount.kind in _FLOCK_OF_ONE_HOST or not _LOCAL_LOCKS.isdisjoint(mount.options)
 
 
 def is_network(mount: Mount) -> bool:
-    """Do several hosts have it, by a server that keeps their locks?"""
+    """Is it a network file system whose server keeps the locks of all hosts?"""
     return mount.kind in _NETWORK
 
 
 def has_one_inode_everywhere(mount: Mount) -> bool:
-    """Do several hosts have it, and see a file under one number?"""
+    """Is it a network file system with the same inode numbers on every host?"""
     return mount.kind in _SAME_INODES
 
 
 def is_disk(mount: Mount) -> bool:
-    """Is it one that this machine may serve to others by NFS?"""
+    """Is it on a disk of this machine, which may serve it by NFS?"""
     return mount.kind in _DISKS

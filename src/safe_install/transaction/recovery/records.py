@@ -1,4 +1,4 @@
-"""RECORDs, the lists of files of distributions."""
+"""Reads RECORDs, the lists of the files of distributions."""
 
 import base64
 import csv
@@ -12,11 +12,11 @@ from safe_install.transaction.recovery.rows import JournalInvalid
 
 
 def read_record(path: str) -> List[Tuple[str, str]]:
-    """(path relative to site-packages, hash as written) of each row of a RECORD; none where it
-    cannot be read."""
+    """(path relative to site-packages, hash such as `sha256=...`) of each row of a RECORD; no rows
+    where it cannot be read."""
     try:
         text = read_regular_file(path).decode("utf-8", "surrogateescape")
-        # Not splitlines(), which also ends a line where a name holds a form feed.
+        # Not splitlines(), which also splits at a form feed in a name.
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, JournalInvalid, csv.Error):
         return []
@@ -33,7 +33,7 @@ def list_dist_infos(sites: Set[str]) -> List[str]:
 
 
 def has_hash(path: str, written: str) -> bool:
-    """Is there a regular file with this hash, as a RECORD writes it (`sha256=...`)?"""
+    """Is there a regular file with this hash, in the form of a RECORD (`sha256=...`)?"""
     algorithm, _, encoded = written.partition("=")
     try:
         digest = hashlib.new(algorithm)
@@ -41,11 +41,6 @@ def has_hash(path: str, written: str) -> bool:
             for block in iter(lambda: stream.read(1 << 20), b""):
                 digest.update(block)
         found = digest.digest()
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        JournalInvalid,
-    ):  # TypeError: a hash of any length (shake_128)
-        return False
+    except (OSError, ValueError, TypeError, JournalInvalid):
+        return False  # TypeError: shake_128 needs a length
     return base64.urlsafe_b64encode(found).rstrip(b"=").decode("ascii") == encoded

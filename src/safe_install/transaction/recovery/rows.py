@@ -1,4 +1,4 @@
-"""The format of a journal: its names, its rows, and what tells whether a file is still the same."""
+"""The format of a journal: file names, rows, and the identities of files."""
 
 import re
 from typing import Any, Dict, NamedTuple, Optional, Sequence
@@ -14,16 +14,16 @@ Document = Dict[str, Any]
 
 
 class Identity(NamedTuple):
-    """What tells whether the object at a path is still the same."""
+    """The facts by which the object at a path is recognized."""
 
-    kind: str  # "f" file, "d" directory, "l" symbolic link, "o" anything else
+    kind: str  # "f" file, "d" directory, "l" symbolic link, "o" other
     inode: int  # 0: not compared
-    size: int  # of a directory: of its RECORD, 0 without one
-    mtime_ns: int  # the same
+    size: int  # bytes; for a directory the size of the RECORD in it, 0 without one
+    mtime_ns: int  # for a directory the time of the RECORD in it, 0 without one
 
 
 class Exchange(NamedTuple):
-    """A row of the journal: the old object at `target` and the new one at `slot` trade places."""
+    """A row of the journal: the old object at `target` and the new one at `slot` are exchanged."""
 
     target: str
     slot: str
@@ -32,7 +32,7 @@ class Exchange(NamedTuple):
 
 
 class MoveOut(NamedTuple):
-    """A row of the journal: the old object at `target` goes to `slot`."""
+    """A row of the journal: the old object at `target` is moved to `slot`."""
 
     target: str
     slot: str
@@ -40,7 +40,7 @@ class MoveOut(NamedTuple):
 
 
 class MoveIn(NamedTuple):
-    """A row of the journal: the new object at `slot` goes to `target`."""
+    """A row of the journal: the new object at `slot` is moved to `target`."""
 
     slot: str
     target: str
@@ -48,7 +48,7 @@ class MoveIn(NamedTuple):
 
 
 class RemovedDirectory(NamedTuple):
-    """A row of the journal: a directory that was empty after the moves out."""
+    """A row of the journal: a directory that is removed, because the moves out empty it."""
 
     target: str
     mode: int
@@ -57,14 +57,14 @@ class RemovedDirectory(NamedTuple):
 
 
 class MadeDirectory(NamedTuple):
-    """A row of the journal: a directory that the moves in needed."""
+    """A row of the journal: a directory that is made for the moves in."""
 
     target: str
     mode: int
 
 
 class DirectoryTimes(NamedTuple):
-    """A row of the journal: the times of a touched directory before the change."""
+    """A row of the journal: the times of a changed directory before the change."""
 
     target: str
     atime_ns: int
@@ -72,13 +72,13 @@ class DirectoryTimes(NamedTuple):
 
 
 class JournalInvalid(Exception):
-    """The journal cannot be trusted: damaged, of a newer format, or with paths that leave the
+    """The journal cannot be used: it is damaged, has a newer format, or has paths outside of the
     prefix."""
 
 
 class Drift(Exception):
-    """Some paths are neither as before nor as after: somebody else changed them. Nothing was
-    touched."""
+    """Another program has changed some paths: they are neither in the state before the change nor
+    in the one after it. Nothing was touched."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         super().__init__("changed by somebody else since: " + ", ".join(paths[:5]))
@@ -86,7 +86,7 @@ class Drift(Exception):
 
 
 def is_same(first: Optional[Identity], second: Optional[Identity]) -> bool:
-    """Do both identities mean the same thing on the disk?"""
+    """Do both identities describe the same object?"""
     if first is None or second is None or first.kind != second.kind:
         return False
     if first.inode and second.inode and first.inode != second.inode:
@@ -95,10 +95,8 @@ def is_same(first: Optional[Identity], second: Optional[Identity]) -> bool:
 
 
 def is_copy_of(now: Optional[Identity], before: Identity) -> bool:
-    """Is it the same but for its inode number, and for what copies lose of a time?
-
-    Archives and the layers of images hold whole seconds, some tools microseconds.
-    """
+    """Is it a copy, with the same kind, size and time? Copies may have rounded times: whole seconds
+    in archives and image layers, microseconds with some tools."""
     if now is None or now.kind != before.kind or now.size != before.size:
         return False
     return any(now.mtime_ns == before.mtime_ns // unit * unit for unit in (1, 1000, 10**9))

@@ -1,4 +1,4 @@
-"""The transactions of an environment, on the disk."""
+"""Lists, undoes and removes the transactions of an environment."""
 
 import errno
 import os
@@ -18,7 +18,8 @@ from safe_install.transaction.recovery.undo import Undo
 
 
 def list_transactions(prefix: str) -> List[Tuple[str, str]]:
-    """(name of the transaction directory, "journal" | "committed" | "unfinished"), newest first."""
+    """(name of the transaction directory, "journal" | "committed" | "unfinished") of each
+    transaction, newest first."""
     state = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY)
     try:
         names = os.listdir(state)
@@ -26,8 +27,8 @@ def list_transactions(prefix: str) -> List[Tuple[str, str]]:
         return []
     found = []
     for name in sorted(filter(TRANSACTION_NAME.match, names), reverse=True):
-        # Listed, and not asked by name: another host's journal may be newer than what this host
-        # remembers of the folder.
+        # The folder is listed, because a client of a file server may have cached that a file is
+        # missing.
         inside = _list_names(os.path.join(state, name))
         if JOURNAL in inside:
             found.append((name, "journal"))
@@ -46,8 +47,8 @@ def _list_names(directory: str) -> List[str]:
 
 
 def undo_journal(prefix: str, name: str) -> Document:
-    """Undo the transaction directory `name`, then remove its journal, durably. Its document is
-    returned."""
+    """Undo the transaction in the directory `name`, then remove its journal durably; the document
+    of the journal."""
     directory = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY, name)
     journal = os.path.join(directory, JOURNAL)
     document = read_journal(journal)
@@ -58,11 +59,8 @@ def undo_journal(prefix: str, name: str) -> Document:
 
 
 def discard(path: str) -> Optional[str]:
-    """Remove a transaction directory: by one rename out of sight, then file by file. What failed,
-    or None.
-
-    It has no journal any more.
-    """
+    """Remove a transaction directory without a journal: it is renamed to `trash-*`, then its files
+    are removed. The error, or None."""
     parent, name = os.path.split(path)
     trash = path
     if not name.startswith("trash-"):
@@ -74,16 +72,14 @@ def discard(path: str) -> Optional[str]:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 return str(error)
-            # A directory of a lower layer of overlayfs cannot be renamed. Without this file it is
-            # one that has changed nothing, so that a deletion that is killed is finished by the
-            # next recovery.
+            # A directory in a lower layer of overlayfs cannot be renamed. Without this file the
+            # transaction counts as unfinished, so that the next recovery goes on if this is killed.
             unlink_if_there(os.path.join(path, COMMITTED))
             trash = path
     problem = _remove_tree(trash)
     if problem is not None:
-        # A directory without the right to write (it moved along as it was) hides what it holds.
-        # Files keep their
-        # mode: a hard link shares it with another environment, a symbolic link with its target.
+        # The files in a read-only directory cannot be removed. The modes of files are not changed,
+        # because a hard link shares its mode with another environment.
         _allow_writing(trash)
         for folder, names, _ in os.walk(trash):
             for name in names:
@@ -110,15 +106,15 @@ def _allow_writing(directory: str) -> None:
     try:
         os.chmod(directory, 0o700)
     except OSError:
-        pass  # what then cannot be removed is reported
+        pass  # the failed removal is reported
 
 
 def recover(prefix: str) -> List[Tuple[str, str, str]]:
-    """Undo or clean everything unfinished: (transaction id, "rolled-back" | "cleaned" | "finished",
-    detail).
+    """Undo or remove everything unfinished: (transaction ID, "rolled-back" | "cleaned" |
+    "finished", detail) of each.
 
-    The caller holds the lock. Raises Drift or JournalInvalid before touching anything of that
-    transaction.
+    The caller holds the lock. Errors: Drift or JournalInvalid, before anything of that transaction
+    is touched; OSError.
     """
     done = []
     state = os.path.join(os.path.realpath(prefix), STATE_DIRECTORY)

@@ -1,17 +1,17 @@
-"""Undoing what a journal says."""
+"""Undoes the change in a journal."""
 
 import errno
 import os
 import stat
-from typing import Dict, Iterator, List, Optional, Set
+from typing import Dict, Iterator, List, Optional, Sequence, Set
 
-from safe_install.transaction.recovery.copies import Copy
+from safe_install.transaction.recovery.copies import CopiedEnvironment
 from safe_install.transaction.recovery.disk import (
     exchange,
     is_bytecode,
     is_inside,
-    look_anew,
     read_identity,
+    refresh_folders,
     sync_filesystem,
 )
 from safe_install.transaction.recovery.journal_file import CheckedRows
@@ -27,11 +27,12 @@ from safe_install.transaction.recovery.rows import (
 
 
 class Undo:
-    """One journal and what the disk says of it."""
+    """Compares one journal with the disk, and undoes it."""
 
     def __init__(self, prefix: str, document: Document, written: Optional[int] = None) -> None:
-        """`written`: when the journal was, in nanoseconds; what others have installed since is
-        looked for then. Errors: JournalInvalid."""
+        """`written`: the time of the journal in nanoseconds. With it, files that other programs
+        have installed since are drift, and a copied environment is recognized. Errors:
+        JournalInvalid."""
         rows = CheckedRows(prefix, document)
         self.state = rows.state
         self.exchanges = rows.exchanges
@@ -40,11 +41,11 @@ class Undo:
         self.mkdirs = rows.mkdirs
         self.ins = rows.ins
         self.times = rows.times
-        look_anew(rows.prefix, self._paths())
+        refresh_folders(rows.prefix, self._paths())
         self.is_copy = False
         self._written = written
         if written is not None:
-            copy = Copy(rows, document)
+            copy = CopiedEnvironment(rows, document)
             copied = copy.recognize()
             if copied is not None:
                 self.is_copy = True
@@ -59,14 +60,14 @@ class Undo:
         for coming in self.ins:
             yield from (coming.target, coming.slot)
         for removed in self.rmdirs:
-            yield os.path.join(removed.target, "")  # what lies in it counts, too
+            yield os.path.join(removed.target, "")  # the folder itself is refreshed, too
         for made in self.mkdirs:
             yield os.path.join(made.target, "")
 
-    # --- looking ----------------------------------------------------------------------------------
+    # --- comparing --------------------------------------------------------------------------------
 
     def find_drift(self) -> List[str]:
-        """Every path that is neither in its state before nor in its state after."""
+        """The paths that are neither in the state before the change nor in the one after it."""
         placed = {move.target: move.new for move in self.ins}
         before = {move.target: move.old for move in self.outs}
         made = {directory.target for directory in self.mkdirs}
@@ -88,27 +89,24 @@ class Undo:
         return sorted(set(drift))
 
     def _find_installed_since(self) -> List[str]:
-        """Files of distributions that another installer has finished since, in directories that
-        would go away."""
-        going = [pair.target for pair in self.exchanges if pair.new.kind == "d"]
-        going += [move.target for move in self.ins if move.new.kind == "d"]
-        if self._written is None or not going:
+        """The files of distributions that another installer has installed since, in directories
+        that the undo moves out."""
+        new = {pair.target: pair.new for pair in self.exchanges}
+        new.update((move.target, move.new) for move in self.ins)
+        leaving = [target for target, identity in new.items() if identity.kind == "d"]
+        if self._written is None or not leaving:
             return []
-        touched = {pair.target for pair in self.exchanges} | {move.target for move in self.ins}
-        sites = {os.path.dirname(path) for path in touched if path.endswith(".dist-info")}
+        sites = {os.path.dirname(path) for path in new if path.endswith(".dist-info")}
         found: List[str] = []
         for folder in list_dist_infos(sites):
             record = os.path.join(folder, "RECORD")
-            if folder in touched or not self._is_newer(record):
-                continue
-            for row, _ in read_record(record):
-                path = os.path.join(os.path.dirname(folder), row)
-                if any(is_inside(path, directory) for directory in going) and not is_bytecode(path):
-                    found.append(path)
-        return [path for path in found if os.path.lexists(path)]
+            if folder not in new and self._is_newer(record):
+                found += _find_listed(record, leaving)
+        return found
 
     def _is_newer(self, path: str) -> bool:
-        """Was it written after the journal? Of a copy only its own time tells: its inode is new."""
+        """Was a file written after the journal? In a copy its mtime is compared, because all ctimes
+        are new."""
         try:
             status = os.lstat(path)
         except OSError:
@@ -117,7 +115,8 @@ class Undo:
         return self._written is not None and moment > self._written
 
     def _find_strangers(self, made: Set[str], placed: Dict[str, Identity]) -> List[str]:
-        # A file that somebody put into a directory that we made would be in the way of its removal.
+        """The files that other programs have put into directories that the change made: these could
+        not be removed."""
         strangers: List[str] = []
         known = {pair.target for pair in self.exchanges}
         for directory in made:
@@ -131,20 +130,17 @@ class Undo:
         return strangers
 
     def find_missing_before(self) -> List[str]:
-        """Every path that is not in its state before: what stands against beginning the swap."""
+        """The paths that are not in the state before the change, so that a swap cannot begin."""
         before = {move.target for move in self.outs}
         removed = {directory.target for directory in self.rmdirs}
         wrong: List[str] = []
         for pair in self.exchanges:
-            if not (
-                is_same(read_identity(pair.target), pair.old)
-                and is_same(read_identity(pair.slot), pair.new)
-            ):
+            is_old = is_same(read_identity(pair.target), pair.old)
+            if not is_old or not is_same(read_identity(pair.slot), pair.new):
                 wrong.append(pair.target)
         for leaving in self.outs:
-            if not is_same(read_identity(leaving.target), leaving.old) or os.path.lexists(
-                leaving.slot
-            ):
+            is_old = is_same(read_identity(leaving.target), leaving.old)
+            if not is_old or os.path.lexists(leaving.slot):
                 wrong.append(leaving.target)
         for coming in self.ins:
             will_be_free = coming.target in before or coming.target in removed
@@ -157,17 +153,18 @@ class Undo:
                 wrong.append(directory.target)
         return sorted(set(wrong))
 
-    # --- doing ------------------------------------------------------------------------------------
+    # --- undoing ----------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Put everything back, in the reverse order of the swap. Drift: nothing is touched."""
+        """Move everything back, in the reverse order of the swap. Errors: Drift, with nothing
+        touched; OSError."""
         drift = self.find_drift()
         if drift:
             raise Drift(drift)
         for coming in reversed(self.ins):
-            if not os.path.lexists(coming.slot) and is_same(
-                read_identity(coming.target), coming.new
-            ):
+            if os.path.lexists(coming.slot):
+                continue
+            if is_same(read_identity(coming.target), coming.new):
                 os.rename(coming.target, coming.slot)
         for made in reversed(self.mkdirs):
             if os.path.isdir(made.target) and not os.path.islink(made.target):
@@ -186,30 +183,43 @@ class Undo:
         sync_filesystem(self.state)
 
     def restore_times(self) -> None:
-        """Give every touched directory the times that it had."""
+        """Restore the times of every changed directory."""
         for row in self.times:
             try:
                 os.utime(row.target, ns=(row.atime_ns, row.mtime_ns))
             except OSError as error:
-                # A folder that is gone, or of another user: its time stops no recovery.
+                # A folder that does not exist, or of another user: the recovery goes on.
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EPERM):
                     raise
 
 
+def _find_listed(record: str, directories: Sequence[str]) -> List[str]:
+    """The existing files in a RECORD that lie in these directories, without bytecode."""
+    site = os.path.dirname(os.path.dirname(record))
+    found: List[str] = []
+    for row, _ in read_record(record):
+        path = os.path.join(site, row)
+        is_inside_one = any(is_inside(path, directory) for directory in directories)
+        if is_inside_one and not is_bytecode(path) and os.path.lexists(path):
+            found.append(path)
+    return found
+
+
 def _exchange_is_legal(row: Exchange) -> bool:
-    here, there = read_identity(row.target), read_identity(row.slot)
-    is_before = is_same(here, row.old) and is_same(there, row.new)
-    is_after = is_same(here, row.new) and is_same(there, row.old)
+    at_target, at_slot = read_identity(row.target), read_identity(row.slot)
+    is_before = is_same(at_target, row.old) and is_same(at_slot, row.new)
+    is_after = is_same(at_target, row.new) and is_same(at_slot, row.old)
     return is_before or is_after
 
 
 def _move_is_legal(
     target: str, slot: str, identity: Identity, others: Dict[str, Identity], directories: Set[str]
 ) -> bool:
-    """Is what a row moves in one of its two places, and is the target free where it is at the slot?
+    """Is the object of a row at its target or at its slot, and is the target free in the second
+    case?
 
-    Free is a target, too, that holds what another row has there (`others`), or a directory of the
-    change (`directories`). Bytecode counts as nothing: any Python may have written it.
+    A target is also free where it has the object of another row (`others`), a directory of the
+    change (`directories`), or bytecode, which any Python may have written.
     """
     at_target, at_slot = read_identity(target), read_identity(slot)
     if is_same(at_target, identity) and at_slot is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.errors import EngineFailed
-from safe_install.fleet.engine import MOST_ANSWER, Call, File, Reply, Settled
+from safe_install.fleet.engine import MAX_ANSWER, Call, File, Reply, SettleResult
 from safe_install.fleet.engines import cluster as cluster_module
 from safe_install.fleet.engines.cluster import PIECE, ClusterEngine, Lost, read_reply
 
@@ -18,7 +18,7 @@ from safe_install.fleet.engines.cluster import PIECE, ClusterEngine, Lost, read_
 @pytest.fixture(autouse=True)
 def _without_patience(monkeypatch):
     monkeypatch.setattr(cluster_module, "PATIENCE", 0.01)
-    monkeypatch.setattr(cluster_module, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(cluster_module, "POLL", 0.0)
 
 
 def say(**said):
@@ -93,7 +93,7 @@ class Processes:
 
     def settle(self, groups):
         self.settled = [group.addresses for group in groups]
-        return Settled()
+        return SettleResult()
 
 
 @pytest.fixture
@@ -239,17 +239,17 @@ def test_what_a_node_says_of_its_program(answer, reply):
 
 
 def test_no_more_of_an_answer_than_is_read():
-    reply = read_reply("n", say(status=0) + b"x" * (MOST_ANSWER + 5), None)
-    assert len(reply.output) == MOST_ANSWER
+    reply = read_reply("n", say(status=0) + b"x" * (MAX_ANSWER + 5), None)
+    assert len(reply.output) == MAX_ANSWER
 
 
 def test_settle_looks_again():
     cluster, engine, names = start(Process("a"), Process("b"))
-    assert engine.settle([]) == Settled()
+    assert engine.settle([]) == SettleResult()
     assert cluster.settled is None
     del cluster.all["a"]
     cluster.all["new"] = Process("new", place="a")
-    assert engine.settle(names) == Settled()
+    assert engine.settle(names) == SettleResult()
     assert cluster.settled == [("new",), ("b",)]
     del cluster.all["b"]
     settled = engine.settle(["box:/b"])

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from safe_install.fleet.engines.members import (
+    InvalidAnswer,
     Member,
-    Unclear,
     group_members,
     read_member,
     split_answer,
@@ -54,7 +54,7 @@ def test_what_a_process_says():
     ],
 )
 def test_what_is_no_answer(answer, reason):
-    with pytest.raises(Unclear) as raised:
+    with pytest.raises(InvalidAnswer) as raised:
         read_member("tcp://1", answer)
     assert reason in str(raised.value)
     assert str(raised.value).isprintable()

@@ -14,7 +14,7 @@ import pytest
 
 from safe_install.fleet.engines import script
 from safe_install.fleet.engines.cluster import read_source
-from safe_install.fleet.engines.dask import Shipped
+from safe_install.fleet.engines.dask import SentFunction
 
 CONTENT = b"some file" * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -162,7 +162,7 @@ def test_variables_are_those_of_the_parent(monkeypatch):
 
 
 def test_what_is_sent_needs_nothing_of_ours():
-    sent = pickle.dumps(Shipped("answer_beside", read_source()))
+    sent = pickle.dumps(SentFunction("answer_in_thread", read_source()))
     assert b"safe_install." not in sent.replace(read_source().encode(), b"")
     received = pickle.loads(sent)
     answer = asyncio.run(received("describe"))

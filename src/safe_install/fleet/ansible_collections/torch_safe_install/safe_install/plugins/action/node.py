@@ -1,7 +1,7 @@
-"""The part of `safe-install fleet` that runs inside of Ansible, for one node.
+"""The part of `safe-install fleet` that runs inside Ansible, for one node.
 
-What it is to do stands in a file beside the playbook, by the names of the nodes: nothing of it is a
-template.
+Its task is read from a JSON file beside the playbook, which maps node names to tasks. Ansible does
+not expand templates in that file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TASKS = "tasks.json"  # node -> {"deliver": {...}} or {"call": {...}}
 
 
 class ActionModule(ActionBase):
-    """Answers with one key, `node`, whose value the callback of this collection hands on."""
+    """The result has one key, `node`; this collection's callback writes its value to a file."""
 
     _supports_check_mode = False
     _supports_async = False
@@ -28,21 +28,25 @@ class ActionModule(ActionBase):
     def run(
         self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None
     ) -> Dict[str, Any]:
-        """As Ansible does, for one node."""
+        """Ansible calls this once for each node."""
         result = super().run(tmp, task_vars)
-        variables = task_vars or {}
-        task = self._read_task(str(variables["inventory_hostname"]))
-        if "python" in self._task.args:
-            answer = {"python": str(self._task.args["python"])}
-        elif "deliver" in task:
-            file = task["deliver"]
-            answer = {"path": deliver(self, Path(file["path"]), file["sha256"], variables)}
-        elif "call" in task:
-            said = run_module(self, "node", task["call"], variables)
-            answer = {key: said.get(key) for key in ("status", "output", "said")}
-        else:
+        answer = self._answer(task_vars or {})
+        if answer is None:
             return {**result, "skipped": True}  # this run is about other nodes
         return {**result, "changed": False, "node": answer}
+
+    def _answer(self, variables: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """The result of this node's task; None if the node has no task."""
+        if "python" in self._task.args:
+            return {"python": str(self._task.args["python"])}
+        task = self._read_task(str(variables["inventory_hostname"]))
+        if "deliver" in task:
+            file = task["deliver"]
+            return {"path": deliver(self, Path(file["path"]), file["sha256"], variables)}
+        if "call" in task:
+            result = run_module(self, "node", task["call"], variables)
+            return {key: result.get(key) for key in ("status", "output", "said")}
+        return None
 
     def _read_task(self, name: str) -> Dict[str, Any]:
         path = Path(self._loader.get_basedir()) / TASKS

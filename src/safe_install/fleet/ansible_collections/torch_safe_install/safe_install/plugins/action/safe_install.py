@@ -1,5 +1,5 @@
-"""The part of the module `safe_install` that runs on the controller: it sends the program to a node
-that has not got it."""
+"""The part of the module `safe_install` that runs on the controller: it sends the program to nodes
+that do not have it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ansible_collections.torch_safe_install.safe_install.plugins.plugin_utils.de
     suffix_of,
 )
 
-# What a node says beyond these is left out: variables, hosts and warnings are not its to give.
-TAKEN: Dict[str, Tuple[type, ...]] = {
+# Other keys of a node's result are dropped: a node may not set variables, hosts or warnings.
+ACCEPTED: Dict[str, Tuple[type, ...]] = {
     "changed": (bool,),
     "failed": (bool,),
     "msg": (str,),
@@ -31,11 +31,12 @@ TAKEN: Dict[str, Tuple[type, ...]] = {
     "invocation": (dict,),
 }
 
-MOST_SAID = 2000  # characters
+MAX_MESSAGE = 2000  # characters
 
 
 class ActionModule(ActionBase):
-    """Runs the module of this collection; again with the file where the node has not got it."""
+    """Runs the module on the node. Where the node lacks the file, it is sent, and the module runs
+    again."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -43,7 +44,7 @@ class ActionModule(ActionBase):
     def run(
         self, tmp: Optional[str] = None, task_vars: Optional[Dict[str, Any]] = None
     ) -> Dict[str, Any]:
-        """As Ansible does, for one node."""
+        """Ansible calls this once for each node."""
         result = super().run(tmp, task_vars)
         wanted = {key: value for key, value in self._task.args.items() if value not in ("", None)}
         key = "bundle" if "bundle" in wanted else "program"
@@ -57,23 +58,24 @@ class ActionModule(ActionBase):
         answer = self._ask(wanted, task_vars)
         if answer.get("missing") is True:
             answer = self._ask({**wanted, "source": send(self, source)}, task_vars)
-        return {**result, **take(answer)}
+        return {**result, **filter_answer(answer)}
 
     def _ask(self, wanted: Dict[str, Any], task_vars: Optional[Dict[str, Any]]) -> Dict[str, Any]:
         name = f"{COLLECTION}.safe_install"
         return dict(self._execute_module(module_name=name, module_args=wanted, task_vars=task_vars))
 
 
-def take(answer: Dict[str, Any]) -> Dict[str, Any]:
-    """What a node may say, of the type that it has; a success has the exit status 0."""
-    taken: Dict[str, Any] = {}
-    for key, kind in TAKEN.items():
+def filter_answer(answer: Dict[str, Any]) -> Dict[str, Any]:
+    """The accepted keys of a node's result whose values have the right type. A result without the
+    exit status 0 is a failure."""
+    accepted: Dict[str, Any] = {}
+    for key, kind in ACCEPTED.items():
         if key in answer and isinstance(answer[key], kind):
-            taken[key] = answer[key]
-    if answer.get("failed") or taken.get("exit_code") != 0:
-        taken["failed"] = True
-        taken["msg"] = taken.get("msg") or "the node gave no answer"
-        stderr = str(answer.get("module_stderr") or "").strip()[-MOST_SAID:]
+            accepted[key] = answer[key]
+    if answer.get("failed") or accepted.get("exit_code") != 0:
+        accepted["failed"] = True
+        accepted["msg"] = accepted.get("msg") or "the node gave no answer"
+        stderr = str(answer.get("module_stderr") or "").strip()[-MAX_MESSAGE:]
         if stderr:
-            taken["msg"] = f"{taken['msg']}: {stderr}"
-    return taken
+            accepted["msg"] = f"{accepted['msg']}: {stderr}"
+    return accepted

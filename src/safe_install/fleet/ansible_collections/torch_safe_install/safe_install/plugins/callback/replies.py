@@ -1,4 +1,4 @@
-"""Writes what each node answered into a file, at once: one line of JSON for each."""
+"""Writes the answer of each node into a file when it comes: one line of JSON for each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ author: The safe-install authors (@torch-safe-install)
 """
 
 FOLDER = "SAFE_INSTALL_ANSIBLE_FOLDER"
-MOST_SAID = 4000  # characters
+MAX_MESSAGE = 4000  # characters
 
 
 class CallbackModule(CallbackBase):
@@ -32,16 +32,16 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "torch_safe_install.safe_install.replies"
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """The task ended; what the program said may still be a refusal."""
+        """The task ended. The program's answer may still be a refusal."""
         self._write(result, "ok", {"answer": result._result.get("node")})
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """The node could be reached, and the task did not end well."""
-        self._write(result, "failed", {"said": _said(result)})
+        """The node was reached, but the task failed."""
+        self._write(result, "failed", {"said": _message(result)})
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        """It could not be reached."""
-        self._write(result, "unreachable", {"said": _said(result)})
+        """The node could not be reached."""
+        self._write(result, "unreachable", {"said": _message(result)})
 
     def _write(self, result: Any, kind: str, more: Dict[str, Any]) -> None:
         row = {"node": str(result._host.get_name()), "kind": kind, **more}
@@ -50,5 +50,5 @@ class CallbackModule(CallbackBase):
             stream.write(json.dumps(row) + "\n")
 
 
-def _said(result: Any) -> str:
-    return str(result._result.get("msg") or "")[:MOST_SAID]
+def _message(result: Any) -> str:
+    return str(result._result.get("msg") or "")[:MAX_MESSAGE]

@@ -1,4 +1,4 @@
-"""What the role decides from what all machines answered."""
+"""Filters of the role `install`: which machines failed, and why."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ class FilterModule:
 def failures(
     hosts: Sequence[str], answers: Mapping[str, Any], register: str, active: Sequence[str]
 ) -> Dict[str, str]:
-    """Host -> why its answer is no success. `answers`: hostvars; `register`: the name under which
-    each host has its answer; `active`: those that Ansible still talks to."""
+    """Host -> why its answer is no success, for each host without a success.
+
+    `answers`: hostvars. `register`: the variable in which each host has its answer. `active`: the
+    hosts that Ansible still talks to.
+    """
     found = {}
     for host in hosts:
         reason = SILENT
@@ -35,7 +38,7 @@ def failures(
 
 
 def failure_of(answer: Any) -> str:
-    """Why one answer is no success; empty where it is one. What was skipped is one: there was
+    """Why an answer is no success; empty for a success. A skipped task is a success: there was
     nothing to do."""
     if not isinstance(answer, Mapping):
         return SILENT
@@ -43,23 +46,23 @@ def failure_of(answer: Any) -> str:
         return "it cannot be reached"
     if answer.get("failed") is not True:
         return ""
-    said = [str(answer.get(key) or "") for key in ("code", "msg", "hint")]
-    return printable(": ".join(text for text in said if text) or "it failed")
+    parts = [str(answer.get(key) or "") for key in ("code", "msg", "hint")]
+    return printable(": ".join(part for part in parts if part) or "it failed")
 
 
 def reasons(found: Mapping[str, str]) -> str:
-    """The failures as one line for people."""
+    """All failures in one line, for people."""
     return "; ".join(f"{printable(host)}: {found[host]}" for host in found)
 
 
 def printable(text: str) -> str:
-    """One line that a terminal shows as it is: what a machine says is not trusted."""
-    shown: List[str] = [letter if letter.isprintable() else " " for letter in text]
-    return "".join(shown)[:LONGEST_REASON]
+    """An untrusted text without control characters, cut to LONGEST_REASON."""
+    characters: List[str] = [one if one.isprintable() else " " for one in text]
+    return "".join(characters)[:LONGEST_REASON]
 
 
 def file_sha256(path: str) -> str:
-    """The hash of a file of the controller, read once for all machines."""
+    """The SHA-256 of a file of the controller. The role asks once for all machines."""
     digest = hashlib.sha256()
     with Path(path).expanduser().open("rb") as stream:
         for block in iter(lambda: stream.read(CHUNK), b""):

@@ -1,4 +1,4 @@
-"""What the module asks of the program, and what its answers mean. Pure: values in, values out."""
+"""The command line that the module runs, and what the program's JSON document means. Pure."""
 
 from __future__ import annotations
 
@@ -8,36 +8,42 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 CHANGING = ("installed", "uninstalled", "undone", "synced")
 LOCKED = 14  # another safe-install holds the environment: ask again
-OF_ONE_CHANGE = ("commit", "abandon", "undo")
-PLACING = ("install", "stage")
+VERBS_OF_ONE_CHANGE = ("commit", "abandon", "undo")
+INSTALLING_VERBS = ("install", "stage")
 REMOVAL = {"install": ("uninstall", "--yes"), "stage": ("stage", "--remove", "--yes")}
-MOST_ROWS = 200
+MAX_ROWS = 200
 
 
 class NoAnswer(Exception):
-    """What the program wrote is no document of it."""
+    """The program's output is not its JSON document."""
 
 
 def words_for(wanted: Mapping[str, Any], *, only_plan: bool) -> List[str]:
-    """The words of the program for what a task asks; `only_plan`: in check mode."""
-    verb, options, names = wanted["verb"], list(wanted["options"]), wanted["name"]
-    if verb == "stage" and wanted["run"]:
-        options += ["--run", wanted["run"]]
-    if verb in PLACING and wanted["state"] == "absent":
-        return ["inventory"] if only_plan else [*REMOVAL[verb], *options, *names]
-    if verb in PLACING:
-        plan = ["--dry-run"] if only_plan else []
-        return [verb, *plan, *options, *names]
-    if verb in OF_ONE_CHANGE:
-        identifier = wanted["transaction"]
+    """The command line of the program for a task. `wanted`: the module's parameters; `only_plan`:
+    True in check mode."""
+    verb, options = wanted["verb"], list(wanted["options"])
+    identifier = wanted["transaction"]
+    if verb in INSTALLING_VERBS:
+        return _installing_words(wanted, only_plan=only_plan)
+    if verb in VERBS_OF_ONE_CHANGE:
         return ["status", identifier] if only_plan else [verb, identifier, *options]
-    if verb == "status" and wanted["transaction"]:
-        return ["status", wanted["transaction"], *options]
+    if verb == "status" and identifier:
+        return ["status", identifier, *options]
     return [verb, *options]
 
 
+def _installing_words(wanted: Mapping[str, Any], *, only_plan: bool) -> List[str]:
+    verb, options, names = wanted["verb"], list(wanted["options"]), wanted["name"]
+    if verb == "stage" and wanted["run"]:
+        options += ["--run", wanted["run"]]
+    if wanted["state"] == "absent":
+        return ["inventory"] if only_plan else [*REMOVAL[verb], *options, *names]
+    plan = ["--dry-run"] if only_plan else []
+    return [verb, *plan, *options, *names]
+
+
 def read_document(status: int, output: bytes) -> Dict[str, Any]:
-    """The document that the program wrote. Errors: NoAnswer."""
+    """The JSON document that the program wrote. `status`: its exit status. Errors: NoAnswer."""
     try:
         document = json.loads(output.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -50,16 +56,17 @@ def read_document(status: int, output: bytes) -> Dict[str, Any]:
 def result_of(
     document: Mapping[str, Any], wanted: Mapping[str, Any], *, only_plan: bool
 ) -> Dict[str, Any]:
-    """The result of the task, as Ansible has them."""
+    """The result of the task, in Ansible's form."""
     steps = steps_of(document)
-    if only_plan and document.get("command") == "inventory" and wanted["verb"] in PLACING:
+    is_inventory = document.get("command") == "inventory"
+    if only_plan and is_inventory and wanted["verb"] in INSTALLING_VERBS:
         steps = steps_of_removal(document, wanted["name"])
     outcome = str(document.get("outcome"))
     result: Dict[str, Any] = {
         "code": outcome,
         "exit_code": document["exit_code"],
         "transaction": document.get("transaction"),
-        "steps": steps[:MOST_ROWS],
+        "steps": steps[:MAX_ROWS],
         "changed": outcome in CHANGING,
         "diff": diff_of(steps),
     }
@@ -76,10 +83,10 @@ def result_of(
 def would_change(
     document: Mapping[str, Any], wanted: Mapping[str, Any], steps: Sequence[Any]
 ) -> bool:
-    """Would the task have changed files, had it not been asked for the plan alone? What would be
-    staged counts: Ansible shows the difference of such tasks alone."""
+    """Would the task change files outside check mode? Staging counts as a change, because Ansible
+    shows the difference of changed tasks only."""
     verb = wanted["verb"]
-    if verb in PLACING:
+    if verb in INSTALLING_VERBS:
         return bool(steps)
     needed = {"commit": "staged", "undo": "committed"}.get(verb)
     states = [row.get("state") for row in changes_of(document)]
@@ -87,22 +94,26 @@ def would_change(
 
 
 def changes_of(document: Mapping[str, Any]) -> List[Mapping[str, Any]]:
-    """The rows of `status`."""
+    """The rows of changes in the document of `status`."""
     details = document.get("details")
     rows = details.get("changes") if isinstance(details, dict) else None
     return [row for row in rows or () if isinstance(row, dict)]
 
 
 def steps_of(document: Mapping[str, Any]) -> List[Dict[str, Any]]:
-    """What comes, is replaced and goes."""
+    """The steps of the plan: what is added, replaced and removed."""
     plan = document.get("plan")
     rows = plan.get("steps") if isinstance(plan, dict) else None
     keys = ("action", "name", "version", "from_version")
-    return [{key: row.get(key) for key in keys} for row in rows or () if isinstance(row, dict)]
+    found = []
+    for row in rows or ():
+        if isinstance(row, dict):
+            found.append({key: row.get(key) for key in keys})
+    return found
 
 
 def steps_of_removal(document: Mapping[str, Any], names: Sequence[str]) -> List[Dict[str, Any]]:
-    """The same for what would be removed, from an inventory."""
+    """The steps that would remove these distributions, as far as the inventory has them."""
     asked = {normal_name(name) for name in names}
     details = document.get("details")
     rows = details.get("distributions") if isinstance(details, dict) else None
@@ -115,12 +126,12 @@ def steps_of_removal(document: Mapping[str, Any], names: Sequence[str]) -> List[
 
 
 def normal_name(name: str) -> str:
-    """As the packaging specifications compare names."""
+    """The normalized name, as in the packaging specifications."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def diff_of(steps: Sequence[Mapping[str, Any]]) -> Dict[str, str]:
-    """The distributions that differ, before and after, for `--diff`."""
+    """The distributions before and after, one a line, for Ansible's `--diff`."""
     before = [f"{one['name']}=={one['from_version']}" for one in steps if one["from_version"]]
     after = [f"{one['name']}=={one['version']}" for one in steps if one["version"]]
     return {"before": _lines(before), "after": _lines(after)}
@@ -131,11 +142,11 @@ def _lines(texts: Sequence[str]) -> str:
 
 
 def failure_of(document: Mapping[str, Any]) -> Dict[str, str]:
-    """Our code, message and hint."""
+    """The code, message and hint of a document with an exit status other than 0."""
     error = document.get("error")
     if isinstance(error, dict):
         names = {"code": "code", "msg": "message", "hint": "hint"}
-        return {ours: str(error.get(theirs, "")) for ours, theirs in names.items()}
+        return {name: str(error.get(key, "")) for name, key in names.items()}
     finding = first_error(document)
     status, outcome = document["exit_code"], str(document.get("outcome"))
     if finding is None:
@@ -145,7 +156,7 @@ def failure_of(document: Mapping[str, Any]) -> Dict[str, str]:
 
 
 def first_error(document: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
-    """The finding that is the reason."""
+    """The first finding that is an error."""
     for finding in document.get("findings") or ():
         if isinstance(finding, dict) and finding.get("severity") == "error":
             return finding
@@ -153,12 +164,16 @@ def first_error(document: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
 
 
 def short_details(details: Any) -> Dict[str, Any]:
-    """Without the lists that grow with an environment."""
+    """The details without the list of distributions, and with at most MAX_ROWS changes."""
     if not isinstance(details, dict):
         return {}
     short = {key: value for key, value in details.items() if key != "distributions"}
-    keys = ("id", "state", "detail", "fits", "expires", "undone_by")
     if isinstance(details.get("changes"), list):
-        rows = changes_of({"details": details})[:MOST_ROWS]
-        short["changes"] = [{key: row.get(key) for key in keys} for row in rows]
+        rows = changes_of({"details": details})[:MAX_ROWS]
+        short["changes"] = [_short_change(row) for row in rows]
     return short
+
+
+def _short_change(row: Mapping[str, Any]) -> Dict[str, Any]:
+    keys = ("id", "state", "detail", "fits", "expires", "undone_by")
+    return {key: row.get(key) for key in keys}

@@ -1,5 +1,5 @@
-"""Files of the controller on a node, by their hash, in a folder that only their owner can write.
-Stand-alone: Python 3.8, standard library."""
+"""Keeps files of the controller on a node, named by their SHA-256, in a folder that only their
+owner can write. Stand-alone: Python 3.8, standard library."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import List, Optional
 
 APPLICATION = "torch-safe-install"
-# Where the home is missing, or can be written by others. It is looked at as the other is.
-OTHERWISE = f"/var/tmp/{APPLICATION}-{os.geteuid()}/delivered"  # noqa: S108
+# The folder where the home is missing or writable by others. It is checked in the same way.
+FALLBACK_FOLDER = f"/var/tmp/{APPLICATION}-{os.geteuid()}/delivered"  # noqa: S108
 SUFFIXES = (".pyz", ".zip")
 CHUNK = 2**20
 KEPT = 30 * 24 * 3600.0  # seconds that a file is kept after its last use
@@ -22,27 +22,30 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class NotDelivered(Exception):
-    """The file cannot be put there."""
+    """The file cannot be stored on this node."""
 
 
 def find_delivered(sha256: str, suffix: str, source: Optional[str]) -> Optional[str]:
-    """Where the file lies, with this hash; None: it is not there. `source`: where it arrived, to be
-    put there. Errors: NotDelivered, OSError."""
+    """The path of the file with this hash; None if the node does not have it.
+
+    `source`: the path at which the file arrived; it is stored then. Errors: NotDelivered, OSError.
+    """
     if re.fullmatch("[0-9a-f]{64}", sha256) is None:
         raise NotDelivered("sha256 has 64 hexadecimal digits")
     path = find_folder() / f"{sha256}{suffix}"
     if source is None:
-        return str(path) if is_there(path, sha256) else None
-    if not keep(Path(source), path, sha256):
+        return str(path) if has_file(path, sha256) else None
+    if not store(Path(source), path, sha256):
         raise NotDelivered(f"what arrived is not what was sent: its sha256 is not {sha256}")
     return str(path)
 
 
 def find_folder() -> Path:
-    """A folder that only this user can write, made where it is missing. Errors: NotDelivered."""
+    """The first folder that only this user can write; it is made where it is missing. Errors:
+    NotDelivered."""
     problems: List[str] = []
     own = Path("~/.cache", APPLICATION, "delivered").expanduser()
-    for path in (own, Path(OTHERWISE)):
+    for path in (own, Path(FALLBACK_FOLDER)):
         try:
             make_folder(path)
         except OSError as error:
@@ -57,16 +60,16 @@ def find_folder() -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """With its parents, for this user alone."""
+    """Make a folder and its parents, accessible to this user alone."""
     if path.is_dir():
         return
     make_folder(path.parent)
-    # It may be made at the same time, for another node with the same disk.
+    # Another node with the same disk may make it at the same time.
     path.mkdir(0o700, exist_ok=True)
 
 
 def find_problem(path: Path) -> str:
-    """Who else could write into this folder, or put another in its place; empty: nobody."""
+    """Why other users could write into this folder, or replace it; empty if nobody can."""
     for folder in (path, *path.parents):
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode):
@@ -78,8 +81,9 @@ def find_problem(path: Path) -> str:
     return ""
 
 
-def is_there(path: Path, sha256: str) -> bool:
-    """A file of this user's own, with this hash. Its time is set: it was used."""
+def has_file(path: Path, sha256: str) -> bool:
+    """Does this user have a file at `path` with this hash? Its time is set to now, so that it is
+    kept."""
     try:
         descriptor = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -98,8 +102,8 @@ def is_there(path: Path, sha256: str) -> bool:
     return True
 
 
-def keep(source: Path, path: Path, sha256: str) -> bool:
-    """Copy what arrived to its place; False where its bytes are others: nothing is there then."""
+def store(source: Path, path: Path, sha256: str) -> bool:
+    """Copy `source` to `path`. False if its hash is not `sha256`; nothing is stored then."""
     remove_old(path.parent)
     descriptor, name = tempfile.mkstemp(prefix="partial-", dir=str(path.parent))  # mode 0600
     partial = Path(name)
@@ -123,11 +127,11 @@ def keep(source: Path, path: Path, sha256: str) -> bool:
 
 
 def remove_old(folder: Path) -> None:
-    """What was not used for long; also what a killed delivery left."""
+    """Remove files that were not used for KEPT seconds, and what a killed delivery left."""
     oldest = time.time() - KEPT
     for path in folder.iterdir():
         try:
             if path.lstat().st_mtime < oldest:
                 path.unlink()
-        except OSError:  # gone already, or a folder that somebody made
+        except OSError:  # removed already, or a folder that somebody made
             continue

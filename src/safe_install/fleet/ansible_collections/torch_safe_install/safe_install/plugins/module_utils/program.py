@@ -1,4 +1,4 @@
-"""Runs the delivered program on a node, within limits. Stand-alone: Python 3.8, standard library."""
+"""Runs the delivered program on a node, within limits. Python 3.8, standard library only."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import subprocess
 import tempfile
 from typing import BinaryIO, NamedTuple, Optional, Sequence
 
-MOST_ANSWER = 16 * 1024 * 1024  # bytes of its standard output that are read
-MOST_SAID = 4000  # bytes of the end of its standard error
+MAX_ANSWER = 16 * 1024 * 1024  # bytes of its standard output that are read
+MAX_STDERR = 4000  # bytes of the end of its standard error
 GRACE = 20.0  # seconds from SIGTERM, which rolls back, to SIGKILL
 
 
 class Ended(NamedTuple):
     """How the program ended."""
 
-    status: Optional[int]  # None: it was ended, and what it did is unknown
-    output: bytes
-    said: str  # the end of its standard error, or why there is no status
+    status: Optional[int]  # exit status; None: it was ended, and what it did is unknown
+    output: bytes  # standard output, at most MAX_ANSWER
+    said: str  # the end of its standard error, or why there is no exit status
 
 
 def run_program(
@@ -26,7 +26,7 @@ def run_program(
 ) -> Ended:
     """Run `python -I program --python python *words --json`, without a shell, in an empty folder.
 
-    Past `timeout` seconds it is ended. Errors: OSError, where it cannot be started.
+    It is ended after `timeout` seconds. Errors: OSError if it cannot be started.
     """
     command = [python, "-I", program, "--python", python, *words, "--json"]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -54,12 +54,12 @@ def _run(
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
-            _end(process)
+            _terminate(process)
             return None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """With all that it started."""
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    """End the process and all that it started."""
     _signal(process, signal.SIGTERM)
     try:
         process.wait(GRACE)
@@ -78,10 +78,10 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 def _read_start(stream: BinaryIO) -> bytes:
     stream.seek(0)
-    return stream.read(MOST_ANSWER)
+    return stream.read(MAX_ANSWER)
 
 
 def _read_end(stream: BinaryIO) -> str:
     size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - MOST_SAID))
+    stream.seek(max(0, size - MAX_STDERR))
     return stream.read().decode("utf-8", "replace").strip()

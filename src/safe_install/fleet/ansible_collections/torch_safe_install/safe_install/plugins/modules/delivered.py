@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""A file of the controller on a node: is it there, or else put it there, by its hash."""
+"""Finds a file of the controller on a node by its hash, or stores it there."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from ansible_collections.torch_safe_install.safe_install.plugins.module_utils.de
 
 
 def main() -> None:
-    """Look for it, or put it there."""
+    """Find the file, or store it."""
     module = AnsibleModule(
         argument_spec={
             "sha256": {"type": "str", "required": True},

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Runs one verb of the program on a node, and hands its answer back unread."""
+"""Runs one verb of the program on a node, and returns its output unparsed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ from ansible_collections.torch_safe_install.safe_install.plugins.module_utils.pr
 
 
 def main() -> None:
-    """Run it."""
+    """Run the program."""
     module = AnsibleModule(
         argument_spec={
             "python": {"type": "str", "required": True},

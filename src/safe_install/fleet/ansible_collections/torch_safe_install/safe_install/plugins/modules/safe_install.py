@@ -173,7 +173,7 @@ ARGUMENTS = {
     "name": {"type": "list", "elements": "str", "default": [], "aliases": ["requirements"]},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "python": {"type": "path", "required": True},
-    # The action plugin puts in how the file's name ends, its hash, and where it arrived.
+    # The action plugin replaces the path by the file's suffix, and adds `sha256` and `source`.
     "program": {"type": "str"},
     "bundle": {"type": "str"},
     "sha256": {"type": "str"},
@@ -217,7 +217,8 @@ def main() -> None:
 
 
 def refuse_unclear(module: AnsibleModule) -> None:
-    """Words in places where they would mean something else."""
+    """Fail if an entry of `name` is an option or no requirement, or if none is needed but
+    missing."""
     wanted = module.params
     for name in wanted["name"]:
         if name.strip() != name or name.startswith("-") or not name:
@@ -227,7 +228,8 @@ def refuse_unclear(module: AnsibleModule) -> None:
 
 
 def find_program(module: AnsibleModule) -> str:
-    """The program on this node; where it is not there, that is the answer."""
+    """The path of the program on this node. Where the node does not have it, the module ends with
+    `missing`, and the action plugin sends the file."""
     wanted = module.params
     suffix = wanted["bundle"] or wanted["program"]
     if suffix not in SUFFIXES:
@@ -242,7 +244,7 @@ def find_program(module: AnsibleModule) -> str:
 
 
 def run(module: AnsibleModule, program: str, words: List[str]) -> Ended:
-    """Run the program; again while another one holds the environment."""
+    """Run the program; again while another one holds the lock of the environment."""
     wanted = module.params
     limit = time.monotonic() + wanted["lock_timeout"]
     while True:

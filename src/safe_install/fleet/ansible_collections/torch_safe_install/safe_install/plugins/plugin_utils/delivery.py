@@ -1,4 +1,4 @@
-"""Brings a file of the controller to a node, where that has not got it."""
+"""Sends a file of the controller to a node that does not have it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ LONGEST_PATH = 4096
 
 
 def deliver(action: ActionBase, source: Path, sha256: str, variables: Mapping[str, Any]) -> str:
-    """Where the file lies on the node. `sha256`: of the file. Errors: AnsibleActionFail."""
+    """The path of the file on the node, which gets it where it is missing. `sha256`: of the file.
+    Errors: AnsibleActionFail."""
     wanted = {"sha256": sha256, "suffix": suffix_of(source)}
     found = run_module(action, "delivered", wanted, variables)
     if found.get("path") is None:
@@ -28,7 +29,7 @@ def deliver(action: ActionBase, source: Path, sha256: str, variables: Mapping[st
 
 
 def suffix_of(source: Path) -> str:
-    """How the file's name ends on the node: the program names itself by it."""
+    """The suffix of the file's name on the node: `.pyz` for the program, `.zip` for a bundle."""
     return ".pyz" if source.suffix == ".pyz" else ".zip"
 
 
@@ -40,7 +41,7 @@ def is_plain_path(path: Any) -> bool:
 
 
 def send(action: ActionBase, source: Path) -> str:
-    """Into the folder that Ansible makes for this task; where it lies there."""
+    """Copy a file into the folder that Ansible makes for this task on the node; its path there."""
     shell = action._connection._shell
     if not shell.tmpdir:
         action._make_tmp_path()
@@ -52,7 +53,7 @@ def send(action: ActionBase, source: Path) -> str:
 def run_module(
     action: ActionBase, name: str, wanted: Mapping[str, Any], variables: Mapping[str, Any]
 ) -> Dict[str, Any]:
-    """What a module of this collection answers, whatever other modules have its name. Errors:
+    """The result of a module of this collection, called by its full name. Errors:
     AnsibleActionFail."""
     answer = action._execute_module(
         module_name=f"{COLLECTION}.{name}", module_args=dict(wanted), task_vars=variables
@@ -63,13 +64,15 @@ def run_module(
 
 
 def describe_failure(answer: Mapping[str, Any]) -> str:
-    """Why a module failed; one that was killed says it elsewhere."""
-    said = [str(answer.get(key) or "").strip() for key in ("msg", "module_stderr", "exception")]
-    return ": ".join(text for text in said[:2] if text) or said[2] or "the module failed"
+    """Why a module failed. One that was killed has it in `module_stderr` or `exception`."""
+    keys = ("msg", "module_stderr", "exception")
+    message, stderr, exception = (str(answer.get(key) or "").strip() for key in keys)
+    parts = [part for part in (message, stderr) if part]
+    return ": ".join(parts) or exception or "the module failed"
 
 
 def hash_file(path: Path, known: Optional[str]) -> str:
-    """The SHA-256 of a file. `known`: it was read before. Errors: AnsibleActionFail."""
+    """The SHA-256 of a file; `known` if that is not empty. Errors: AnsibleActionFail."""
     if known:
         return known
     digest = hashlib.sha256()

@@ -1,4 +1,5 @@
-"""What a machine already has, by its `inventory`: these wheels need not be sent."""
+"""Reads which distributions and wheels a machine already has, by its `inventory`: a bundle for it
+does not need them."""
 
 from __future__ import annotations
 
@@ -18,28 +19,28 @@ LARGEST = 64 * 2**20  # bytes of the file
 
 
 @dataclass(frozen=True)
-class There:
+class MachineInventory:
     """The installed files and cached wheels of a machine."""
 
-    installed: Mapping[NormalizedName, str] = field(default_factory=dict)  # the hash of its files
-    wheels: FrozenSet[str] = frozenset()  # the sha256 of those in its cache
+    installed: Mapping[NormalizedName, str] = field(default_factory=dict)  # -> hash of its files
+    wheels: FrozenSet[str] = frozenset()  # the SHA-256 of the wheels in its cache
 
     def has_installed(self, artifact: Artifact) -> bool:
-        """Are the files of this wheel the installed ones, by both RECORDs? False for a wheel that
-        installs into several places."""
+        """Are the files of this wheel installed, by both RECORDs? False for a wheel that installs
+        into several folders."""
         rows = []
         for row in artifact.record:
-            written = ""
+            recorded = ""
             if row.algorithm == "sha256" and row.digest is not None:
-                written = make_hash(row.digest)
-            rows.append(RecordEntry(row.path, written, ""))
-        found = hash_rows(artifact.name, artifact.written_version, rows)
-        return self.installed.get(artifact.name) == found
+                recorded = make_hash(row.digest)
+            rows.append(RecordEntry(row.path, recorded, ""))
+        files_hash = hash_rows(artifact.name, artifact.written_version, rows)
+        return self.installed.get(artifact.name) == files_hash
 
 
-def read_there(path: Path) -> There:
-    """The content of a document of `inventory --json`; one of an older version names no wheels.
-    Errors: InputError."""
+def read_inventory(path: Path) -> MachineInventory:
+    """Read the output of `inventory --json`; that of an older version has no wheels. Errors:
+    InputError."""
     installed: Dict[NormalizedName, str] = {}
     try:
         with path.open("rb") as stream:
@@ -53,4 +54,4 @@ def read_there(path: Path) -> There:
             f"{path} is no inventory: {error}",
             hint="Write one on the machine: safe-install inventory --json > FILE.",
         ) from error
-    return There(installed, wheels)
+    return MachineInventory(installed, wheels)

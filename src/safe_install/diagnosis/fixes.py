@@ -1,12 +1,12 @@
-"""What `doctor --fix` would carry out: findings -> what goes and what comes, in one change.
+"""The plan of `doctor --fix`: findings -> distributions to remove and to install.
 
-What lies outside of the environment (a driver, a shell's variables, conda's packages) is only said.
+Faults outside of the environment (the driver, variables, conda's packages) are only reported.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -20,8 +20,8 @@ from safe_install.models import Environment, Finding, Severity
 from safe_install.requirements import requirement_name
 from safe_install.torch_family import COMPANIONS, TORCH
 
-# Checks of findings whose distribution is put back as it was: the version that is recorded.
-PUT_BACK = frozenset(
+# Findings after which the recorded version of the distribution is installed again.
+REINSTALLED = frozenset(
     {
         "files-missing",
         "files-overwritten",
@@ -31,7 +31,7 @@ PUT_BACK = frozenset(
         "wheel-of-another-machine",
     }
 )
-# ... whose distribution is chosen again, so that it fits torch.
+# Findings after which a version is chosen again, so that it fits torch.
 CHOSEN_AGAIN = frozenset(
     {
         "companion-of-another-build",
@@ -45,20 +45,21 @@ CHOSEN_AGAIN = frozenset(
         "no-kernel-image",
     }
 )
+# Findings that `safe-install recover` fixes.
 RECOVERED = frozenset({"interrupted-pip", "interrupted-change"})
 
 
 @dataclass(frozen=True)
-class Mends:
-    """What would be carried out, and what is only said."""
+class FixPlan:
+    """What `doctor --fix` does, and what it only reports."""
 
-    recovers: bool = False  # first what was interrupted is brought to its end
+    recovers: bool = False  # interrupted changes are recovered first
     removed: Tuple[str, ...] = ()  # distributions
     installed: Tuple[str, ...] = ()  # requirements
-    outside: Tuple[Finding, ...] = ()  # errors that no install puts right
+    outside: Tuple[Finding, ...] = ()  # errors that no install fixes
 
     def document(self) -> Mapping[str, Any]:
-        """For programs."""
+        """The plan for the JSON document."""
         return {
             "recovers": self.recovers,
             "removed": list(self.removed),
@@ -66,46 +67,53 @@ class Mends:
         }
 
 
-def plan_mends(
+def plan_fixes(
     results: Sequence[CheckResult],
     facts: Facts,
     *,
     known: AbstractSet[NormalizedName],
     checks: AbstractSet[str] = frozenset(),
-) -> Mends:
-    """`known`: the projects of the wheel index. `checks`: only these, by name; empty: all.
+) -> FixPlan:
+    """The plan for the findings of these checks.
 
-    Warnings are put right only where they were named; errors always.
+    `known`: the projects of the wheel index. `checks`: the names of the checks whose findings are
+    fixed; empty for all. Errors are always fixed, warnings only where their check is named.
     """
     environment = facts.environment
     if environment is None:
-        return Mends(outside=tuple(f for result in results for f in result.findings))
+        return FixPlan(outside=tuple(_list_findings(results, frozenset())))
     recovers = False
     removed: Dict[str, None] = {}
     installed: Dict[Optional[NormalizedName], str] = {}  # one requirement for each project
     outside: List[Finding] = []
-    for result in results:
-        if checks and result.name not in checks:
+    for finding in _list_findings(results, checks):
+        if finding.check in RECOVERED:
+            recovers = True
             continue
-        for finding in result.findings:
-            if finding.check in RECOVERED:
-                recovers = True
-                continue
-            if finding.severity is not Severity.ERROR and not checks:
-                continue
-            requirements = _requirements_for(finding, facts, environment, known)
-            if requirements is None:
-                outside.append(finding)
-                continue
-            for text in requirements:
-                name = requirement_name(text)
-                # What is chosen anew fits torch; what is put back need not.
-                if name not in installed or finding.check not in PUT_BACK:
-                    installed[name] = text
-            removed.update(dict.fromkeys(_removed_for(finding, facts, environment)))
-    # What does not import may do so once its files are back.
+        if finding.severity is not Severity.ERROR and not checks:
+            continue
+        requirements = _requirements_for(finding, facts, environment, known)
+        if requirements is None:
+            outside.append(finding)
+            continue
+        for text in requirements:
+            name = requirement_name(text)
+            # A version that is chosen again fits torch; a recorded version may not.
+            if name not in installed or finding.check not in REINSTALLED:
+                installed[name] = text
+        removed.update(dict.fromkeys(_names_to_remove(finding, facts, environment)))
+    # A distribution that fails may work after it is installed again.
     outside = [one for one in outside if requirement_name(one.subject) not in installed]
-    return Mends(recovers, tuple(removed), tuple(installed.values()), tuple(outside))
+    return FixPlan(recovers, tuple(removed), tuple(installed.values()), tuple(outside))
+
+
+def _list_findings(results: Sequence[CheckResult], checks: AbstractSet[str]) -> List[Finding]:
+    """The findings of these checks; of all where `checks` is empty."""
+    findings: List[Finding] = []
+    for result in results:
+        if not checks or result.name in checks:
+            findings += result.findings
+    return findings
 
 
 def _requirements_for(
@@ -114,12 +122,12 @@ def _requirements_for(
     environment: Environment,
     known: AbstractSet[NormalizedName],
 ) -> Optional[Sequence[str]]:
-    """What to install for this finding; None where no install puts it right."""
-    name = requirement_name(finding.subject)  # of "torch-scatter native part", too
+    """The requirements to install for a finding; None if no install fixes it."""
+    name = requirement_name(finding.subject)  # also of "torch-scatter native part"
     if name is None:
         return None
     distribution = environment.installed.get(name)
-    if finding.check in PUT_BACK and distribution is not None:
+    if finding.check in REINSTALLED and distribution is not None:
         return [recorded_requirement(distribution, facts)]
     if finding.check == "recorded-twice" and distribution is not None and environment.torch:
         records = [one for one in facts.metadata if one.name == name and one.is_readable]
@@ -128,7 +136,7 @@ def _requirements_for(
         return [name]
     is_requirement = finding.check == "requirement-unmet" and name == TORCH
     if finding.check == "torch-libraries-missing" or is_requirement:
-        return _missed_by_torch(environment)
+        return _unmet_by_torch(environment)
     if finding.check == "numpy-too-new":
         return ["numpy<2"]
     if finding.check == "two-compilers":
@@ -136,8 +144,8 @@ def _requirements_for(
     return None
 
 
-def _missed_by_torch(environment: Environment) -> List[str]:
-    """What torch requires, and is not there in that version."""
+def _unmet_by_torch(environment: Environment) -> List[str]:
+    """The unmet requirements of torch."""
     return [
         one.requirement
         for one in unmet_requirements(environment.installed, environment.interpreter.markers)
@@ -145,29 +153,30 @@ def _missed_by_torch(environment: Environment) -> List[str]:
     ]
 
 
-def _removed_for(finding: Finding, facts: Facts, environment: Environment) -> List[str]:
-    """What goes before: compilers that torch does not require, and what wrote over files of torch's
-    libraries, which no install may take from it."""
+def _names_to_remove(finding: Finding, facts: Facts, environment: Environment) -> List[str]:
+    """The distributions to remove first: compilers that torch does not require, and distributions
+    that overwrote files of torch's libraries."""
     if finding.check == "two-compilers":
         return split_compilers(environment)[0]
     if finding.check != "files-overwritten":
         return []
-    owners = {
-        other
-        for state in facts.records
-        for file in state.changed
-        for other in file.others
-        if state.name == finding.subject
-    }
+    owners: Set[NormalizedName] = set()
+    for state in facts.records:
+        if state.name == finding.subject:
+            for file in state.changed:
+                owners.update(file.others)
     torch = environment.installed.get(TORCH)
     required = {requirement_name(text) for text in (torch.requires if torch is not None else ())}
     return sorted(owners - required)
 
 
 def is_better(before: Sequence[Finding], after: Sequence[Finding]) -> bool:
-    """Are there fewer errors, and none that was not there before?"""
-    errors_before = {(f.check, f.subject) for f in before if f.severity is Severity.ERROR}
-    errors_after = {(f.check, f.subject) for f in after if f.severity is Severity.ERROR}
+    """Are there fewer errors, and no new ones? Without errors before: are there none?"""
+    errors_before, errors_after = _errors(before), _errors(after)
     if not errors_before:
         return not errors_after
     return errors_after < errors_before
+
+
+def _errors(findings: Sequence[Finding]) -> Set[Tuple[str, str]]:
+    return {(one.check, one.subject) for one in findings if one.severity is Severity.ERROR}

@@ -1,4 +1,4 @@
-"""Asks the package indexes which of their files is the installed one."""
+"""Searches the package indexes for the files that are installed."""
 
 from __future__ import annotations
 
@@ -34,18 +34,17 @@ class Question:
     name: NormalizedName
     version: str
     files: InstalledFiles
-    # the sha256 of a local file that an index may list, too; "": none
-    sha256: str = ""
+    sha256: str = ""  # of a local file that an index may list, too; "" if there is none
 
 
 @dataclass(frozen=True)
-class Silence:
-    """Why no index gave an answer."""
+class NoAnswer:
+    """Why no package index answered."""
 
     reason: str
 
 
-Answer = Union[Listed, Silence, None]  # None: all were asked, and none lists it
+Answer = Union[Listed, NoAnswer, None]  # None: all were asked, and none lists it
 
 
 class Indexes:
@@ -76,18 +75,18 @@ class Indexes:
     def _find(self, question: Question) -> Answer:
         by_name: Optional[Listed] = None
         on_disk: Optional[Listed] = None
-        silence: Optional[Silence] = None
+        silence: Optional[NoAnswer] = None
         for index in (*self._addresses, *_torch_indexes(question.version)):
             if question.sha256 and is_local(index):
-                continue  # another local path is of no use elsewhere
+                continue  # on other machines this path is of no use, either
             page = self._read(project_page(index, question.name))
             if page.status in (PageStatus.DOWN, PageStatus.NOT_ASKED):
-                silence = silence or Silence(_why_silent(page))
+                silence = silence or NoAnswer(_why_silent(page))
                 continue
             found = _find_in(page, question, index)
             if found is None:
                 continue
-            if is_local(index):  # others do not have it
+            if is_local(index):  # other machines do not have it
                 on_disk = on_disk or found
             elif found.is_compared:
                 return found
@@ -98,7 +97,7 @@ class Indexes:
         return by_name or on_disk or silence
 
     def _find_on_disk(self, question: Question) -> Optional[Listed]:
-        """A wheel in a --find-links folder; None where there is none."""
+        """A wheel in a --find-links folder; None if there is none."""
         for folder in self._wheel_folders:
             links = read_wheels_of(folder, question.name, question.version)
             found = find_listed(question.name, question.version, question.files, links, "")
@@ -133,7 +132,7 @@ def _why_silent(page: PageAnswer) -> str:
 
 
 def _find_in(page: PageAnswer, question: Question, index: str) -> Optional[Listed]:
-    """The file on a page of an index; None where the page does not list it."""
+    """The file on a page of an index; None if the page does not list it."""
     if page.status is not PageStatus.LISTED:
         return None
     links = parse_page(

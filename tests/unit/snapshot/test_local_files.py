@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from safe_install.errors import Refused
-from safe_install.snapshot.beside import put_files_beside
+from safe_install.snapshot.local_files import copy_files_beside
 from safe_install.snapshot.values import FileSource
 from tests.unit.snapshot.snapshots import distribution, snapshot_of
 
@@ -22,7 +22,7 @@ def test_two_archives_of_one_name_do_not_replace_each_other(tmp_path):
     one = distribution("one", "1.0", file_source(tmp_path / "a/master.zip", b"1"))
     other = distribution("other", "1.0", file_source(tmp_path / "b/master.zip", b"2"))
     again = distribution("yet-another", "1.0", file_source(tmp_path / "c/master.zip", b"1"))
-    beside = put_files_beside(snapshot_of(one, other, again), tmp_path / "wheels", tmp_path)
+    beside = copy_files_beside(snapshot_of(one, other, again), tmp_path / "wheels", tmp_path)
     paths = [one.source.path for one in beside.distributions]
     contents = [(tmp_path / path).read_bytes() for path in paths]
     assert contents == [b"1", b"2", b"1"]
@@ -38,6 +38,8 @@ def test_a_file_that_was_changed_since_is_refused_and_nothing_is_lost(tmp_path, 
     (tmp_path / folder / "a.whl").write_bytes(b"changed")
     before = (tmp_path / "wheels/a.whl").read_bytes()
     with pytest.raises(Refused, match="not the file that was installed"):
-        put_files_beside(snapshot_of(distribution("a", "1", source)), tmp_path / "wheels", tmp_path)
+        copy_files_beside(
+            snapshot_of(distribution("a", "1", source)), tmp_path / "wheels", tmp_path
+        )
     assert [path.name for path in (tmp_path / "wheels").iterdir()] == ["a.whl"]
     assert (tmp_path / "wheels/a.whl").read_bytes() == before

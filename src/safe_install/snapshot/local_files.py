@@ -1,4 +1,5 @@
-"""Puts the local files of a snapshot beside the document that names them."""
+"""Copies the local files of a snapshot to a folder beside the document, and names them relative to
+it."""
 
 from __future__ import annotations
 
@@ -18,32 +19,32 @@ from safe_install.system.atomic_write import replacing_file
 from safe_install.wheels.archive import copy_and_hash, hash_file
 
 
-def put_files_beside(snapshot: Snapshot, wheels: Path, document: Path) -> Snapshot:
-    """Copy the files that only this machine has into `wheels`, and name them relative to the folder
-    of `document`. Errors: Refused, where one is not the installed file; `wheels` is then
-    unchanged."""
+def copy_files_beside(snapshot: Snapshot, wheels: Path, document: Path) -> Snapshot:
+    """Copy the local files of a snapshot into `wheels`. `document`: the folder of the document; the
+    paths in the result are relative to it. Errors: Refused if a file is not the installed one
+    any more."""
     wheels.mkdir(parents=True, exist_ok=True)
-    targets: Dict[Path, str] = {}  # the sha256 of what lies there
+    targets: Dict[Path, str] = {}  # path -> the SHA-256 of the file there
     found: List[RecordedDistribution] = []
     for one in snapshot.distributions:
         if isinstance(one.source, FileSource):
             target = _free_place(wheels, one.source, targets)
             targets[target] = one.source.sha256
-            one = _copied(one, one.source, target, document)
+            one = _copy_beside(one, one.source, target, document)
         found.append(one)
     return replace(snapshot, distributions=tuple(found))
 
 
 def _free_place(wheels: Path, source: FileSource, targets: Dict[Path, str]) -> Path:
-    """The target of a file. Source archives may have the same name, such as master.zip: the second
-    one gets a folder of its own."""
+    """The target of a file. Different source archives may have the same name, such as master.zip:
+    the second one gets its own subfolder."""
     target = wheels / source.filename
     if targets.get(target, source.sha256) == source.sha256:
         return target
     return wheels / source.sha256[:12] / source.filename
 
 
-def _copied(
+def _copy_beside(
     one: RecordedDistribution, source: FileSource, target: Path, document: Path
 ) -> RecordedDistribution:
     target.parent.mkdir(exist_ok=True)
@@ -64,13 +65,13 @@ def _copy(path: Path, target: Path, sha256: str) -> None:
 
 
 def name_folders_below(snapshot: Snapshot, document: Path) -> Snapshot:
-    """Name source folders below that of the document relative to it, so that both can be moved
-    together."""
-    found = tuple(_renamed(one, document) for one in snapshot.distributions)
+    """The snapshot with relative paths of source folders that lie below `document`, so that both
+    can be moved together. `document`: the folder of the document."""
+    found = tuple(_with_relative_folder(one, document) for one in snapshot.distributions)
     return replace(snapshot, distributions=found)
 
 
-def _renamed(one: RecordedDistribution, document: Path) -> RecordedDistribution:
+def _with_relative_folder(one: RecordedDistribution, document: Path) -> RecordedDistribution:
     source = one.source
     if not isinstance(source, DirectorySource):
         return one
@@ -81,5 +82,5 @@ def _renamed(one: RecordedDistribution, document: Path) -> RecordedDistribution:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A relative path with slashes, as in documents."""
+    """A relative path with slashes."""
     return Path(os.path.relpath(path, folder)).as_posix()

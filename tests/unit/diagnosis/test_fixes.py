@@ -15,7 +15,7 @@ from safe_install.diagnosis.facts import (
     ProbeProblem,
     RecordState,
 )
-from safe_install.diagnosis.mends import Mends, is_better, plan_mends
+from safe_install.diagnosis.fixes import FixPlan, is_better, plan_fixes
 from safe_install.diagnosis.run import CheckResult, Status
 from safe_install.models import Finding, Severity
 from tests.factories import SITE, make_distribution, make_environment
@@ -41,7 +41,7 @@ def make_facts(*distributions, torch="2.13.0+cpu"):
 
 
 def plan(*results, facts=None, **options):
-    return plan_mends(results, facts or make_facts(), known=KNOWN, **options)
+    return plan_fixes(results, facts or make_facts(), known=KNOWN, **options)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_what_does_not_fit_torch_is_chosen_again(check, subject, chosen):
     ],
 )
 def test_what_lies_outside_is_only_said(finding):
-    assert plan(found(finding)) == Mends(outside=(finding,))
+    assert plan(found(finding)) == FixPlan(outside=(finding,))
 
 
 def test_an_import_that_fails_because_files_are_missing_is_not_said_apart():
     mends = plan(found(error("files-missing", "torch"), error("import-failed", "torch")))
-    assert mends == Mends(installed=("torch==2.13.0+cpu",))
+    assert mends == FixPlan(installed=("torch==2.13.0+cpu",))
 
 
 def test_libraries_of_torch_come_as_it_requires_them():
@@ -154,7 +154,7 @@ def test_two_compilers_that_torch_does_not_require():
     for torch in ("2.13.0+cpu", None):
         facts = make_facts(*others, torch=torch)
         mends = plan(found(error("two-compilers", "triton")), facts=facts)
-        assert mends == Mends(removed=("pytorch-triton", "triton"))
+        assert mends == FixPlan(removed=("pytorch-triton", "triton"))
 
 
 def test_what_wrote_over_files_of_torch_goes_first():
@@ -170,36 +170,36 @@ def test_what_wrote_over_files_of_torch_goes_first():
         ),
     )
     mends = plan(found(error("files-overwritten", "nvidia-nccl-cu12")), facts=facts)
-    assert mends == Mends(removed=("nvidia-nccl-cu13",), installed=("nvidia-nccl-cu12==2.27.3",))
+    assert mends == FixPlan(removed=("nvidia-nccl-cu13",), installed=("nvidia-nccl-cu12==2.27.3",))
 
 
 @pytest.mark.parametrize("check", ["interrupted-pip", "interrupted-change"])
 def test_leftovers_are_recovered_first(check):
     mends = plan(found(warning(check, "~orch"), error("files-missing", "torch")))
-    assert mends == Mends(recovers=True, installed=("torch==2.13.0+cpu",))
+    assert mends == FixPlan(recovers=True, installed=("torch==2.13.0+cpu",))
 
 
 def test_leftovers_alone():
-    assert plan(found(warning("interrupted-pip", "~orch"))) == Mends(recovers=True)
+    assert plan(found(warning("interrupted-pip", "~orch"))) == FixPlan(recovers=True)
 
 
 def test_warnings_only_where_they_were_named():
     finding = warning("files-changed", "six")
     facts = make_facts(make_distribution("six", "1.17.0"))
-    assert plan(found(finding), facts=facts) == Mends()
+    assert plan(found(finding), facts=facts) == FixPlan()
     named = plan(found(finding), facts=facts, checks={"records"})
     assert named.installed == ("six==1.17.0",)
 
 
 def test_checks_that_were_not_named_are_left_alone():
     result = found(error("files-missing", "torch"))
-    assert plan(result, checks={"numpy"}) == Mends()
+    assert plan(result, checks={"numpy"}) == FixPlan()
 
 
 def test_where_the_interpreter_does_not_answer_all_is_outside():
     finding = error("interpreter-broken", "/env/bin/python")
     facts = Facts(EXECUTABLE, problem=ProbeProblem("no", ""))
-    assert plan(found(finding), facts=facts) == Mends(outside=(finding,))
+    assert plan(found(finding), facts=facts) == FixPlan(outside=(finding,))
 
 
 ONE, TWO = error("files-missing", "torch"), error("numpy-too-new", "numpy")

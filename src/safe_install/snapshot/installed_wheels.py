@@ -1,4 +1,4 @@
-"""The hashes of installed files in our history."""
+"""Reads the hashes of installed wheels from our history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safe_install.transaction.kept_sources import read_kept_sources
 
 
 def read_installed_wheels(environment: Environment) -> Mapping[NormalizedName, str]:
-    """The sha256 of the installed wheels, as far as our history has them."""
+    """Distribution -> the SHA-256 of its wheel, as far as our history has it."""
     prefix = environment.interpreter.prefix
     summaries = [entry.summary for entry in read_history(prefix)]
     summaries.append({"steps": read_kept_sources(prefix)})
