@@ -317,6 +317,7 @@ class HostAnswer:
     detail: str = ""
     # it was not asked, and why the bundled facts do not settle what it has; "" where they do
     gap: str = ""
+    is_offline: bool = False  # not asked, because no host may be
 
 
 # --- what will be done ----------------------------------------------------------------------------

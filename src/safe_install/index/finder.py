@@ -177,7 +177,7 @@ class Finder:
         for location in self._find_links:
             host = HostEntry(urlsplit(location).hostname or location, Layout.FIND_LINKS, "pytorch")
             if self._offline and not is_local(location):
-                search.answer(host, location, HostAnswerKind.NOT_ASKED, "offline")
+                search.answer(host, location, HostAnswerKind.NOT_ASKED, "offline", is_offline=True)
                 continue
             page = self._read_page(location, ())
             if page.status is not PageStatus.LISTED:
@@ -232,7 +232,7 @@ class Finder:
             detail = "offline"
             if known:
                 detail += f"; it has {', '.join(known)} for this torch, its address is only on the live page"
-            search.answer(host, first, HostAnswerKind.NOT_ASKED, detail)
+            search.answer(host, first, HostAnswerKind.NOT_ASKED, detail, is_offline=True)
         elif host.layout is Layout.GITHUB_RELEASES:
             self._ask_github(host, search)
         else:
@@ -419,7 +419,7 @@ class Finder:
             # connection.
             search.add(bundled.bundled_sdists(project))
             detail = "offline" if self._offline else "a wheel fits"
-            search.answer(entry, url, HostAnswerKind.NOT_ASKED, detail)
+            search.answer(entry, url, HostAnswerKind.NOT_ASKED, detail, is_offline=self._offline)
             return
         page = self._read_page(url, ())
         if page.status is not PageStatus.LISTED:

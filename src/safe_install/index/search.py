@@ -53,9 +53,18 @@ class Search:
             if candidate.kind is not CandidateKind.SDIST and self._wanted(candidate, self.project):
                 self.satisfied = True
 
-    def answer(self, host: HostEntry, url: str, kind: HostAnswerKind, detail: str) -> None:
-        """What a host said."""
-        self.answers.append(HostAnswer(self.project.name, host.host, url, kind, detail))
+    def answer(
+        self,
+        host: HostEntry,
+        url: str,
+        kind: HostAnswerKind,
+        detail: str,
+        *,
+        is_offline: bool = False,
+    ) -> None:
+        """What a host said. `is_offline`: it was not asked, because no host may be."""
+        answer = HostAnswer(self.project.name, host.host, url, kind, detail, is_offline=is_offline)
+        self.answers.append(answer)
 
     def unanswered(self) -> List[str]:
         """The hosts that could not be asked."""
