@@ -38,6 +38,11 @@ class SafeInstallError(Exception):
         # for the JSON document: what only one command has to say
         self.details: Mapping[str, Any] = {}
 
+    @property
+    def headline(self) -> str:
+        """The first line of the message."""
+        return self.message.splitlines()[0]
+
 
 def hint_for_oserror(error: OSError) -> str:
     """A hint on what to do about an error of the file system."""
@@ -103,6 +108,7 @@ class NoCandidate(SafeInstallError):
     exit_status = 10
     projects: Tuple[str, ...] = ()  # those for which nothing fits
     is_open = False  # a host that did not answer, or was not asked, may have one
+    lacking_offline = ""  # the requirement of which no place has a file, where no host may be asked
 
 
 class Refused(SafeInstallError):

@@ -8,7 +8,7 @@ these versions printed. What we say in pip's words stands in `resolve.pip_words`
 from __future__ import annotations
 
 import re
-from typing import Container, List, Optional, Sequence, Tuple
+from typing import Container, List, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -142,14 +142,30 @@ def unmatched_requirement(output: str) -> Optional[str]:
 def wishes_in_conflict(output: str, name: NormalizedName) -> Tuple[str, ...]:
     """What the parties of pip's conflict require of a project: `torch<2.1,>=2.0`. Of one party
     there may be several versions, each with a wish of its own."""
-    return tuple(what for _, what in parties_in_conflict(output, name))
+    return tuple(party.what for party in parties_in_conflict(output, name))
 
 
-def parties_in_conflict(output: str, name: NormalizedName) -> Tuple[Tuple[str, str], ...]:
-    """Who requires what of a project in pip's conflict: `torchvision 0.29.1`, `torch==2.14.1`. pip
-    joins two specifiers by a word: torch<2.1 and >=2.0."""
-    parties = [(who, what.replace(" and ", ",")) for who, what in _DEPENDS.findall(output)]
-    return tuple((who, what) for who, what in parties if requirement_name(what) == name)
+class Party(NamedTuple):
+    """Who requires what in pip's conflict."""
+
+    who: str  # "torchvision 0.29.1"
+    what: str  # "torch==2.14.1"
+
+    @property
+    def project(self) -> str:
+        """`torchvision`."""
+        return self.who.partition(" ")[0]
+
+
+def parties_in_conflict(output: str, name: NormalizedName) -> Tuple[Party, ...]:
+    """Who requires what of a project in pip's conflict."""
+    parties = _read_parties(output)
+    return tuple(party for party in parties if requirement_name(party.what) == name)
+
+
+def _read_parties(output: str) -> List[Party]:
+    """All of them. pip joins two specifiers by a word: torch<2.1 and >=2.0."""
+    return [Party(who, what.replace(" and ", ",")) for who, what in _DEPENDS.findall(output)]
 
 
 def lacks_module(output: str, module: str) -> bool:
@@ -166,36 +182,50 @@ def other_version(output: str, name: NormalizedName, version: str) -> Optional[s
     return None
 
 
-def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
-    """The sentence that names who wanted a guarded distribution moved, when pip's failure was one
-    of our constraints.
+class ConstraintConflict(NamedTuple):
+    """Something in a request that one of our constraints excludes."""
+
+    wish: str  # as a sentence: "base 1.0 requires torch>=2.14", "torch>=2.14 was wanted"
+    constraint: str  # "torch==2.13.0"
+    asked: str = ""  # "torch>=2.14": the requirement, where no distribution has it
+
+    def __str__(self) -> str:
+        return f"{self.wish}, but {self.constraint} is installed"
+
+
+def find_constraint_conflict(
+    output: str, constraints: Sequence[str]
+) -> Optional[ConstraintConflict]:
+    """Who wanted a guarded distribution moved, when pip's failure was one of our constraints.
 
     pip's resolver prints "The conflict is caused by:" with one line a party (unchanged since pip
     20.3), or, when no version at all is left, "Could not find a version that satisfies the
     requirement".
     """
     guarded = {requirement_name(line): line for line in constraints}
-    parties = [
-        (who, what) for who, what in _DEPENDS.findall(output) if requirement_name(what) in guarded
-    ]
+    parties = [party for party in _read_parties(output) if requirement_name(party.what) in guarded]
     if parties:
-        told = []
-        for who, what in parties:
-            # pip joins two specifiers by a word: torch<2.1 and >=2.0
-            sentence = f"{who} requires {without_marker(what.replace(' and ', ','))}"
-            if sentence not in told:
-                told.append(sentence)
-        name = requirement_name(parties[0][1])
-        return f"{'; '.join(told[:3])}, but {guarded[name]} is installed"
+        constraint = guarded[requirement_name(parties[0].what)]
+        return ConstraintConflict(_describe_parties(parties), constraint)
     for line in _USER_CONSTRAINT.findall(output):
         name = requirement_name(line)
         if name in guarded:
             asked = [text for text in _REQUESTED.findall(output) if requirement_name(text) == name]
-            return f"{asked[0] if asked else name} was wanted, but {guarded[name]} is installed"
+            return _asked_against(asked[0] if asked else str(name), guarded[name])
     for text in _NO_VERSION.findall(output):
         if requirement_name(text) in guarded:
-            return f"{text} was wanted, but {guarded[requirement_name(text)]} is installed"
+            return _asked_against(text, guarded[requirement_name(text)])
     return None
+
+
+def _describe_parties(parties: Sequence[Party]) -> str:
+    """`base 1.0 requires torch>=2.14`; of several the first three."""
+    told = [f"{party.who} requires {without_marker(party.what)}" for party in parties]
+    return "; ".join(list(dict.fromkeys(told))[:3])
+
+
+def _asked_against(asked: str, constraint: str) -> ConstraintConflict:
+    return ConstraintConflict(f"{asked} was wanted", constraint, asked)
 
 
 def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[NormalizedName, ...]:
