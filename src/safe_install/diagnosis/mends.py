@@ -6,7 +6,7 @@ What lies outside of the environment (a driver, a shell's variables, conda's pac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Dict, List, Optional, Sequence, Tuple, TypedDict
 
 from packaging.utils import NormalizedName
 
@@ -48,6 +48,14 @@ CHOSEN_AGAIN = frozenset(
 RECOVERED = frozenset({"interrupted-pip", "interrupted-change"})
 
 
+class MendsRow(TypedDict):
+    """What would be carried out, as JSON values."""
+
+    recovers: bool
+    removed: List[str]
+    installed: List[str]
+
+
 @dataclass(frozen=True)
 class Mends:
     """What would be carried out, and what is only said."""
@@ -57,7 +65,7 @@ class Mends:
     installed: Tuple[str, ...] = ()  # requirements
     outside: Tuple[Finding, ...] = ()  # errors that no install puts right
 
-    def document(self) -> Mapping[str, Any]:
+    def document(self) -> MendsRow:
         """For programs."""
         return {
             "recovers": self.recovers,
