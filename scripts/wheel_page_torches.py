@@ -193,8 +193,8 @@ def _count_served(driver: Driver, accelerators: Sequence[str]) -> int:
 def _entry_of(option: TorchOption, machine: str) -> TorchEntry:
     build = option.build
     reason, code = "", None
-    if option.excluded in (Exclusion.PLATFORM, Exclusion.BUILD):
-        reason = option.reason[len(f"torch {option.release} ") :]
+    if option.excluded in (Exclusion.PLATFORM, Exclusion.BUILD) and option.reason is not None:
+        reason = option.reason.text
     if build.cuda is not None:
         table = bundled_catalog().torch
         known = table.gpu_code_of(build.version, build.accelerator, platform=machine)

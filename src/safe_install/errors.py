@@ -36,6 +36,11 @@ class SafeInstallError(Exception):
         self.environment: Optional[Environment] = None  # in which it happened if that is known
         self.details: Mapping[str, Any] = {}  # JSON values of one command only
 
+    @property
+    def headline(self) -> str:
+        """The first line of the message."""
+        return self.message.splitlines()[0]
+
 
 def hint_for_oserror(error: OSError) -> str:
     """A hint on what to do about an error of the operating system."""
@@ -102,6 +107,7 @@ class NoCandidate(SafeInstallError):
     exit_status = 10
     projects: Tuple[str, ...] = ()  # the projects without a file
     is_open = False  # a host that did not answer, or was not asked, may have a file
+    lacking_offline = ""  # the requirement without a file, where no host may be asked
 
 
 class Refused(SafeInstallError):

@@ -315,6 +315,7 @@ class HostAnswer:
     detail: str = ""
     # for a host that was not asked: why the bundled facts may be incomplete; "" if they are not
     gap: str = ""
+    is_offline: bool = False  # not asked, because no host may be
 
 
 # --- plans ----------------------------------------------------------------------------------------

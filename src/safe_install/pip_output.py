@@ -8,7 +8,7 @@ these versions printed. Messages of pip that we print are in `resolve.pip_words`
 from __future__ import annotations
 
 import re
-from typing import Container, List, Mapping, Optional, Sequence, Tuple
+from typing import Container, List, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -142,15 +142,30 @@ def unmatched_requirement(output: str) -> Optional[str]:
 def wishes_in_conflict(output: str, name: NormalizedName) -> Tuple[str, ...]:
     """The requirements on a project in pip's conflict: `torch<2.1,>=2.0`. Several versions of one
     distribution may be among those that require it."""
-    return tuple(what for _, what in parties_in_conflict(output, name))
+    return tuple(party.what for party in parties_in_conflict(output, name))
 
 
-def parties_in_conflict(output: str, name: NormalizedName) -> Tuple[Tuple[str, str], ...]:
-    """(distribution, requirement) of each line on a project in pip's conflict: (`torchvision
-    0.29.1`, `torch==2.14.1`). Where pip writes "torch<2.1 and >=2.0", the requirement is
-    `torch<2.1,>=2.0`."""
-    parties = [(who, what.replace(" and ", ",")) for who, what in _DEPENDS.findall(output)]
-    return tuple((who, what) for who, what in parties if requirement_name(what) == name)
+class Party(NamedTuple):
+    """A distribution and its requirement in pip's conflict."""
+
+    who: str  # "torchvision 0.29.1"
+    what: str  # "torch==2.14.1"
+
+    @property
+    def project(self) -> str:
+        """`torchvision`."""
+        return self.who.partition(" ")[0]
+
+
+def parties_in_conflict(output: str, name: NormalizedName) -> Tuple[Party, ...]:
+    """Each line on a project in pip's conflict."""
+    parties = _read_parties(output)
+    return tuple(party for party in parties if requirement_name(party.what) == name)
+
+
+def _read_parties(output: str) -> List[Party]:
+    """All of them. pip joins two specifiers by a word: torch<2.1 and >=2.0."""
+    return [Party(who, what.replace(" and ", ",")) for who, what in _DEPENDS.findall(output)]
 
 
 def lacks_module(output: str, module: str) -> bool:
@@ -167,48 +182,50 @@ def other_version(output: str, name: NormalizedName, version: str) -> Optional[s
     return None
 
 
-def conflict_reason(output: str, constraints: Sequence[str]) -> Optional[str]:
-    """A sentence on what conflicts with one of our constraints if that is why pip failed; None
-    if it is not.
+class ConstraintConflict(NamedTuple):
+    """Something in a request that one of our constraints excludes."""
+
+    wish: str  # as a sentence: "base 1.0 requires torch>=2.14", "torch>=2.14 was wanted"
+    constraint: str  # "torch==2.13.0"
+    asked: str = ""  # "torch>=2.14": the requirement, where no distribution has it
+
+    def __str__(self) -> str:
+        return f"{self.wish}, but {self.constraint} is installed"
+
+
+def find_constraint_conflict(
+    output: str, constraints: Sequence[str]
+) -> Optional[ConstraintConflict]:
+    """What conflicts with one of our constraints if that is why pip failed; None if it is not.
 
     pip's resolver prints "The conflict is caused by:" and one line for each party (unchanged since
     pip 20.3), or, where no version is left, "Could not find a version that satisfies the
     requirement".
     """
     guarded = {requirement_name(line): line for line in constraints}
-    reason = _reason_by_parties(output, guarded)
-    if reason is not None:
-        return reason
+    parties = [party for party in _read_parties(output) if requirement_name(party.what) in guarded]
+    if parties:
+        constraint = guarded[requirement_name(parties[0].what)]
+        return ConstraintConflict(_describe_parties(parties), constraint)
     for line in _USER_CONSTRAINT.findall(output):
         name = requirement_name(line)
         if name in guarded:
             asked = [text for text in _REQUESTED.findall(output) if requirement_name(text) == name]
-            return f"{asked[0] if asked else name} was wanted, but {guarded[name]} is installed"
+            return _asked_against(asked[0] if asked else str(name), guarded[name])
     for text in _NO_VERSION.findall(output):
         if requirement_name(text) in guarded:
-            return f"{text} was wanted, but {guarded[requirement_name(text)]} is installed"
+            return _asked_against(text, guarded[requirement_name(text)])
     return None
 
 
-def _reason_by_parties(
-    output: str, guarded: Mapping[Optional[NormalizedName], str]
-) -> Optional[str]:
-    """A sentence on up to three distributions that require another version of the first guarded
-    one."""
-    sentences: List[str] = []
-    first: Optional[NormalizedName] = None
-    for who, what in _DEPENDS.findall(output):
-        name = requirement_name(what)
-        if name not in guarded:
-            continue
-        first = first or name
-        # pip joins two specifiers by a word: torch<2.1 and >=2.0
-        sentence = f"{who} requires {without_marker(what.replace(' and ', ','))}"
-        if sentence not in sentences:
-            sentences.append(sentence)
-    if first is None:
-        return None
-    return f"{'; '.join(sentences[:3])}, but {guarded[first]} is installed"
+def _describe_parties(parties: Sequence[Party]) -> str:
+    """`base 1.0 requires torch>=2.14`; of several the first three."""
+    sentences = [f"{party.who} requires {without_marker(party.what)}" for party in parties]
+    return "; ".join(list(dict.fromkeys(sentences))[:3])
+
+
+def _asked_against(asked: str, constraint: str) -> ConstraintConflict:
+    return ConstraintConflict(f"{asked} was wanted", constraint, asked)
 
 
 def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[NormalizedName, ...]:

@@ -115,6 +115,15 @@ def test_the_founding_case_offline():
         "github.com/PozzettiAndrea/cuda-wheels": HostAnswerKind.LEFT_OUT,
         "pytorch-geometric.com": HostAnswerKind.LEFT_OUT,
     }
+    offline = {answer.host for answer in resolution.answers if answer.is_offline}
+    assert {"data.pyg.org", "pypi.org"} <= offline
+    assert "pytorch-geometric.com" not in offline
+
+
+def test_a_page_of_ones_own_is_not_asked_offline_either():
+    found = finder(find_links=["https://h.example/page.html"]).find("torch-scatter", FOUNDING)
+    (answer,) = [answer for answer in found.answers if answer.host == "h.example"]
+    assert (answer.kind, answer.is_offline) == (HostAnswerKind.NOT_ASKED, True)
 
 
 def test_offline_is_quick():

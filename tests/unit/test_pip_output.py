@@ -12,8 +12,8 @@ from packaging.utils import canonicalize_name
 from safe_install.pip_output import (
     PASSWORD_QUESTION,
     SAVE_QUESTION,
-    conflict_reason,
     failure_line,
+    find_constraint_conflict,
     has_no_match,
     is_about_same_version,
     is_disk_full,
@@ -45,7 +45,7 @@ To fix this you could try to:
 
 
 def test_a_conflict_with_the_guard_names_the_requirement():
-    reason = conflict_reason(CONFLICT, ["torch==1.8.1+cu111"])
+    reason = str(find_constraint_conflict(CONFLICT, ["torch==1.8.1+cu111"]))
     assert reason == "harmful-tools 1.0 requires torch==2.4.1, but torch==1.8.1+cu111 is installed"
 
 
@@ -69,7 +69,7 @@ def test_a_file_that_is_put_aside_for_its_metadata(specifier):
 
 def test_two_specifiers_are_joined_as_a_requirement_has_them():
     text = CONFLICT.replace("torch==2.4.1", "torch<2.1 and >=2.0")
-    reason = conflict_reason(text, ["torch==1.8.1+cu111"])
+    reason = str(find_constraint_conflict(text, ["torch==1.8.1+cu111"]))
     assert (
         reason == "harmful-tools 1.0 requires torch<2.1,>=2.0, but torch==1.8.1+cu111 is installed"
     )
@@ -77,7 +77,7 @@ def test_two_specifiers_are_joined_as_a_requirement_has_them():
 
 def test_a_conflict_of_others_is_not_ours():
     text = CONFLICT.replace("torch", "left-pad")
-    assert conflict_reason(text, ["torch==1.8.1+cu111"]) is None
+    assert find_constraint_conflict(text, ["torch==1.8.1+cu111"]) is None
 
 
 def test_a_requirement_that_cannot_be_read_is_passed_over():
@@ -87,10 +87,9 @@ def test_a_requirement_that_cannot_be_read_is_passed_over():
 
 def test_no_version_left_names_the_requirement():
     text = "ERROR: Could not find a version that satisfies the requirement torch>=2 (from versions: 1.0)"
-    assert (
-        conflict_reason(text, ["torch==1.8.1"])
-        == "torch>=2 was wanted, but torch==1.8.1 is installed"
-    )
+    conflict = find_constraint_conflict(text, ["torch==1.8.1"])
+    assert conflict == ("torch>=2 was wanted", "torch==1.8.1", "torch>=2")
+    assert str(conflict) == "torch>=2 was wanted, but torch==1.8.1 is installed"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,10 @@ def printed(version, case):
     ],
 )
 def test_who_wanted_another_torch(version, case, reason):
-    assert conflict_reason(printed(version, case), GUARD) == reason
+    conflict = find_constraint_conflict(printed(version, case), GUARD)
+    assert (conflict and str(conflict)) == reason
+    # what nobody's metadata requires is known apart from the sentence
+    assert (conflict.asked if conflict else "") == ("torch>=2" if case == "direct" else "")
 
 
 @pytest.mark.parametrize("version", PIPS)

@@ -33,7 +33,6 @@ from safe_install.snapshot.bundle_file import open_bundle
 from safe_install.snapshot.supply import BundleSupply
 from safe_install.wheels.store import find_cache
 
-OFFLINE = "was found, and --offline asks no host"  # which nobody wrote
 NAMING = ("requirement", "editable", "group", "requirements-from-script")
 BUNDLE, REMOVE = "--bundle", "--remove"
 PLACES = (*PLACE_KEYS, "no-index", "platform", "python-version", "abi", "implementation")
@@ -119,7 +118,8 @@ def _install_from(path: Path, invocation: Invocation, world: World) -> Answer:
                 return install(request, world, probe, supply=supply, stages=stages)
             except NoCandidate as error:
                 names = ", ".join(wheel.name for wheel in bundle.manifest.wheels)
-                error.message = error.message.replace(OFFLINE, "is in the bundle")
+                if error.lacking_offline:  # nobody wrote --offline
+                    error.message = f"no {error.lacking_offline} is in the bundle"
                 error.hint = f"It holds {names}: name one of these, or make another bundle."
                 raise
 

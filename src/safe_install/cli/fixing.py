@@ -11,22 +11,18 @@ import dataclasses
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence
+from typing import Callable, List, Mapping, Optional, Protocol, Sequence
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.cli.invocation import Answer
 from safe_install.commands.install import Mending
-from safe_install.diagnosis.fixes import is_better
+from safe_install.diagnosis.fixes import FixRow, is_better
 from safe_install.diagnosis.kept import pack_kept
 from safe_install.events import Reporter
 from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.requirements import requirement_name
 from safe_install.resolve.command_line import Words
-
-# The plan, by the keys of `diagnosis.fixes`: "recovers", "removed", "installed".
-Mends = Mapping[str, Any]
-
 
 # Options of the repair: the named distributions are installed again, and nothing else changes.
 INSTALL = ("install", "--force-reinstall", "--no-deps")
@@ -57,7 +53,7 @@ class Fixing:
         before = examine()
         if isinstance(before, int):
             return before
-        mends = before.details["mends"]
+        mends: FixRow = before.details["mends"]
         self._show(mends, before.details["outside"])
         if is_empty(mends) or self._words.has("--dry-run") or not self._agrees():
             return before
@@ -75,7 +71,7 @@ class Fixing:
         return dataclasses.replace(before, outcome=Outcome.UNHEALTHY)
 
     def _carry_out(
-        self, before: InstallResult, mends: Mends, examine: Callable[[], Answer]
+        self, before: InstallResult, mends: FixRow, examine: Callable[[], Answer]
     ) -> Answer:
         """Carry the plan out. The result: doctor's findings afterwards."""
         environment = before.environment
@@ -94,7 +90,7 @@ class Fixing:
             self._note(self._run(("uninstall", "-y", *mends["removed"])))
         return examine()
 
-    def _install(self, mends: Mends, environment: Optional[Environment]) -> Answer:
+    def _install(self, mends: FixRow, environment: Optional[Environment]) -> Answer:
         """Install in one change. What a past change keeps is taken from there, without asking a
         host."""
         texts, removed = mends["installed"], [canonicalize_name(one) for one in mends["removed"]]
@@ -116,7 +112,7 @@ class Fixing:
             after, transaction=newest, details={**after.details, "undo": undo}
         )
 
-    def _show(self, mends: Mends, outside: Sequence[str]) -> None:
+    def _show(self, mends: FixRow, outside: Sequence[str]) -> None:
         for detail in outside:
             self._reporter.note(f"not put right by an install: {detail}")
         if is_empty(mends):
@@ -164,17 +160,18 @@ def _from_history(text: str, kept: Mapping[NormalizedName, Path]) -> str:
     return text if name is None or name not in kept else f"{name} @ {kept[name].as_uri()}"
 
 
-def is_empty(mends: Mends) -> bool:
+def is_empty(mends: FixRow) -> bool:
     """Is there nothing to do?"""
     return not (mends["recovers"] or mends["removed"] or mends["installed"])
 
 
-def both(shown: Mends, needed: Mends) -> Mends:
+def both(shown: FixRow, needed: FixRow) -> FixRow:
     """The part of the plan that was confirmed and is still needed."""
-    kept: Dict[str, Any] = {"recovers": False}
-    for key in ("removed", "installed"):
-        kept[key] = [text for text in shown[key] if text in needed[key]]
-    return kept
+    return {
+        "recovers": False,
+        "removed": [text for text in shown["removed"] if text in needed["removed"]],
+        "installed": [text for text in shown["installed"] if text in needed["installed"]],
+    }
 
 
 def transactions_of(answer: InstallResult) -> List[str]:

@@ -151,7 +151,20 @@ def _node_table(
     kinds = {}
     if len(groups) > 1:
         kinds = {node: group["kind"] for group in groups for node in group["nodes"]}
-    names: Dict[Tuple[str, ...], List[str]] = {}  # by what is said of them
+    cells = [[", ".join(nodes), *said[:4]] for said, nodes in _group_nodes(rows, kinds).items()]
+    shown = [0]
+    for number in range(1, len(columns)):
+        if any(line[number] for line in cells):
+            shown.append(number)
+    return render_table("", _select(columns, shown), [_select(line, shown) for line in cells])
+
+
+def _group_nodes(
+    rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]
+) -> Mapping[Tuple[str, ...], Sequence[str]]:
+    """The names of the nodes by what is said of them, failed ones first. `kinds`: by name, where
+    there are several."""
+    names: Dict[Tuple[str, ...], List[str]] = {}
     for row in sorted(rows, key=lambda row: not row["reason"]):
         beside = f" (as {row['shares']})" if row.get("shares") else ""
         kind, reason = kinds.get(row["name"], ""), row["reason"]
@@ -159,12 +172,7 @@ def _node_table(
         own = "" if reason else row["name"]
         said = (row["outcome"], _change(row), kind, reason, own)
         names.setdefault(said, []).append(row["name"] + beside)
-    cells = [[", ".join(nodes), *said[:4]] for said, nodes in names.items()]
-    shown = [0]
-    for number in range(1, len(columns)):
-        if any(line[number] for line in cells):
-            shown.append(number)
-    return render_table("", _select(columns, shown), [_select(line, shown) for line in cells])
+    return names
 
 
 def _select(cells: Sequence[str], numbers: Sequence[int]) -> List[str]:

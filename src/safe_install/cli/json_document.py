@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Dict, Mapping, Optional
+from typing import Dict, Mapping, Optional
 
 from safe_install import __version__
 from safe_install.cli.terminal import can_write
@@ -29,7 +29,7 @@ SCHEMA = 1
 
 def make_document(
     result: InstallResult, error: Optional[SafeInstallError] = None
-) -> Dict[str, Any]:
+) -> Dict[str, object]:
     """The document of a result, or of an error that was raised before there was one."""
     plan = result.plan or Plan()
     findings, rejections = [*result.findings], [*plan.rejections]
@@ -58,11 +58,11 @@ def make_document(
     }
 
 
-def _error(error: SafeInstallError) -> Dict[str, Any]:
+def _error(error: SafeInstallError) -> Dict[str, object]:
     return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
-def _environment(environment: Environment) -> Dict[str, Any]:
+def _environment(environment: Environment) -> Dict[str, object]:
     interpreter, torch, driver = environment.interpreter, environment.torch, environment.driver
     return {
         "python": interpreter.version,
@@ -93,7 +93,7 @@ def _environment(environment: Environment) -> Dict[str, Any]:
     }
 
 
-def _step(step: Step) -> Dict[str, Any]:
+def _step(step: Step) -> Dict[str, object]:
     return {
         "action": step.action.value,
         "name": step.name,
@@ -107,7 +107,7 @@ def _step(step: Step) -> Dict[str, Any]:
     }
 
 
-def _answer(answer: HostAnswer) -> Dict[str, Any]:
+def _answer(answer: HostAnswer) -> Dict[str, object]:
     return {
         "project": answer.project,
         "host": answer.host,
@@ -118,7 +118,7 @@ def _answer(answer: HostAnswer) -> Dict[str, Any]:
     }
 
 
-def _health(report: HealthReport) -> Dict[str, Any]:
+def _health(report: HealthReport) -> Dict[str, object]:
     return {
         "torch_version": report.torch_version,
         "accelerator": report.accelerator,
@@ -136,7 +136,7 @@ def _health(report: HealthReport) -> Dict[str, Any]:
     }
 
 
-def _driver_library(library: DriverLibrary) -> Dict[str, Any]:
+def _driver_library(library: DriverLibrary) -> Dict[str, object]:
     return {
         "path": library.path,
         "cuda": library.cuda,
@@ -145,16 +145,16 @@ def _driver_library(library: DriverLibrary) -> Dict[str, Any]:
     }
 
 
-def _import_results(answers: Mapping[str, ImportResult]) -> Dict[str, Any]:
+def _import_results(answers: Mapping[str, ImportResult]) -> Dict[str, object]:
     return {name: _import_result(answer) for name, answer in answers.items()}
 
 
-def _import_result(answer: ImportResult) -> Dict[str, Any]:
+def _import_result(answer: ImportResult) -> Dict[str, object]:
     seconds = None if answer.seconds is None else round(answer.seconds, 4)
     return {"ok": answer.ok, "seconds": seconds, "error": answer.error}
 
 
-def _finding(finding: Finding) -> Dict[str, Any]:
+def _finding(finding: Finding) -> Dict[str, object]:
     return {
         "check": finding.check,
         "severity": finding.severity.value,
@@ -164,7 +164,7 @@ def _finding(finding: Finding) -> Dict[str, Any]:
     }
 
 
-def _rejection(rejection: Rejection) -> Dict[str, Any]:
+def _rejection(rejection: Rejection) -> Dict[str, object]:
     return {
         "name": rejection.candidate.name,
         "version": str(rejection.candidate.version),
@@ -174,7 +174,7 @@ def _rejection(rejection: Rejection) -> Dict[str, Any]:
     }
 
 
-def show_document(document: Mapping[str, Any]) -> None:
+def show_document(document: Mapping[str, object]) -> None:
     """Print the document on stdout."""
     redacted = _redacted(document)
     text = json.dumps(redacted, indent=2, ensure_ascii=False)
@@ -188,7 +188,7 @@ def escape_unprintable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def _redacted(value: Any) -> Any:
+def _redacted(value: object) -> object:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):

@@ -143,9 +143,7 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
     from safe_install.cli.progress import TextReporter
 
     words = invocation.line.words
-    as_json = command != "pip" and (
-        words.has("--json") or is_true(invocation.environ.get("SAFE_INSTALL_JSON"))
-    )
+    as_json = command != "pip" and _wants_json(invocation)
     quiet = words.count("quiet")
     verbose = words.count("verbose") > 0
     program = _program(words, sys.argv[0])
@@ -168,15 +166,16 @@ def _run(invocation: Invocation, command: str, run: Run) -> int:
         return result
     if as_json:
         json_document.show_document(json_document.make_document(result))
-    else:
-        text.show_result(
-            result,
-            quiet=reporter.quiet,
-            program=program,
-            verbose=verbose,
-            said=reporter.said,
-        )
+        return result.exit_status
+    text.show_result(
+        result, quiet=reporter.quiet, program=program, verbose=verbose, said=reporter.said
+    )
     return result.exit_status
+
+
+def _wants_json(invocation: Invocation) -> bool:
+    wanted = invocation.environ.get("SAFE_INSTALL_JSON")
+    return invocation.line.words.has("--json") or is_true(wanted)
 
 
 def _program(words: Words, started_as: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from packaging.utils import NormalizedName
 
@@ -147,7 +147,7 @@ class _RankRun:
             error.details = {**error.details, "rank": self._describe()}
             raise
 
-    def _describe(self) -> Mapping[str, Any]:
+    def _describe(self) -> Mapping[str, object]:
         rank = self._rank
         return {
             "number": rank.number,

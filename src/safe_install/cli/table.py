@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import List, Sequence
+from typing import Iterator, List, Sequence, Tuple
 
 from safe_install.cli.terminal import WIDE, can_write, count_columns, find_width, printable
 from safe_install.cli.translation.speech import say
@@ -21,19 +21,26 @@ def render_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
         cells = [column, *(row[n] for row in rows)]
         sizes.append(max(1, *map(count_columns, cells)) + 4)
     lines: List[str] = []
-    first, shown = columns[0], 1
-    while shown < len(columns):
-        stop, used = shown, sizes[0]
-        while stop < len(columns) and (stop == shown or used + sizes[stop] <= width):
-            used += sizes[stop]
-            stop += 1
-        part = [[row[0], *row[shown:stop]] for row in rows]
-        if shown > 1 or stop < len(columns):
+    for start, stop in _split_columns(sizes, width):
+        part = [[row[0], *row[start:stop]] for row in rows]
+        if start > 1 or stop < len(columns):
             # in a part of a wide table, only the rows with content
             part = [row for row in part if any(row[1:])]
-        lines += _draw_table(title, [first, *columns[shown:stop]], part, width=width)
-        title, shown = "", stop
+        lines += _draw_table(title, [columns[0], *columns[start:stop]], part, width=width)
+        title = ""
     return lines
+
+
+def _split_columns(sizes: Sequence[int], width: int) -> Iterator[Tuple[int, int]]:
+    """The columns that fit beside the first one, part by part: from, and up to."""
+    start = 1
+    while start < len(sizes):
+        stop, used = start, sizes[0]
+        while stop < len(sizes) and (stop == start or used + sizes[stop] <= width):
+            used += sizes[stop]
+            stop += 1
+        yield start, stop
+        start = stop
 
 
 def _draw_table(

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import sys
 import traceback
-from typing import Collection, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from safe_install.cli.explained import explained_lines, render_rejections
 from safe_install.cli.planned import (
@@ -86,6 +86,21 @@ def select_findings(
     """
     if verbose:
         return [Shown(finding) for finding in findings]
+    shown: List[Shown] = []
+    hints = {said}
+    for group in _group_findings(findings):
+        first = group[0]
+        if first.hint in hints:
+            first = dataclasses.replace(first, hint="")
+        hints.add(first.hint)
+        if first.check in FILE_CHECKS:
+            first = dataclasses.replace(first, detail=shorten(first.detail))
+        shown.append(Shown(first, len(group) - 1))
+    return shown
+
+
+def _group_findings(findings: Sequence[Finding]) -> Iterable[Sequence[Finding]]:
+    """Those on files of a wheel that fail in the same way together, each other one for itself."""
     refused = {finding.subject for finding in findings if finding.severity is Severity.ERROR}
     groups: Dict[Tuple[str, ...], List[Finding]] = {}
     for number, finding in enumerate(findings):
@@ -95,17 +110,7 @@ def select_findings(
                 continue
             key = (finding.check, finding.severity.value, finding.subject)
         groups.setdefault(key, []).append(finding)
-    shown: List[Shown] = []
-    hints = {said}
-    for group in groups.values():
-        first = group[0]
-        if first.hint in hints:
-            first = dataclasses.replace(first, hint="")
-        hints.add(first.hint)
-        if first.check in FILE_CHECKS:
-            first = dataclasses.replace(first, detail=shorten(first.detail))
-        shown.append(Shown(first, len(group) - 1))
-    return shown
+    return groups.values()
 
 
 def shorten(text: str) -> str:

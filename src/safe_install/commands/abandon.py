@@ -11,7 +11,7 @@ from safe_install.pipeline.staged_change import check_id
 from safe_install.ports import World
 from safe_install.transaction import staged, unfinished
 from safe_install.transaction.lock import lock_environment
-from safe_install.transaction.staged import StagedChanges
+from safe_install.transaction.staged import StagedChange, StagedChanges
 from safe_install.transaction.staged_states import GONE, State
 
 
@@ -26,19 +26,14 @@ def abandon(
     with error_context(environment), lock_environment(prefix):
         unfinished.recover(prefix)
         change = StagedChanges(prefix).find(identifier)
-        if change.state is not State.STAGED and change.state not in GONE:
+        is_news = change.state is State.STAGED
+        if is_news:
+            _remove(change)
+        elif change.state not in GONE:
             hint = "safe-install status lists what is staged."
             if change.state is State.COMMITTED:
                 hint = f"To take it back: safe-install undo {identifier}"
             raise Refused(f"{identifier} is not staged, it is {change.state.value}", hint=hint)
-        is_news = change.state is State.STAGED
-        if is_news:
-            try:
-                staged.record_outcome(change, State.ABANDONED)
-            except OSError as error:
-                raise Refused(
-                    f"{identifier} could not be removed: {error}", hint=hint_for_oserror(error)
-                ) from error
     state = State.ABANDONED if is_news else change.state
     message = f"Abandoned: {identifier}. Nothing was changed."
     if not is_news:
@@ -51,3 +46,13 @@ def abandon(
         message=message,
         details={"id": identifier, "state": state.value},
     )
+
+
+def _remove(change: StagedChange) -> None:
+    """Errors: Refused where it cannot be removed."""
+    try:
+        staged.record_outcome(change, State.ABANDONED)
+    except OSError as error:
+        raise Refused(
+            f"{change.id} could not be removed: {error}", hint=hint_for_oserror(error)
+        ) from error

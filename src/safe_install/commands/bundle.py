@@ -9,7 +9,7 @@ import functools
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple, TypedDict
 from urllib.parse import urlsplit, urlunsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
@@ -69,6 +69,14 @@ from safe_install.transaction.room import find_shortage_of_folders
 from safe_install.wheels.archive import Artifact
 
 Artifacts = Mapping[NormalizedName, Artifact]
+
+
+class _PlannedRow(TypedDict):
+    """A wheel that would be in the bundle, as JSON values."""
+
+    name: str
+    version: Optional[str]
+    size: Optional[int]  # bytes
 
 
 def bundle(request: BundleRequest, world: World) -> InstallResult:
@@ -327,7 +335,7 @@ def _nothing(planned: PlannedBundle, timings: Timings) -> InstallResult:
 def _describe(planned: PlannedBundle, request: BundleRequest) -> InstallResult:
     """The result of --dry-run."""
     sizes = find_sizes(planned)
-    rows: List[Dict[str, Any]] = []
+    rows: List[_PlannedRow] = []
     for step in sorted(planned.steps, key=lambda step: step.name):
         rows.append({"name": step.name, "version": step.version, "size": sizes.get(step.name)})
     unknown = [row["name"] for row in rows if row["size"] is None]
@@ -342,7 +350,7 @@ def _describe(planned: PlannedBundle, request: BundleRequest) -> InstallResult:
 
 
 def _make_result(
-    planned: PlannedBundle, outcome: Outcome, lines: Sequence[str], described: Mapping[str, Any]
+    planned: PlannedBundle, outcome: Outcome, lines: Sequence[str], described: Mapping[str, object]
 ) -> InstallResult:
     return InstallResult(
         "bundle",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypedDict
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
@@ -30,6 +30,13 @@ from safe_install.wheels.fetch import find_local_path
 from safe_install.wheels.inspection import Inspector, check_objects, demangle, needs_of
 
 
+class _WheelRow(TypedDict):
+    """One wheel, as JSON values."""
+
+    fits: bool
+    objects: List[Mapping[str, object]]
+
+
 def check_wheel(
     world: World, files: Sequence[str], own: OwnOptions, *, torch_dir: Optional[str]
 ) -> InstallResult:
@@ -42,7 +49,7 @@ def check_wheel(
     timings = Timings()
     with timings.stage("probe"):
         environment, torch, folder = _probe(world, own, torch_dir)
-    wheels: Dict[str, Any] = {}
+    wheels: Dict[str, _WheelRow] = {}
     findings: List[Finding] = []
     with error_context(environment), timings.stage("check"):
         # A torch that does not run with the declared driver or GPU is refused first.
@@ -207,7 +214,7 @@ def _is_python_fitting(wanted: str, here: str) -> bool:
         return True  # pip ignores it too
 
 
-def _object(one: ObjectVerdict) -> Mapping[str, Any]:
+def _object(one: ObjectVerdict) -> Mapping[str, object]:
     """One shared object as a JSON value, with every symbol that is missing."""
     facts = one.facts
     return {
@@ -224,7 +231,7 @@ def _object(one: ObjectVerdict) -> Mapping[str, Any]:
     }
 
 
-def _problems(facts: ObjectFacts) -> Mapping[str, Any]:
+def _problems(facts: ObjectFacts) -> Mapping[str, object]:
     problems = facts.problems
     libraries = {missing.library for missing in problems.missing}
     versions = {f"{lost.need.version} of {lost.need.library}" for lost in problems.versions}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Optional, Sequence, Tuple
 
 from safe_install.diagnosis.checks import BY_NAME, CHECKS
 from safe_install.diagnosis.facts import Facts
@@ -98,8 +98,8 @@ def find_all(results: Sequence[CheckResult]) -> Tuple[Finding, ...]:
     return tuple(seen)
 
 
-def _details(results: Sequence[CheckResult], facts: Facts) -> Dict[str, Any]:
-    checks: List[Dict[str, Any]] = [
+def _details(results: Sequence[CheckResult], facts: Facts) -> Dict[str, object]:
+    checks = [
         {
             "name": result.name,
             "status": result.status.value,

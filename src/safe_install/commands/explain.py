@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Mapping, Sequence, Tuple
+from typing import Iterator, Mapping, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -54,7 +54,7 @@ class _Chosen:
     beside: Environment  # with the torch that the files are for
     resolution: Resolution
     steps: Tuple[Step, ...]
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
     findings: Tuple[Finding, ...] = ()
 
 

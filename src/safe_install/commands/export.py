@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from safe_install.errors import Refused, UsageError, hint_for_oserror
 from safe_install.models import InstallResult, Interpreter, Outcome
@@ -139,11 +139,15 @@ def _describe(target: Path, snapshot: Snapshot) -> str:
 
 def _details(
     snapshot: Snapshot, wanted: Format, target: Optional[Path], text: str
-) -> Dict[str, Any]:
-    rows: List[Dict[str, Any]] = []
+) -> Dict[str, object]:
+    rows: List[Dict[str, object]] = []
     for one in snapshot.distributions:
-        row = {"name": one.name, "version": one.version, "requested": one.is_requested}
-        row["source"] = KINDS[type(one.source).__name__]
+        row = {
+            "name": one.name,
+            "version": one.version,
+            "requested": one.is_requested,
+            "source": KINDS[type(one.source).__name__],
+        }
         rows.append({**row, **one.source.__dict__})
     counted: Counter[str] = Counter(str(row["source"]) for row in rows)
     return {

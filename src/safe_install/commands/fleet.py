@@ -8,7 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import AbstractSet, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import AbstractSet, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from safe_install.errors import (
     EngineFailed,
@@ -92,7 +92,7 @@ class _Front:
         self._timings = Timings()
         self._runs = RunFolder(find_data_folder() / "fleet")
         self._last: Optional[FleetState] = None  # as it was written down
-        self._groups: List[Dict[str, Any]] = []
+        self._groups: List[Dict[str, object]] = []
         self._joined: List[str] = []  # nodes that came after the run that is asked about
 
     # --- the verbs ---
@@ -314,7 +314,7 @@ class _Front:
         """Is what all nodes have sent nevertheless?"""
         return self._request.sends_all
 
-    def note_group(self, group: Group, **values: Any) -> None:
+    def note_group(self, group: Group, **values: object) -> None:
         """What a kind of nodes gets, for the document."""
         row = {"nodes": list(group.nodes), "kind": group.description, **values}
         self._groups.append(row)
@@ -336,7 +336,7 @@ class _Front:
         return self._make_result(Outcome.ALREADY_SATISFIED, 0, sentence, nodes=[])
 
     def _make_result(
-        self, outcome: Outcome, status: int, sentence: str, **details: Any
+        self, outcome: Outcome, status: int, sentence: str, **details: object
     ) -> InstallResult:
         if self._groups:
             details["groups"] = self._groups

@@ -4,7 +4,8 @@ undo."""
 from __future__ import annotations
 
 import datetime
-from typing import List, Optional
+from pathlib import Path
+from typing import List, Mapping, Optional
 
 from safe_install.models import (
     InstallResult,
@@ -24,44 +25,54 @@ def list_history(
     `prune`: remove those of the oldest."""
     environment = probe_named(world, python, user=user)
     prefix = environment.interpreter.prefix
-    lines: List[str] = []
-    if prune:
-        with lock_environment(prefix):
-            staged.settle(prefix)  # first, because a removed transaction cannot tell its outcome
-            for pruned in history.prune(prefix, keep=keep):
-                if pruned.problem:
-                    world.reporter.warn(f"{pruned.id} could not be removed: {pruned.problem}")
-                else:
-                    lines.append(f"removed {pruned.id} ({_megabytes(pruned.size)})")
-    entries = []
+    lines = _prune(prefix, keep, world) if prune else []
+    rows = []
     for entry in history.read_history(prefix):
         size = history.measure(prefix, entry.id)
-        entries.append(
-            {
-                "id": entry.id,
-                "command": list(entry.command),
-                "steps": entry.summary.get("steps", []),
-                "bytes": size,
-                "undoes": entry.undoes,
-                "undone_by": entry.undone_by,
-                "problem": entry.problem,
-            }
-        )
-        state = (
-            f"undoes {entry.undoes}"
-            if entry.undoes
-            else f"undone by {entry.undone_by}"
-            if entry.undone_by
-            else ""
-        )
-        when = datetime.datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d %H:%M")
-        lines.append(
-            f"{entry.id}  {when}  {_megabytes(size):>9}  {describe_changes(entry.summary)}  {state}".rstrip()
-        )
+        rows.append(_describe(entry, size))
+        lines.append(_line(entry, size))
     message = "\n".join(lines) or f"No transactions in {prefix}."
     return InstallResult(
-        "history", Outcome.LISTED, 0, environment, message=message, details={"history": entries}
+        "history", Outcome.LISTED, 0, environment, message=message, details={"history": rows}
     )
+
+
+def _prune(prefix: Path, keep: int, world: World) -> List[str]:
+    """Remove the files of the oldest changes. The result: a line for each."""
+    lines = []
+    with lock_environment(prefix):
+        staged.settle(prefix)  # first, because a removed transaction cannot tell its outcome
+        for pruned in history.prune(prefix, keep=keep):
+            if pruned.problem:
+                world.reporter.warn(f"{pruned.id} could not be removed: {pruned.problem}")
+            else:
+                lines.append(f"removed {pruned.id} ({_megabytes(pruned.size)})")
+    return lines
+
+
+def _describe(entry: history.HistoryEntry, size: int) -> Mapping[str, object]:
+    """A change as JSON values."""
+    return {
+        "id": entry.id,
+        "command": list(entry.command),
+        "steps": entry.summary.get("steps", []),
+        "bytes": size,
+        "undoes": entry.undoes,
+        "undone_by": entry.undone_by,
+        "problem": entry.problem,
+    }
+
+
+def _line(entry: history.HistoryEntry, size: int) -> str:
+    """A change as a line of text."""
+    state = ""
+    if entry.undoes:
+        state = f"undoes {entry.undoes}"
+    elif entry.undone_by:
+        state = f"undone by {entry.undone_by}"
+    when = datetime.datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d %H:%M")
+    changes = describe_changes(entry.summary)
+    return f"{entry.id}  {when}  {_megabytes(size):>9}  {changes}  {state}".rstrip()
 
 
 def _megabytes(size: int) -> str:

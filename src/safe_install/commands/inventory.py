@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Dict, List, Optional, TypedDict
 
 from safe_install.environment.tree_hash import COVERS, hash_installed, hash_tree
 from safe_install.index.catalog import known_projects
@@ -17,6 +17,38 @@ from safe_install.transaction.marker import read_marker
 from safe_install.transaction.staged import StagedChanges
 from safe_install.transaction.staged_states import State
 from safe_install.wheels.kept_wheels import name_kept_wheels
+
+
+class _Tree(TypedDict):
+    sha256: str
+    covers: str
+
+
+class _History(TypedDict):
+    head: Optional[str]  # the newest change
+    count: int
+
+
+class _Place(TypedDict):
+    """Hosts with the same marker share the environment."""
+
+    device: int
+    inode: int
+    marker: Optional[str]
+
+
+class _Details(TypedDict):
+    """What is said beside the environment."""
+
+    host: str
+    machine: str
+    extensions: Dict[str, str]
+    tree: _Tree
+    distributions: List[Dict[str, str]]
+    history: _History
+    staged: List[str]
+    wheels: List[str]  # in the cache, which need not be sent
+    place: _Place
 
 
 def inventory(world: World, *, python: Optional[str]) -> InstallResult:
@@ -35,7 +67,7 @@ def inventory(world: World, *, python: Optional[str]) -> InstallResult:
     )
 
 
-def _describe(environment: Environment, cache: Path) -> Dict[str, Any]:
+def _describe(environment: Environment, cache: Path) -> _Details:
     prefix, installed = environment.interpreter.prefix, environment.installed
     hashes = hash_installed(installed)
     extensions = sorted(known_projects() & set(installed))
@@ -52,9 +84,7 @@ def _describe(environment: Environment, cache: Path) -> Dict[str, Any]:
         "distributions": rows,
         "history": {"head": entries[0].id if entries else None, "count": len(entries)},
         "staged": staged,
-        # wheels in the cache, which need not be sent
         "wheels": list(name_kept_wheels(cache)),
-        # hosts with the same marker share the environment
         "place": {
             "device": place.st_dev,
             "inode": place.st_ino,
@@ -63,7 +93,7 @@ def _describe(environment: Environment, cache: Path) -> Dict[str, Any]:
     }
 
 
-def _lines(environment: Environment, details: Mapping[str, Any]) -> List[str]:
+def _lines(environment: Environment, details: _Details) -> List[str]:
     """The text output."""
     interpreter, torch, driver = environment.interpreter, environment.torch, environment.driver
     libc = " ".join(interpreter.libc).strip()

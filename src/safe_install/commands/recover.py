@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -16,6 +16,7 @@ from safe_install.models import (
     Environment,
     Finding,
     InstallResult,
+    Interpreter,
     Outcome,
     Step,
 )
@@ -50,12 +51,7 @@ def recover(
         repaired = _repair(environment_now, world, check_timeout)
     lines = [f"{item.transaction}: {item.what}: {item.detail}" for item in recovered]
     lines += [f"{change.id}: removed: {change.detail}" for change in dropped]
-    findings: List[Finding] = []
-    for one in repaired:
-        lines += one.lines()
-        findings += one.findings
-    changes = dict.fromkeys(one.transaction for one in repaired if one.transaction)
-    lines += [f"To take that back: safe-install undo {change}" for change in changes]
+    lines += _repair_lines(repaired)
     rolled_back = any(one.rolled_back for one in repaired)
     rows = [
         {"transaction": item.transaction, "what": item.what, "detail": item.detail}
@@ -66,7 +62,7 @@ def recover(
         Outcome.ROLLED_BACK if rolled_back else Outcome.RECOVERED,
         12 if rolled_back else 0,
         environment,
-        findings=tuple(findings),
+        findings=tuple(finding for one in repaired for finding in one.findings),
         message="\n".join(lines) or "Nothing to recover.",
         details={
             "recovered": rows,
@@ -102,7 +98,7 @@ class _Repaired:
             lines.append(f"  {self.decision.hint}")
         return lines
 
-    def document(self) -> Dict[str, Any]:
+    def document(self) -> Dict[str, object]:
         """The JSON output."""
         return {
             "what": self.what,
@@ -112,6 +108,13 @@ class _Repaired:
             "hint": self.decision.hint,
             "transaction": self.transaction,
         }
+
+
+def _repair_lines(repaired: Sequence[_Repaired]) -> List[str]:
+    """What was put right as lines of text, and how to take it back."""
+    lines = [line for one in repaired for line in one.lines()]
+    changes = dict.fromkeys(one.transaction for one in repaired if one.transaction)
+    return lines + [f"To take that back: safe-install undo {change}" for change in changes]
 
 
 def _repair(
@@ -167,6 +170,12 @@ def _make_steps(decision: LeftoverDecision) -> List[Step]:
     ]
 
 
+def _find_moved(decisions: Sequence[LeftoverDecision], interpreter: Interpreter) -> Set[str]:
+    """The paths that go, or trade places with what is put back."""
+    areas = make_areas(interpreter.prefix, interpreter.scheme)
+    return {path for decision in decisions for path in find_moved(decision, areas)}
+
+
 def _apply(
     decisions: Sequence[LeftoverDecision],
     environment: Environment,
@@ -185,9 +194,7 @@ def _apply(
     ) as transaction:
         for one in put_back:
             lay_out(one, transaction.stage)
-        areas = make_areas(interpreter.prefix, interpreter.scheme)
-        moved = {path for decision in decisions for path in find_moved(decision, areas)}
-        transaction.plan_paths(moved, keep=kept)
+        transaction.plan_paths(_find_moved(decisions, interpreter), keep=kept)
         before = BaselineCheck(environment, check_timeout=check_timeout)
         judged = apply_and_verify(
             transaction,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, TypedDict
 
 from safe_install.environment.stamp import Stamp, describe_paths, stamp_of
 from safe_install.errors import Refused
@@ -16,6 +16,31 @@ from safe_install.transaction.staged import StagedChange, StagedChanges, measure
 from safe_install.transaction.staged_states import State
 
 _MOST_PATHS = 20
+
+
+class _ChangeRow(TypedDict):
+    """A change, as JSON values."""
+
+    id: str
+    state: str
+    detail: str
+    command: List[str]
+    steps: List[Mapping[str, Any]]
+    created: Optional[str]
+    age: Optional[float]  # seconds
+    expires: Optional[str]
+    bytes: int
+    undone_by: Optional[str]
+    fits: Optional[bool]  # None: it is not staged any more
+    moved: List[str]
+
+
+class _Fit(NamedTuple):
+    """Could it be committed now?"""
+
+    fits: Optional[bool]
+    detail: str = ""
+    moved: Tuple[str, ...] = ()
 
 
 def status(
@@ -39,46 +64,44 @@ def status(
     )
 
 
-def _describe(change: StagedChange, environment: Environment, stamp: Stamp) -> Dict[str, Any]:
+def _describe(change: StagedChange, environment: Environment, stamp: Stamp) -> _ChangeRow:
     """A change as a JSON object. `stamp`: that of the environment now."""
     age = None if change.created is None else round(time.time() - change.created, 1)
-    row: Dict[str, Any] = {
+    is_staged = change.state is State.STAGED
+    fit = _find_fit(change, environment, stamp) if is_staged else _Fit(None)
+    return {
         "id": change.id,
         "state": change.state.value,
-        "detail": change.detail,
+        "detail": fit.detail or change.detail,
         "command": list(change.command),
         "steps": [dict(step) for step in change.steps],
         "created": as_text(change.created),
         "age": age,
         "expires": as_text(change.expires),
-        "bytes": measure_stage(change) if change.state is State.STAGED else 0,
+        "bytes": measure_stage(change) if is_staged else 0,
         "undone_by": change.undone_by,
-        "fits": None,
-        "moved": [],
+        "fits": fit.fits,
+        "moved": list(fit.moved),
     }
-    if change.state is State.STAGED:
-        row.update(_find_fit(change, environment, stamp))
-    return row
 
 
-def _find_fit(change: StagedChange, environment: Environment, stamp: Stamp) -> Mapping[str, Any]:
-    """Could it be committed now? As JSON values."""
+def _find_fit(change: StagedChange, environment: Environment, stamp: Stamp) -> _Fit:
     try:
         misfit = compare(read_staged(change), change, environment, stamp)
     except (Refused, OSError) as error:
-        return {"fits": False, "detail": str(error)}
+        return _Fit(False, str(error))
     if misfit is None:
-        return {"fits": True}
-    moved: Sequence[str] = misfit.moved[:_MOST_PATHS]
+        return _Fit(True)
+    moved = misfit.moved[:_MOST_PATHS]
     detail = misfit.reason
     if moved:
         detail = f"{detail}: {describe_paths(misfit.moved, environment)}"
-    return {"fits": False, "detail": detail, "moved": list(moved)}
+    return _Fit(False, detail, moved)
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: _ChangeRow) -> str:
     """A change as a line of text."""
-    parts: List[str] = [row["id"], row["state"]]
+    parts = [row["id"], row["state"]]
     if row["steps"]:
         parts.append(describe_changes(row))
     if row["state"] == State.STAGED.value:

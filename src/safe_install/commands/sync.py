@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.environment.interpreter import Probe
 from safe_install.errors import NoCandidate, Refused
@@ -176,7 +176,7 @@ def _compare(lock: LockedEnvironment, request: SyncRequest, environment: Environ
     return dataclasses.replace(difference, extra=(), kept={**difference.kept, **kept})
 
 
-def _details(request: SyncRequest, difference: Difference) -> Mapping[str, Any]:
+def _details(request: SyncRequest, difference: Difference) -> Mapping[str, object]:
     return {"file": request.location, "kept": dict(difference.kept)}
 
 

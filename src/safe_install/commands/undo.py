@@ -23,7 +23,13 @@ from safe_install.models import (
 )
 from safe_install.models import Action as StepAction
 from safe_install.pipeline.baseline import BaselineCheck
-from safe_install.pipeline.health_gate import Expectation, apply_and_verify, make_result, summarize
+from safe_install.pipeline.health_gate import (
+    Expectation,
+    Verdict,
+    apply_and_verify,
+    make_result,
+    summarize,
+)
 from safe_install.pipeline.session import error_context, lock_and_recover, probe_named
 from safe_install.ports import Timings, World
 from safe_install.resolve.plan import newly_unmet
@@ -72,18 +78,8 @@ def undo(
         needed = find_needed(plan, environment, entry.created, versions_before(entry, entries))
         if needed and not force:
             raise _refuse(entry, needed)
-        if not _is_removed(plan, TORCH):
-            before.prepare_report_after(world.environ)
-        verdict = apply_and_verify(
-            transaction,
-            before,
-            [subject for subject in before.subjects if not _is_removed(plan, subject.name)],
-            # The former state was asked for, including its unmet requirements.
-            expectation=_expect(plan, no_rollback=no_rollback),
-            summary={**summarize(plan.steps, world.command), "undoes": entry.id},
-            timings=timings,
-            world=world,
-            outcome=Outcome.UNDONE,
+        verdict = _apply(
+            transaction, before, entry, plan, no_rollback=no_rollback, timings=timings, world=world
         )
     result = make_result("undo", verdict, transaction, environment, plan, timings)
     if verdict.outcome is Outcome.UNDONE:
@@ -101,6 +97,32 @@ def _note_broken_before(entry: history.HistoryEntry) -> Finding:
         "environment",
         f"the state before {entry.id} does not pass the check",
         f"To go back to it all the same: safe-install undo --no-rollback {entry.id}",
+    )
+
+
+def _apply(
+    transaction: Transaction,
+    before: BaselineCheck,
+    entry: history.HistoryEntry,
+    plan: Plan,
+    *,
+    no_rollback: bool,
+    timings: Timings,
+    world: World,
+) -> Verdict:
+    """Put the former state back, and check it."""
+    if not _is_removed(plan, TORCH):
+        before.prepare_report_after(world.environ)
+    return apply_and_verify(
+        transaction,
+        before,
+        [subject for subject in before.subjects if not _is_removed(plan, subject.name)],
+        # The former state was asked for, including its unmet requirements.
+        expectation=_expect(plan, no_rollback=no_rollback),
+        summary={**summarize(plan.steps, world.command), "undoes": entry.id},
+        timings=timings,
+        world=world,
+        outcome=Outcome.UNDONE,
     )
 
 
@@ -219,26 +241,17 @@ def _came_after(environment: Environment, name: NormalizedName, since: float) ->
         return True
 
 
-def _reverse_steps(summary: Any) -> Tuple[Step, ...]:
+def _reverse_steps(summary: Mapping[str, Any]) -> Tuple[Step, ...]:
     steps = []
     for row in summary.get("steps", []):
         old, new = row["from_version"], row["version"]
-        action = (
-            StepAction.REMOVE
-            if old is None
-            else StepAction.ADD
-            if new is None
-            else StepAction.REPLACE
-        )
-        steps.append(
-            Step(
-                action,
-                canonicalize_name(row["name"]),
-                version=old,
-                from_version=new,
-                because="undo",
-            )
-        )
+        action = StepAction.REPLACE
+        if old is None:
+            action = StepAction.REMOVE
+        elif new is None:
+            action = StepAction.ADD
+        name = canonicalize_name(row["name"])
+        steps.append(Step(action, name, version=old, from_version=new, because="undo"))
     return tuple(steps)
 
 

@@ -214,13 +214,7 @@ def _remove(
         stack.callback(before.stop)
         if not removes_torch:
             before.prepare_report_after(world.environ)
-        transaction = stack.enter_context(
-            swap.begin(
-                environment.interpreter.prefix,
-                command=world.command,
-                scheme=environment.interpreter.scheme,
-            )
-        )
+        transaction = stack.enter_context(_begin(environment, world))
         leaving = [environment.installed[step.name] for step in plan.steps]
         remaining = [environment.installed[name] for name in sorted(kept)]
         transaction.plan(remove=leaving, keep=remaining)
@@ -240,6 +234,11 @@ def _remove(
         prune_history(environment.interpreter.prefix, world)
     result = make_result("uninstall", verdict, transaction, environment, plan, timings)
     return dataclasses.replace(result, findings=(*verdict.findings, *_unmet(plan, environment)))
+
+
+def _begin(environment: Environment, world: World) -> swap.Transaction:
+    interpreter = environment.interpreter
+    return swap.begin(interpreter.prefix, command=world.command, scheme=interpreter.scheme)
 
 
 def _set_aside(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, TypedDict
 from urllib.parse import urldefrag
 
 from packaging.utils import NormalizedName, canonicalize_name
@@ -47,6 +47,14 @@ from safe_install.wheels.fetch import find_local_path
 FAILED = frozenset({HostAnswerKind.DOWN, HostAnswerKind.PAGE_EMPTY, HostAnswerKind.PAGE_MISSING})
 
 
+class _Table(TypedDict):
+    """A table, as JSON values."""
+
+    title: str
+    columns: List[str]
+    rows: List[List[str]]
+
+
 def show_wheels(
     world: World, names: Sequence[str], own: OwnOptions, *, machine: Mapping[str, Any]
 ) -> InstallResult:
@@ -60,7 +68,7 @@ def show_wheels(
         environment = environment_asked_for(own, world, **machine)
     projects = [load_project(name) for name in _known(names)]
     message: List[str] = []
-    tables = []
+    tables: List[_Table] = []
     if projects:
         for project in projects:
             matrix = make_matrix(
@@ -94,12 +102,12 @@ def _known(names: Iterable[str]) -> List[NormalizedName]:
     return wanted
 
 
-def _origin() -> Dict[str, Any]:
+def _origin() -> Dict[str, str]:
     update = catalog.current_update()
     return {"date": catalog.index_date(), "from": update.url if update else "the program"}
 
 
-def _matrix_table(project: Project, matrix: Matrix, environment: Environment) -> Dict[str, Any]:
+def _matrix_table(project: Project, matrix: Matrix, environment: Environment) -> _Table:
     rows = []
     for torch in matrix.torches:
         row = [torch]
@@ -187,7 +195,7 @@ def _host_names(project: Project) -> List[str]:
     ]
 
 
-def _projects_table(environment: Environment) -> Dict[str, Any]:
+def _projects_table(environment: Environment) -> _Table:
     rows = []
     for name in sorted(known_projects()):
         project = load_project(name)
@@ -235,13 +243,6 @@ def check_wheels(
             _known(names) or sorted(known_projects()), environment, world, own
         )
     failed = [answer for answer in answers if answer.kind in FAILED]
-    table = {
-        "title": "hosts",
-        "columns": ["project", "host", "answer", ""],
-        "rows": [
-            [answer.project, answer.host, answer.kind.value, answer.detail] for answer in answers
-        ],
-    }
     return InstallResult(
         "wheels",
         Outcome.LISTED,
@@ -251,8 +252,15 @@ def check_wheels(
         findings=tuple(findings),
         timings=timings.total(),
         message=f"{len(answers)} answers, {len(failed)} of them no page for {describe_torch(environment)}",
-        details={"index": _origin(), "tables": [table]},
+        details={"index": _origin(), "tables": [_answers_table(answers)]},
     )
+
+
+def _answers_table(answers: Sequence[HostAnswer]) -> _Table:
+    rows: List[List[str]] = []
+    for answer in answers:
+        rows.append([answer.project, answer.host, answer.kind.value, answer.detail])
+    return {"title": "hosts", "columns": ["project", "host", "answer", ""], "rows": rows}
 
 
 def _ask_hosts(

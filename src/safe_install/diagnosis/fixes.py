@@ -6,7 +6,7 @@ Faults outside of the environment (the driver, variables, conda's packages) are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Dict, List, Optional, Sequence, Set, Tuple, TypedDict
 
 from packaging.utils import NormalizedName
 
@@ -49,6 +49,14 @@ CHOSEN_AGAIN = frozenset(
 RECOVERED = frozenset({"interrupted-pip", "interrupted-change"})
 
 
+class FixRow(TypedDict):
+    """What `doctor --fix` would do, as JSON values."""
+
+    recovers: bool
+    removed: List[str]
+    installed: List[str]
+
+
 @dataclass(frozen=True)
 class FixPlan:
     """What `doctor --fix` does, and what it only reports."""
@@ -58,7 +66,7 @@ class FixPlan:
     installed: Tuple[str, ...] = ()  # requirements
     outside: Tuple[Finding, ...] = ()  # errors that no install fixes
 
-    def document(self) -> Mapping[str, Any]:
+    def document(self) -> FixRow:
         """The plan for the JSON document."""
         return {
             "recovers": self.recovers,

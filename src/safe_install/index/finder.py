@@ -13,6 +13,7 @@ from typing import (
     Iterable,
     List,
     Mapping,
+    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -67,6 +68,13 @@ MAX_METADATA = 3  # METADATA files read from one host
 MAX_RELEASES = 12  # releases of one repository, each a request
 _NOT_THE_PROJECT = frozenset({Holds.NOTHING, Holds.PLACEHOLDER, Holds.ANOTHER_PROJECT})
 Store = Callable[[Any, Environment], Iterable[Candidate]]
+
+
+class _NotAsked(NamedTuple):
+    """Why a host is not asked."""
+
+    reason: str
+    is_offline: bool = False  # no host may be asked
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,9 @@ class Finder:
         for location in self._find_links:
             host = HostEntry(urlsplit(location).hostname or location, Layout.FIND_LINKS, "pytorch")
             if self._offline and not is_local(location):
-                search.add_answer(host, location, HostAnswerKind.NOT_ASKED, "offline")
+                search.add_answer(
+                    host, location, HostAnswerKind.NOT_ASKED, "offline", is_offline=True
+                )
                 continue
             page = self._read_page(location, ())
             if page.status is not PageStatus.LISTED:
@@ -217,10 +227,15 @@ class Finder:
 
     def _ask(self, host: HostEntry, search: Search) -> None:
         pages = self._pages_of(host, search)
-        reason = self._why_not_asked(host, pages, search)
-        if reason is not None:
-            url = pages[0] if pages else ""
-            search.add_answer(host, url, HostAnswerKind.NOT_ASKED, reason)
+        not_asked = self._why_not_asked(host, pages, search)
+        if not_asked is not None:
+            search.add_answer(
+                host,
+                pages[0] if pages else "",
+                HostAnswerKind.NOT_ASKED,
+                not_asked.reason,
+                is_offline=not_asked.is_offline,
+            )
         elif host.layout is Layout.GITHUB_RELEASES:
             self._ask_github(host, search)
         else:
@@ -228,21 +243,21 @@ class Finder:
 
     def _why_not_asked(
         self, host: HostEntry, pages: Sequence[str], search: Search
-    ) -> Optional[str]:
+    ) -> Optional[_NotAsked]:
         """Why a host is not asked; None: it is asked."""
         project = search.project
         if search.satisfied:
-            return "an earlier place has a wheel that fits"
+            return _NotAsked("an earlier place has a wheel that fits")
         if host.layout is Layout.PYPI and self._is_not_on_the_index(project):
-            return project.package_index.note
+            return _NotAsked(project.package_index.note)
         if not pages:
-            return "torch, or what it was built for, is not known"
+            return _NotAsked("torch, or what it was built for, is not known")
         if self._offline and not is_local(pages[0]):
             known = bundled.versions_only_on_page(project, search.environment, host)
             detail = "offline"
             if known:
                 detail += f"; it has {', '.join(known)} for this torch, its address is only on the live page"
-            return detail
+            return _NotAsked(detail, is_offline=True)
         return None
 
     def _is_not_on_the_index(self, project: Project) -> bool:
@@ -426,7 +441,9 @@ class Finder:
             # The known ones are enough beside a wheel that fits: the page would cost a connection.
             search.add(bundled.bundled_sdists(project))
             detail = "offline" if self._offline else "a wheel fits"
-            search.add_answer(entry, url, HostAnswerKind.NOT_ASKED, detail)
+            search.add_answer(
+                entry, url, HostAnswerKind.NOT_ASKED, detail, is_offline=self._offline
+            )
             return
         page = self._read_page(url, ())
         if page.status is not PageStatus.LISTED:

@@ -44,9 +44,18 @@ class Search:
             if candidate.kind is not CandidateKind.SDIST and self._wanted(candidate, self.project):
                 self.satisfied = True
 
-    def add_answer(self, host: HostEntry, url: str, kind: HostAnswerKind, detail: str) -> None:
-        """Record what a host answered, or why it was not asked."""
-        self.answers.append(HostAnswer(self.project.name, host.host, url, kind, detail))
+    def add_answer(
+        self,
+        host: HostEntry,
+        url: str,
+        kind: HostAnswerKind,
+        detail: str,
+        *,
+        is_offline: bool = False,
+    ) -> None:
+        """Record what a host answered, or why it was not asked. `is_offline`: no host may be asked."""
+        answer = HostAnswer(self.project.name, host.host, url, kind, detail, is_offline=is_offline)
+        self.answers.append(answer)
 
     def unanswered(self) -> List[str]:
         """The hosts that were not asked or did not answer."""

@@ -92,11 +92,10 @@ def preparing(
             unpacking = stage(delivery, plan, artifacts, transaction.stage)
         with unpacking, session.timings.stage("check"):
             notices, check = _look_at_stage(selected, delivery, artifacts, transaction.stage)
-        requested = [entry.text for entry in session.request.entries]
         change = PreparedChange(
             plan,
             tuple(world.command),
-            requested=tuple(requested),
+            requested=tuple(entry.text for entry in session.request.entries),
             coming=coming_subjects(plan, artifacts, check, bundled_catalog()),
             files={name: _facts_of(artifact) for name, artifact in artifacts.items()},
             path_warnings=tuple(path_warnings(delivery, plan, artifacts)),

@@ -49,6 +49,8 @@ from safe_install.torch_family import is_library_of_torch
 from safe_install.wheels.store import WheelStore, read_switches
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     # Imported where they are needed, to start faster: many commands neither search nor fetch.
     from safe_install.index.finder import Finder
     from safe_install.index.torch_files import Absent, Listing, TorchFile
@@ -462,6 +464,10 @@ class IndexChooser:
             install_toolkit=self._install_target(only_wheels=True),
             forbidden_by=forbidden_by,
         )
+        return self._as_built(pin, path, environment)
+
+    def _as_built(self, pin: Candidate, path: Path, environment: Environment) -> Candidate:
+        """The pin as the wheel that was built from it."""
         for built in self._find_built(pin.name, environment):
             if built.version == pin.version and built.link.url == path.as_uri():
                 return built

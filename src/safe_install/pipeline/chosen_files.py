@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Dict, Sequence
+from typing import TYPE_CHECKING, Dict, Sequence, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -112,16 +112,7 @@ class ChosenFiles:
                 f"{candidate.name}: config settings are not passed to the build of an extension: "
                 "set the variables that its setup.py reads"
             )
-        with self._session.timings.stage("fetch"):
-            is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
-            try:
-                candidate, artifact = self._chooser.obtain(
-                    candidate, environment, is_promised=is_promised
-                )
-            except BuildFailed as error:
-                error.hint = self._with_ways_out(error.hint, candidate, selection)
-                raise
-            check_hashes(candidate, artifact, self._request, self._session.environment)
+        candidate, artifact = self._obtain(candidate, selection, environment)
         is_here = decisions.stays(
             candidate.name, str(artifact.version), selection, self._wanted, self._catalog
         )
@@ -158,6 +149,41 @@ class ChosenFiles:
             selection = dataclasses.replace(selection, torch_pins=shown)
         return selection
 
+    def _obtain(
+        self, candidate: Candidate, selection: Selection, environment: Environment
+    ) -> Tuple[Candidate, Artifact]:
+        """The wheel of a candidate, with its hashes compared. A build that fails names the ways out
+        of it."""
+        is_promised = bool(entries_with_hashes(candidate.name, self._request, selection.here))
+        with self._session.timings.stage("fetch"):
+            try:
+                candidate, artifact = self._chooser.obtain(
+                    candidate, environment, is_promised=is_promised
+                )
+            except BuildFailed as error:
+                error.hint = self._with_ways_out(error.hint, candidate, selection)
+                raise
+            check_hashes(candidate, artifact, self._request, self._session.environment)
+        return candidate, artifact
+
+    def _offer_placeholder(self, candidate: Candidate, metadata: str) -> Pin:
+        """Offer an empty wheel with this METADATA to pip."""
+        path = make_placeholder(
+            self.folder,
+            candidate.name,
+            candidate.version,
+            metadata=metadata,
+            filename=candidate.link.filename,
+        )
+        return Pin(
+            candidate,
+            path.absolute().as_uri(),
+            str(candidate.version),
+            candidate.link.sha256,
+            candidate.requires,
+            is_placeholder=True,
+        )
+
     def _offer_file(self, file: TorchFile, selection: Selection) -> Pin:
         """Offer a wheel to pip: an empty one with the METADATA of the file, so that pip can plan
         before the file is fetched. The file itself is fetched where its page lacks its METADATA or
@@ -170,19 +196,7 @@ class ChosenFiles:
             and not is_promised
             and not self._request.require_hashes
         ):
-            name, version, filename = candidate.name, candidate.version, candidate.link.filename
-            path = make_placeholder(
-                self.folder, name, version, metadata=file.metadata, filename=filename
-            )
-            url, requires = path.absolute().as_uri(), candidate.requires
-            return Pin(
-                candidate,
-                url,
-                str(candidate.version),
-                candidate.link.sha256,
-                requires,
-                is_placeholder=True,
-            )
+            return self._offer_placeholder(candidate, file.metadata)
         with self._session.timings.stage("fetch"):
             candidate, artifact = self._chooser.obtain(
                 candidate, selection.planned, is_promised=is_promised

@@ -33,25 +33,29 @@ def find_changed_files(artifact: Artifact, installed: InstalledDistribution) -> 
     old = _files_in(
         os.path.realpath(installed.location), read_hashes([str(installed.metadata_path)])
     )
-    noted = {note.path for note in artifact.record_notes}
-    new: Dict[str, str] = {}
-    with zipfile.ZipFile(str(artifact.path)) as archive:
-        for row in artifact.record:
-            if row.digest is None:
-                continue
-            name = _name_in_site(artifact, row.path)
-            if name is None:
-                continue
-            digest, algorithm = row.digest, row.algorithm
-            if row.path in noted and row.path in artifact.files:
-                # RECORD is wrong about this file, so it is hashed.
-                digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
-            new[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+    new = _hash_members(artifact)
     added = {
         name for name in old.keys() - new.keys() if name.rpartition("/")[0].endswith(".dist-info")
     }
     compared = (old.keys() | new.keys()) - added
     return tuple(sorted(name for name in compared if old.get(name) != new.get(name)))
+
+
+def _hash_members(artifact: Artifact) -> Mapping[str, str]:
+    """The hashes of a wheel's files by their names in site-packages, as a RECORD writes them."""
+    noted = {note.path for note in artifact.record_notes}
+    found: Dict[str, str] = {}
+    with zipfile.ZipFile(str(artifact.path)) as archive:
+        for row in artifact.record:
+            name = _name_in_site(artifact, row.path)
+            if row.digest is None or name is None:
+                continue
+            digest, algorithm = row.digest, row.algorithm
+            if row.path in noted and row.path in artifact.files:
+                # RECORD is wrong about this file, so it is hashed.
+                digest, algorithm = hashlib.sha256(archive.read(row.path)).digest(), "sha256"
+            found[name] = f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+    return found
 
 
 def _files_in(site: str, hashes: Mapping[str, str]) -> Dict[str, str]:
@@ -86,20 +90,7 @@ def contents_findings(
     Paths that differ only in case are two files on most Linux file systems (wheels with Linux
     headers have them). Where they are one file, one of them would be lost: an error.
     """
-    findings: List[Finding] = []
-    clashes = find_case_clashes(artifact.files)
-    if clashes:
-        first, second = clashes[0]
-        findings.append(
-            Finding(
-                "case-clash",
-                Severity.ERROR if folds_case else Severity.NOTE,
-                artifact.name,
-                f"{artifact.path.name} holds {first} and {second}: one file where a file system "
-                "folds case",
-                "Install it on a file system that tells them apart." if folds_case else "",
-            )
-        )
+    findings = _check_case(artifact, folds_case=folds_case)
     details = _record_details(artifact.record_notes)
     if details:
         findings.append(
@@ -127,6 +118,23 @@ def contents_findings(
             )
         )
     return tuple(findings)
+
+
+def _check_case(artifact: Artifact, *, folds_case: bool) -> List[Finding]:
+    clashes = find_case_clashes(artifact.files)
+    if not clashes:
+        return []
+    first, second = clashes[0]
+    return [
+        Finding(
+            "case-clash",
+            Severity.ERROR if folds_case else Severity.NOTE,
+            artifact.name,
+            f"{artifact.path.name} holds {first} and {second}: one file where a file system "
+            "folds case",
+            "Install it on a file system that tells them apart." if folds_case else "",
+        )
+    ]
 
 
 def _files_with_effects(artifact: Artifact) -> Tuple[Tuple[str, Sequence[str], str], ...]:

@@ -274,10 +274,9 @@ def _fetch_with_pip(delivery: Delivery, plan: Plan, missing: Sequence[Step]) -> 
     readers = build_readers(request, reporter, task)
     with delivery.session.timings.stage("fetch"):
         with reporter.task(task):
-            for group in (hashed, others):
-                if group:
-                    lines = [requirement_line(step) for step in group]
-                    pip.fetch(lines, delivery.fetched, options=delivery.fetch_options, **readers)
+            for group in filter(None, (hashed, others)):
+                lines = [requirement_line(step) for step in group]
+                pip.fetch(lines, delivery.fetched, options=delivery.fetch_options, **readers)
             for step in wanted:
                 if settings[step.name]:
                     pip.build(

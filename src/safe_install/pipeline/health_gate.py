@@ -238,10 +238,17 @@ def apply_and_verify(
         return compared.make_verdict(Outcome.ROLLED_BACK, left)
     with timings.stage("commit"):
         _commit(transaction, summary, world.reporter)
-    target = check_target(before.environment.torch, before.environment.driver, compared.after)
-    target += _note_running(before.environment, summary)
-    is_unhealthy = has_errors((*compared.findings, *compared.changed_meanwhile, *target))
-    return compared.make_verdict(Outcome.UNHEALTHY if is_unhealthy else outcome, target)
+    return _judge_kept(compared, before.environment, summary, outcome)
+
+
+def _judge_kept(
+    compared: _Compared, environment: Environment, summary: Mapping[str, Any], outcome: Outcome
+) -> Verdict:
+    """The verdict on a change that is committed. `outcome`: that of a healthy one."""
+    more = check_target(environment.torch, environment.driver, compared.after)
+    more += _note_running(environment, summary)
+    is_unhealthy = has_errors((*compared.findings, *compared.changed_meanwhile, *more))
+    return compared.make_verdict(Outcome.UNHEALTHY if is_unhealthy else outcome, more)
 
 
 def _refuse_changed_before(before: Checks, expectation: Expectation, *, torch_stays: bool) -> None:
@@ -448,11 +455,11 @@ def summarize(
     steps: Sequence[Step],
     command: Sequence[str],
     files: Optional[Mapping[NormalizedName, UnpackedFile]] = None,
-) -> Dict[str, Any]:
+) -> Dict[str, object]:
     """The summary of a change for the history; of each new file, where it came from."""
-    kept: List[Dict[str, Any]] = []
+    kept: List[Dict[str, object]] = []
     for step in steps:
-        row: Dict[str, Any] = {
+        row: Dict[str, object] = {
             "action": step.action.value,
             "name": step.name,
             "version": step.version,
@@ -464,7 +471,7 @@ def summarize(
     return {"command": list(command), "steps": kept}
 
 
-def _origin_of(step: Step, unpacked: Optional[UnpackedFile]) -> Dict[str, Any]:
+def _origin_of(step: Step, unpacked: Optional[UnpackedFile]) -> Dict[str, object]:
     """Where the files of a step came from, in the form that `export` reads."""
     sha256, size = step.sha256, None
     # The hash of a wheel built from a source is of no use elsewhere: the source's is recorded.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, TypedDict
 
 from packaging.requirements import Requirement
 
@@ -30,6 +30,7 @@ from safe_install.resolve.torch_conflict import (
     find_conflict,
     make_record,
     met_by_torch,
+    wish_for,
     wishes_of,
     without_wishes,
 )
@@ -129,7 +130,7 @@ def _make_row(
     met = set(met_by_torch(option.build, terms, selection.here.torch))
     unknown = set()
     for name, is_known in joint.find_each(selection, option).items():
-        wish = str(selection.extensions[name])
+        wish = wish_for(selection.extensions[name])
         if is_known:
             met.add(wish)
         elif is_known is None:
@@ -170,13 +171,48 @@ def step_of_torch(answer: JointAnswer, question: Question, environment: Environm
     )
 
 
-def describe_answer(answer: JointAnswer, question: Question) -> Mapping[str, Any]:
+class ChosenTorchRow(TypedDict):
+    """The chosen torch, as JSON values."""
+
+    version: str
+    accelerator: str
+    is_on_index: bool
+    page: str
+    warning: str
+
+
+class NotTakenRow(TypedDict):
+    """A build that was not taken, as JSON values."""
+
+    torch: str
+    reason: str
+
+
+class NotTakenReleasesRow(TypedDict):
+    """Consecutive releases that were not taken for the same reason, as JSON values."""
+
+    torch: List[str]
+    reason: str
+
+
+class AnswerDetails(TypedDict):
+    """The answer, as JSON values."""
+
+    torch: ChosenTorchRow
+    not_taken: List[NotTakenRow]
+    not_taken_releases: List[NotTakenReleasesRow]
+    command: str  # to type
+
+
+def describe_answer(answer: JointAnswer, question: Question) -> AnswerDetails:
     """The chosen torch, why each better-ranked one was not chosen, and the command to type, as JSON
     values."""
     torch = answer.torch
     rows = list_not_taken(answer.options, answer.choice, torch)
     groups = group_reasons(nearest_of_each_release(answer.options, rows))
-    releases = [{"torch": list(versions), "reason": reason} for versions, reason in groups]
+    releases: List[NotTakenReleasesRow] = []
+    for versions, reason in groups:
+        releases.append({"torch": list(versions), "reason": reason})
     return {
         "torch": {
             "version": torch.build.runtime_version,
@@ -242,9 +278,21 @@ def _with_conflict(
         return error
     # Without wishes no torch is built for this machine at all; the error's own hint says so.
     hints = [describe_ways(conflict, question.extensions) if conflict.wishes else error.hint]
-    names = [one.name for one in question.extensions if str(one) in conflict.wishes]
+    hints += _find_ways(conflict, selection.here, question, catalog)
+    message = describe_conflict(conflict, _describe_machine(selection.here))
+    named = NoCandidate(message, hint=" ".join(filter(None, hints)), rejections=rejections)
+    named.projects, named.is_open = error.projects, conflict.is_open
+    named.details = {"conflict": make_record(conflict)}
+    return named
+
+
+def _find_ways(
+    conflict: Conflict, here: Environment, question: Question, catalog: Catalog
+) -> List[str]:
+    """Ways out other than leaving something out: another name, a build, the hosts."""
+    names = [one.name for one in question.extensions if wish_for(one) in conflict.wishes]
     projects = [catalog.project(name) for name in names]
-    hints.append(where_else([Context(project, selection.here, catalog) for project in projects]))
+    hints = [where_else([Context(project, here, catalog) for project in projects])]
     if projects and not question.no_build and all(_can_be_built(one, question) for one in projects):
         hints.append(
             f"Or leave {' and '.join(names)} to safe-install, which builds from source where no "
@@ -252,11 +300,7 @@ def _with_conflict(
         )
     if conflict.is_open and question.offline:
         hints.append("Leave --offline out to ask the hosts.")
-    message = describe_conflict(conflict, _describe_machine(selection.here))
-    named = NoCandidate(message, hint=" ".join(filter(None, hints)), rejections=rejections)
-    named.projects, named.is_open = error.projects, conflict.is_open
-    named.details = {"conflict": make_record(conflict)}
-    return named
+    return hints
 
 
 def _can_be_built(project: Project, question: Question) -> bool:

@@ -38,7 +38,6 @@ from safe_install.resolve.torch_choice import (
     join_all,
     newest_held_back,
     passed_over_as_absent,
-    say_why_not,
 )
 from safe_install.resolve.torch_options import (
     MoreTorches,
@@ -77,6 +76,7 @@ from safe_install.resolve.torch_ranking import (
     judge_planned,
     rank_torches,
 )
+from safe_install.resolve.torch_reason import Reason
 
 MAX_ASKED = 8  # releases of torch for which hosts are asked, beside pip's own
 # Limit for those questions together: a silent host takes its whole time-out each time.
@@ -153,6 +153,13 @@ class JointChoice:
                 selection = without_wheel(selection, option, why_lacking(error, tried), error)
                 continue
             return self._settle(tried, options), resolution
+        return self._choose_without_wheels(selection, options)
+
+    def _choose_without_wheels(
+        self, selection: Selection, options: Sequence[TorchOption]
+    ) -> Chosen:
+        """No torch has all wheels: pip's own one, or one for which they can be built. Errors:
+        NoCandidate; Refused."""
         if may_keep_planned(selection, options):
             return settle(take_planned(selection)), _NOTHING
         found = self._choose_builds(selection, options)
@@ -231,7 +238,8 @@ class JointChoice:
         if by_facts is not None:
             return by_facts
         if option.is_installed and is_open_question(tried):
-            return PassedOver(option.build, "whether there is a newer build like it is not known")
+            reason = Reason("whether there is a newer build like it is not known")
+            return PassedOver(option.build, reason)
         if option.is_on_index or tried.torch_choice.files or not self._finds_files:
             return None
         found = self._find_file(option, tried)
@@ -322,16 +330,18 @@ class JointChoice:
             projects = [self._catalog.project(name) for name in missing]
             is_built = any(has_builds_for(project, option.build) for project in projects)
             reason = not_fitting(missing) if is_built else not_built(missing)
-            return PassedOver(option.build, reason, lacking=tuple(missing))
+            return PassedOver(option.build, Reason(reason), lacking=tuple(missing))
         unknown = [name for name, is_known in known.items() if is_known is None]
         if self._offline:
             offline = why_not_known(unknown, option, tried, self._catalog.torch)
-            return PassedOver(option.build, offline, lacking=tuple(unknown)) if offline else None
+            if offline is None:
+                return None
+            return PassedOver(option.build, Reason(offline), lacking=tuple(unknown))
         if not self._is_at_limit:
             return None
         uncertain = [name for name, is_known in known.items() if not is_known] or list(known)
         reason = f"no {listed(uncertain)} is known for it, and its host was not asked"
-        return PassedOver(option.build, reason, lacking=tuple(uncertain))
+        return PassedOver(option.build, Reason(reason), lacking=tuple(uncertain))
 
     @property
     def _is_at_limit(self) -> bool:
@@ -386,7 +396,7 @@ class JointChoice:
             return no_torch(selection, options, self._wanted, self._listing)
         if error is None:
             last = selection.torch_choice.passed_over[-1]
-            error = NoCandidate(say_why_not(last.release, last.reason))
+            error = NoCandidate(last.say_why_not())
         refused = [one for one in selection.torch_choice.passed_over if one.by_installer]
         if refused:
             error.hint = hint_where_pip_has_no_plan(refused[0], selection.extensions)

@@ -250,15 +250,13 @@ class _Loop:
         if isinstance(error, NoCandidate) and not all(map(pip_may_choose, projects)):
             wanted = decisions.add_extensions(selection, extensions)
             return self._choose_for_another_torch(wanted, error)
-        reason = error.message.splitlines()[0]
-        self._reporter.note(f"{reason}: pip chooses, and torch may move with it")
+        self._reporter.note(f"{error.headline}: pip chooses, and torch may move with it")
         return selection
 
     def _choose_for_another_torch(self, selection: Selection, error: NoCandidate) -> Selection:
         """Choose the newest torch that has all extensions, where nothing fits the installed one.
         Errors: NoCandidate; Refused."""
-        reason = error.message.splitlines()[0]
-        self._reporter.note(f"{reason}: another torch is looked for")
+        self._reporter.note(f"{error.headline}: another torch is looked for")
         asked = self._ask_for_torch(selection, ask_for_another_torch(self.wanted, selection.here))
         if asked.coming_torch is None:
             raise error

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
@@ -51,7 +51,7 @@ class StagedDocument:
 # --- written --------------------------------------------------------------------------------------
 
 
-def make_document(staged: StagedDocument) -> Dict[str, Any]:
+def make_document(staged: StagedDocument) -> Dict[str, object]:
     """The JSON object, without passwords of URLs."""
     change = staged.change
     files = [_make_file(name, change.files[name]) for name in sorted(change.files)]
@@ -73,7 +73,7 @@ def make_document(staged: StagedDocument) -> Dict[str, Any]:
     }
 
 
-def _make_step(step: Step) -> Dict[str, Any]:
+def _make_step(step: Step) -> Dict[str, object]:
     return {
         "action": step.action.value,
         "name": step.name,
@@ -92,11 +92,11 @@ def _make_step(step: Step) -> Dict[str, Any]:
     }
 
 
-def _make_file(name: NormalizedName, unpacked: UnpackedFile) -> Dict[str, Any]:
+def _make_file(name: NormalizedName, unpacked: UnpackedFile) -> Dict[str, object]:
     return {"name": name, "sha256": unpacked.sha256, "size": unpacked.size}
 
 
-def _make_subject(subject: Subject) -> Dict[str, Any]:
+def _make_subject(subject: Subject) -> Dict[str, object]:
     """Without the Python code that the check would run: that is only taken from the wheel index."""
     return {
         "name": subject.name,
@@ -105,7 +105,7 @@ def _make_subject(subject: Subject) -> Dict[str, Any]:
     }
 
 
-def _make_expectation(expectation: Expectation) -> Dict[str, Any]:
+def _make_expectation(expectation: Expectation) -> Dict[str, object]:
     torch = expectation.coming_torch
     return {
         "requested": sorted(expectation.requested),
@@ -119,7 +119,7 @@ def _make_expectation(expectation: Expectation) -> Dict[str, Any]:
     }
 
 
-def _make_torch(torch: TorchBuild) -> Dict[str, Any]:
+def _make_torch(torch: TorchBuild) -> Dict[str, object]:
     return {
         "version": str(torch.version),
         "runtime_version": torch.runtime_version,
@@ -128,7 +128,7 @@ def _make_torch(torch: TorchBuild) -> Dict[str, Any]:
     }
 
 
-def _make_finding(finding: Finding) -> Dict[str, Any]:
+def _make_finding(finding: Finding) -> Dict[str, object]:
     return {
         "check": finding.check,
         "severity": finding.severity.value,
@@ -142,7 +142,7 @@ def _make_finding(finding: Finding) -> Dict[str, Any]:
 
 
 def parse_document(
-    document: Any, find_subject: Callable[[NormalizedName], Optional[Subject]]
+    document: object, find_subject: Callable[[NormalizedName], Optional[Subject]]
 ) -> StagedDocument:
     """The change of a JSON object. `find_subject`: what the wheel index asks about a project; None
     for a project that it does not know. Errors: Refused."""
@@ -156,7 +156,7 @@ def parse_document(
 
 
 def _parse(
-    document: Any, find_subject: Callable[[NormalizedName], Optional[Subject]]
+    document: object, find_subject: Callable[[NormalizedName], Optional[Subject]]
 ) -> StagedDocument:
     keys = (
         "schema id prefix python stage command requested steps coming files expectation "
@@ -188,7 +188,7 @@ def _parse(
     )
 
 
-def _parse_step(row: Any) -> Step:
+def _parse_step(row: object) -> Step:
     keys = (
         "action name version from_version url sha256 origin requested because is_direct is_hosted "
         "records_address requires written_name"
@@ -212,7 +212,7 @@ def _parse_step(row: Any) -> Step:
     )
 
 
-def _parse_file(row: Any) -> Tuple[NormalizedName, UnpackedFile]:
+def _parse_file(row: object) -> Tuple[NormalizedName, UnpackedFile]:
     found = _object(row, "name sha256 size")
     size = found["size"]
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -221,7 +221,7 @@ def _parse_file(row: Any) -> Tuple[NormalizedName, UnpackedFile]:
 
 
 def _parse_subject(
-    row: Any, find_subject: Callable[[NormalizedName], Optional[Subject]]
+    row: object, find_subject: Callable[[NormalizedName], Optional[Subject]]
 ) -> Subject:
     """Modules to import and patterns of files below site-packages; no code."""
     found = _object(row, "name imports native")
@@ -236,7 +236,7 @@ def _parse_subject(
     return Subject(name, imports, native)
 
 
-def _parse_expectation(row: Any) -> Expectation:
+def _parse_expectation(row: object) -> Expectation:
     keys = (
         "requested coming_torch torch_requested cuda_loss_requested require_cuda no_rollback "
         "may_miss built"
@@ -254,7 +254,7 @@ def _parse_expectation(row: Any) -> Expectation:
     )
 
 
-def _parse_torch(row: Any) -> TorchBuild:
+def _parse_torch(row: object) -> TorchBuild:
     found = _object(row, "version runtime_version accelerator cuda")
     return TorchBuild(
         Version(_text(found["version"])),
@@ -264,7 +264,7 @@ def _parse_torch(row: Any) -> TorchBuild:
     )
 
 
-def _parse_finding(row: Any) -> Finding:
+def _parse_finding(row: object) -> Finding:
     found = _object(row, "check severity subject detail hint")
     check = _text(found["check"])
     if _CHECK.fullmatch(check) is None:
@@ -278,59 +278,59 @@ def _parse_finding(row: Any) -> Finding:
     )
 
 
-def _parse_stamp(value: Any) -> Stamp:
+def _parse_stamp(value: object) -> Stamp:
     if not isinstance(value, dict) or len(value) > _MOST_ROWS:
         raise TypeError("stamp: no object, or too large")
     return Stamp({path: _parse_state(state) for path, state in value.items()})
 
 
-def _parse_state(value: Any) -> State:
+def _parse_state(value: object) -> State:
     if not isinstance(value, list) or [type(one) for one in value] != [int, int]:
         raise TypeError("stamp: a state is two numbers")
     return value[0], value[1]
 
 
-def _object(value: Any, keys: str) -> Mapping[str, Any]:
+def _object(value: object, keys: str) -> Mapping[str, object]:
     """An object with exactly these keys."""
     if not isinstance(value, dict) or set(value) != set(keys.split()):
         raise TypeError(f"not an object of {keys}")
     return value
 
 
-def _rows(value: Any, read: Callable[[Any], Value]) -> Tuple[Value, ...]:
+def _rows(value: object, read: Callable[[object], Value]) -> Tuple[Value, ...]:
     if not isinstance(value, list) or len(value) > _MOST_ROWS:
         raise TypeError("a list is missing, or too long")
     return tuple(read(row) for row in value)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT or "\0" in value:
         raise TypeError("a text is missing, or too long")
     return value
 
 
-def _texts(value: Any) -> Tuple[str, ...]:
+def _texts(value: object) -> Tuple[str, ...]:
     return _rows(value, _text)
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError("true or false is missing")
     return value
 
 
-def _optional(value: Any, read: Callable[[Any], Value]) -> Optional[Value]:
+def _optional(value: object, read: Callable[[object], Value]) -> Optional[Value]:
     return None if value is None else read(value)
 
 
-def _sha256(value: Any) -> str:
+def _sha256(value: object) -> str:
     text = _text(value)
     if _SHA256.fullmatch(text) is None:
         raise ValueError("no sha256")
     return text
 
 
-def _name(value: Any) -> NormalizedName:
+def _name(value: object) -> NormalizedName:
     text = _text(value)
     if not text or canonicalize_name(text) != text:
         raise ValueError(f"{text!r} is not the name of a project")

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence
 
 from packaging.utils import NormalizedName
 
@@ -182,7 +182,7 @@ def _make_document(
     return json.dumps(make_document(found)).encode("ascii")
 
 
-def _summarize(change: PreparedChange, ttl: Optional[float]) -> Dict[str, Any]:
+def _summarize(change: PreparedChange, ttl: Optional[float]) -> Dict[str, object]:
     return {
         **summarize(change.plan.steps, change.command),
         "created": time.time(),

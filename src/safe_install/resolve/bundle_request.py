@@ -8,6 +8,7 @@ from typing import Mapping, Optional
 
 from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Words
+from safe_install.resolve.own_options import parse_cxx11_abi
 from safe_install.resolve.request import InstallRequest, parse_install
 from safe_install.resolve.requirements_file import Reader
 
@@ -41,18 +42,13 @@ def parse_bundle(
         raise UsageError(
             "bundle needs a file to write", hint="Name one: -o FILE.zip, or see it with --dry-run."
         )
-    abi = words.value("--cxx11-abi")
-    if abi is not None and abi.lower() not in ("true", "false"):
-        raise UsageError(
-            f"--cxx11-abi {abi}: neither true nor false", hint="Write --cxx11-abi true."
-        )
     request = BundleRequest(
         install,
         output or None,
         words.value("--torch"),
         words.value("--python-version"),
         words.value("--platform"),
-        None if abi is None else abi.lower() == "true",
+        parse_cxx11_abi(words.value("--cxx11-abi")),
         words.value("--installed"),
     )
     if request.is_elsewhere:

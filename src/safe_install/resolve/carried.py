@@ -7,7 +7,7 @@ one first.
 
 from __future__ import annotations
 
-from typing import Container, Mapping, Tuple
+from typing import Container, Mapping, NamedTuple, Tuple
 
 from packaging.utils import NormalizedName
 
@@ -26,8 +26,30 @@ from safe_install.resolve.companions import installed_candidate, says_its_torch
 from safe_install.resolve.compatibility import Context, check_candidate, reject_torch_version
 from safe_install.torch_family import TORCH, is_library_of_torch
 
-# installed extensions, and why they go along: "built for torch 2.12.0+cu130"
-Bound = Mapping[NormalizedName, str]
+
+class Tie(NamedTuple):
+    """Why an installed extension goes along with torch."""
+
+    torch: str  # "2.12.0+cu130": it was built for this one
+    url: str = ""  # where it came from, if that was neither an index nor a wheel host
+    is_editable: bool = False  # and was installed from there as it lies
+
+    @property
+    def built(self) -> str:
+        """Why, without where it came from."""
+        return f"built for torch {self.torch}"
+
+    def __str__(self) -> str:
+        if self.is_editable and self.url:
+            return f"built for torch {self.torch}, editable in {self.url}"
+        if self.is_editable:
+            return f"built for torch {self.torch}, editable"
+        if self.url:
+            return f"built for torch {self.torch}, from {self.url}"
+        return self.built
+
+
+Bound = Mapping[NormalizedName, Tie]  # the installed extensions that go along
 
 
 def may_be_bound(name: NormalizedName, catalog: Catalog) -> bool:
@@ -54,20 +76,17 @@ def find_bound(
         if not may_be_bound(name, catalog) or not _fits_today(distribution, here, catalog):
             continue
         if name in compiled or _pins_torch(distribution):
-            origin = _origin(distribution, catalog.project(name))
-            found[name] = f"built for torch {torch.runtime_version}{origin}"
+            found[name] = _tie(distribution, torch, catalog.project(name))
     return found
 
 
-def _origin(distribution: InstalledDistribution, project: Project) -> str:
-    """Where it came from, where that was neither an index nor a wheel host: a wheel takes its
+def _tie(distribution: InstalledDistribution, torch: TorchBuild, project: Project) -> Tie:
+    """With where it came from, unless that was an index or a wheel host: a wheel takes its
     place."""
-    url = str((distribution.direct_url or {}).get("url", ""))
     if is_of_host(distribution, project):
-        return ""
-    if distribution.editable:
-        return f", editable in {url}" if url else ", editable"
-    return f", from {url}" if url else ""
+        return Tie(torch.runtime_version)
+    url = str((distribution.direct_url or {}).get("url", ""))
+    return Tie(torch.runtime_version, url, distribution.editable)
 
 
 def is_of_host(distribution: InstalledDistribution, project: Project) -> bool:
@@ -121,7 +140,7 @@ def check_kept(
         found, project = here.installed[name], catalog.project(name)
         if plan.find(name) is not None or _fits(found, project, today, planned, catalog):
             continue
-        built, _, _ = bound[name].partition(", ")  # less where it came from
+        built = bound[name].built
         detail = (
             f"{name} {found.version} stays as it is, {built}: torch {coming.runtime_version} may "
             "not load it"

@@ -74,14 +74,9 @@ def route(argv: Sequence[str]) -> Route:
         return Route("help", ())
     if last in VERSION_WORDS:
         return Route("version", ())
-    before = _flatten(options)
     if words and words[0] in OUR_COMMANDS:
-        general = _flatten(option for option in options if _is_general(option[0]))
-        others = _flatten(option for option in options if not _is_general(option[0]))
-        if BY_COMMAND[words[0]].takes_pip_options:
-            return Route(words[0], (*before, *words[1:]), general)
-        said, rest = _take_output_options(words[1:])
-        return Route(words[0], (*others, *rest), (*general, *said))
+        return _route_to_ours(words[0], options, words[1:])
+    before = _flatten(options)
     if words and words[0] in COMMANDS:
         return Route("pip", (*before, *words))
     if words and _is_nearly_a_command(*words[:2]):
@@ -89,6 +84,16 @@ def route(argv: Sequence[str]) -> Route:
     if before or _looks_like_requirement(words[0]):
         return Route("install", tuple(argv))
     return Route("pip", tuple(argv))
+
+
+def _route_to_ours(command: str, options: Sequence[Tuple[str, ...]], words: Sequence[str]) -> Route:
+    """To one of our commands. `options`: what stands before it; `words`: what stands behind it."""
+    general = _flatten(option for option in options if _is_general(option[0]))
+    if BY_COMMAND[command].takes_pip_options:
+        return Route(command, (*_flatten(options), *words), general)
+    others = _flatten(option for option in options if not _is_general(option[0]))
+    said, rest = _take_output_options(words)
+    return Route(command, (*others, *rest), (*general, *said))
 
 
 def _take_output_options(words: Sequence[str]) -> Tuple[List[str], List[str]]:

@@ -51,10 +51,11 @@ def explain_failure(
 
     Which versions that range holds, pip has seen on its index, and said in `output`.
     """
-    parties = dict(parties_in_conflict(output, TORCH))
+    found_parties = parties_in_conflict(output, TORCH)
+    parties = dict(found_parties)
     wishes = _wishes_about_torch(entries, here)
     required = [(parse_requirement(what), who) for who, what in parties.items()]
-    asked = _only_project([who.partition(" ")[0] for who in parties], entries, here)
+    asked = _only_project([party.project for party in found_parties], entries, here)
     if asked is None:
         return None
     about_torch: List[Wish] = []

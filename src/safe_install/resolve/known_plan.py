@@ -211,10 +211,7 @@ class _Planner:
         requirement = parse_requirement(entry.text)
         if requirement is None or not applies(requirement, self._here.interpreter.markers):
             return False
-        file, found, line = entry.origin.rpartition(", line ")
-        origin = f"-r {file} (line {line})" if found else ""
-        if entry.origin and not origin:
-            return False
+        origin = f"-r {entry.file} (line {entry.line})" if entry.file else ""
         return self._add(requirement, origin, number)
 
     def follow(self) -> bool:
@@ -289,7 +286,7 @@ def _is_for_python(requires_python: Optional[str], version: str) -> bool:
         return False
 
 
-def _report_entry(wheel: LocalWheel) -> Mapping[str, Any]:
+def _report_entry(wheel: LocalWheel) -> Mapping[str, object]:
     hashes = {"hash": f"sha256={wheel.sha256}", "hashes": {"sha256": wheel.sha256}}
     return {
         "download_info": {"url": wheel.url, "archive_info": hashes},

@@ -18,13 +18,12 @@ from safe_install.resolve.torch_ranking import (
     Exclusion,
     TorchOption,
     TorchTerms,
-    without_name,
 )
+from safe_install.resolve.torch_reason import Reason
 
 MAX_REASONS = 3  # that are shown
 _NOT_PUBLISHED = (Exclusion.PYTHON, Exclusion.PLATFORM, Exclusion.BUILD)
 _NEVER = (*_NOT_PUBLISHED, Exclusion.DRIVER)  # whatever the person writes
-_PLURAL = {"has": "have", "needs": "need", "is": "are"}
 
 
 def no_torch(
@@ -47,7 +46,7 @@ def no_torch(
         if asked and not meant:
             texts = dict.fromkeys(map(str, asked))
             reasons.append(f"no release that is known here meets {' and '.join(texts)}")
-        reasons += _group(_why_excluded(option) for option in _telling(meant))
+        reasons += _group(map(_why_excluded, _telling(meant)))
     shown = "; ".join(reasons[:MAX_REASONS]) or "none is known here"
     what = f"no torch for {terms.accelerator}" if terms.accelerator else "no torch"
     hint = _hint(selection, options, meant, terms, problem)
@@ -86,22 +85,22 @@ def _telling(meant: Sequence[TorchOption]) -> List[TorchOption]:
     return published or excluded
 
 
-def _why_excluded(option: TorchOption) -> Tuple[str, str]:
-    """(the version that the reason begins with, the rest of the reason)"""
+def _why_excluded(option: TorchOption) -> Tuple[str, Optional[Reason]]:
+    """(the version that the reason is about, the reason)"""
     is_published = option.excluded not in _NOT_PUBLISHED
-    name = option.build.runtime_version if is_published else option.release
-    return name, without_name(option.reason, option)
+    return option.build.runtime_version if is_published else option.release, option.reason
 
 
-def _group(rows: Iterable[Tuple[str, str]]) -> List[str]:
+def _group(rows: Iterable[Tuple[str, Optional[Reason]]]) -> List[str]:
     """Each reason once, with its versions."""
-    versions: Dict[str, List[str]] = {}
+    versions: Dict[Reason, List[str]] = {}
     for version, reason in rows:
-        versions.setdefault(reason, []).append(version)
+        if reason is not None:
+            versions.setdefault(reason, []).append(version)
     return [_sentence(tuple(dict.fromkeys(names)), reason) for reason, names in versions.items()]
 
 
-def _sentence(versions: Tuple[str, ...], reason: str) -> str:
+def _sentence(versions: Tuple[str, ...], reason: Reason) -> str:
     """`torch 2.4.1 and 19 older releases have no build for cu132`."""
     others = len(versions) - 1
     names = f"torch {versions[0]}"
@@ -109,10 +108,7 @@ def _sentence(versions: Tuple[str, ...], reason: str) -> str:
         names += f" and {versions[1]}"
     elif others:
         names += f" and {others} older releases"
-    verb, _, rest = reason.partition(" ")
-    if verb not in _PLURAL:
-        return f"{names}: {reason}"
-    return f"{names} {_PLURAL[verb] if others else verb} {rest}"
+    return (reason.of_several() if others else reason).about(names)
 
 
 # --- the hint -------------------------------------------------------------------------------------

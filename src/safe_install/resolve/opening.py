@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate
-from safe_install.index.facts import Catalog, TorchMatch
+from safe_install.index.facts import Catalog, Project, TorchMatch
 from safe_install.models import Environment
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.companions import pip_may_choose
@@ -46,18 +46,31 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
             continue
         project = catalog.project(name)
         if here.torch is None and not project.hosts and project.package_index.note:
-            # We could choose nothing, and pip would install whatever has that name on its index.
-            return Refusal(
-                NoCandidate(
-                    project.package_index.note, hint=where_else([Context(project, here, catalog)])
-                )
-            )
+            return _refuse_other_content(project, here, catalog)
         if here.torch is None and project.torch_match is TorchMatch.ANY:
             needs_installer = True  # there is nothing to fit: pip chooses
         elif applies(requirement, here):
             extensions.append(requirement)
     if not extensions:
         return Opening((), needs_installer)
+    return _open_with(extensions, wanted, here, catalog, needs_installer=needs_installer)
+
+
+def _refuse_other_content(project: Project, here: Environment, catalog: Catalog) -> Refusal:
+    """We could choose nothing, and pip would install whatever has that name on its index."""
+    hint = where_else([Context(project, here, catalog)])
+    return Refusal(NoCandidate(project.package_index.note, hint=hint))
+
+
+def _open_with(
+    extensions: Sequence[Requirement],
+    wanted: Wanted,
+    here: Environment,
+    catalog: Catalog,
+    *,
+    needs_installer: bool,
+) -> Union[Opening, Refusal]:
+    """How a choice of these extensions begins: beside which torch?"""
     torch_wanted = _torch_requirements(wanted)
     if here.torch is None and not torch_wanted:
         if all(pip_may_choose(catalog.project(one.name)) for one in extensions):

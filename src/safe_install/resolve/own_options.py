@@ -297,3 +297,14 @@ def _foreign_driver(environ: Mapping[str, str]) -> Optional[str]:
     """The driver version in uv's variable ("550.144.03")."""
     text = environ.get("UV_CUDA_DRIVER_VERSION", "").strip()
     return text if re.match(r"^\d+(\.\d+){0,2}$", text) else None
+
+
+def parse_cxx11_abi(text: Optional[str]) -> Optional[bool]:
+    """The value of --cxx11-abi; None where it was not given. Errors: UsageError."""
+    if text is None:
+        return None
+    if text.lower() not in ("true", "false"):
+        raise UsageError(
+            f"--cxx11-abi {text}: neither true nor false", hint="Write --cxx11-abi true."
+        )
+    return text.lower() == "true"

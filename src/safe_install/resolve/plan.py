@@ -105,38 +105,46 @@ def steps_of_report(
 ) -> Tuple[Step, ...]:
     """One step for each entry of pip's installation report. For our own pins, the step has the real
     origin."""
-    steps: List[Step] = []
+    steps: Dict[NormalizedName, Step] = {}
     for entry in report.get("install", ()):
-        metadata, download = entry["metadata"], entry.get("download_info") or {}
-        name = canonicalize_name(metadata["name"])
-        if any(step.name == name for step in steps):
+        step = _step_of_entry(entry, environment)
+        if step.name in steps:
             continue  # pip's legacy resolver lists a folder of sources twice
-        pin = pins.get(name)
-        step = _step(
-            name,
-            metadata["version"],
-            environment,
-            url=download.get("url"),
-            sha256=_sha256(download),
-            origin=_origin(download),
-            requested=bool(entry.get("requested")),
-            requires=tuple(metadata.get("requires_dist") or ()),
-            download_info=download,
-            is_direct=bool(entry.get("is_direct")),
-            written_name=metadata["name"],
-        )
+        pin = pins.get(step.name)
         if pin is not None and pin.kind is not CandidateKind.INSTALLED:
-            step = dataclasses.replace(
-                step,
-                url=pin.link.url,
-                sha256=pin.link.sha256 or step.sha256,
-                origin=Origin(pin.kind.value),
-                candidate=pin,
-                download_info=None,
-                is_direct=False,
-            )
-        steps.append(step)
-    return explained(tuple(steps))
+            step = _with_candidate(step, pin)
+        steps[step.name] = step
+    return explained(tuple(steps.values()))
+
+
+def _step_of_entry(entry: Mapping[str, Any], environment: Environment) -> Step:
+    metadata, download = entry["metadata"], entry.get("download_info") or {}
+    return _step(
+        canonicalize_name(metadata["name"]),
+        metadata["version"],
+        environment,
+        url=download.get("url"),
+        sha256=_sha256(download),
+        origin=_origin(download),
+        requested=bool(entry.get("requested")),
+        requires=tuple(metadata.get("requires_dist") or ()),
+        download_info=download,
+        is_direct=bool(entry.get("is_direct")),
+        written_name=metadata["name"],
+    )
+
+
+def _with_candidate(step: Step, pin: Candidate) -> Step:
+    """The step with the file that we chose; pip saw a copy of it on this machine."""
+    return dataclasses.replace(
+        step,
+        url=pin.link.url,
+        sha256=pin.link.sha256 or step.sha256,
+        origin=Origin(pin.kind.value),
+        candidate=pin,
+        download_info=None,
+        is_direct=False,
+    )
 
 
 def _step(name: NormalizedName, version: str, environment: Environment, **fields: Any) -> Step:
@@ -206,21 +214,27 @@ def _origin(download: Mapping[str, Any]) -> Origin:
 
 def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
     """The steps, each with its reason: "requested", or the first step that requires it."""
-    wanted_by: Dict[NormalizedName, str] = {}
-    for step in steps:
-        for text in step.requires:
-            name = requirement_name(text)
-            if name is not None:
-                wanted_by.setdefault(
-                    name, f"{step.name} {step.version} requires {without_marker(text)}"
-                )
+    requirers = find_requirers(steps)
     found = []
     for step in steps:
-        because = step.because or wanted_by.get(step.name, "dependency")
+        because = step.because or requirers.get(step.name, "dependency")
         if step.requested:
             because = "requested"
         found.append(dataclasses.replace(step, because=because))
     return tuple(found)
+
+
+def find_requirers(steps: Sequence[Step]) -> Mapping[NormalizedName, str]:
+    """For each name that a step requires the first such step: `base 1.0 requires torch>=2.14`."""
+    found: Dict[NormalizedName, str] = {}
+    for step in steps:
+        for text in step.requires:
+            name = requirement_name(text)
+            if name is not None:
+                found.setdefault(
+                    name, f"{step.name} {step.version} requires {without_marker(text)}"
+                )
+    return found
 
 
 def make_removal(distribution: InstalledDistribution, because: str) -> Step:

@@ -335,7 +335,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         hosts = {host.host: host for host in found.project.hosts}
         answers = []
         for answer in found.answers:
-            is_open = answer.kind is HostAnswerKind.DOWN or answer.detail.startswith("offline")
+            is_open = answer.kind is HostAnswerKind.DOWN or answer.is_offline
             host = hosts.get(answer.host)
             if is_open and host is not None:
                 gap = gap_in_facts(found.project, self._environment, host, specifier=specifier)
@@ -412,18 +412,19 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             describe_failure(name, one.context, one.answers, one.rejections)
             for name, one in zip(names, asked)
         ]
-        sources = ", ".join(dict.fromkeys(wish.source for wish in wishes))
-        message = "\n".join(lines) or f"no version satisfies {sources}"
-        if len({wish.source for wish in wishes}) > 1:
-            message += f"\nwanted by {sources}"
-        if self._environment.torch is None:
-            hint = "Install torch first: its extensions are built for one torch."
-        else:
-            hint = where_else([one.context for one in asked]) or choose_hint(asked)
-        error = NoCandidate(message, hint=hint, rejections=rejections)
+        sources = list(dict.fromkeys(wish.source for wish in wishes))
+        message = "\n".join(lines) or f"no version satisfies {', '.join(sources)}"
+        if len(sources) > 1:
+            message += f"\nwanted by {', '.join(sources)}"
+        error = NoCandidate(message, hint=self._find_hint(asked), rejections=rejections)
         error.projects = tuple(names)
         error.is_open = any(is_undecided(one.context, one.answers) for one in asked)
         return error
+
+    def _find_hint(self, asked: Sequence[Asked]) -> str:
+        if self._environment.torch is None:
+            return "Install torch first: its extensions are built for one torch."
+        return where_else([one.context for one in asked]) or choose_hint(asked)
 
     def _ask_why(self, name: NormalizedName) -> Asked:
         """The rejections of a project's files, and the hosts' answers."""

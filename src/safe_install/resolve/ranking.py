@@ -24,18 +24,27 @@ from safe_install.tags import is_same_major
 
 # --- candidates that fit --------------------------------------------------------------------------
 
-SortKey = Tuple[bool, bool, bool, Version, bool, int, bool, int]
+
+class SortKey(NamedTuple):
+    """How good a candidate is; compared field by field, the larger the better."""
+
+    is_wheel: bool
+    is_for_accelerator: bool  # not one for the CPU beside a torch for a GPU
+    is_version_to_keep: bool
+    version: Version
+    is_exact_accelerator: bool  # and not of the same major version only
+    host: int  # an earlier one is larger
+    has_hash: bool
+    tag: int  # a better one is larger
 
 
 def sort_key(candidate: Candidate, context: Context, keep_version: Optional[str] = None) -> SortKey:
-    """The larger, the better. In this order: a wheel before any sdist; a build for torch's
-    accelerator before one for the CPU; the version to keep, if there is one, else the newest; exact
-    accelerator before same major version; an earlier host; a file with a hash; the better wheel
-    tag."""
+    """What a candidate is ranked by. `keep_version`: a public version that is preferred to a newer
+    one."""
     torch = context.environment.torch
     built = candidate.built_for.accelerator
     exact = torch is None or is_exact_accelerator(built, torch, context.project)
-    return (
+    return SortKey(
         candidate.kind is not CandidateKind.SDIST,
         torch is None or not is_cpu_fallback(built, torch, context.project),
         candidate.version.public == keep_version,

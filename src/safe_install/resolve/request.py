@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
@@ -16,7 +16,7 @@ from safe_install.errors import InputError, UsageError
 from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.command_line import Word, Words
-from safe_install.resolve.own_options import OwnOptions, own_options
+from safe_install.resolve.own_options import OwnOptions, own_options, parse_cxx11_abi
 from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS, find_option
 from safe_install.resolve.pip_settings import Formats, PipSettings
 from safe_install.resolve.requirements_file import (
@@ -405,21 +405,14 @@ def parse_uninstall(
             hint="Leave -y out: the files are listed, and nothing is removed before you agree.",
         )
     settings = PipSettings(written, configuration)
-    names: Dict[NormalizedName, None] = {}
-    ignored: List[str] = []
-    for word in written:
-        if word.argument:
-            name = named(word.value or "")
-            if name is None:
-                ignored.append(word.value or "")
-            else:
-                names[name] = None
+    arguments = [word.value or "" for word in written if word.argument]
+    ignored = [text for text in arguments if named(text) is None]
+    texts = list(arguments)
     for location in settings.all("requirement"):
-        for entry in parse_file(location, read=read, environ=environ).entries:
-            # As in pip, a line in a file that has no name (-e ., a URL) is skipped.
-            name = None if entry.constraint else named(entry.text)
-            if name is not None:
-                names[name] = None
+        entries = parse_file(location, read=read, environ=environ).entries
+        texts += [entry.text for entry in entries if not entry.constraint]
+    # As in pip, a line in a file that has no name (-e ., a URL) is skipped.
+    names = dict.fromkeys(name for name in map(named, texts) if name is not None)
     if not names and ignored:
         raise InputError(
             # pip's words, which scripts look for
@@ -447,8 +440,23 @@ def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest
     """The request of `explain REQ... [--torch V --python-version V --platform P --cxx11-abi
     true/false]`. Errors: UsageError."""
     written = words.checked()
+    requirements = _read_requirements(written)
+    cxx11_abi = parse_cxx11_abi(words.value("--cxx11-abi"))
+    return ExplainRequest(
+        own_options(written, environ),
+        requirements,
+        torch=words.value("--torch"),
+        python_version=words.value("--python-version"),
+        platform=words.value("--platform"),
+        cxx11_abi=cxx11_abi,
+        pre=any(word.key == "pre" for word in written),
+    )
+
+
+def _read_requirements(words: Sequence[Word]) -> Tuple[Requirement, ...]:
+    """What `explain` is asked about. Errors: UsageError, also for an option that it has not."""
     requirements = []
-    for word in written:
+    for word in words:
         if word.argument:
             requirement = parse_requirement(word.value or "")
             if requirement is None:
@@ -465,20 +473,7 @@ def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest
         raise UsageError(
             "explain needs a requirement", hint="Write: safe-install explain torch-scatter."
         )
-    abi = words.value("--cxx11-abi")
-    if abi is not None and abi.lower() not in ("true", "false"):
-        raise UsageError(
-            f"--cxx11-abi {abi}: neither true nor false", hint="Write --cxx11-abi true."
-        )
-    return ExplainRequest(
-        own_options(written, environ),
-        tuple(requirements),
-        torch=words.value("--torch"),
-        python_version=words.value("--python-version"),
-        platform=words.value("--platform"),
-        cxx11_abi=None if abi is None else abi.lower() == "true",
-        pre=any(word.key == "pre" for word in written),
-    )
+    return tuple(requirements)
 
 
 # --- names ----------------------------------------------------------------------------------------

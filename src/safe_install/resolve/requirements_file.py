@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Iterator, List, Mapping, Match, NamedTuple, Optional, Set, Tuple
 from urllib.parse import urljoin, urlsplit
 
 from safe_install.errors import InputError
@@ -33,7 +33,17 @@ class Entry(NamedTuple):
     constraint: bool = False
     hashes: Tuple[str, ...] = ()  # "sha256:..."
     config_settings: Tuple[str, ...] = ()  # for the build backend, "KEY=VALUE" (PEP 517)
-    origin: str = ""  # "requirements.txt, line 3"; empty for the command line
+    file: str = ""  # that has it; "" for the command line
+    line: int = 0
+
+    @property
+    def origin(self) -> str:
+        """`requirements.txt, line 3`; "" for the command line."""
+        return _name_line(self.file, self.line) if self.file else ""
+
+
+def _name_line(file: str, line: int) -> str:
+    return f"{file}, line {line}"
 
 
 class Parsed(NamedTuple):
@@ -64,60 +74,60 @@ def parse_file(
 ) -> Parsed:
     """Read `location` (a path or URL) and all files that it names. Errors: InputError naming file
     and line."""
-    entries: List[Entry] = []
-    options: List[Tuple[str, Optional[str]]] = []
-    _parse_into(location, read, environ, entries, options, constraint=constraint, seen=set())
-    return Parsed(tuple(entries), tuple(options))
+    files = _Files(read, environ)
+    files.add(location, constraint=constraint, within=())
+    return Parsed(tuple(files.entries), tuple(files.options))
 
 
-def _parse_into(
-    location: str,
-    read: Reader,
-    environ: Mapping[str, str],
-    entries: List[Entry],
-    options: List[Tuple[str, Optional[str]]],
-    *,
-    constraint: bool,
-    seen: Set[Tuple[str, bool]],
-    within: Tuple[str, ...] = (),
-) -> None:
-    """Add the entries of a file to the result. `seen`: files that were read already and are
-    skipped. `within`: the files that lead to this one."""
-    if (location, constraint) in seen:
-        return
-    seen.add((location, constraint))
-    for number, line in logical_lines(read(location)):
-        origin = f"{location}, line {number}"
-        line = _VARIABLE.sub(lambda match: environ.get(match.group(1)) or match.group(0), line)
-        if not line.startswith("-"):
-            entries.append(_requirement(line, origin, constraint=constraint))
-            continue
-        for option, value in _line_options(line, origin):
-            if option.key in ("requirement", "constraint") and value is not None:
-                # As pip has it: -r inside a constraints file names requirements.
-                nested = option.key == "constraint"
-                named = join_location(location, value)
-                if named in (location, *within):
-                    raise InputError(
-                        f"{named} recursively references itself in {origin}",  # pip's words
-                        hint="Take that line out.",
+class _Files:
+    """A file and those that it names, each read once."""
+
+    def __init__(self, read: Reader, environ: Mapping[str, str]) -> None:
+        self.entries: List[Entry] = []
+        self.options: List[Tuple[str, Optional[str]]] = []
+        self._read, self._environ = read, environ
+        self._seen: Set[Tuple[str, bool]] = set()
+
+    def add(self, location: str, *, constraint: bool, within: Tuple[str, ...]) -> None:
+        """Add what a file has. `within`: the files that lead to this one."""
+        if (location, constraint) in self._seen:
+            return
+        self._seen.add((location, constraint))
+        for number, text in logical_lines(self._read(location)):
+            line = _VARIABLE.sub(self._value_of, text)
+            if not line.startswith("-"):
+                self.entries.append(_requirement(line, location, number, constraint=constraint))
+                continue
+            for option, value in _line_options(line, _name_line(location, number)):
+                if option.key in ("requirement", "constraint") and value is not None:
+                    # As pip has it: -r inside a constraints file names requirements.
+                    nested = option.key == "constraint"
+                    self._add_named(value, (location, *within), number, constraint=nested)
+                elif option.key == "editable" and value is not None:
+                    path = as_path(value)
+                    entry = Entry(
+                        path, editable=True, constraint=constraint, file=location, line=number
                     )
-                _parse_into(
-                    named,
-                    read,
-                    environ,
-                    entries,
-                    options,
-                    constraint=nested,
-                    seen=seen,
-                    within=(location, *within),
-                )
-            elif option.key == "editable" and value is not None:
-                entries.append(
-                    Entry(as_path(value), editable=True, constraint=constraint, origin=origin)
-                )
-            else:
-                options.append((option.key, value))
+                    self.entries.append(entry)
+                else:
+                    self.options.append((option.key, value))
+
+    def _add_named(
+        self, value: str, within: Tuple[str, ...], number: int, *, constraint: bool
+    ) -> None:
+        """Add a file that is named in a line of another one, the first of `within`."""
+        named = join_location(within[0], value)
+        if named in within:
+            raise InputError(
+                # pip's words
+                f"{named} recursively references itself in {_name_line(within[0], number)}",
+                hint="Take that line out.",
+            )
+        self.add(named, constraint=constraint, within=within)
+
+    def _value_of(self, match: Match[str]) -> str:
+        """The value of a variable; its name as it stands, where it has none."""
+        return self._environ.get(match.group(1)) or match.group(0)
 
 
 def logical_lines(text: str) -> Iterator[Tuple[int, str]]:
@@ -142,16 +152,19 @@ def logical_lines(text: str) -> Iterator[Tuple[int, str]]:
         yield start, line
 
 
-def _requirement(line: str, origin: str, *, constraint: bool) -> Entry:
+def _requirement(line: str, file: str, number: int, *, constraint: bool) -> Entry:
     match = _PER_REQUIREMENT.search(line)
     text = line[: match.start()].strip() if match else line
-    settings = _config_settings(line[match.start() :], origin) if match else ()
+    settings: Tuple[str, ...] = ()
+    if match:
+        settings = _config_settings(line[match.start() :], _name_line(file, number))
     return Entry(
         text,
         constraint=constraint,
         hashes=tuple(_HASH.findall(line)),
         config_settings=settings,
-        origin=origin,
+        file=file,
+        line=number,
     )
 
 

@@ -22,7 +22,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.pip_output import (
-    conflict_reason,
+    find_constraint_conflict,
     lacks_module,
     names_in_failure,
     requirement_in_failure,
@@ -56,6 +56,7 @@ from safe_install.resolve.torch_choice import (
     why_impossible,
     why_it_stays,
 )
+from safe_install.resolve.torch_reason import Reason
 from safe_install.resolve.torch_rounds import (
     needs_another_torch,
     needs_file_of_torch,
@@ -169,10 +170,12 @@ def _choose_for_plan(
 
 
 def _who_moves_torch(steps: Sequence[Step]) -> str:
-    """The reason why torch changes: `base 1.0 requires torch>=2.14`; "" where the plan has none."""
-    return next(
-        (step.because for step in steps if step.name == TORCH and " requires " in step.because), ""
-    )
+    """The reason why torch changes: `base 1.0 requires torch>=2.14`; "" where it was requested, or
+    nothing in the plan requires it."""
+    torch = next((step for step in steps if step.name == TORCH), None)
+    if torch is None or torch.requested:
+        return ""
+    return planning.find_requirers(steps).get(TORCH, "")
 
 
 def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[Refusal]:
@@ -201,7 +204,7 @@ def _without_torch(
     torch = selection.coming_torch
     assert torch is not None  # noqa: S101 - we chose it
     passed = PassedOver(
-        torch, no_plan.reason, by_installer=True, is_absent=no_plan.is_absent, wishes=wishes
+        torch, Reason(no_plan.reason), by_installer=True, is_absent=no_plan.is_absent, wishes=wishes
     )
     choice = pass_over(selection.torch_choice, passed)
     return ChooseTorch(
@@ -257,19 +260,9 @@ def _after_failure(
         if bound:
             return ChooseTorch(_bring_torch(selection, bound, wanted))
     else:
-        names = names_in_failure(error.output, catalog.projects)
-        new = [
-            name
-            for name in names
-            if name not in selection.extensions and name not in selection.here.installed
-        ]
+        new = _new_in_failure(selection, error.output, catalog)
         if new:
-            return Choose(
-                add_extensions(
-                    selection,
-                    [Requirement(requirement_in_failure(error.output, name)) for name in new],
-                )
-            )
+            return Choose(add_extensions(selection, new))
     if no_plan is not None:
         wishes = wishes_in_conflict(error.output, TORCH)
         return _without_torch(selection, no_plan, wishes)
@@ -279,21 +272,28 @@ def _after_failure(
     return _refuse(selection, error, wanted)
 
 
+def _new_in_failure(selection: Selection, output: str, catalog: Catalog) -> List[Requirement]:
+    """The projects in pip's failure that only we can choose: not chosen yet, and not installed."""
+    known = {*selection.extensions, *selection.here.installed}
+    names = [name for name in names_in_failure(output, catalog.projects) if name not in known]
+    return [Requirement(requirement_in_failure(output, name)) for name in names]
+
+
 def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:
     """The refusal where our constraints are the reason, else pip's own error."""
     constraints = guard_constraints(selection.here, released=may_move(selection, wanted))
-    reason = conflict_reason(error.output, constraints)
+    conflict = find_constraint_conflict(error.output, constraints)
     here = selection.here.torch
-    if reason is None:
+    if conflict is None:
         return Refusal(_with_hint(error, here), is_relayed=True)
     what = f"torch {here.runtime_version}" if here is not None else "torch not installed"
+    reason = str(conflict)
     message = f"this would change {what}: {reason}"
     hint = "Ask for a version that works with the installed torch, or permit the change with --allow-torch-change."
     holding, way_on = why_it_stays(selection.torch_choice)
     if holding:
         # Torch may change, but our own constraint holds it.
-        wish, _, _ = reason.partition(", but ")
-        reason = message = f"{wish}, and the installed {what} stays: {holding}"
+        reason = message = f"{conflict.wish}, and the installed {what} stays: {holding}"
         hint = way_on
     finding = Finding("torch-moved", Severity.ERROR, "torch", reason)
     return Refusal(Refused(message, hint=hint, findings=(finding,)))
@@ -339,10 +339,12 @@ def nothing_offline(error: PipFailed) -> Optional[NoCandidate]:
     wanted = unmatched_requirement(error.output)
     if wanted is None:
         return None
-    return NoCandidate(
+    lacking = NoCandidate(
         f"no {wanted} was found, and --offline asks no host",
         hint="Leave --offline out, or name a folder that has it: --find-links DIR.",
     )
+    lacking.lacking_offline = wanted
+    return lacking
 
 
 def name_cause(error: AnyError, because: str) -> AnyError:
@@ -395,7 +397,7 @@ def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
     with torch, as if the user had requested them."""
     if step.name in selection.carried:
         was_requested = selection.here.installed[step.name].requested
-        because = selection.bound[step.name]
+        because = str(selection.bound[step.name])
         return dataclasses.replace(
             step, requested=False, because=because, keeps_requested=was_requested
         )

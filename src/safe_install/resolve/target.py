@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
-from typing import Any, Dict, List, Mapping, Optional, Tuple, cast
+from pathlib import Path, PurePosixPath
+from typing import Dict, List, Mapping, Optional, Tuple, cast
 
 from packaging.version import InvalidVersion, Version
 
@@ -47,15 +47,15 @@ def environment_for(
         )
     machine, libc = parse_platform(platform)
     interpreter = Interpreter(
-        executable=cast("Any", _NOWHERE / "python"),
+        executable=cast("Path", _NOWHERE / "python"),
         version=python_version,
         implementation="cpython",
         tags=supported_tags(python_version, "cpython", machine, libc),
         platform=machine,
         libc=libc,
-        prefix=cast("Any", _NOWHERE),
-        base_prefix=cast("Any", _NOWHERE),
-        scheme=Scheme(*[cast("Any", _NOWHERE)] * 5),
+        prefix=cast("Path", _NOWHERE),
+        base_prefix=cast("Path", _NOWHERE),
+        scheme=Scheme(*[cast("Path", _NOWHERE)] * 5),
         markers=_markers(python_version, machine),
     )
     build = _torch_build(torch, machine, cxx11_abi, torch_table) if torch else None

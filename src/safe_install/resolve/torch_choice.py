@@ -16,9 +16,10 @@ from packaging.version import Version
 
 from safe_install.index.torch_files import Absent, TorchFile
 from safe_install.models import Candidate, Finding, Rejection, Severity, TorchBuild
-from safe_install.pip_output import conflict_reason, other_version
+from safe_install.pip_output import find_constraint_conflict, other_version
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.torch_ranking import Exclusion, TorchOption
+from safe_install.resolve.torch_reason import Reason
 from safe_install.torch_family import TORCH
 
 # For which extensions is a wheel known (True), known to be missing (False), or neither (None)?
@@ -30,7 +31,7 @@ class PassedOver:
     """A torch that was not taken, and why."""
 
     build: TorchBuild
-    reason: str
+    reason: Reason
     by_installer: bool = False  # it has every extension, and pip found no plan with it
     is_absent: bool = False  # the package index has no such torch
     # what the rest of pip's plan requires of torch, each for itself: one of them has to be met
@@ -52,12 +53,16 @@ class PassedOver:
         """`2.14.1+cu126`."""
         return str(self.build.version)
 
+    def say_why_not(self) -> str:
+        """`torch 2.14.1: no torch-scatter was built for it`, of the release."""
+        return self.reason.about(f"torch {self.release}")
+
 
 def passed_over_as_absent(build: TorchBuild, found: Absent) -> PassedOver:
     """A build whose file no page has, or no page that was read."""
     return PassedOver(
         build,
-        found.reason,
+        Reason(found.reason),
         remedy=found.remedy,
         is_open=found.is_open,
         is_silent=found.is_open and not found.forbidden_by,
@@ -140,34 +145,22 @@ def why_impossible(torch: TorchBuild, output: str) -> Optional[NoPlan]:
     """Why pip found no plan with a torch that we chose; None where that torch is not the reason.
     `output`: pip's."""
     pinned = f"torch=={torch.version.public}"
-    reason = conflict_reason(output, [pinned])
-    if reason is None:
+    conflict = find_constraint_conflict(output, [pinned])
+    if conflict is None:
         return None
     said = other_version(output, TORCH, torch.version.public)
     if said is not None:
         other = f"the METADATA of its file on the package index names another version ({said})"
         return NoPlan(other, is_absent=True)
-    wish, _, _ = reason.partition(", but torch==")
-    if " requires " in wish:
-        return NoPlan(wish)
-    requirement = parse_requirement(wish.partition(" was wanted")[0])
+    if not conflict.asked:
+        return NoPlan(conflict.wish)
+    requirement = parse_requirement(conflict.asked)
     if requirement is None or requirement.specifier.contains(torch.version, prereleases=True):
         return NO_SUCH_TORCH
-    return NoPlan(wish)
+    return NoPlan(conflict.wish)
 
 
 # --- what is said of it ---------------------------------------------------------------------------
-
-
-_VERBS = ("has", "is", "needs")  # that a reason may begin with
-
-
-def say_why_not(version: str, reason: str) -> str:
-    """`torch 2.14.1: no torch-scatter was built for it`, and `torch 2.14.1 has no build for
-    cu126`."""
-    if reason.partition(" ")[0] in _VERBS:
-        return f"torch {version} {reason}"
-    return f"torch {version}: {reason}"
 
 
 UNINSTALL = "Uninstall what holds it back."
@@ -186,13 +179,9 @@ def note_choice(
     """
     if not choice.passed_over or taken is None:
         return ()
-    unknown = [one for one in choice.passed_over if one.is_open]
-    if unknown and taken == choice.planned:
-        detail = (
-            f"torch {taken.runtime_version} comes as pip planned it: whether there is a torch "
-            f"{unknown[0].version} is not known: {unknown[0].reason}"
-        )
-        return (Finding("other-build", Severity.NOTE, TORCH, detail, unknown[0].remedy),)
+    unknown = next((one for one in choice.passed_over if one.is_open), None)
+    if unknown is not None and taken == choice.planned:
+        return _note_unknown(unknown, taken)
     # One with which pip found no plan may have been passed over before, because a wheel was
     # missing.
     newest = max(choice.passed_over, key=lambda one: (Version(one.release), one.by_installer))
@@ -200,17 +189,35 @@ def note_choice(
     own = next((one for one in same if one.build == choice.planned), newest)
     if Version(newest.release) <= Version(taken.version.public):
         return _note_build(choice, own, taken)
-    detail = f"{say_why_not(newest.release, own.reason)}; "
-    # Where it was not even tried, another build of it, or a host that does not answer, is a reason
-    # of its own.
-    others = [one for one in same if one.build != own.build and one.reason != own.reason]
-    others += [one for one in choice.passed_over if one.is_open]
-    other = others[0] if others and own.is_untried else None
-    detail += f"{other.version}: {other.reason}; " if other is not None else ""
-    detail += _describe_taken(choice, taken, list(extensions))
+    why_not = own.say_why_not()
+    other = _find_other_reason(choice, own, same)
+    if other is not None:
+        why_not = f"{why_not}; {other.version}: {other.reason.text}"
+    detail = f"{why_not}; {_describe_taken(choice, taken, list(extensions))}"
     unasked = {*carried, *choice.left_behind}
     hint = _way_on(other or own, choice, unasked, stays=choice.keeps_installed)
     return (Finding("older-torch", Severity.NOTE, TORCH, detail, hint),)
+
+
+def _note_unknown(unknown: PassedOver, taken: TorchBuild) -> Tuple[Finding, ...]:
+    """pip's torch comes, and a host did not say whether it has a better one."""
+    detail = (
+        f"torch {taken.runtime_version} comes as pip planned it: whether there is a torch "
+        f"{unknown.version} is not known: {unknown.reason.text}"
+    )
+    return (Finding("other-build", Severity.NOTE, TORCH, detail, unknown.remedy),)
+
+
+def _find_other_reason(
+    choice: TorchChoice, own: PassedOver, same: Sequence[PassedOver]
+) -> Optional[PassedOver]:
+    """Where a build was not even tried: another one of the same release, or a host that does not
+    answer, has a reason of its own. `same`: what was passed over of that release."""
+    if not own.is_untried:
+        return None
+    others = [one for one in same if one.build != own.build and one.reason != own.reason]
+    others += [one for one in choice.passed_over if one.is_open]
+    return others[0] if others else None
 
 
 def _way_on(
@@ -230,8 +237,7 @@ def why_it_stays(choice: TorchChoice) -> Tuple[str, str]:
     if not choice.keeps_installed or not choice.passed_over:
         return "", ""
     newest = max(choice.passed_over, key=lambda one: Version(one.release))
-    reason = say_why_not(newest.release, newest.reason)
-    return reason, _way_on(newest, choice, choice.left_behind, stays=True)
+    return newest.say_why_not(), _way_on(newest, choice, choice.left_behind, stays=True)
 
 
 def newest_held_back(
@@ -255,7 +261,8 @@ def name_open_question(
     told = []
     for finding in findings:
         if finding.check == "torch-accelerator" and finding.severity is Severity.ERROR:
-            detail = f"{finding.detail}; no build like the installed one is known: {unknown.reason}"
+            why_not = unknown.reason.text
+            detail = f"{finding.detail}; no build like the installed one is known: {why_not}"
             hint = f"{unknown.remedy} For the other build: --accelerator {coming.accelerator}."
             finding = replace(finding, detail=detail, hint=hint)
         told.append(finding)
@@ -266,14 +273,14 @@ def _note_build(choice: TorchChoice, planned: PassedOver, taken: TorchBuild) -> 
     """The same release, and another build of it than pip planned."""
     if planned.build != choice.planned or planned.build == taken:
         return ()
-    why_not = say_why_not(planned.build.runtime_version, planned.reason)
+    why_not = planned.reason.about(f"torch {planned.build.runtime_version}")
     detail = f"{why_not}; {taken.runtime_version} is taken"
     return (Finding("other-build", Severity.NOTE, TORCH, detail),)
 
 
 def note_held_back(newest: TorchBuild, reason: str, taken: TorchBuild) -> Tuple[Finding, ...]:
     """That something in the installer's plan requires an older torch than the newest."""
-    why_not = say_why_not(newest.version.public, reason)
+    why_not = Reason(reason).about(f"torch {newest.version.public}")
     detail = f"{why_not}; {taken.runtime_version} is taken"
     return (Finding("older-torch", Severity.NOTE, TORCH, detail),)
 
@@ -311,8 +318,9 @@ def hint_to_permit(
         return hint_of_installed(option.build, names)
     if option.excluded is Exclusion.INSTALLED:
         return hint_to_step_back(option, each)
-    if option.excluded is Exclusion.CONSTRAINT:
-        return f"Permit torch {option.release}, which has {names}: {option.reason}."
+    if option.excluded is Exclusion.CONSTRAINT and option.reason is not None:
+        reason = option.reason.about(f"torch {option.version}")
+        return f"Permit torch {option.release}, which has {names}: {reason}."
     flag = "--pre " if option.excluded is Exclusion.PRE_RELEASE else ""
     named = [one for one in requirements if canonicalize_name(one.name) not in carried]
     words = " ".join([f"torch=={option.release}", *map(_quoted, named)])
@@ -336,11 +344,11 @@ def hint_of_installed(torch: TorchBuild, names: str) -> str:
 
 def hint_where_pip_has_no_plan(passed: PassedOver, extensions: Iterable[str]) -> str:
     """Where a torch has every extension, and pip found no plan with it."""
-    names = join_all(extensions)
+    names, reason = join_all(extensions), passed.reason.text
     if passed.is_absent:
-        return f"Name an index that has torch {passed.release}, which has {names}: {passed.reason}."
+        return f"Name an index that has torch {passed.release}, which has {names}: {reason}."
     has_all = f"torch {passed.release} has {names}"
-    return f"Make room for the torch that fits: {has_all}, but {passed.reason}."
+    return f"Make room for the torch that fits: {has_all}, but {reason}."
 
 
 def hint_to_let_move(hint: str, names: Sequence[NormalizedName], *, may_keep: bool) -> str:

@@ -8,35 +8,62 @@ another accelerator. The machine, its Python and its driver are fixed.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Tuple, TypedDict
 
 from packaging.requirements import Requirement
 
 from safe_install.models import Severity, TorchBuild
-from safe_install.requirements import requirement_name
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change
 from safe_install.resolve.torch_choice import join_all
 from safe_install.resolve.torch_ranking import TorchTerms
-from safe_install.torch_family import TORCH
 
 MAX_WAYS = 3  # that are shown
-_OPTION = "--accelerator "
+
+
+class WishKind(enum.Enum):
+    """What a wish is about."""
+
+    TORCH = "torch"  # a requirement or constraint on it
+    ACCELERATOR = "accelerator"
+    EXTENSION = "extension"
+    INSTALLED = "installed"  # the torch that is there
+
+
+class TorchWish(NamedTuple):
+    """Something that the user could drop."""
+
+    kind: WishKind
+    value: str  # "torch>=2.9", "cu126", "torch-scatter>=2", "2.13.0+cu130"
+
+    def __str__(self) -> str:
+        """As the user wrote it."""
+        if self.kind is WishKind.ACCELERATOR:
+            return f"--accelerator {self.value}"
+        if self.kind is WishKind.INSTALLED:
+            return f"the installed torch {self.value}"
+        return self.value
+
+
+def wish_for(extension: Requirement) -> TorchWish:
+    """The wish for an extension."""
+    return TorchWish(WishKind.EXTENSION, str(extension))
 
 
 class TorchRow(NamedTuple):
     """A torch that is possible on this machine, and the wishes that it meets."""
 
     version: str  # "2.13.0+cu130"
-    met: FrozenSet[str]
-    unknown: FrozenSet[str] = frozenset()  # wishes that may be met; only a host can tell
+    met: FrozenSet[TorchWish]
+    unknown: FrozenSet[TorchWish] = frozenset()  # wishes that may be met; only a host can tell
 
 
 class WayOut(NamedTuple):
     """The wishes to drop, and the torch that then meets all others."""
 
-    without: Tuple[str, ...]
+    without: Tuple[TorchWish, ...]
     torch: str
 
 
@@ -46,12 +73,12 @@ class Conflict(NamedTuple):
     No wishes: no torch is built for this machine.
     """
 
-    wishes: Tuple[str, ...]
+    wishes: Tuple[TorchWish, ...]
     ways: Tuple[WayOut, ...] = ()
     is_open: bool = False  # a host that was not asked may have a missing wheel
 
 
-def find_conflict(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Optional[Conflict]:
+def find_conflict(wishes: Sequence[TorchWish], rows: Sequence[TorchRow]) -> Optional[Conflict]:
     """The conflict between the wishes; None where a torch meets them all. `rows`: in order of
     preference."""
     if any(row.met.issuperset(wishes) for row in rows):
@@ -63,7 +90,9 @@ def find_conflict(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Optional[C
     return Conflict(smallest, _ways_out(wishes, rows), is_open)
 
 
-def _smallest_excluded(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[str, ...]:
+def _smallest_excluded(
+    wishes: Sequence[TorchWish], rows: Sequence[TorchRow]
+) -> Tuple[TorchWish, ...]:
     kinds = {row.met for row in rows}
     for size in range(1, len(wishes)):
         for some in combinations(wishes, size):
@@ -72,7 +101,7 @@ def _smallest_excluded(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple
     return tuple(wishes)
 
 
-def _ways_out(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[WayOut, ...]:
+def _ways_out(wishes: Sequence[TorchWish], rows: Sequence[TorchRow]) -> Tuple[WayOut, ...]:
     """The smallest sets of wishes to drop so that a torch meets the rest."""
     fewest = min(len(set(wishes) - row.met) for row in rows)
     found: List[WayOut] = []
@@ -88,37 +117,41 @@ def _ways_out(wishes: Sequence[str], rows: Sequence[TorchRow]) -> Tuple[WayOut, 
 
 def wishes_of(
     terms: TorchTerms, extensions: Iterable[Requirement], installed: Optional[TorchBuild] = None
-) -> Tuple[str, ...]:
-    """The wishes, as the user wrote them; the installed torch comes last."""
-    texts = [str(requirement) for requirement in (*terms.requirements, *terms.constraints)]
-    texts = [text for text in texts if text != "torch"]
+) -> Tuple[TorchWish, ...]:
+    """The wishes, each once; the installed torch comes last."""
+    about_torch = [_wish_about_torch(one) for one in (*terms.requirements, *terms.constraints)]
+    found = [wish for wish in about_torch if wish.value != "torch"]
     if terms.accelerator:
-        texts.append(_OPTION + terms.accelerator)
-    texts += [str(requirement) for requirement in extensions]
+        found.append(TorchWish(WishKind.ACCELERATOR, terms.accelerator))
+    found += [wish_for(requirement) for requirement in extensions]
     if installed is not None:
-        texts.append(_describe_installed(installed))
-    return tuple(dict.fromkeys(texts))
+        found.append(_wish_to_keep(installed))
+    return tuple(dict.fromkeys(found))
 
 
-def _describe_installed(torch: TorchBuild) -> str:
-    return f"the installed torch {torch.runtime_version}"
+def _wish_about_torch(requirement: Requirement) -> TorchWish:
+    return TorchWish(WishKind.TORCH, str(requirement))
+
+
+def _wish_to_keep(torch: TorchBuild) -> TorchWish:
+    return TorchWish(WishKind.INSTALLED, torch.runtime_version)
 
 
 def met_by_torch(
     build: TorchBuild, terms: TorchTerms, installed: Optional[TorchBuild] = None
-) -> FrozenSet[str]:
+) -> FrozenSet[TorchWish]:
     """The wishes about torch itself that a build meets."""
     met = set()
     for requirement in (*terms.requirements, *terms.constraints):
         if not requirement.url and requirement.specifier.contains(build.version, prereleases=True):
-            met.add(str(requirement))
+            met.add(_wish_about_torch(requirement))
     if terms.accelerator and build.accelerator == terms.accelerator:
-        met.add(_OPTION + terms.accelerator)
+        met.add(TorchWish(WishKind.ACCELERATOR, terms.accelerator))
     findings = check_torch_change(installed, build, terms.asked)
     if installed is not None and all(
         finding.severity is not Severity.ERROR for finding in findings
     ):
-        met.add(_describe_installed(installed))
+        met.add(_wish_to_keep(installed))
     return frozenset(met)
 
 
@@ -143,33 +176,52 @@ def describe_conflict(conflict: Conflict, machine: str) -> str:
     return f"{names} exclude each other: no torch for {machine} meets {both}{limit}"
 
 
-def _describe_one(wish: str, machine: str) -> str:
-    if wish.startswith(_OPTION):
-        return f"there is no torch for {wish[len(_OPTION) :]}, {machine}"
-    if requirement_name(wish) == TORCH:
+def _describe_one(wish: TorchWish, machine: str) -> str:
+    if wish.kind is WishKind.ACCELERATOR:
+        return f"there is no torch for {wish.value}, {machine}"
+    if wish.kind is WishKind.TORCH:
         return f"there is no {wish} for {machine}"
     return f"no torch for {machine} has a wheel of {wish}"
 
 
 def describe_ways(conflict: Conflict, extensions: Iterable[Requirement]) -> str:
     """`Without flash-attn: torch 2.13.0+cu130 has torch-scatter.`; "" where there is none."""
-    texts = [str(requirement) for requirement in extensions]
+    wishes = [wish_for(requirement) for requirement in extensions]
     sentences = []
     for way in conflict.ways[:MAX_WAYS]:
-        left = [text for text in texts if text not in way.without]
+        left = [str(wish) for wish in wishes if wish not in way.without]
         has = f"has {join_all(left)}" if left else "may come"
         sentences.append(f"Without {_listed(way.without)}: torch {way.torch} {has}.")
     return " ".join(sentences)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(wishes: Sequence[TorchWish]) -> str:
     """`a, b and c`."""
+    names = [str(wish) for wish in wishes]
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def make_record(conflict: Conflict) -> Mapping[str, Any]:
+class WayRow(TypedDict):
+    """A way out, as JSON values."""
+
+    without: List[str]
+    torch: str
+
+
+class ConflictRow(TypedDict):
+    """A conflict, as JSON values."""
+
+    wishes: List[str]
+    ways: List[WayRow]
+    is_open: bool
+
+
+def make_record(conflict: Conflict) -> ConflictRow:
     """The conflict as JSON values."""
-    ways = [{"without": list(way.without), "torch": way.torch} for way in conflict.ways]
-    return {"wishes": list(conflict.wishes), "ways": ways, "is_open": conflict.is_open}
+    ways: List[WayRow] = []
+    for way in conflict.ways:
+        ways.append({"without": [str(wish) for wish in way.without], "torch": way.torch})
+    wishes = [str(wish) for wish in conflict.wishes]
+    return {"wishes": wishes, "ways": ways, "is_open": conflict.is_open}

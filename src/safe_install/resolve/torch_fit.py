@@ -18,6 +18,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.resolve.torch_change import kind_of
+from safe_install.resolve.torch_reason import Reason, predicate
 from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
 from safe_install.torch_family import TORCH, is_library_of_torch
 
@@ -40,25 +41,52 @@ def check_torch(
     """What excludes it: errors for a declared driver or GPU, warnings for those of this machine.
 
     `code`: the GPU code in its files; None: the code that the wheel index lists.
+    """
+    misfits = find_misfits(torch, driver, interpreter, catalog=catalog, code=code)
+    return tuple(one.finding for one in misfits)
+
+
+class Misfit(NamedTuple):
+    """Why a torch does not run with a driver, or with its GPUs."""
+
+    finding: Finding
+    reason: Reason  # the same, without the name of the torch and what its files hold
+
+
+def find_misfits(
+    torch: TorchBuild,
+    driver: Optional[Driver],
+    interpreter: Interpreter,
+    *,
+    catalog: Catalog,
+    code: Optional[Code] = None,
+) -> Tuple[Misfit, ...]:
+    """As `check_torch`, each with its reason.
+
     Sources: cuda.json for minimum drivers (NVIDIA's release notes); torch.json for GPU code.
     """
     if driver is None or torch.cuda is None:
         return ()
-    severity = Severity.ERROR if driver.declared else Severity.WARNING
-    found = []
+    problems = []
     too_old = catalog.cuda.why_too_old(driver, torch.accelerator, system=interpreter.system)
     if too_old:
-        found.append(("driver-too-old", f"torch {torch.runtime_version} {too_old}"))
+        reason = predicate(too_old)
+        name = f"torch {torch.runtime_version}"
+        problems.append(("driver-too-old", reason.about(name), reason))
     if code is None:
         code = known_code(torch.version, torch.accelerator, interpreter, catalog.torch)
     code = code or toolkit_limits(torch.accelerator)
     missed = missed_devices(code, driver)
     if missed:
-        found.append(("no-kernel-image", _no_code(torch, driver, missed, code)))
-    if not found:
+        problems.append(("no-kernel-image", *_describe_missed(torch, driver, missed, code)))
+    if not problems:
         return ()
+    severity = Severity.ERROR if driver.declared else Severity.WARNING
     hint = _hint(torch, driver, interpreter, catalog)
-    return tuple(Finding(check, severity, "torch", detail, hint) for check, detail in found)
+    return tuple(
+        Misfit(Finding(check, severity, TORCH, detail, hint), reason)
+        for check, detail, reason in problems
+    )
 
 
 def known_code(
@@ -114,13 +142,17 @@ def missed_devices(code: Optional[Code], driver: Driver) -> List[ComputeCapabili
     return [device for device in devices if code is not None and not code.runs_on(device)]
 
 
-def _no_code(
+def _describe_missed(
     torch: TorchBuild, driver: Driver, missed: List[ComputeCapability], code: Optional[Code]
-) -> str:
+) -> Tuple[str, Reason]:
+    """The whole sentence, and the reason."""
     names = ", ".join(device.sm for device in missed)
     where = "declared" if driver.declared else "here"
+    reason = Reason(f"no kernel image for {names}, which is {where}")
+    version = torch.runtime_version
     return (
-        f"no kernel image for {names}, which is {where}: torch {torch.runtime_version} has {code}"
+        f"no kernel image for {names}, which is {where}: torch {version} has {code}",
+        reason,
     )
 
 
@@ -181,18 +213,17 @@ def note_unused_cuda(
     return (Finding("no-driver", Severity.NOTE, TORCH, detail, hint),)
 
 
-def unused_gpu(torch: TorchBuild, here: Environment) -> str:
-    """A sentence where a new torch would not use the NVIDIA GPU of this machine, or the declared
-    one; "" where it would, or where a torch is installed already: then that one decides."""
+def unused_gpu(torch: TorchBuild, here: Environment) -> Optional[Reason]:
+    """Why a new torch would not use the NVIDIA GPU of this machine, or the declared one; None where
+    it would, or where a torch is installed already: then that one decides."""
     driver, kind = here.driver, kind_of(torch)
     if kind in ("", "cuda") or here.torch is not None or driver is None:
-        return ""
+        return None
     if not driver.declared and not driver.devices:
-        return ""
-    name = torch.runtime_version
+        return None
     if kind == "cpu":
-        return f"torch {name} is a build for the CPU, and there is a GPU"
-    return f"torch {name} is a build for {torch.accelerator}, and the GPU is NVIDIA's"
+        return predicate("is a build for the CPU, and there is a GPU")
+    return predicate(f"is a build for {torch.accelerator}, and the GPU is NVIDIA's")
 
 
 def warn_of_unused_gpu(
@@ -202,9 +233,10 @@ def warn_of_unused_gpu(
     other."""
     if torch is None or here.driver is None or plan.find(TORCH) is None:
         return ()
-    detail = unused_gpu(torch, here)
-    if not detail:
+    reason = unused_gpu(torch, here)
+    if reason is None:
         return ()
+    detail = reason.about(f"torch {torch.runtime_version}")
     hint = _hint(torch, here.driver, here.interpreter, catalog)
     return (Finding("unused-gpu", Severity.WARNING, TORCH, detail, hint),)
 

@@ -45,8 +45,8 @@ from safe_install.resolve.torch_ranking import (
     hides_package_index,
     newest_on_index,
     rank_torches,
-    without_name,
 )
+from safe_install.resolve.torch_reason import Reason
 
 # How many builds pip may refuse, where there are no extensions or something requires another torch.
 MAX_REFUSED = 2
@@ -279,12 +279,11 @@ def with_reason_against_build(selection: Selection, tried: Selection, error: Ref
     """The selection with the reason why nothing can be built here for a torch that was passed
     over."""
     choice, version = selection.torch_choice, version_of(tried)
-    reason = error.message.splitlines()[0]
     passed = []
     for one in choice.passed_over:
         if one.version == version:
-            extended = f"{one.reason}, and it cannot be built here: {reason}"
-            one = dataclasses.replace(one, reason=extended)
+            extended = f"{one.reason.text}, and it cannot be built here: {error.headline}"
+            one = dataclasses.replace(one, reason=one.reason._replace(text=extended))
         passed.append(one)
     choice = dataclasses.replace(choice, passed_over=tuple(passed))
     return dataclasses.replace(selection, torch_choice=choice)
@@ -304,7 +303,9 @@ def without_wheel(
     """The selection with a torch passed over because the hosts have no wheel of an extension for
     it."""
     names = [canonicalize_name(name) for name in error.projects or selection.extensions]
-    passed = PassedOver(option.build, reason, lacking=tuple(names), is_uncertain=error.is_open)
+    passed = PassedOver(
+        option.build, Reason(reason), lacking=tuple(names), is_uncertain=error.is_open
+    )
     return with_passed_over(selection, passed, error.rejections)
 
 
@@ -322,11 +323,12 @@ def with_reason_of_planned(
         is_untried = option.build == planned and option.version not in passed
         if is_untried and selection.coming_torch != option.build:
             telling = _telling(option, options)
-            if telling is None:
+            if telling is None or telling.reason is None:
                 return selection
-            reason = without_name(telling.reason or telling.warning, telling)
-            passed_over = PassedOver(option.build, reason, remedy=telling.remedy, is_untried=True)
-            return with_passed_over(selection, passed_over) if reason else selection
+            passed_over = PassedOver(
+                option.build, telling.reason, remedy=telling.remedy, is_untried=True
+            )
+            return with_passed_over(selection, passed_over)
     return selection
 
 
@@ -373,7 +375,9 @@ def refuse_for_silence(
             f"Or take torch {planned.runtime_version}, which does not run here: "
             f"--accelerator {planned.accelerator} torch=={planned.version.public}."
         )
-    raise Refused(f"torch {passed.version} would come, and {passed.reason}", hint=" ".join(ways))
+    raise Refused(
+        f"torch {passed.version} would come, and {passed.reason.text}", hint=" ".join(ways)
+    )
 
 
 def _newest_own(options: Sequence[TorchOption], listing: Listing) -> str:
@@ -404,7 +408,7 @@ def _telling(planned: TorchOption, options: Sequence[TorchOption]) -> Optional[T
         return planned
     for option in options:
         is_other = option.release == planned.release and option.build != planned.build
-        if is_other and (option.reason or option.warning):
+        if is_other and option.reason is not None:
             return option
     return planned if planned.excluded is Exclusion.INSTALLED else None
 

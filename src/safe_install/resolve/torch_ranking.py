@@ -26,8 +26,9 @@ from safe_install.models import (
 )
 from safe_install.resolve.target import planned_torch
 from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, kind_of
-from safe_install.resolve.torch_fit import check_torch, unused_gpu
+from safe_install.resolve.torch_fit import Misfit, find_misfits, unused_gpu
 from safe_install.resolve.torch_places import Places
+from safe_install.resolve.torch_reason import Reason, predicate
 from safe_install.tags import parse_accelerator
 
 # Machines without any wheel of torch, on pypi.org or download.pytorch.org.
@@ -78,8 +79,9 @@ class TorchOption:
 
     build: TorchBuild  # where pip has not named it: the one in the wheel index
     excluded: Optional[Exclusion] = None
-    reason: str = ""  # why it may not come
-    warning: str = ""  # it is permitted, but would not run with the driver or GPU of this machine
+    reason: Optional[Reason] = None  # why it may not come, or would not run
+    # it is permitted, but would not run with the driver or GPU of this machine: the whole sentence
+    warning: str = ""
     remedy: str = ""  # what to do where it does not run, as a sentence
     is_installed: bool = False
     # does pip find it on its own indexes? Else it is on download.pytorch.org
@@ -113,25 +115,7 @@ def rank_torches(
     then the others. `planned`: what the installer chose; it is the newest that pip may take; None:
     it was not asked. `is_fixed`: the user named the exact file.
     """
-    builds: Dict[str, TorchBuild] = {}
     found_by_pip = _locals_found_by_pip(planned, terms, here)
-    for release in sorted(
-        catalog.torch.releases.values(), key=lambda one: Version(one.version), reverse=True
-    ):
-        for build in _builds_of(release, planned, terms, here, catalog):
-            builds.setdefault(str(build.version), build)
-    if planned is not None:
-        builds[str(planned.version)] = planned
-    if here.torch is not None and _is_older(here.torch, planned):
-        # The package index has the same build without a local version.
-        same = [
-            version
-            for version, build in builds.items()
-            if build.runtime_version == here.torch.runtime_version
-        ]
-        for version in same:
-            del builds[version]
-        builds[str(here.torch.version)] = here.torch
     options = [
         _judge(
             build,
@@ -142,12 +126,38 @@ def rank_torches(
             is_fixed=is_fixed,
             is_on_index=build.version.local in found_by_pip or build == here.torch,
         )
-        for build in builds.values()
+        for build in _find_builds(planned, terms, here, catalog)
     ]
     options.sort(key=_order_in_release)
     options.sort(key=lambda option: Version(option.release), reverse=True)
     options.sort(key=lambda option: bool(option.warning))
     return tuple(options)
+
+
+def _find_builds(
+    planned: Optional[TorchBuild], terms: TorchTerms, here: Environment, catalog: Catalog
+) -> List[TorchBuild]:
+    """The builds of the wheel index, newest release first, with the planned and the installed one;
+    each version once."""
+    builds: Dict[str, TorchBuild] = {}
+    releases = sorted(
+        catalog.torch.releases.values(), key=lambda one: Version(one.version), reverse=True
+    )
+    for release in releases:
+        for build in _builds_of(release, planned, terms, here, catalog):
+            builds.setdefault(str(build.version), build)
+    if planned is not None:
+        builds[str(planned.version)] = planned
+    installed = here.torch
+    if installed is not None and _is_older(installed, planned):
+        # The package index has the same build without a local version.
+        builds = {
+            version: build
+            for version, build in builds.items()
+            if build.runtime_version != installed.runtime_version
+        }
+        builds[str(installed.version)] = installed
+    return list(builds.values())
 
 
 def _order_in_release(option: TorchOption) -> Tuple[bool, bool, bool]:
@@ -276,36 +286,59 @@ def _judge(
     is_on_index: bool = True,
 ) -> TorchOption:
     is_installed = build == here.torch
-    findings = (
-        () if is_installed else check_torch(build, here.driver, here.interpreter, catalog=catalog)
-    )
-    fit = findings[0] if findings else None
-    reasons: Dict[Exclusion, str] = {}
+    misfit = None if is_installed else _find_misfit(build, here, catalog)
+    reasons: Dict[Exclusion, Reason] = {}
     if not is_planned and not is_installed:
         reasons.update(_missing_builds(build, here.interpreter, catalog.torch))
     reasons.update(_another_accelerator(build, terms))
-    if fit is not None and fit.severity is Severity.ERROR:
-        reasons[Exclusion.DRIVER] = fit.detail
+    if misfit is not None and misfit.finding.severity is Severity.ERROR:
+        reasons[Exclusion.DRIVER] = misfit.reason
     if not is_planned:
         reasons.update(_forbidden_by_the_person(build, terms, is_fixed=is_fixed))
     reasons.update(_step_back(build, terms, here))
-    excluded, reason = next(iter(reasons.items()), (None, ""))
     is_unlike = _is_unlike_installed(build, terms, here)
-    warning = fit.detail if fit is not None else ""
-    if not warning and not terms.ask_for(build):
-        warning = unused_gpu(build, here)
-    warning = warning or (_other_kind(build, here) if is_unlike else "")
+    excluded = next(iter(reasons), None)
+    if excluded is None:
+        warning, reason = _find_warning(build, terms, here, misfit, is_unlike=is_unlike)
+    else:
+        warning, reason = "", reasons[excluded]
     is_about_driver = excluded in (None, Exclusion.DRIVER)
     return TorchOption(
         build,
         excluded,
         reason,
-        warning="" if excluded is not None else warning,
-        remedy=_remedy(fit) if is_about_driver and fit is not None else "",
+        warning=warning,
+        remedy=_remedy(misfit.finding) if is_about_driver and misfit is not None else "",
         is_installed=is_installed,
         is_on_index=is_on_index,
         is_for_another_accelerator=is_unlike,
     )
+
+
+def _find_misfit(build: TorchBuild, here: Environment, catalog: Catalog) -> Optional[Misfit]:
+    """Why it does not run here; None where nothing is known against it."""
+    misfits = find_misfits(build, here.driver, here.interpreter, catalog=catalog)
+    return misfits[0] if misfits else None
+
+
+def _find_warning(
+    build: TorchBuild,
+    terms: TorchTerms,
+    here: Environment,
+    misfit: Optional[Misfit],
+    *,
+    is_unlike: bool,
+) -> Tuple[str, Optional[Reason]]:
+    """What speaks against a build that may come: the whole sentence, and the reason. `is_unlike`:
+    it is for another accelerator than the installed one."""
+    if misfit is not None:
+        return misfit.finding.detail, misfit.reason
+    reason = None if terms.ask_for(build) else unused_gpu(build, here)
+    if reason is None and is_unlike:
+        reason = _other_kind(build, here)
+    if reason is None:
+        return "", None
+    return reason.about(f"torch {build.runtime_version}"), reason
 
 
 def _remedy(fit: Finding) -> str:
@@ -313,16 +346,6 @@ def _remedy(fit: Finding) -> str:
     if fit.check != "driver-too-old":
         return fit.hint
     return f"Use a newer driver, or {fit.hint[:1].lower()}{fit.hint[1:]}"
-
-
-def without_name(reason: str, option: TorchOption) -> str:
-    """The reason without the build's name at its beginning, and without the list of what its files
-    hold."""
-    for version in (option.build.runtime_version, option.version, option.release):
-        name = f"torch {version} "
-        if reason.startswith(name):
-            return reason[len(name) :]
-    return reason.partition(f": torch {option.build.runtime_version} has ")[0]
 
 
 def newest_on_index(options: Sequence[TorchOption], terms: TorchTerms) -> Optional[TorchBuild]:
@@ -361,40 +384,39 @@ def _is_unlike_installed(build: TorchBuild, terms: TorchTerms, here: Environment
     return any(change.check == "torch-accelerator" for change in changes)
 
 
-def _other_kind(build: TorchBuild, here: Environment) -> str:
-    """A warning on another kind of accelerator than the installed torch's; "" for another CUDA, as
-    each release has its own on the package index."""
+def _other_kind(build: TorchBuild, here: Environment) -> Optional[Reason]:
+    """That it is for another kind of accelerator than the installed torch; None for another CUDA,
+    as each release has its own on the package index."""
     if here.torch is None or kind_of(build) == kind_of(here.torch):
-        return ""
-    return (
-        f"torch {build.runtime_version} is a build for {build.accelerator}, and the installed one "
-        f"is for {here.torch.accelerator}"
+        return None
+    return _unlike(build, here.torch)
+
+
+def _unlike(build: TorchBuild, installed: TorchBuild) -> Reason:
+    return predicate(
+        f"is a build for {build.accelerator}, and the installed one is for {installed.accelerator}"
     )
 
 
 def _missing_builds(
     build: TorchBuild, interpreter: Interpreter, table: TorchTable
-) -> Mapping[Exclusion, str]:
+) -> Mapping[Exclusion, Reason]:
     """Does the release have no wheel for this Python, machine or accelerator? With the reason."""
     release = table.releases[build.version.public]
     python = ".".join(interpreter.version.split(".")[:2])
     if python not in release.python:
-        return {Exclusion.PYTHON: f"torch {release.version} has no wheel for Python {python}"}
+        return {Exclusion.PYTHON: predicate(f"has no wheel for Python {python}")}
     if not _is_published(build.version, interpreter):
-        return {
-            Exclusion.PLATFORM: f"torch {release.version} has no wheel for {interpreter.platform}"
-        }
+        return {Exclusion.PLATFORM: predicate(f"has no wheel for {interpreter.platform}")}
     if not interpreter.platform.startswith("linux_"):
         return {}  # accelerators are known for the builds for Linux only
     if build.version.local:
         is_there = build.accelerator in release.accelerators_on(interpreter.platform)
-        missing = (
-            f"torch {release.version} has no build for {build.accelerator or build.version.local}"
-        )
+        missing = f"has no build for {build.accelerator or build.version.local}"
     else:
         is_there = release.untagged is not None
-        missing = f"torch {release.version} is not on the package index"
-    return {} if is_there else {Exclusion.BUILD: missing}
+        missing = "is not on the package index"
+    return {} if is_there else {Exclusion.BUILD: predicate(missing)}
 
 
 def _is_published(version: Version, interpreter: Interpreter) -> bool:
@@ -405,7 +427,7 @@ def _is_published(version: Version, interpreter: Interpreter) -> bool:
     return not is_intel_mac or Version(version.public) <= _LAST_FOR_INTEL_MACS
 
 
-def _another_accelerator(build: TorchBuild, terms: TorchTerms) -> Mapping[Exclusion, str]:
+def _another_accelerator(build: TorchBuild, terms: TorchTerms) -> Mapping[Exclusion, Reason]:
     if not terms.accelerator or build.accelerator == terms.accelerator:
         return {}
     kind = (
@@ -413,17 +435,14 @@ def _another_accelerator(build: TorchBuild, terms: TorchTerms) -> Mapping[Exclus
         if build.accelerator
         else "not known to be a build for it"
     )
-    return {
-        Exclusion.ACCELERATOR: f"torch {build.version} is {kind}; {terms.accelerator} was asked for"
-    }
+    return {Exclusion.ACCELERATOR: predicate(f"is {kind}; {terms.accelerator} was asked for")}
 
 
 def _forbidden_by_the_person(
     build: TorchBuild, terms: TorchTerms, *, is_fixed: bool
-) -> Mapping[Exclusion, str]:
-    name = f"torch {build.version}"
+) -> Mapping[Exclusion, Reason]:
     if is_fixed:
-        return {Exclusion.REQUIREMENT: f"{name} is not the file that was named"}
+        return {Exclusion.REQUIREMENT: predicate("is not the file that was named")}
     for kind, requirements in (
         (Exclusion.REQUIREMENT, terms.requirements),
         (Exclusion.CONSTRAINT, terms.constraints),
@@ -432,9 +451,9 @@ def _forbidden_by_the_person(
             if requirement.url or not requirement.specifier.contains(
                 build.version, prereleases=True
             ):
-                return {kind: f"{name} is excluded by {requirement}"}
+                return {kind: predicate(f"is excluded by {requirement}")}
     if build.version.is_prerelease and not _permits_pre_releases(terms):
-        return {Exclusion.PRE_RELEASE: f"{name} is a pre-release, which --pre permits"}
+        return {Exclusion.PRE_RELEASE: predicate("is a pre-release, which --pre permits")}
     return {}
 
 
@@ -446,17 +465,16 @@ def _permits_pre_releases(terms: TorchTerms) -> bool:
     return terms.pre or bool(specifiers.prereleases)
 
 
-def _step_back(build: TorchBuild, terms: TorchTerms, here: Environment) -> Mapping[Exclusion, str]:
+def _step_back(
+    build: TorchBuild, terms: TorchTerms, here: Environment
+) -> Mapping[Exclusion, Reason]:
     """A request for torch permits a newer one, but no older one and no other accelerator."""
     installed = here.torch
     for finding in check_torch_change(installed, build, terms.asked):
         if finding.severity is not Severity.ERROR or installed is None:
             continue
-        reason = f"torch {build.version} is older than the installed {installed.runtime_version}"
+        reason = predicate(f"is older than the installed {installed.runtime_version}")
         if finding.check == "torch-accelerator":
-            reason = (
-                f"torch {build.version} is a build for {build.accelerator}, and the installed one "
-                f"is for {installed.accelerator}"
-            )
+            reason = _unlike(build, installed)
         return {Exclusion.INSTALLED: reason}
     return {}

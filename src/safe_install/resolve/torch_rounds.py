@@ -15,7 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import PipFailed
 from safe_install.index.facts import Catalog, TorchMatch
 from safe_install.models import Environment, Step
-from safe_install.pip_output import conflict_reason
+from safe_install.pip_output import find_constraint_conflict
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.plan import applies
@@ -95,7 +95,7 @@ def needs_file_of_torch(selection: Selection, error: PipFailed, wanted: Wanted) 
     may_move = TORCH in wanted.released or selection.here.torch is None
     if is_chosen or not wanted.torch.accelerator or not may_move:
         return False
-    return conflict_reason(error.output, [str(TORCH)]) is not None
+    return find_constraint_conflict(error.output, [str(TORCH)]) is not None
 
 
 def reopen(selection: Selection) -> Selection:

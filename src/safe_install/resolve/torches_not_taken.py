@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from safe_install.models import TorchBuild
 from safe_install.resolve.torch_choice import TorchChoice
-from safe_install.resolve.torch_ranking import Exclusion, TorchOption, without_name
+from safe_install.resolve.torch_ranking import Exclusion, TorchOption
 
 _NOT_PUBLISHED = (Exclusion.PYTHON, Exclusion.PLATFORM, Exclusion.BUILD)
 
@@ -39,12 +39,13 @@ def list_not_taken(
         is_same = option.build.runtime_version == taken.build.runtime_version
         if is_same or not (is_newer or is_beside):
             continue
-        lacking = passed.get(option.version, "")
-        reason = without_name(lacking or option.reason or option.warning, option)
+        lacking = passed.get(option.version)
+        reason = lacking or option.reason
+        text = reason.text if reason is not None else ""
         version = (
             option.release if option.excluded in _NOT_PUBLISHED else option.build.runtime_version
         )
-        found.append(NotTaken(option.build, version, reason, is_near=bool(lacking)))
+        found.append(NotTaken(option.build, version, text, is_near=lacking is not None))
     return tuple(found)
 
 

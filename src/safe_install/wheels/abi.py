@@ -12,7 +12,19 @@ import enum
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Callable,
+    Container,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from safe_install.models import Finding, Severity, TorchBuild
 from safe_install.wheels.fatbin import DeviceCode
@@ -130,6 +142,25 @@ def judge_object(
     return _judge_origin(facts, context)
 
 
+def _why_other_cuda(member: str, absent: Sequence[str], torch: TorchBuild) -> str:
+    """That a file was built for another CUDA than torch, by the libraries that are nowhere; "" where
+    none of them says so."""
+    of_cuda = [name for name in absent if name in CUDA_OF_TORCH]
+    if torch.cuda is None and of_cuda:
+        return (
+            f"{member} was built for a torch with CUDA (it needs {of_cuda[0]}), and torch "
+            f"{torch.runtime_version} has none"
+        )
+    for name in absent:
+        major = cuda_major_of(name)
+        if major is not None and torch.cuda is not None and major != int(torch.cuda.split(".")[0]):
+            return (
+                f"{member} was built for CUDA {major} (it needs {name}), and torch here is for "
+                f"CUDA {torch.cuda}"
+            )
+    return ""
+
+
 def _judge_missing(
     facts: ObjectFacts, context: TorchContext, *, demangle: Demangler
 ) -> ObjectVerdict:
@@ -141,16 +172,9 @@ def _judge_missing(
         reason = f"{facts.member} needs {', '.join(names[:SHOWN])}, which lies elsewhere in the environment"
         return ObjectVerdict(facts, LoadOutcome.UNKNOWN, reason)
     absent = [name for name in names if name not in elsewhere]
-    torch = context.torch
-    of_cuda = [name for name in absent if name in CUDA_OF_TORCH]
-    if torch.cuda is None and of_cuda:
-        why = f"was built for a torch with CUDA (it needs {of_cuda[0]}), and torch {torch.runtime_version} has none"
-        return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, f"{facts.member} {why}", MEND)
-    for name in absent:
-        major = cuda_major_of(name)
-        if major is not None and torch.cuda is not None and major != int(torch.cuda.split(".")[0]):
-            why = f"was built for CUDA {major} (it needs {name}), and torch here is for CUDA {torch.cuda}"
-            return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, f"{facts.member} {why}", MEND)
+    other_cuda = _why_other_cuda(facts.member, absent, context.torch)
+    if other_cuda:
+        return ObjectVerdict(facts, LoadOutcome.DOES_NOT_LOAD, other_cuda, MEND)
     reason = (
         f"{facts.member} needs {', '.join(absent[:SHOWN])}, which "
         f"{'is' if len(absent) == 1 else 'are'} nowhere here"
@@ -392,18 +416,23 @@ def findings_of(
             for one in deciding_objects
         ]
     named = {group_of(one.facts.member) for one in deciding_objects} if findings else set()
-    for group, members in _groups(verdicts).items():
-        lost = all(one.outcome is LoadOutcome.DOES_NOT_LOAD for one in members)
-        if lost and group not in named and members[0].facts.uses_torch:
-            findings.append(
-                Finding("optional-part-does-not-load", Severity.NOTE, name, members[0].reason)
-            )
+    findings += _note_lost_parts(name, verdicts, named)
     drivers = sorted({library for one in verdicts for library in one.facts.problems.driver})
     if drivers:
         detail = f"{name} needs {', '.join(drivers)} of the driver, which is not here: it cannot be verified"
         hint = "`safe-install verify --require-cuda` on the machine that has the GPU settles it."
         findings.append(Finding("needs-driver", Severity.NOTE, name, detail, hint))
     return tuple(findings)
+
+
+def _note_lost_parts(
+    name: str, verdicts: Sequence[ObjectVerdict], named: Container[str]
+) -> Iterator[Finding]:
+    """Notes on parts that use torch and do not load. `named`: those that an error names."""
+    for group, members in _groups(verdicts).items():
+        lost = all(one.outcome is LoadOutcome.DOES_NOT_LOAD for one in members)
+        if lost and group not in named and members[0].facts.uses_torch:
+            yield Finding("optional-part-does-not-load", Severity.NOTE, name, members[0].reason)
 
 
 def hint_of(one: ObjectVerdict, name: str) -> str:

@@ -292,15 +292,7 @@ class _WheelReader:
             )
         data = sorted(top for top in tops if top.lower().endswith(".data"))
         for folder in [*found, *data]:
-            stem, _, number = folder.rpartition(".")[0].rpartition("-")
-            try:
-                same = (
-                    canonicalize_name(stem) == name
-                    and Version(number.replace("_", "-")).public == version.public
-                )
-            except ValueError:
-                same = False
-            if not same:
+            if not _is_folder_of(folder, name, version):
                 self.invalid(f"its folder {folder} does not belong to {name} {version}")
         if len(data) > 1:
             self.invalid(f"{len(data)} .data folders where at most one may be")
@@ -459,6 +451,17 @@ def _values_of(headers: Message, name: str) -> Tuple[str, ...]:
 
 def _sizes_of(files: Dict[str, zipfile.ZipInfo]) -> Tuple[Tuple[str, int], ...]:
     return tuple((path, info.file_size) for path, info in files.items())
+
+
+def _is_folder_of(folder: str, name: NormalizedName, version: Version) -> bool:
+    """Does a folder `NAME-VERSION.dist-info` belong to this project and version?"""
+    stem, _, number = folder.rpartition(".")[0].rpartition("-")
+    if canonicalize_name(stem) != name:
+        return False
+    try:
+        return Version(number.replace("_", "-")).public == version.public
+    except ValueError:
+        return False
 
 
 def _is_purelib(wheel: Message) -> bool:

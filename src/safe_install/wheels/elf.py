@@ -11,7 +11,32 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from safe_install.wheels.elf_format import (
+    HEADER,
+    SECTION,
+    SEGMENT,
+    SYMBOL,
+    GnuHash,
+    Header,
+    Section,
+    Segment,
+    Symbol,
+    SysvHash,
+)
 
 Buffer = Any  # bytes, memoryview or mmap: sliced, never written
 
@@ -23,11 +48,8 @@ MAX_STEPS = 1_000_000  # along hash chains, of all lookups in one file beyond th
 MAX_TEXT = 128 * 1024 * 1024  # bytes of all names: libtorch_cuda.so has 10
 MAX_VERSIONS = 10_000  # of all needed libraries together
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
 _LOAD, _DYNAMIC = 1, 2
+_NO_BITS = 8  # a section without bytes in the file
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _RELA, _RELASZ, _STRSZ = 1, 4, 5, 6, 7, 8, 10
 _SONAME, _RPATH, _JMPREL, _PLTRELSZ, _RUNPATH = 14, 15, 23, 2, 29
 _GNU_HASH, _VERSYM, _VERDEF, _VERDEFNUM, _VERNEED, _VERNEEDNUM = (
@@ -85,17 +107,15 @@ class SharedObject:
         self._text_left = MAX_TEXT
         self._texts: Dict[int, str] = {}
         try:
-            self.machine = self._read_header()
-            self._dynamic = self._read_dynamic()
+            self._header = self._read_header()
+            self.machine = MACHINES[self._header.machine]
+            segments = self._read_segments()
+            self._loads = [segment for segment in segments if segment.kind == _LOAD]
+            self._dynamic = self._read_dynamic(segments)
             self._strings = self._address(_STRTAB, "string table")
             self._string_end = min(self._size, self._strings + self._dynamic.get(_STRSZ, [0])[0])
             self._symbols = self._address(_SYMTAB, "symbol table")
-            self.soname = next((self._string(at) for at in self._dynamic.get(_SONAME, [])), None)
-            self.needed = tuple(
-                self._string(at) for at in self._dynamic.get(_NEEDED, [])[:MAX_NEEDED]
-            )
-            self.rpath = self._paths(_RPATH)
-            self.runpath = self._paths(_RUNPATH)
+            self._read_libraries()
             self._versym = self._optional(_VERSYM)
             self._needed_versions = self._read_verneed()
             self._defined_versions = self._read_verdef()
@@ -103,6 +123,13 @@ class SharedObject:
             self._sysv = None if self._gnu is not None else self._read_sysv_hash()
         except (struct.error, IndexError, OverflowError, MemoryError) as error:
             raise NotElf(f"truncated or damaged ({error})") from error
+
+    def _read_libraries(self) -> None:
+        """What it is called, what it needs, and where that is searched."""
+        self.soname = next((self._string(at) for at in self._dynamic.get(_SONAME, [])), None)
+        self.needed = tuple(self._string(at) for at in self._dynamic.get(_NEEDED, [])[:MAX_NEEDED])
+        self.rpath = self._paths(_RPATH)
+        self.runpath = self._paths(_RUNPATH)
 
     # --- symbols that it uses ---------------------------------------------------------------------
 
@@ -138,16 +165,16 @@ class SharedObject:
         for index in range(1, self._first_defined()):
             if index not in used:
                 continue
-            name_at, info, _, section, _, _ = self._symbol(index)
-            if section != 0 or not name_at:
+            symbol = self._symbol(index)
+            if symbol.section != 0 or not symbol.name_at:
                 continue
             need = self._needed_versions.get(self._version_index(index) & ~_HIDDEN)
             found.append(
                 WantedSymbol(
-                    self._string(name_at),
+                    self._string(symbol.name_at),
                     need.version if need else None,
                     need.library if need else None,
-                    info >> 4 == _WEAK,
+                    symbol.binding == _WEAK,
                 )
             )
         return tuple(found)
@@ -156,14 +183,14 @@ class SharedObject:
         """The index of the first defined symbol: the GNU hash sorts the used ones before the
         defined ones."""
         if self._gnu is not None:
-            first = self._gnu[1]
+            first = self._gnu.first
             return first if first > 1 or self._gnu_has_entries() else self._count_without_hash()
-        return self._sysv[1] if self._sysv is not None else self._count_without_hash()
+        return self._sysv.symbols if self._sysv is not None else self._count_without_hash()
 
     def _gnu_has_entries(self) -> bool:
         assert self._gnu is not None  # noqa: S101 - asked by the caller
-        buckets, count = self._gnu[4], self._gnu[0]
-        return any(self._u32(buckets + 4 * number) for number in range(min(count, 1024)))
+        numbers = range(min(self._gnu.bucket_count, 1024))
+        return any(self._u32(self._gnu.buckets + 4 * number) for number in numbers)
 
     def _count_without_hash(self) -> int:
         """The highest symbol that a relocation names."""
@@ -206,10 +233,10 @@ class SharedObject:
             raise NotElf("its symbol hash does not end")
 
     def _is_definition(self, index: int, version: Optional[str]) -> bool:
-        _, info, _, section, value, _ = self._symbol(index)
-        if section == 0 or info >> 4 == _LOCAL:
+        symbol = self._symbol(index)
+        if symbol.section == 0 or symbol.binding == _LOCAL:
             return False
-        if value == 0 and section != _ABSOLUTE and info & 0xF != _THREAD_LOCAL:
+        if symbol.value == 0 and symbol.section != _ABSOLUTE and symbol.kind != _THREAD_LOCAL:
             return False
         if self._versym is None or not self._defined_versions:
             return True
@@ -257,7 +284,7 @@ class SharedObject:
         raise NotElf("its symbol hash does not end")
 
     def _is_named(self, index: int, name: bytes) -> bool:
-        start = self._strings + self._symbol(index)[0]
+        start = self._strings + self._symbol(index).name_at
         return bytes(self._data[start : start + len(name) + 1]) == name + b"\0"
 
     # --- parts of the file ------------------------------------------------------------------------
@@ -265,68 +292,75 @@ class SharedObject:
     def section(self, wanted: str) -> Optional[Buffer]:
         """The bytes of a section by its name; None where it is missing, or section headers are
         stripped."""
-        _, _, _, _, _, _, table, _, _, _, _, size, count, names = _HEADER.unpack_from(self._data, 0)
-        if (
-            not table
-            or size != _SECTION.size
-            or table + size * count > self._size
-            or names >= count
-        ):
+        header = self._header
+        end = header.sections_at + header.section_size * header.section_count
+        if not header.sections_at or header.section_size != SECTION.size or end > self._size:
             return None
-        _, _, _, _, names_at, names_size, *_ = _SECTION.unpack_from(
-            self._data, table + size * names
-        )
-        for number in range(count):
-            name, kind, _, _, start, length, *_ = _SECTION.unpack_from(
-                self._data, table + size * number
-            )
-            if name >= names_size or kind == 8 or start + length > self._size:
+        if header.names_section >= header.section_count:
+            return None
+        names = self._read_section(header.names_section)
+        for number in range(header.section_count):
+            found = self._read_section(number)
+            if found.kind == _NO_BITS or found.start + found.length > self._size:
                 continue
-            end = self._data.find(b"\0", names_at + name, names_at + min(names_size, name + 256))
-            if end != -1 and bytes(self._data[names_at + name : end]) == wanted.encode():
-                return memoryview(self._data)[start : start + length]
+            if self._is_section_named(found, names, wanted.encode()):
+                return memoryview(self._data)[found.start : found.start + found.length]
         return None
 
-    def _read_header(self) -> str:
-        if self._size < _HEADER.size or bytes(self._data[:4]) != b"\x7fELF":
-            raise NotElf("no ELF file")
-        ident, kind, machine, *_ = _HEADER.unpack_from(self._data, 0)
-        if ident[4] != 2 or ident[5] != 1:
-            raise NotElf("not a 64-bit little-endian file")
-        if kind not in (2, 3):
-            raise NotElf("no shared object and no program")
-        if machine not in MACHINES:
-            raise NotElf(f"for machine {machine}")
-        return MACHINES[machine]
+    def _read_section(self, number: int) -> Section:
+        at = self._header.sections_at + self._header.section_size * number
+        return Section._make(SECTION.unpack_from(self._data, at))
 
-    def _read_dynamic(self) -> Dict[int, List[int]]:
-        _, _, _, _, _, offset, _, _, _, size, count, _, _, _ = _HEADER.unpack_from(self._data, 0)
-        if size != _SEGMENT.size or offset + size * count > self._size:
+    def _is_section_named(self, section: Section, names: Section, wanted: bytes) -> bool:
+        if section.name_at >= names.length:
+            return False
+        start = names.start + section.name_at
+        limit = names.start + min(names.length, section.name_at + 256)
+        end = self._data.find(b"\0", start, limit)
+        return end != -1 and bytes(self._data[start:end]) == wanted
+
+    def _read_header(self) -> Header:
+        if self._size < HEADER.size or bytes(self._data[:4]) != b"\x7fELF":
+            raise NotElf("no ELF file")
+        header = Header._make(HEADER.unpack_from(self._data, 0))
+        if header.ident[4] != 2 or header.ident[5] != 1:
+            raise NotElf("not a 64-bit little-endian file")
+        if header.kind not in (2, 3):
+            raise NotElf("no shared object and no program")
+        if header.machine not in MACHINES:
+            raise NotElf(f"for machine {header.machine}")
+        return header
+
+    def _read_segments(self) -> List[Segment]:
+        header = self._header
+        end = header.segments_at + header.segment_size * header.segment_count
+        if header.segment_size != SEGMENT.size or end > self._size:
             raise NotElf("its program headers end behind the file")
-        self._loads: List[Tuple[int, int, int]] = []
-        dynamic: Optional[Tuple[int, int]] = None
-        for number in range(count):
-            kind, _, start, address, _, length, _, _ = _SEGMENT.unpack_from(
-                self._data, offset + size * number
-            )
-            if kind == _LOAD:
-                self._loads.append((address, address + length, start))
-            elif kind == _DYNAMIC:
-                dynamic = (start, length)
-        if dynamic is None or dynamic[0] + dynamic[1] > self._size:
+        found = []
+        for number in range(header.segment_count):
+            at = header.segments_at + header.segment_size * number
+            found.append(Segment._make(SEGMENT.unpack_from(self._data, at)))
+        return found
+
+    def _read_dynamic(self, segments: Sequence[Segment]) -> Dict[int, List[int]]:
+        dynamic = None
+        for segment in segments:
+            if segment.kind == _DYNAMIC:
+                dynamic = segment
+        if dynamic is None or dynamic.start + dynamic.length > self._size:
             raise NotElf("no dynamic section")
         found: Dict[int, List[int]] = {}
-        for number in range(dynamic[1] // 16):
-            tag, value = struct.unpack_from("<QQ", self._data, dynamic[0] + 16 * number)
+        for number in range(dynamic.length // 16):
+            tag, value = struct.unpack_from("<QQ", self._data, dynamic.start + 16 * number)
             if tag == 0:
                 break
             found.setdefault(tag, []).append(value)
         return found
 
     def _offset(self, address: int) -> Optional[int]:
-        for start, end, offset in self._loads:
-            if start <= address < end:
-                return min(address - start + offset, self._size)
+        for one in self._loads:
+            if one.address <= address < one.address + one.length:
+                return min(address - one.address + one.start, self._size)
         return None
 
     def _optional(self, tag: int) -> Optional[int]:
@@ -367,8 +401,8 @@ class SharedObject:
             if part
         )
 
-    def _symbol(self, index: int) -> Tuple[int, int, int, int, int, int]:
-        return _SYMBOL.unpack_from(self._data, self._symbols + 24 * index)
+    def _symbol(self, index: int) -> Symbol:
+        return Symbol._make(SYMBOL.unpack_from(self._data, self._symbols + 24 * index))
 
     def _u32(self, at: int) -> int:
         return int(struct.unpack_from("<I", self._data, at)[0])
@@ -383,7 +417,7 @@ class SharedObject:
             else 1
         )
 
-    def _read_gnu_hash(self) -> Optional[Tuple[int, int, int, int, int, int, int]]:
+    def _read_gnu_hash(self) -> Optional[GnuHash]:
         at = self._optional(_GNU_HASH)
         if at is None:
             return None
@@ -393,25 +427,24 @@ class SharedObject:
         chains = buckets + 4 * count
         if not count or not bloom_size or first > MAX_SYMBOLS or chains > self._size:
             raise NotElf("its symbol hash is damaged")
-        return count, first, bloom_size, shift % 64, buckets, chains, bloom
+        return GnuHash(count, first, bloom_size, shift % 64, buckets, chains, bloom)
 
-    def _read_sysv_hash(self) -> Optional[Tuple[int, int, int, int]]:
+    def _read_sysv_hash(self) -> Optional[SysvHash]:
         at = self._optional(_HASH)
         if at is None:
             return None
         count, symbols = struct.unpack_from("<II", self._data, at)
         if symbols > MAX_SYMBOLS or at + 8 + 4 * (count + symbols) > self._size:
             raise NotElf("its symbol hash is damaged")
-        return count, symbols, at + 8, at + 8 + 4 * count
+        return SysvHash(count, symbols, at + 8, at + 8 + 4 * count)
 
     def _read_verneed(self) -> Dict[int, VersionNeed]:
         at = self._optional(_VERNEED)
         found: Dict[int, VersionNeed] = {}
+        if at is None:
+            return found
         left = MAX_VERSIONS
-        for _ in range(
-            min(self._dynamic.get(_VERNEEDNUM, [0])[0], MAX_NEEDED) if at is not None else 0
-        ):
-            assert at is not None  # noqa: S101 - the range is empty otherwise
+        for _ in range(min(self._dynamic.get(_VERNEEDNUM, [0])[0], MAX_NEEDED)):
             _, count, library, first, following = struct.unpack_from("<HHIII", self._data, at)
             entry = at + first
             for _ in range(count):
@@ -433,10 +466,9 @@ class SharedObject:
     def _read_verdef(self) -> Dict[int, str]:
         at = self._optional(_VERDEF)
         found: Dict[int, str] = {}
-        for _ in range(
-            min(self._dynamic.get(_VERDEFNUM, [0])[0], MAX_NEEDED) if at is not None else 0
-        ):
-            assert at is not None  # noqa: S101 - the range is empty otherwise
+        if at is None:
+            return found
+        for _ in range(min(self._dynamic.get(_VERDEFNUM, [0])[0], MAX_NEEDED)):
             _, flags, index, _, _, auxiliary, following = struct.unpack_from(
                 "<HHHHIII", self._data, at
             )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, FrozenSet, Iterable, Mapping, Optional, Set, Tuple
+from typing import FrozenSet, Iterable, Mapping, Optional, Set, Tuple
 
 from safe_install.tags import ComputeCapability
+from safe_install.wheels.elf import Buffer
 
 _MAGIC = 0xBA55ED50
 _CONTAINER = struct.Struct("<IHHQ")
@@ -84,13 +85,13 @@ def union(codes: Iterable[DeviceCode]) -> DeviceCode:
     return together
 
 
-def _zeros(section: Any, position: int) -> int:
+def _zeros(section: Buffer, position: int) -> int:
     """How many of the next bytes are zero."""
     chunk = bytes(section[position : position + 65536])
     return len(chunk) - len(chunk.lstrip(b"\0"))
 
 
-def read_fatbin(section: Optional[Any]) -> DeviceCode:
+def read_fatbin(section: Optional[Buffer]) -> DeviceCode:
     """The code in `.nv_fatbin`; empty for None. It never raises: damaged data ends the reading."""
     found = _Found()
     is_complete = section is None or _read_containers(section, found)
@@ -106,7 +107,7 @@ class _Found:
         self.ptx_version: PtxVersion = (0, 0)
         self.entries = 0
 
-    def add(self, section: Any, entry: int, kind: int) -> None:
+    def add(self, section: Buffer, entry: int, kind: int) -> None:
         """Add the entry at `entry`; kinds that are not executable are ignored."""
         minor, major, architecture = struct.unpack_from("<HHI", section, entry + 24)
         (flags,) = struct.unpack_from("<Q", section, entry + 40)
@@ -121,7 +122,7 @@ class _Found:
         self.ptx_version = max(self.ptx_version, (major, minor))
 
 
-def _read_containers(section: Any, found: _Found) -> bool:
+def _read_containers(section: Buffer, found: _Found) -> bool:
     """Read all containers; False where something is damaged."""
     position, size = 0, len(section)
     while position + _CONTAINER.size <= size:
@@ -141,7 +142,7 @@ def _read_containers(section: Any, found: _Found) -> bool:
     return True
 
 
-def _read_entries(section: Any, entry: int, end: int, found: _Found) -> bool:
+def _read_entries(section: Buffer, entry: int, end: int, found: _Found) -> bool:
     while entry + 48 <= end:
         if found.entries == MAX_ENTRIES:
             return False

@@ -105,19 +105,7 @@ def fetch(
     """
     link = wanted.link if isinstance(wanted, Candidate) else wanted
     _check_filename(link)
-    if link.conflicting_hash is not None:
-        raise HashMismatch(
-            f"{link.url}: {link.found_in} says that it has sha256 {link.conflicting_hash}, and the "
-            "wheel index knows "
-            f"{link.sha256}",
-            hint="Nothing was fetched: the host serves another file than was published. Take another version, or, if "
-            "its publisher announced the change, bring newer facts: safe-install wheels --update.",
-        )
-    if link.sha256 is None and trust is Trust.PROMISED:
-        raise HashMismatch(
-            f"{link.url}: no sha256 is known, and hashes are required",
-            hint="Give the requirement a --hash, or leave --require-hashes out.",
-        )
+    _check_promise(link, trust)
     limit = size_limit or link.size or MAX_FILE_SIZE
     local = find_local_path(link.url)
     if local is not None:
@@ -142,6 +130,23 @@ def fetch(
         if newly_seen is not None and not was_seen and record_file.is_there():
             newly_seen.append(link.url)
     return path
+
+
+def _check_promise(link: Link, trust: Trust) -> None:
+    """Errors: HashMismatch where two hashes are stated, or one is required and none is known."""
+    if link.conflicting_hash is not None:
+        raise HashMismatch(
+            f"{link.url}: {link.found_in} says that it has sha256 {link.conflicting_hash}, and the "
+            "wheel index knows "
+            f"{link.sha256}",
+            hint="Nothing was fetched: the host serves another file than was published. Take another version, or, if "
+            "its publisher announced the change, bring newer facts: safe-install wheels --update.",
+        )
+    if link.sha256 is None and trust is Trust.PROMISED:
+        raise HashMismatch(
+            f"{link.url}: no sha256 is known, and hashes are required",
+            hint="Give the requirement a --hash, or leave --require-hashes out.",
+        )
 
 
 def _folder_of(url: str, cache: Path) -> Path:
@@ -184,6 +189,31 @@ def find_local_path(url: str) -> Optional[Path]:
     return None if parts.scheme and "://" in url else Path(url)
 
 
+def _is_whole(cached: Path, expected: str, reporter: Reporter) -> bool:
+    """Is a file in the cache as it was promised? A damaged one is removed."""
+    if not cached.is_file():
+        return False
+    if hash_file(cached) == expected:
+        return True
+    reporter.warn(f"{cached} was damaged on this disk; it is fetched again")
+    cached.unlink()
+    return False
+
+
+def _remember(
+    link: Link, record_file: FirstSeenFile, sha256: str, size: int, reporter: Reporter
+) -> None:
+    """Remember the first bytes of a URL whose host promises no hash."""
+    problem = record_file.write(sha256, size)
+    reporter.note(
+        f"{link.filename}: its host promises no hash; remembered: sha256 {sha256}, {size} bytes"
+    )
+    if problem:
+        reporter.warn(
+            f"that could not be remembered ({problem}): a change of the file would not be noticed"
+        )
+
+
 def _fetch_cached(
     link: Link,
     folder: Path,
@@ -206,11 +236,8 @@ def _fetch_cached(
     expected = link.sha256.lower() if link.sha256 else (pinned.sha256 if pinned else None)
     if expected is not None:
         cached = folder / expected / link.filename
-        if cached.is_file():
-            if hash_file(cached) == expected:
-                return cached
-            reporter.warn(f"{cached} was damaged on this disk; it is fetched again")
-            cached.unlink()
+        if _is_whole(cached, expected, reporter):
+            return cached
         if _take_copy(find_copy(link.url), cached, expected):
             return cached
     part = folder / "part"
@@ -232,16 +259,7 @@ def _fetch_cached(
             link, str(expected), error.found, record_file=record_file, pinned=pinned
         )
     if expected is None:
-        size = part.stat().st_size
-        problem = record_file.write(found, size)
-        reporter.note(
-            f"{link.filename}: its host promises no hash; remembered: sha256 {found}, {size} bytes"
-        )
-        if problem:
-            reporter.warn(
-                f"that could not be remembered ({problem}): a change of the file would not be "
-                "noticed"
-            )
+        _remember(link, record_file, found, part.stat().st_size, reporter)
     target = folder / found / link.filename
     target.parent.mkdir(exist_ok=True)
     part.replace(target)

@@ -11,7 +11,9 @@ identified correctly (docs/abi.md).
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
+
+from safe_install.wheels.elf import Buffer
 
 Assertion = Tuple[str, int]  # header below torch/include, line
 # header -> "12,34,56" -> versions that have assertions in these lines
@@ -33,7 +35,7 @@ class Fingerprint(NamedTuple):
     share: float = 0.0  # share of the assertions that are in these headers
 
 
-def find_assertions(rodata: Any) -> FrozenSet[Assertion]:
+def find_assertions(rodata: Buffer) -> FrozenSet[Assertion]:
     """The headers and lines in a binary's read-only data."""
     return frozenset(
         (found.group(1).decode(), int(found.group(2))) for found in _WRITTEN.finditer(rodata)

@@ -193,7 +193,7 @@ class Inspector:
     def _find_facts(
         self, member: str, path: str, found: SharedObject, siblings: Sequence[str]
     ) -> ObjectFacts:
-        own, _, _, _ = load(path, self.files, self.scope, siblings=siblings)
+        own = load(path, self.files, self.scope, siblings=siblings).own
         uses_torch = any(is_torch_library(name) for one in own for name in one.object.needed)
         problems = self._check(path, siblings)
         if problems.missing and self._add_preloaded():

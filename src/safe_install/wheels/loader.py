@@ -95,9 +95,8 @@ class Problems(NamedTuple):
     missing: Tuple[Missing, ...] = ()
     undefined: Tuple[Undefined, ...] = ()
     versions: Tuple[MissingVersion, ...] = ()
-    driver: Tuple[
-        str, ...
-    ] = ()  # missing libraries of the driver, needed only at run time: no fault
+    # missing libraries of the driver, needed only at run time: no fault
+    driver: Tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,15 +118,30 @@ class Scope:
         return found
 
 
+class Closure(NamedTuple):
+    """An object with everything that it needs."""
+
+    own: List[Loaded]  # all objects of its own scope
+    new: List[Loaded]  # those of them that were not loaded before
+    missing: List[Missing]
+    driver: List[str]  # libraries of the driver that are missing
+
+    def add_missing(self, library: str, needed_by: str) -> None:
+        """Add a library that was not found."""
+        if library not in DRIVER_LIBRARIES:
+            self.missing.append(Missing(library, needed_by))
+        elif library not in self.driver:
+            self.driver.append(library)
+
+
 def load(
     path: str,
     files: Files,
     scope: Scope,
     *,
     siblings: Iterable[str] = (),
-) -> Tuple[List[Loaded], List[Loaded], List[Missing], List[str]]:
-    """Model loading `path`. The result: all objects of its own scope, the new ones among them, what
-    is missing, and the driver's libraries.
+) -> Closure:
+    """Model loading `path`.
 
     `siblings`: files that its own Python code loads by path before it, where something needs them
     by name.
@@ -136,29 +150,26 @@ def load(
     paths = tuple(siblings)
     root = files.read(path)
     if root is None:
-        return [], [], [Missing(posixpath.basename(path), path)], []
+        return Closure([], [], [Missing(posixpath.basename(path), path)], [])
     first = Loaded(path, root)
-    own, new, missing, driver = [first], [first], [], []
+    closure = Closure([first], [first], [], [])
     seen: Set[str] = {path}
     position = 0
-    while position < len(own) and len(own) < MAX_LIBRARIES:
-        current = own[position]
+    while position < len(closure.own) < MAX_LIBRARIES:
+        current = closure.own[position]
         position += 1
         for name in current.object.needed:
             found = loaded.get(name) or _search(name, current, files, scope, paths)
             if found is None:
-                if name in DRIVER_LIBRARIES:
-                    driver.append(name)
-                else:
-                    missing.append(Missing(name, current.path))
+                closure.add_missing(name, current.path)
             elif found.path not in seen:
                 seen.add(found.path)
-                own.append(found)
+                closure.own.append(found)
                 if name not in loaded:
-                    new.append(found)
+                    closure.new.append(found)
                     for alias in found.names:
                         loaded.setdefault(alias, found)
-    return own, new, missing, list(dict.fromkeys(driver))
+    return closure
 
 
 def _search(
@@ -235,11 +246,9 @@ def make_scope(
     executable = files.read(program)
     scope.program = Loaded(program, executable) if executable is not None else None
     for path in (program, *shared):
-        _, new, _, _ = load(path, files, scope)
-        scope.shared += new
+        scope.shared += load(path, files, scope).new
     for path in others:
-        _, new, _, _ = load(path, files, scope)
-        scope.others += new
+        scope.others += load(path, files, scope).new
     return scope
 
 
@@ -257,21 +266,23 @@ def check_object(
     symbol; except for symbols of which `is_of_known` says that an existing library should define
     them.
     """
-    own, new, missing, driver = load(path, files, scope, siblings=siblings)
-    providers = list({id(one.object): one for one in (*scope.shared, *own)}.values())
+    closure = load(path, files, scope, siblings=siblings)
+    providers = list({id(one.object): one for one in (*scope.shared, *closure.own)}.values())
     by_name = {name: one for one in reversed(providers) for name in one.names}
     undefined: List[Undefined] = []
     versions: List[MissingVersion] = []
-    for one in new:
+    for one in closure.new:
         versions += _missing_versions(one, by_name, scope.glibc)
         for wanted in one.object.wanted():
-            if wanted.weak or (driver and _OF_DRIVER.match(wanted.name)):
+            if wanted.weak or (closure.driver and _OF_DRIVER.match(wanted.name)):
                 continue
-            if missing and not is_of_known(wanted.name):
+            if closure.missing and not is_of_known(wanted.name):
                 continue
             if not _is_defined(wanted, providers, by_name):
                 undefined.append(Undefined(wanted, one.path))
-    return Problems(tuple(missing), tuple(undefined), tuple(versions), tuple(driver))
+    return Problems(
+        tuple(closure.missing), tuple(undefined), tuple(versions), tuple(closure.driver)
+    )
 
 
 def _missing_versions(

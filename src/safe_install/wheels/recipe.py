@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -289,14 +289,14 @@ def parse_build_system(text: str) -> BuildSystem:
     )
 
 
-def _read_strings(table: Mapping[str, Any], key: str) -> Tuple[str, ...]:
+def _read_strings(table: Mapping[str, object], key: str) -> Tuple[str, ...]:
     found = table.get(key, [])
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise ValueError(f"build-system.{key} is no list of strings")
     return tuple(found)
 
 
-def _load_toml(text: str) -> Dict[str, Any]:
+def _load_toml(text: str) -> Mapping[str, object]:
     # Only a build reads TOML.
     if sys.version_info >= (3, 11):
         import tomllib

@@ -141,24 +141,33 @@ class RecordCheck:
             row = rows.get(path)
             if path == own or (path in unhashed and (row is None or row.digest is None)):
                 continue
-            reason = self._find_disagreement(info, row, is_hashed=hash_all or path == metadata)
+            is_metadata = path == metadata
+            reason = self._find_disagreement(info, row, is_hashed=hash_all or is_metadata)
             if reason is None:
                 continue
-            cut = self._find_cut_version(info, row, version, is_metadata=path == metadata)
-            if cut is not None:
-                detail = (
-                    f"RECORD knows {path} with version {version}+{cut}: +{cut} was taken out "
-                    "after RECORD was written"
-                )
-                self.notes[path] = RecordNote(path, detail)
-            elif (row is None or path == metadata) and self._is_promised():
-                self.notes[path] = RecordNote(
-                    path, reason, "" if row is not None else "RECORD does not list"
-                )
-            elif row is not None and row.algorithm is None and row.size in (None, info.file_size):
-                self.note_or_refuse(path, reason)
-            else:
-                self._archive.invalid(reason)
+            cut = self._find_cut_version(info, row, version, is_metadata=is_metadata)
+            if cut is None:
+                self._judge_disagreement(info, row, reason, is_metadata=is_metadata)
+                continue
+            detail = (
+                f"RECORD knows {path} with version {version}+{cut}: +{cut} was taken out "
+                "after RECORD was written"
+            )
+            self.notes[path] = RecordNote(path, detail)
+
+    def _judge_disagreement(
+        self, info: zipfile.ZipInfo, row: Optional[RecordRow], reason: str, *, is_metadata: bool
+    ) -> None:
+        """Note it where the whole file was promised, or where RECORD only says too little; else
+        raise WheelInvalid."""
+        path = info.filename
+        if (row is None or is_metadata) and self._is_promised():
+            group = "" if row is not None else "RECORD does not list"
+            self.notes[path] = RecordNote(path, reason, group)
+        elif row is not None and row.algorithm is None and row.size in (None, info.file_size):
+            self.note_or_refuse(path, reason)
+        else:
+            self._archive.invalid(reason)
 
     def _find_disagreement(
         self, info: zipfile.ZipInfo, row: Optional[RecordRow], *, is_hashed: bool

@@ -6,6 +6,7 @@ import stat
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import Set
 
 from safe_install.errors import Refused
 from safe_install.wheels.recipe import (
@@ -45,19 +46,26 @@ def _unpack_tar(sdist: Path, folder: Path) -> None:
         _check_amount(sdist, len(members), sum(member.size for member in members))
         links = {PurePosixPath(member.name) for member in members if member.issym()}
         for member in members:
-            inner = _is_inner_link(member)
-            if not (member.isfile() or member.isdir() or inner):
-                raise Refused(
-                    f"{sdist.name}: {member.name!r} is a link that leaves it, or a special file"
-                )
-            _check_name(sdist, member.name)
-            if links.intersection(PurePosixPath(member.name).parents):
-                raise Refused(f"{sdist.name}: {member.name!r} would be written through a link")
-            member.mode = (member.mode or 0) & 0o755 | stat.S_IRUSR | stat.S_IWUSR
-            member.uid = member.gid = 0
-            member.uname = member.gname = ""
+            _check_member(sdist, member, links)
+            _set_plain_rights(member)
         options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         archive.extractall(str(folder), members=members, **options)  # type: ignore[arg-type]  # noqa: S202 - each was checked
+
+
+def _check_member(sdist: Path, member: tarfile.TarInfo, links: Set[PurePosixPath]) -> None:
+    """Check that it is written where its name says, below the folder. Errors: Refused."""
+    if not (member.isfile() or member.isdir() or _is_inner_link(member)):
+        raise Refused(f"{sdist.name}: {member.name!r} is a link that leaves it, or a special file")
+    _check_name(sdist, member.name)
+    if links.intersection(PurePosixPath(member.name).parents):
+        raise Refused(f"{sdist.name}: {member.name!r} would be written through a link")
+
+
+def _set_plain_rights(member: tarfile.TarInfo) -> None:
+    """It gets no special rights, and belongs to whoever unpacks it."""
+    member.mode = (member.mode or 0) & 0o755 | stat.S_IRUSR | stat.S_IWUSR
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
 
 
 def _unpack_zip(sdist: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from hashlib import sha256 as make_sha256
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import PipFailed, Refused
 from safe_install.events import Reporter
@@ -439,16 +439,22 @@ def make_home(parts: ToolkitParts, home: Path) -> Path:
             (home / "bin" / path.name).symlink_to(path)
     for path in _entries(parts.includes):
         (home / "include" / path.name).symlink_to(path)
-    for path in _entries(parts.libraries):
-        (home / "lib64" / path.name).symlink_to(path)
-    for path in _entries(parts.libraries):
-        stem, suffix, _ = path.name.partition(".so.")
-        plain = home / "lib64" / f"{stem}.so"
-        if suffix and not plain.exists():
-            plain.symlink_to(path)  # what the linker looks for; NVIDIA's wheels do not have it
+    _link_libraries(_entries(parts.libraries), home / "lib64")
     (home / "lib").symlink_to("lib64")
     (home / "nvvm").symlink_to(parts.nvvm)
     return home
+
+
+def _link_libraries(libraries: Iterable[Path], folder: Path) -> None:
+    """By their names, and by what the linker looks for, which NVIDIA's wheels do not have."""
+    found = list(libraries)
+    for path in found:
+        (folder / path.name).symlink_to(path)
+    for path in found:
+        stem, suffix, _ = path.name.partition(".so.")
+        plain = folder / f"{stem}.so"
+        if suffix and not plain.exists():
+            plain.symlink_to(path)
 
 
 def _entries(folders: Sequence[Path]) -> Iterator[Path]:

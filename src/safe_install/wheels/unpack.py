@@ -166,6 +166,12 @@ class _Wheel:
         self._sources: Dict[str, str] = {}  # members, by paths
         self._large: Dict[str, str] = {}  # written in threads
         self._small: Dict[str, str] = {}
+        self._sort_members()
+        self._on_their_way: Optional[List[Future[None]]] = None  # the large ones
+        self._changed: Dict[str, bytes] = {}  # files of the wheel that are written with a change
+        self._added: Dict[str, bytes] = {}  # files that do not come out of the wheel
+
+    def _sort_members(self) -> None:
         for path, member in self._members.items():
             if _is_source(path):
                 self._sources[path] = member
@@ -173,9 +179,6 @@ class _Wheel:
                 self._large[path] = member
             else:
                 self._small[path] = member
-        self._on_their_way: Optional[List[Future[None]]] = None  # the large ones
-        self._changed: Dict[str, bytes] = {}  # files of the wheel that are written with a change
-        self._added: Dict[str, bytes] = {}  # files that do not come out of the wheel
 
     def modules(self) -> List[str]:
         """The modules that are compiled, relative to the root."""

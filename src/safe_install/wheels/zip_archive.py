@@ -9,7 +9,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, NoReturn, Optional, Sequence, Set, Tuple
+from typing import BinaryIO, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Set
 
 from safe_install.errors import WheelInvalid
 
@@ -31,6 +31,35 @@ _UNICODE_PATH = 0x7075
 # Characters that steer a terminal, and those that turn the direction of a line, so that a listing
 # shows another name than the file has.
 _DECEPTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class _EndRecord(NamedTuple):
+    """The end record of an archive, and what it says of the directory."""
+
+    at: int  # where it lies
+    entries: int  # in the directory
+    length: int  # of the directory
+    start: int  # of the directory
+
+
+class _LocalHeader(NamedTuple):
+    """What stands before the bytes of an entry."""
+
+    version: int
+    flags: int
+    method: int
+    time: int
+    date: int
+    checksum: int
+    packed: int
+    size: int
+    name_length: int
+    extra_length: int
+
+    @property
+    def is_deferred(self) -> bool:
+        """Do checksum and sizes stand behind the bytes?"""
+        return bool(self.flags & 0x8)
 
 
 class CheckedZip:
@@ -89,6 +118,12 @@ class CheckedZip:
             self.invalid(f"would unpack to {total} bytes, more than the limit of {self.limit}")
 
     def _check_entry(self, info: zipfile.ZipInfo) -> None:
+        """Check its path, how its bytes are kept, and its kind."""
+        self._check_path(info)
+        self._check_storage(info)
+        self._check_kind(info)
+
+    def _check_path(self, info: zipfile.ZipInfo) -> None:
         # orig_filename is what the archive says; zipfile cuts at NUL and turns the platform's
         # separator.
         name = info.orig_filename
@@ -106,6 +141,9 @@ class CheckedZip:
             self.invalid(
                 f"a part of the path {name[:80]!r}... is longer than {MAX_PATH_PART} bytes"
             )
+
+    def _check_storage(self, info: zipfile.ZipInfo) -> None:
+        name = info.orig_filename
         if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
             self.invalid(
                 f"{name!r} is stored in {info.compress_size} bytes and is said to have "
@@ -118,6 +156,9 @@ class CheckedZip:
                 f"{name!r} is compressed in a way ({info.compress_type}) that not every reader "
                 "knows"
             )
+
+    def _check_kind(self, info: zipfile.ZipInfo) -> None:
+        name = info.orig_filename
         mode = info.external_attr >> 16
         kind = mode & 0o170000
         if kind not in ((0, 0o040000) if info.is_dir() else (0, 0o100000)):
@@ -136,25 +177,27 @@ class CheckedZip:
         if self.size < 22:
             self.invalid("not a zip archive")
         with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            start, end, total = self._read_end(data)
-            if end - start > MAX_DIRECTORY:
+            record = self._read_end(data)
+            if record.length > MAX_DIRECTORY:
                 self.invalid(
-                    f"a directory of {end - start} bytes, more than the limit of {MAX_DIRECTORY}"
+                    f"a directory of {record.length} bytes, more than the limit of {MAX_DIRECTORY}"
                 )
-            count, position = 0, start
-            while data[position : position + 4] == _DIRECTORY_ENTRY and position + 46 <= end:
+            count, position = 0, record.start
+            while data[position : position + 4] == _DIRECTORY_ENTRY and position + 46 <= record.at:
                 count += 1
                 if count > MAX_ENTRIES:
                     self.invalid(f"more than {MAX_ENTRIES} entries")
                 position += 46 + sum(struct.unpack_from("<HHH", data, position + 28))
-            if position != end or count != total:
-                self.invalid(f"{count} entries in its directory, where its end record says {total}")
+            if position != record.at or count != record.entries:
+                self.invalid(
+                    f"{count} entries in its directory, where its end record says {record.entries}"
+                )
 
     def _check_layout(self, infos: Sequence[zipfile.ZipInfo], start_of_directory: int) -> None:
         """The file must be: entry after entry, the central directory, one end record, and nothing
         else."""
         with mmap.mmap(self.stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if self._read_end(data)[0] != start_of_directory:
+            if self._read_end(data).start != start_of_directory:
                 self.invalid("two directories, of which readers take one or the other")
             position = 0
             for info in sorted(infos, key=lambda i: i.header_offset):
@@ -170,27 +213,29 @@ class CheckedZip:
         header = data[start : start + 30]
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             self.invalid(f"no entry where the directory says {info.filename!r} is")
-        _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack(
-            "<HHHHHIIIHH", header[4:]
-        )
-        name = data[start + 30 : start + 30 + name_length]
-        encoding = "utf-8" if flags & 0x800 else "cp437"
-        if name.decode(encoding, "replace") != info.orig_filename or method != info.compress_type:
+        local = _LocalHeader._make(struct.unpack("<HHHHHIIIHH", header[4:]))
+        name_end = start + 30 + local.name_length
+        name = data[start + 30 : name_end]
+        encoding = "utf-8" if local.flags & 0x800 else "cp437"
+        is_same_name = name.decode(encoding, "replace") == info.orig_filename
+        if not is_same_name or local.method != info.compress_type:
             self.invalid(f"the entry of {info.filename!r} says something else than the directory")
-        deferred = bool(flags & 0x8)
-        if not deferred and crc != info.CRC:
-            self.invalid(f"the entry of {info.filename!r} has another checksum than the directory")
-        # 0xFFFFFFFF: the sizes stand in the 64-bit extra field.
-        for local, central in ((packed, info.compress_size), (size, info.file_size)):
-            if local != central and local != 0xFFFFFFFF and not (deferred and local == 0):
-                self.invalid(f"the entry of {info.filename!r} has another size than the directory")
-        if _has_second_name(
-            data[start + 30 + name_length : start + 30 + name_length + extra_length]
-        ):
+        self._compare_sizes(local, info)
+        extra_end = name_end + local.extra_length
+        if _has_second_name(data[name_end:extra_end]):
             self.invalid(f"the entry of {info.filename!r} carries a second name")
-        self.starts[info.filename] = start + 30 + name_length + extra_length
-        end = self.starts[info.filename] + info.compress_size
-        return self._skip_descriptor(data, end, info) if deferred else end
+        self.starts[info.filename] = extra_end
+        end = extra_end + info.compress_size
+        return self._skip_descriptor(data, end, info) if local.is_deferred else end
+
+    def _compare_sizes(self, local: _LocalHeader, info: zipfile.ZipInfo) -> None:
+        if not local.is_deferred and local.checksum != info.CRC:
+            self.invalid(f"the entry of {info.filename!r} has another checksum than the directory")
+        for said, central in ((local.packed, info.compress_size), (local.size, info.file_size)):
+            # 0xFFFFFFFF: the sizes stand in the 64-bit extra field.
+            is_elsewhere = said == 0xFFFFFFFF or (local.is_deferred and said == 0)
+            if said != central and not is_elsewhere:
+                self.invalid(f"the entry of {info.filename!r} has another size than the directory")
 
     def _skip_descriptor(self, data: mmap.mmap, end: int, info: zipfile.ZipInfo) -> int:
         forms = (
@@ -205,8 +250,8 @@ class CheckedZip:
             )
         return end + length
 
-    def _read_end(self, data: mmap.mmap) -> Tuple[int, int, int]:
-        """Where the directory begins and ends, and how many entries it is said to have."""
+    def _read_end(self, data: mmap.mmap) -> _EndRecord:
+        """The end record, which lies right behind the directory."""
         comment_length = (
             len(_KNOWN_COMMENT) if data[-len(_KNOWN_COMMENT) :] == _KNOWN_COMMENT else 0
         )
@@ -225,34 +270,32 @@ class CheckedZip:
             or here != total
         ):
             self.invalid("more than one part, or an archive comment")
-        end, total, length, offset = self._read_end64(data, end, total, length, offset)
-        if offset + length != end:
+        record = self._read_end64(data, _EndRecord(end, total, length, offset))
+        if record.start + record.length != record.at:
             self.invalid(
                 "data before the archive, or a directory that its end record does not describe"
             )
-        return offset, end, total
+        return record
 
-    def _read_end64(
-        self, data: mmap.mmap, end: int, total: int, length: int, offset: int
-    ) -> Tuple[int, int, int, int]:
+    def _read_end64(self, data: mmap.mmap, record: _EndRecord) -> _EndRecord:
         """The same by the 64-bit record, where there is one. zipfile writes it from 2 GiB on, and
         leaves true numbers beside it up to 4 GiB: some readers take those, others these."""
-        locator = end - 20
+        locator = record.at - 20
         if locator < 0 or data[locator : locator + 4] != b"PK\x06\x07":
-            return end, total, length, offset
+            return record
         (where,) = struct.unpack("<Q", data[locator + 8 : locator + 16])
-        record = data[where : where + 56]
-        if len(record) < 56 or record[:4] != b"PK\x06\x06" or where + 56 != locator:
+        content = data[where : where + 56]
+        if len(content) < 56 or content[:4] != b"PK\x06\x06" or where + 56 != locator:
             self.invalid("a 64-bit end record that readers treat differently")
-        _here, total64, length64, offset64 = struct.unpack("<QQQQ", record[24:56])
+        _here, count, length, start = struct.unpack("<QQQQ", content[24:56])
         is_same = (
-            total in (0xFFFF, total64)
-            and length in (0xFFFFFFFF, length64)
-            and offset in (0xFFFFFFFF, offset64)
+            record.entries in (0xFFFF, count)
+            and record.length in (0xFFFFFFFF, length)
+            and record.start in (0xFFFFFFFF, start)
         )
         if not is_same:
             self.invalid("a 64-bit end record that readers treat differently")
-        return where, total64, length64, offset64
+        return _EndRecord(where, count, length, start)
 
     def inflate(self, info: zipfile.ZipInfo, stream: Optional[BinaryIO] = None) -> Iterator[bytes]:
         """The member's bytes, counted while inflating: what the headers promise binds nobody.

@@ -271,7 +271,7 @@ def ask_install(case):
 def check_installed(case, chosen, resolution):
     assert chosen.planned.torch.runtime_version == case["torch"]
     assert {pin.name: str(pin.version) for pin in resolution.pins} == case["pins"]
-    passed = {one.build.runtime_version: one.reason for one in chosen.torch_choice.passed_over}
+    passed = {one.build.runtime_version: one.reason.text for one in chosen.torch_choice.passed_over}
     for version, text in case.get("not_taken", {}).items():
         assert text in passed[version]
 

@@ -559,6 +559,7 @@ def test_offline_says_what_is_missing_and_what_to_do(tmp_path, words, missing):
     with pytest.raises(NoCandidate) as raised:
         run(tmp_path, "--offline", *words, here=EMPTY, installer=installer)
     assert raised.value.message == f"no {missing} was found, and --offline asks no host"
+    assert raised.value.lacking_offline == missing
     assert raised.value.hint == (
         "Leave --offline out, or name a folder that has it: --find-links DIR."
     )

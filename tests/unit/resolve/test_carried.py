@@ -21,7 +21,7 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.resolve.carried import check_kept, find_bound, is_near, may_be_bound
+from safe_install.resolve.carried import Tie, check_kept, find_bound, is_near, may_be_bound
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.decisions import (
     brought_requirements,
@@ -35,6 +35,7 @@ from safe_install.resolve.opening import ask_for_another_torch, may_look_for_ano
 from safe_install.resolve.ranking import rank_fitting
 from safe_install.resolve.rounds import Choose, Done, Refusal, next_round
 from safe_install.resolve.torch_choice import PassedOver, TorchChoice
+from safe_install.resolve.torch_reason import Reason
 from tests.factories import make_distribution, make_environment, planned_torch
 from tests.unit.resolve.test_rounds import entry, failed, pin_of, planned, selection_of, wanted_of
 
@@ -92,7 +93,7 @@ def torch(version):
 def test_what_is_bound_to_the_torch_of_today(distribution, is_compiled, is_bound):
     here = make_environment(distribution, torch=TODAY)
     found = find_bound(here, CATALOG, compiled={distribution.name} if is_compiled else ())
-    assert found == ({distribution.name: WHY} if is_bound else {})
+    assert found == ({distribution.name: Tie(TODAY)} if is_bound else {})
     if is_bound:
         assert may_be_bound(distribution.name, CATALOG)
 
@@ -109,6 +110,7 @@ def test_nothing_is_bound_where_there_is_no_torch():
             ", editable in file:///src/scatter",
         ),
         ({"editable": True}, ", editable"),
+        ({}, ""),
         (
             {"direct_url": {"url": "file:///w/torch_scatter.whl"}},
             ", from file:///w/torch_scatter.whl",
@@ -118,7 +120,8 @@ def test_nothing_is_bound_where_there_is_no_torch():
 def test_where_it_came_from_is_said(fields, origin):
     distribution = make_distribution("torch-scatter", "2.1.2", **fields)
     here = make_environment(distribution, torch=TODAY)
-    assert find_bound(here, CATALOG, compiled={"torch-scatter"}) == {"torch-scatter": WHY + origin}
+    (tie,) = find_bound(here, CATALOG, compiled={"torch-scatter"}).values()
+    assert (tie.torch, tie.built, str(tie)) == (TODAY, WHY, WHY + origin)
 
 
 @pytest.mark.parametrize(
@@ -282,18 +285,32 @@ CONFLICT = """The conflict is caused by:
 """
 
 
-def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one():
+# A folder of the person's with words like ours.
+FOLDER = "torch @ file:///srv/new, but bad/torch-2.13.0-py3-none-any.whl"
+
+
+@pytest.mark.parametrize(
+    ("conflict", "wish"),
+    [
+        (CONFLICT, "base 1.0 requires torch>=2.13"),
+        (
+            CONFLICT.replace("base 1.0 depends on torch>=2.13", f"The user requested {FOLDER}"),
+            f"{FOLDER} was wanted",
+        ),
+    ],
+)
+def test_a_torch_that_is_held_back_refuses_what_needs_a_newer_one(conflict, wish):
     reason = "no torch-scatter was built for it"
-    passed = PassedOver(torch("2.13.0"), reason, lacking=("torch-scatter",))
+    passed = PassedOver(torch("2.13.0"), Reason(reason), lacking=("torch-scatter",))
     choice = TorchChoice(planned=torch("2.13.0"), keeps_installed=True, passed_over=(passed,))
     choice = dataclasses.replace(choice, left_behind=("torch-scatter",))
     selection, wanted = selection_with(
         SCATTER, words=("--allow-torch-change", "base"), torch_choice=choice
     )
-    result = next_round(selection, failed(CONFLICT), wanted, CATALOG)
+    result = next_round(selection, failed(conflict), wanted, CATALOG)
     assert isinstance(result, Refusal) and isinstance(result.error, Refused)
     assert result.error.message == (
-        f"base 1.0 requires torch>=2.13, and the installed torch {TODAY} stays: torch 2.13.0: no "
+        f"{wish}, and the installed torch {TODAY} stays: torch 2.13.0: no "
         "torch-scatter was built for it"
     )
     assert result.error.hint == "Uninstall what holds it back."
@@ -364,6 +381,8 @@ def test_what_stays_beside_another_torch_is_named(distribution, coming, is_warne
             f"{distribution.name} {distribution.version} stays as it is, {WHY}: torch {coming} may "
             "not load it"
         )
+    from_folder = {name: Tie(TODAY, "file:///a, b") for name in bound}
+    assert check_kept(Plan((step,)), from_folder, here, planned_one, CATALOG) == findings
     own = Step(Action.REPLACE, distribution.name, "3.0", from_version=distribution.version)
     assert check_kept(Plan((step, own)), bound, here, planned_one, CATALOG) == ()
     assert check_kept(Plan(()), bound, here, planned_one, CATALOG) == ()

@@ -77,8 +77,8 @@ def test_both_are_named_with_where_they_stand():
         Entry("numpy==1"),
         Entry("torch==2.12.0"),
         Entry("torch==2.14.0; python_version < '3.9'"),
-        Entry("torch==2.13.0", origin="requirements.txt, line 3"),
-        Entry("Torch==2.13.0", constraint=True, origin="constraints.txt, line 1"),
+        Entry("torch==2.13.0", file="requirements.txt", line=3),
+        Entry("Torch==2.13.0", constraint=True, file="constraints.txt", line=1),
         Entry("torch @ https://h/torch-2.11.0-cp311-cp311-linux_x86_64.whl"),
     ]
     with pytest.raises(NoCandidate) as caught:
@@ -145,7 +145,7 @@ def test_without_dependencies_a_companion_requires_nothing():
 
 # --- ranges: which versions they hold, pip has seen on its index ----------------------------------
 
-RANGES = [Entry("torch>=2.9,<2.12"), Entry("TorchVision>=0.28", origin="requirements.txt, line 2")]
+RANGES = [Entry("torch>=2.9,<2.12"), Entry("TorchVision>=0.28", file="requirements.txt", line=2)]
 # As pip says it: each version that it has tried.
 FAILURE = """ERROR: Cannot install torch<2.12 and >=2.9, torchvision==0.28.0 and torchvision==0.29.1
 
@@ -172,7 +172,7 @@ def test_both_ranges_are_named_with_what_pip_has_seen():
 
 
 def test_a_constraint_on_torch_is_named_too():
-    entries = [Entry("torch<2.12", constraint=True, origin="c.txt, line 1"), RANGES[1]]
+    entries = [Entry("torch<2.12", constraint=True, file="c.txt", line=1), RANGES[1]]
     assert explained(entries).startswith("torch<2.12 (c.txt, line 1) and TorchVision>=0.28")
 
 

@@ -13,6 +13,7 @@ from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.no_torch import no_torch
 from safe_install.resolve.torch_choice import PassedOver, TorchChoice
 from safe_install.resolve.torch_ranking import TorchTerms, rank_torches
+from safe_install.resolve.torch_reason import Reason
 from tests.factories import planned_torch
 from tests.unit.resolve.test_torch_choice import (
     CATALOG,
@@ -122,7 +123,7 @@ def test_what_was_tried_is_grouped_too():
     """The page of the accelerator is there, and has none of them."""
     terms = TorchTerms((Requirement("torch"),), accelerator="cpu", origin=OPTION)
     passed = tuple(
-        PassedOver(planned_torch(f"{release}+cpu", PLATFORM), "P has no wheel of it")
+        PassedOver(planned_torch(f"{release}+cpu", PLATFORM), Reason("P has no wheel of it"))
         for release in ("2.14.1", "2.13.1", "2.13.0")
     )
     selection = Selection(ON_311, ON_311, torch_choice=TorchChoice(passed_over=passed))

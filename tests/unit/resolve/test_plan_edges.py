@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.models import Action, BuiltFor, Candidate, CandidateKind, Link, Origin, Plan, Step
-from safe_install.pip_output import conflict_reason
+from safe_install.pip_output import find_constraint_conflict
 from safe_install.resolve.guard import check_plan
 from safe_install.resolve.plan import (
     are_satisfied,
@@ -135,20 +135,20 @@ def test_a_requirement_that_cannot_be_read_is_not_met():
 )
 def test_a_conflict_with_the_person_alone(asked, reason):
     output = f"The conflict is caused by:\n    {asked}\n    The user requested (constraint) torch==1.8.1\n"
-    assert conflict_reason(output, ["torch==1.8.1"]) == reason
+    assert str(find_constraint_conflict(output, ["torch==1.8.1"])) == reason
 
 
 def test_the_same_party_is_named_once():
     output = "    a 1.0 depends on torch==2.4.1\n    a 1.0 depends on torch==2.4.1\n"
     assert (
-        conflict_reason(output, ["torch==1.8.1"])
+        str(find_constraint_conflict(output, ["torch==1.8.1"]))
         == "a 1.0 requires torch==2.4.1, but torch==1.8.1 is installed"
     )
 
 
 def test_no_version_left_of_another_project_is_not_ours():
     output = "ERROR: No matching distribution found for left-pad\n"
-    assert conflict_reason(output, ["torch==1.8.1"]) is None
+    assert find_constraint_conflict(output, ["torch==1.8.1"]) is None
 
 
 def test_the_hash_of_the_person_where_the_report_has_no_archive():

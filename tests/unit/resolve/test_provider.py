@@ -38,15 +38,18 @@ def wheel(name, version, torch="2.13.0", requires=()):
     )
 
 
+def not_asked(name, **fields):
+    kind = HostAnswerKind.NOT_ASKED
+    return HostAnswer(name, "data.pyg.org", "https://data.pyg.org/", kind, **fields)
+
+
 def found_by(*wheels, unanswered=()):
     """A finder that has these wheels; the hosts of the `unanswered` projects were not asked."""
 
     def find(name, environment, *, wanted):
         answers = ()
         if name in unanswered:
-            detail = "offline"
-            kind = HostAnswerKind.NOT_ASKED
-            answers = (HostAnswer(name, "data.pyg.org", "https://data.pyg.org/", kind, detail),)
+            answers = (not_asked(name, is_offline=True),)
         candidates = tuple(one for one in wheels if one.name == name)
         return Found(CATALOG.project(name), candidates, answers)
 
@@ -83,6 +86,25 @@ def test_is_a_wheel_known(requirement, wheels, unanswered, known):
         wheels = [dataclasses.replace(one, built_for=BuiltFor("2.99.0", "cpu")) for one in wheels]
     find = found_by(*wheels, unanswered=unanswered)
     assert is_known(Requirement(requirement), here, find=find, catalog=CATALOG) is known
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_open"),
+    [
+        # whatever is said of it
+        ({"is_offline": True, "detail": "no host is asked"}, True),
+        ({"is_offline": False, "detail": "offline wheels of an earlier place fit"}, False),
+    ],
+)
+def test_only_a_host_that_may_not_be_asked_leaves_a_question_open(answer, is_open):
+    here = environment_for(torch="2.99.0+cpu", python_version="3.11", platform="linux_x86_64")
+
+    def find(name, environment, *, wanted):
+        return Found(CATALOG.project(name), (), (not_asked(name, **answer),))
+
+    with pytest.raises(NoCandidate) as raised:
+        resolve([Requirement("pyg-lib")], here, find=find, catalog=CATALOG)
+    assert raised.value.is_open is is_open
 
 
 def test_what_cannot_be_read_in_a_candidates_metadata_binds_nothing():

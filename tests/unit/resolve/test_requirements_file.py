@@ -84,7 +84,7 @@ def test_a_line_is_one_entry(line, entry):
     parsed, _ = parse({"r.txt": line}, environ={"VERSION": "1.2", "USER_NAME": "me", "EMPTY": ""})
     (found,) = parsed.entries
     assert (found.text, found.editable, found.hashes) == (entry.text, entry.editable, entry.hashes)
-    assert found.origin == "r.txt, line 1"
+    assert (found.file, found.line, found.origin) == ("r.txt", 1, "r.txt, line 1")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from packaging.version import Version
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.catalog import bundled_catalog
 from safe_install.models import Action, Candidate, CandidateKind, Link
+from safe_install.resolve.carried import Tie
 from safe_install.resolve.command_line import split_words
 from safe_install.resolve.decisions import (
     Pin,
@@ -50,6 +51,7 @@ from tests.factories import make_distribution, make_environment, make_health, pl
 CATALOG = bundled_catalog()
 HERE = make_environment(torch="2.13.0+cpu")
 EMPTY = make_environment()
+SCATTER_HERE = make_environment(make_distribution("torch-scatter", "2.1.2"), torch="2.13.0+cpu")
 
 
 def wanted_of(*argv, here=HERE, files=None):
@@ -276,6 +278,35 @@ def test_what_was_chosen_for_the_torch_that_goes_is_chosen_again():
     assert isinstance(next_round(chosen, answer, wanted, CATALOG), Done)
 
 
+@pytest.mark.parametrize(
+    ("steps", "because"),
+    [
+        # of those that require it the first one
+        (
+            [
+                entry("base", "1", ["numpy", "torch>=2.12"]),
+                entry("other", "1", ["torch"]),
+            ],
+            "base 1 requires torch>=2.12",
+        ),
+        ([entry("base", "1", ["numpy"])], ""),
+        ([], ""),
+    ],
+)
+@pytest.mark.parametrize("requested", [False, True])
+def test_who_moves_torch_and_what_goes_along(steps, because, requested):
+    other = entry(
+        "torch", "2.12.0+cpu", url="https://h/torch-2.12.0%2Bcpu-cp311-cp311-linux_x86_64.whl"
+    )
+    answer = planned(*steps, {**other, "requested": requested})
+    tie = Tie("2.13.0+cpu")
+    before = selection_of(here=SCATTER_HERE, bound={"torch-scatter": tie})
+    wanted = wanted_of("--allow-torch-change", "base", here=SCATTER_HERE)
+    result = next_round(before, answer, wanted, CATALOG)
+    assert isinstance(result, Choose) and result.selection.carried == {"torch-scatter"}
+    assert result.because == ("" if requested else because)
+
+
 # --- a torch of our own choice --------------------------------------------------------------------
 
 NEWEST = planned_torch("2.14.1", "linux_x86_64")
@@ -332,7 +363,7 @@ def test_a_torch_of_ours_that_cannot_come(answer, reason):
     result = next_round(chosen_by_us("2.13.0"), answer, wanted_of("torch", here=EMPTY), CATALOG)
     assert isinstance(result, ChooseTorch)
     (passed,) = result.selection.torch_choice.passed_over
-    assert (passed.release, passed.reason, passed.by_installer) == ("2.13.0", reason, True)
+    assert (passed.release, passed.reason.text, passed.by_installer) == ("2.13.0", reason, True)
 
 
 def test_the_torch_that_pip_planned_is_not_passed_over_for_what_pip_says():

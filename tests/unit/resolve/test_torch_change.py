@@ -231,26 +231,26 @@ def test_a_password_in_a_place_is_not_said():
         ),
         (
             [("alpha", ["torchvision==0.1"])],
-            [("torch<2.13", "r.txt, line 3")],
+            [("torch<2.13", "r.txt", 3)],
             "r.txt, line 3: torch<2.13",
         ),
-        ([], [("torch<2.13", "")], ""),  # the command line itself
+        ([], [("torch<2.13", "", 0)], ""),  # the command line itself
         # of another Python, and of an extra
         ([("alpha", ["torch<2 ; python_version<'3'", "torch<2 ; extra=='old'"])], [], ""),
-        ([], [("torch<2 ; python_version<'3'", "r.txt, line 3")], ""),
-        ([], [("torch>=2", "r.txt, line 3")], ""),
+        ([], [("torch<2 ; python_version<'3'", "r.txt", 3)], ""),
+        ([], [("torch>=2", "r.txt", 3)], ""),
         (
             [],
-            [("torch @ https://h/torch-2.12.whl", "r.txt, line 1")],
+            [("torch @ https://h/torch-2.12.whl", "r.txt", 1)],
             "r.txt, line 1: torch @ https://h/torch-2.12.whl",
         ),
         # it cannot be read: it is not met
-        ([], [("torch==", "r.txt, line 1")], "r.txt, line 1: torch=="),
+        ([], [("torch==", "r.txt", 1)], "r.txt, line 1: torch=="),
     ],
 )
 def test_whose_requirement_excludes_a_torch(steps, entries, expected):
     planned = [Step(Action.ADD, name, "1.0", requires=tuple(requires)) for name, requires in steps]
-    written = [Entry(text, origin=origin) for text, origin in entries]
+    written = [Entry(text, file=file, line=line) for text, file, line in entries]
     markers = make_environment().interpreter.markers
     assert who_excludes(Version("2.13.0"), planned, written, markers) == expected
 

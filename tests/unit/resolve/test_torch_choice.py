@@ -38,11 +38,11 @@ from safe_install.resolve.torch_choice import (
     newest_held_back,
     note_choice,
     pass_over,
-    say_why_not,
     why_impossible,
     why_it_stays,
 )
 from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
+from safe_install.resolve.torch_reason import Reason, predicate
 from tests.factories import make_environment, make_interpreter, planned_torch
 from tests.unit.test_pip_output import INCONSISTENT
 
@@ -287,7 +287,8 @@ def test_which_torch_may_come(name):
     found = [option.version for option in options if option.excluded is None and option.is_on_index]
     assert found == (SAME[name] if expected is None else expected)
     for option in options:
-        assert bool(option.reason) == (option.excluded is not None)
+        is_taken_at_once = option.excluded is None and not option.warning
+        assert (option.reason is None) == is_taken_at_once
 
 
 REASONS = [
@@ -305,7 +306,7 @@ REASONS = [
         Exclusion.PLATFORM,
         "no wheel for linux_armv7l",
     ),
-    ("2.13.1", terms("torch"), HERE, Exclusion.BUILD, "torch 2.13.1 is not on the package index"),
+    ("2.13.1", terms("torch"), HERE, Exclusion.BUILD, "is not on the package index"),
     (
         "2.13.0",
         terms("torch"),
@@ -325,28 +326,28 @@ REASONS = [
         terms("torch==2.14.1"),
         HERE,
         Exclusion.REQUIREMENT,
-        "torch 2.13.0 is excluded by torch==2.14.1",
+        "is excluded by torch==2.14.1",
     ),
     (
         "2.13.0",
         terms(constraints=["torch>2.13"]),
         HERE,
         Exclusion.CONSTRAINT,
-        "torch 2.13.0 is excluded by torch>2.13",
+        "is excluded by torch>2.13",
     ),
     (
         "2.9.1",
         terms("torch"),
         machine(torch="2.13.0+cu130"),
         Exclusion.INSTALLED,
-        "torch 2.9.1 is older than the installed 2.13.0+cu130",
+        "is older than the installed 2.13.0+cu130",
     ),
     (
         "2.13.0",
         terms("torch"),
         machine(torch="2.9.1+cpu"),
         Exclusion.INSTALLED,
-        "torch 2.13.0 is a build for cu130, and the installed one is for cpu",
+        "is a build for cu130, and the installed one is for cpu",
     ),
     # what no word of the person's changes is named first
     (
@@ -364,13 +365,14 @@ def test_why_a_torch_may_not_come(version, said, here, excluded, reason):
     planned = planned_torch("2.14.1", here.interpreter.platform)
     options = rank_torches(planned, said, here, CATALOG)
     (option,) = [option for option in options if option.version == version]
-    assert option.excluded is excluded and reason in option.reason
+    assert option.excluded is excluded and reason in option.reason.text
+    assert option.reason.is_predicate and not option.reason.text.startswith("torch ")
 
 
 def test_no_build_for_the_accelerator_of_the_index():
     options = rank_torches(planned_torch("2.14.1+cu126", PLATFORM), terms("torch"), HERE, CATALOG)
     reasons = {option.release: option.reason for option in options}
-    assert reasons["2.2.2"] == "torch 2.2.2 has no build for cu126"
+    assert reasons["2.2.2"] == predicate("has no build for cu126")
 
 
 def test_a_file_that_was_named_is_what_comes():
@@ -385,7 +387,8 @@ def test_a_declared_gpu_counts():
         planned_torch("2.14.1", PLATFORM), terms("torch"), machine(driver=driver), CATALOG
     )
     (newest,) = [option for option in options if option.version == "2.14.1"]
-    assert newest.excluded is Exclusion.DRIVER and "no kernel image for sm_70" in newest.reason
+    assert newest.excluded is Exclusion.DRIVER
+    assert newest.reason == Reason("no kernel image for sm_70, which is declared")
 
 
 def test_the_build_of_another_release_is_the_one_of_the_package_index():
@@ -500,21 +503,22 @@ def test_the_build_of_the_package_index_is_another_one_on_aarch64():
         "cu130",
         "cpu",
     ]
-    assert "is a build for the CPU, and there is a GPU" in may_come[-1].warning
+    assert may_come[-1].reason == predicate("is a build for the CPU, and there is a GPU")
+    assert may_come[-1].warning == may_come[-1].reason.about("torch 2.10.0+cpu")
 
 
 def test_what_was_not_asked_for_says_so():
     options = rank_torches(planned_torch("2.14.1", PLATFORM), wishing("cpu"), HERE, CATALOG)
     newest = next(option for option in options if option.version == "2.14.1")
     assert newest.excluded is Exclusion.ACCELERATOR
-    assert newest.reason == "torch 2.14.1 is a build for cu130; cpu was asked for"
+    assert newest.reason == predicate("is a build for cu130; cpu was asked for")
 
 
 # --- what is said of it ---------------------------------------------------------------------------
 
 PASSED = [
-    PassedOver(planned_torch("2.14.1", PLATFORM), "no torch-scatter was built for it"),
-    PassedOver(planned_torch("2.13.0", PLATFORM), "no torch-sparse was built for it"),
+    PassedOver(planned_torch("2.14.1", PLATFORM), Reason("no torch-scatter was built for it")),
+    PassedOver(planned_torch("2.13.0", PLATFORM), Reason("no torch-sparse was built for it")),
 ]
 
 
@@ -549,11 +553,13 @@ def test_why_the_newest_was_not_taken(passed, taken, names, line):
     assert [finding.detail for finding in findings] == ([] if line is None else [line])
 
 
-LACKS = PassedOver(planned_torch("2.14.1", PLATFORM), "no a was built for it", lacking=("a",))
+LACKS = PassedOver(
+    planned_torch("2.14.1", PLATFORM), Reason("no a was built for it"), lacking=("a",)
+)
 LACKS_TWO = dataclasses.replace(LACKS, lacking=("a", "b"))
 DRIVER = PassedOver(
     planned_torch("2.14.1", PLATFORM),
-    "needs driver 580",
+    predicate("needs driver 580"),
     remedy="Use a newer one.",
     is_untried=True,
 )
@@ -583,7 +589,7 @@ def test_the_hint_is_about_what_holds_it_back(passed, carried, may_keep, hint):
     )
     (finding,) = note_choice(choice, planned_torch("2.13.0", PLATFORM), [])
     assert finding.hint == hint
-    assert why_it_stays(choice) == (say_why_not("2.14.1", passed.reason), hint)
+    assert why_it_stays(choice) == (passed.reason.about("torch 2.14.1"), hint)
 
 
 @pytest.mark.parametrize(
@@ -607,20 +613,6 @@ def test_which_torch_installed_extensions_hold_back(passed, carried, held_back):
     assert (found and found.version.public) == held_back
 
 
-@pytest.mark.parametrize(
-    ("version", "reason", "line"),
-    [
-        ("2.14.1", "no a was built for it", "torch 2.14.1: no a was built for it"),
-        ("2.14.1+cu130", "needs driver 580", "torch 2.14.1+cu130 needs driver 580"),
-        ("2.15.0", "has no build for cu126", "torch 2.15.0 has no build for cu126"),
-        ("2.13.0+cpu", "is a build for cpu", "torch 2.13.0+cpu is a build for cpu"),
-        ("2.14.1", "isolated requires torch<2", "torch 2.14.1: isolated requires torch<2"),
-    ],
-)
-def test_a_reason_is_told_as_a_sentence(version, reason, line):
-    assert say_why_not(version, reason) == line
-
-
 def test_no_driver_is_named_where_a_build_that_runs_has_come():
     taken = planned_torch("2.13.0+cu126", PLATFORM)
     (finding,) = note_choice(TorchChoice(passed_over=(DRIVER,)), taken, [])
@@ -636,7 +628,10 @@ def test_a_torch_that_does_not_stay_holds_nothing():
 
 OTHER_CUDA = Finding("torch-accelerator", Severity.ERROR, "torch", "it is one for cu130", "Ask.")
 OPEN = PassedOver(
-    planned_torch("2.14.1+cpu", PLATFORM), "h does not answer", is_open=True, remedy="Try again."
+    planned_torch("2.14.1+cpu", PLATFORM),
+    Reason("h does not answer"),
+    is_open=True,
+    remedy="Try again.",
 )
 
 
@@ -729,7 +724,7 @@ def rejection(name):
 def test_a_rejected_file_is_told_once_and_never_one_that_is_taken():
     """Each torch that was passed over had its own rejections."""
     own, other, taken = map(rejection, ("own", "other", "taken"))
-    passed = PassedOver(planned_torch("2.14.1", PLATFORM), "no wheel")
+    passed = PassedOver(planned_torch("2.14.1", PLATFORM), Reason("no wheel"))
     choice = pass_over(TorchChoice(), passed, [own, other])
     choice = pass_over(choice, passed, [other, taken])
     assert merge_rejections(choice, [taken.candidate], [own]) == (own, other)

@@ -10,12 +10,15 @@ from safe_install.resolve.torch_change import AskedOfTorch
 from safe_install.resolve.torch_conflict import (
     Conflict,
     TorchRow,
+    TorchWish,
     WayOut,
+    WishKind,
     describe_conflict,
     describe_ways,
     find_conflict,
     make_record,
     met_by_torch,
+    wish_for,
     wishes_of,
     without_wishes,
 )
@@ -23,6 +26,11 @@ from safe_install.resolve.torch_ranking import TorchTerms
 from tests.factories import planned_torch
 
 MACHINE = "Python 3.11, linux_x86_64"
+TORCH, ACCELERATOR, EXTENSION = WishKind.TORCH, WishKind.ACCELERATOR, WishKind.EXTENSION
+
+
+def extensions_of(*texts):
+    return tuple(TorchWish(EXTENSION, text) for text in texts)
 
 
 def rows(**table):
@@ -92,7 +100,9 @@ TERMS = TorchTerms(
 
 def test_the_wishes_are_what_the_person_wrote():
     extensions = [Requirement("torch-scatter>=2"), Requirement("flash-attn")]
-    assert wishes_of(TERMS, extensions) == (
+    found = wishes_of(TERMS, extensions)
+    assert [wish.kind for wish in found] == [TORCH, TORCH, ACCELERATOR, EXTENSION, EXTENSION]
+    assert tuple(map(str, found)) == (
         "torch>=2.9",
         "torch<2.14",
         "--accelerator cu126",
@@ -111,7 +121,8 @@ def test_the_wishes_are_what_the_person_wrote():
     ],
 )
 def test_what_a_torch_meets(version, met):
-    assert met_by_torch(planned_torch(version, "linux_x86_64"), TERMS) == met
+    found = met_by_torch(planned_torch(version, "linux_x86_64"), TERMS)
+    assert set(map(str, found)) == met
 
 
 @pytest.mark.parametrize(
@@ -132,7 +143,8 @@ def test_what_a_torch_meets(version, met):
 )
 def test_an_installed_torch_is_a_wish(installed, terms, version, is_met):
     there = planned_torch(installed, "linux_x86_64")
-    wish = f"the installed torch {installed}"
+    wish = TorchWish(WishKind.INSTALLED, installed)
+    assert str(wish) == f"the installed torch {installed}"
     assert wishes_of(terms, [], there) == (wish,)
     assert (wish in met_by_torch(planned_torch(version, "linux_x86_64"), terms, there)) == is_met
 
@@ -154,16 +166,33 @@ def test_what_is_left_without_wishes():
     ("conflict", "sentence"),
     [
         (Conflict(()), f"there is no torch for {MACHINE}"),
-        (Conflict(("flash-attn",)), f"no torch for {MACHINE} has a wheel of flash-attn"),
         (
-            Conflict(("flash-attn",), is_open=True),
+            Conflict(extensions_of("flash-attn")),
+            f"no torch for {MACHINE} has a wheel of flash-attn",
+        ),
+        (
+            Conflict(extensions_of("flash-attn"), is_open=True),
             f"no torch for {MACHINE} has a wheel of flash-attn, as far as is known here",
         ),
-        (Conflict(("torch==9.9",)), f"there is no torch==9.9 for {MACHINE}"),
-        (Conflict(("--accelerator cu92",)), f"there is no torch for cu92, {MACHINE}"),
-        (Conflict(("a", "b")), f"a and b exclude each other: no torch for {MACHINE} meets both"),
         (
-            Conflict(("a", "b", "c")),
+            Conflict((TorchWish(TORCH, "torch==9.9"),)),
+            f"there is no torch==9.9 for {MACHINE}",
+        ),
+        (
+            Conflict((TorchWish(ACCELERATOR, "cu92"),)),
+            f"there is no torch for cu92, {MACHINE}",
+        ),
+        # by what a wish is, and not by how it begins
+        (
+            Conflict(extensions_of("torch @ https://h/x.whl")),
+            f"no torch for {MACHINE} has a wheel of torch @ https://h/x.whl",
+        ),
+        (
+            Conflict(extensions_of("a", "b")),
+            f"a and b exclude each other: no torch for {MACHINE} meets both",
+        ),
+        (
+            Conflict(extensions_of("a", "b", "c")),
             f"a, b and c exclude each other: no torch for {MACHINE} meets all of them",
         ),
     ],
@@ -176,25 +205,34 @@ def test_the_sentence(conflict, sentence):
     ("ways", "text"),
     [
         ((), ""),
-        ((WayOut(("b",), "2.13.0+cu130"),), "Without b: torch 2.13.0+cu130 has a."),
-        ((WayOut(("torch==1.0",), "2.13.0"),), "Without torch==1.0: torch 2.13.0 has all of a, b."),
-        ((WayOut(("a", "b"), "2.13.0"),), "Without a and b: torch 2.13.0 may come."),
-        ((WayOut(("a", "b", "c"), "2.13.0"),), "Without a, b and c: torch 2.13.0 may come."),
+        ((WayOut(extensions_of("b"), "2.13.0+cu130"),), "Without b: torch 2.13.0+cu130 has a."),
         (
-            tuple(WayOut((name,), name) for name in "pqrs"),
+            (WayOut((TorchWish(TORCH, "torch==1.0"),), "2.13.0"),),
+            "Without torch==1.0: torch 2.13.0 has all of a, b.",
+        ),
+        ((WayOut(extensions_of("a", "b"), "2.13.0"),), "Without a and b: torch 2.13.0 may come."),
+        (
+            (WayOut(extensions_of("a", "b", "c"), "2.13.0"),),
+            "Without a, b and c: torch 2.13.0 may come.",
+        ),
+        (
+            tuple(WayOut(extensions_of(name), name) for name in "pqrs"),
             "Without p: torch p has all of a, b. Without q: torch q has all of a, b. "
             "Without r: torch r has all of a, b.",
         ),
     ],
 )
 def test_the_ways_out(ways, text):
-    assert describe_ways(Conflict(("a", "b"), ways), [Requirement("a"), Requirement("b")]) == text
+    conflict = Conflict(extensions_of("a", "b"), ways)
+    assert describe_ways(conflict, [Requirement("a"), Requirement("b")]) == text
 
 
 def test_the_record():
-    conflict = Conflict(("a", "b"), (WayOut(("b",), "2.13.0"),), is_open=True)
+    accelerator = TorchWish(ACCELERATOR, "cu92")
+    wishes = (wish_for(Requirement("a")), accelerator)
+    conflict = Conflict(wishes, (WayOut((accelerator,), "2.13.0"),), is_open=True)
     assert make_record(conflict) == {
-        "wishes": ["a", "b"],
-        "ways": [{"without": ["b"], "torch": "2.13.0"}],
+        "wishes": ["a", "--accelerator cu92"],
+        "ways": [{"without": ["--accelerator cu92"], "torch": "2.13.0"}],
         "is_open": True,
     }
