@@ -50,7 +50,7 @@ def _is_dependency(one: RecordedDistribution) -> bool:
 
 def has_own_source(one: RecordedDistribution) -> bool:
     """Does it need more than its version to be found?"""
-    return not (isinstance(one.source, IndexSource) and one.source.index in (PYPI, ""))
+    return not (isinstance(one.source, IndexSource) and one.source.index == PYPI)
 
 
 def _requirement(one: RecordedDistribution) -> str:
