@@ -473,6 +473,25 @@ def test_pip_freeze_names_what_can_be_installed_again(origin, tmp_path):
     assert f"torch-scatter @ {hosts.scatter}" in listed.stdout.splitlines()
 
 
+def test_pip_freeze_names_the_page_of_a_local_version(environment, hosts, made, tmp_path):
+    """As `-f` and `-i https://download.pytorch.org/whl/cpu` bring it: without the words no pip finds
+    it again."""
+    wheel = write_wheel(made, "sample", "1.0+cu130", {"sample.py": "A = 3\n"})
+    hosts.put(f"/whl/{wheel.name}", wheel.read_bytes())
+    address = f"{hosts.url.replace('127.0.0.1', 'localhost')}/whl/{quote(wheel.name)}"
+    page = f'<a href="{address}">{wheel.name}</a>'.encode()
+    hosts.put("/whl/", page, content_type="text/html")
+    must(environment.safe_install("sample==1.0+cu130", "-f", f"{hosts.url}/whl/"))
+    (frozen,) = [line for line in environment.freeze() if line.startswith("sample")]
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert frozen == f"sample @ {address}#sha256={sha256}"
+    document = tmp_path / "frozen.txt"
+    document.write_text(frozen)
+    again = bare_environment(tmp_path / "again", environment.variables)
+    by_pip(again, document)
+    assert contents(again.site) == contents(environment.site)
+
+
 @pytest.mark.long
 def test_without_a_direct_url_it_is_as_before(environment, hosts):
     must(environment.safe_install("torch", "torch-scatter", "--no-direct-url"))

@@ -74,6 +74,10 @@ class PipSettings:
         self._words = words
         self._configuration = configuration
 
+    def configured(self) -> PipSettings:
+        """Without the command line."""
+        return PipSettings((), self._configuration)
+
     def keys(self) -> FrozenSet[str]:
         """The options that are set."""
         written = {word.key for word in self._words if word.key}

@@ -86,6 +86,8 @@ class InstallRequest:
     # pip's options that are set anywhere; "in-file" for those in requirements files
     setting_keys: FrozenSet[str] = frozenset()
     searched_indexes: Tuple[str, ...] = ()  # in pip's order; none with --no-index
+    # where every pip looks here, whatever this command line and its files say
+    configured_indexes: Tuple[str, ...] = ()
 
     def config_settings_of(self, name: NormalizedName, *, is_requested: bool) -> Tuple[str, ...]:
         """The --config-settings for the build of a project: from its own line in a file, or from
@@ -263,10 +265,12 @@ def _with_indexes(
     index_url = in_files.get("index-url") or settings.one("index-url")
     no_index = settings.flag("no-index") or "no-index" in in_files
     searched = (index_url or PIP_INDEX, *settings.all("extra-index-url"))
+    always = settings.configured()
     return replace(
         request,
         setting_keys=settings.keys() | ({"in-file"} if in_files else set()),
         searched_indexes=() if no_index else searched,
+        configured_indexes=(*always.all("index-url"), *always.all("extra-index-url")),
         index_url=index_url,
         find_links=(*settings.all("find-links"), *_values_in_files(files, "find-links")),
         index_urls=_addresses(settings, files),

@@ -77,16 +77,29 @@ def compare_with_lock(
         mismatch = describe_mismatch(locked, installed, sha256)
         if mismatch:
             deviations.append(Deviation(locked, installed, mismatch))
+    left = {
+        name: kept[name] for name in environment.installed if name in kept and name not in named
+    }
+    left = {**_needed_by_tools(left, environment), **left}
     extra: List[InstalledDistribution] = []
-    left: Dict[NormalizedName, str] = {}
     for name, distribution in sorted(environment.installed.items()):
-        if name in named:
-            continue
-        if name in kept:
-            left[name] = kept[name]
-        else:
+        if name not in named and name not in left:
             extra.append(distribution)
-    return Difference(tuple(deviations), tuple(extra), left)
+    ordered = {name: left[name] for name in sorted(left) if name not in named}
+    return Difference(tuple(deviations), tuple(extra), ordered)
+
+
+def _needed_by_tools(
+    left: Collection[NormalizedName], environment: Environment
+) -> Mapping[NormalizedName, str]:
+    """What the tools that are left alone require, with the reason to leave it: `packaging` for a new
+    `wheel`, where `virtualenv` or `uv venv --seed` put them."""
+    found: Dict[NormalizedName, str] = {}
+    for tool in sorted(TOOLS.intersection(left)):
+        markers = environment.interpreter.markers
+        for name in find_required([tool], environment.installed, markers):
+            found[name] = f"{tool} needs it"
+    return found
 
 
 def installed_files(

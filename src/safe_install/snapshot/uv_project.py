@@ -54,7 +54,7 @@ def _is_dependency(one: RecordedDistribution) -> bool:
 
 def has_own_source(one: RecordedDistribution) -> bool:
     """Does it need a source, because the package index does not have its version?"""
-    return not (isinstance(one.source, IndexSource) and one.source.index in (PYPI, ""))
+    return not (isinstance(one.source, IndexSource) and one.source.index == PYPI)
 
 
 def _requirement(one: RecordedDistribution) -> str:

@@ -229,6 +229,24 @@ def test_what_is_kept():
     }
 
 
+def test_what_a_tool_that_stays_requires_stays_with_it():
+    """As `uv venv --seed` puts them there."""
+    wheel = make_distribution("wheel", "0.48.0", requires=["packaging>=24"])
+    there = [wheel, make_distribution("packaging", "26.0"), make_distribution("six", "1.0")]
+    environment = make_environment(*there)
+    kept = find_kept(environment, environment.installed)
+    difference = compare_with_lock(LockedEnvironment(()), environment, kept, {})
+    assert dict(difference.kept) == {
+        "packaging": "wheel needs it",
+        "wheel": "environments are changed with it",
+    }
+    assert [one.name for one in difference.extra] == ["six"]
+    # a wheel that the file names needs what the file names
+    lock = LockedEnvironment((LockedDistribution("wheel", "0.48.0"),))
+    difference = compare_with_lock(lock, environment, kept, {})
+    assert [one.name for one in difference.extra] == ["packaging", "six"]
+
+
 def test_what_some_require_themselves_or_through_others():
     named = {
         "a": ["b", "not a requirement!", "e; python_version ~= 'x'"],

@@ -226,6 +226,15 @@ def test_uv_gets_sources_of_what_no_index_has_and_constraints_of_the_rest():
     assert uv["environments"] == list(EVERY_SOURCE.environments)
 
 
+def test_uv_is_told_the_address_of_what_an_unknown_index_has():
+    """Another project of pypi.org may have its name and its version."""
+    url = "https://own.example/a-1.0-py3-none-any.whl"
+    source = IndexSource("", url, "a-1.0-py3-none-any.whl", HASH)
+    document = parse_toml(render_uv_project(snapshot_of(distribution("a", "1.0", source))))
+    assert document["project"]["dependencies"] == ["a"]
+    assert document["tool"]["uv"]["sources"] == {"a": {"url": url}}
+
+
 def test_uv_is_told_the_folder_in_an_archive():
     source = UrlSource("https://h/a.zip", "a.zip", HASH, subdirectory="s")
     snapshot = snapshot_of(distribution("a", "1.0", source), requires_python="")
