@@ -203,6 +203,8 @@ class Facts:
     closed: Tuple[Path, ...] = ()
     shadowing: Tuple[ShadowingLibrary, ...] = ()
     health: Optional[HealthReport] = None  # None: not asked, with --quick
+    # what was imported of each installed extension
+    modules: Mapping[NormalizedName, Tuple[str, ...]] = field(default_factory=dict)
     # what other parts of this program find by themselves, by the check that reports it
     found: Mapping[str, Tuple[Finding, ...]] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)  # why they could not, by the check

@@ -236,13 +236,15 @@ def _with_health(
     if examination is None:
         return dataclasses.replace(facts, found=found, unknown=unknown)
     from safe_install.diagnosis.examined import check_cuda, check_torch_folder
+    from safe_install.pipeline.baseline import installed_subjects
 
     health = answers()
+    modules = {subject.name: subject.imports for subject in installed_subjects(environment)}
     origin = check_torch_folder(environment, health, world.environ)
     # That torch comes from the user site, or from the base of a virtual environment, is not wrong.
     found["torch-origin"] = tuple(one for one in origin if one.severity is not Severity.NOTE)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
-    return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
+    return dataclasses.replace(facts, health=health, modules=modules, found=found, unknown=unknown)
 
 
 def _unmet_findings(unmet: Sequence[UnmetRequirement], health: HealthReport) -> Tuple[Finding, ...]:

@@ -360,7 +360,7 @@ def is_of_torch(subject: str) -> bool:
 
 
 def check_extensions(facts: Facts) -> Answer:
-    """Do the installed extensions import and compute?"""
+    """Do the installed extensions import, and do those that import compute?"""
     health = facts.health
     if health is None:
         return CannotTell("they were not imported")
@@ -370,15 +370,31 @@ def check_extensions(facts: Facts) -> Answer:
         for name, answer in answers.items():
             if answer.ok or answer.unknown or is_of_torch(name):
                 continue
+            if check == "operation-failed" and _does_not_import(name, facts):
+                continue
             why = first_line(answer.error)
             hint = hint_for(name, health.torch_version, answer.error) or _way_out(name, facts)
             findings.append(Finding(check, Severity.ERROR, name, f"{name} fails: {why}", hint))
     return findings
 
 
+def _does_not_import(operation: str, facts: Facts) -> bool:
+    """Did a module fail of the project that an operation is of ("torch-scatter on cpu")? That is
+    why it does not compute, and told already."""
+    project = canonicalize_name(operation.partition(" ")[0])
+    imports = facts.health.imports if facts.health is not None else {}
+    answers = [imports.get(module) for module in facts.modules.get(project, ())]
+    return any(answer is not None and not answer.ok for answer in answers)
+
+
 def _way_out(subject: str, facts: Facts) -> str:
     """`subject`: "torch_scatter", or what was computed with it: "torch-scatter on cuda"."""
     name = canonicalize_name(subject.partition(" ")[0])
-    if name in environment_of(facts).installed:
-        return f"safe-install install --force-reinstall --no-deps {name}"
-    return f"See all that it says: python -c 'import {subject.partition(' ')[0]}'"
+    distribution = environment_of(facts).installed.get(name)
+    if distribution is None:
+        return f"See all that it says: python -c 'import {subject.partition(' ')[0]}'"
+    requirement = str(name)
+    if any(state.name == name and (state.missing or state.changed) for state in facts.records):
+        # as the check of its files says it
+        requirement = shlex.quote(recorded_requirement(distribution, facts))
+    return f"safe-install install --force-reinstall --no-deps {requirement}"

@@ -9,6 +9,7 @@ import pytest
 
 from safe_install.diagnosis import torch_checks
 from safe_install.diagnosis.facts import Facts, RecordState, ShadowingLibrary, Trial
+from safe_install.diagnosis.record_checks import check_records
 from safe_install.diagnosis.run import CannotTell, NotHere
 from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchPlace
 from tests.factories import SITE, make_distribution, make_environment, make_health
@@ -389,15 +390,29 @@ def test_extensions_that_import_or_of_which_nothing_is_known():
 )
 def test_extensions_that_fail(error, hint):
     health = make_health(
-        imports={"torch_scatter": error}, operations={"torch-scatter on cpu": error}
+        imports={"torch_scatter": error},
+        operations={"torch-scatter on cpu": error, "torch-sparse native part": error},
     )
-    scatter = make_distribution("torch-scatter", "2.1.2")
-    found = torch_checks.check_extensions(facts(scatter, health=health))
+    installed = [make_distribution(f"torch-{name}", "2.1.2") for name in ("scatter", "sparse")]
+    modules = {"torch-scatter": ("torch_scatter",), "torch-sparse": ("torch_sparse",)}
+    found = torch_checks.check_extensions(facts(*installed, health=health, modules=modules))
+    # What does not import is not said to fail to compute, too.
     assert told(found) == [
         ("import-failed", Severity.ERROR, "torch_scatter"),
-        ("operation-failed", Severity.ERROR, "torch-scatter on cpu"),
+        ("operation-failed", Severity.ERROR, "torch-sparse native part"),
     ]
-    assert [one.hint for one in found] == [hint, hint]
+    assert [one.hint for one in found] == [hint, hint.replace("scatter", "sparse")]
+
+
+def test_an_extension_whose_file_is_gone_has_one_way_out():
+    health = make_health(imports={"torch_scatter": "ImportError: Could not find module"})
+    scatter = make_distribution("torch-scatter", "2.1.2")
+    records = (RecordState("torch-scatter", "2.1.2", missing=("torch_scatter/_scatter_cpu.so",)),)
+    seen = facts(scatter, health=health, records=records)
+    (of_import,) = torch_checks.check_extensions(seen)
+    (of_files,) = check_records(seen)
+    assert of_import.hint == of_files.hint
+    assert of_import.hint.endswith(" torch-scatter==2.1.2")
 
 
 def test_a_module_of_nothing_that_is_installed():
