@@ -23,7 +23,7 @@ from safe_install.requirements import requirement_name
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 
 
-def check_records(facts: Facts) -> Answer:
+def check_records(facts: Facts) -> List[Finding]:
     """Is every recorded file there, with the size that was recorded?"""
     findings = [_lost(source) for source in facts.lost_sources]
     for state in facts.records:

@@ -173,7 +173,7 @@ def split_compilers(environment: Environment) -> Tuple[List[str], List[str]]:
     return others, [wanted[name] for name in present if name in wanted]
 
 
-def check_libraries(facts: Facts) -> Answer:
+def check_libraries(facts: Facts) -> Sequence[Finding]:
     """Are the libraries that torch requires there, in the versions that it requires?"""
     unmet = facts.found.get("requirements", ())
     torch_lines = [finding for finding in unmet if _is_of_library(finding)]
@@ -389,14 +389,14 @@ def check_extensions(facts: Facts) -> Answer:
 def _is_told(operation: str, health: HealthReport, facts: Facts) -> bool:
     """Does "torch-scatter on cuda" fail because the project does not import, or with the very words
     of "torch-scatter on cpu"?"""
-    project = operation.partition(" ")[0]
-    modules = facts.modules.get(canonicalize_name(project), ())
+    modules = facts.modules.get(canonicalize_name(operation.partition(" ")[0]), ())
     answers = [health.imports.get(module) for module in modules]
     if any(answer is not None and not answer.ok for answer in answers):
         return True
-    on_cpu = health.operations.get(f"{project} on cpu")
-    is_on_gpu = operation == f"{project} on cuda"
-    return is_on_gpu and on_cpu is not None and on_cpu.error == health.operations[operation].error
+    if not operation.endswith(" on cuda"):
+        return False
+    on_cpu = health.operations.get(operation.replace(" on cuda", " on cpu"))
+    return on_cpu is not None and on_cpu.error == health.operations[operation].error
 
 
 def _way_out(subject: str, facts: Facts) -> str:

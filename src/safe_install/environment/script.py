@@ -15,23 +15,33 @@ import stat
 import sys
 import sysconfig
 
+LARGEST = 100000000  # bytes: what is read here has a hundredth of it
 HEADER = re.compile(r"^(Name|Version|Requires-Dist|Provides-Extra):[ \t]*(.*?)[ \t\r]*$", re.M)
 
 
-def read_text(path):
+def read_plain(path):
+    """The bytes of a file; None where there is none, or what is no file, or has no end."""
     try:
         # Without waiting: a FIFO in its place would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
         os.close(descriptor)
         return None
     try:
-        with open(descriptor, encoding="utf-8", errors="replace") as file:
+        with open(descriptor, "rb") as file:
             return file.read()
     except OSError:
         return None
+
+
+def read_text(path):
+    content = read_plain(path)
+    if content is None:
+        return None
+    return content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def first_line(path):
@@ -190,11 +200,7 @@ def constants_in(text):
 def cxx11_abi(lib_dir):
     """c10::Error's constructor takes a std::string: its mangled name in libc10.so tells which
     one."""
-    try:
-        with open(os.path.join(lib_dir, "libc10.so"), "rb") as file:
-            content = file.read()
-    except OSError:
-        return None
+    content = read_plain(os.path.join(lib_dir, "libc10.so")) or b""
     if b"_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_string" in content:
         return True
     if b"_ZN3c105ErrorC2ENS_14SourceLocationESs" in content:
