@@ -44,6 +44,7 @@ from safe_install.errors import (
     SafeInstallError,
     SystemFailed,
     Unexpected,
+    UsageError,
     hint_for_oserror,
 )
 from safe_install.events import Reporter
@@ -100,6 +101,8 @@ def main(argv: Optional[Sequence[str]] = None, commands: Optional[Mapping[str, R
         return 0
     if command == "unknown":
         return _guarded(invocation, "install", _refuse_unknown)
+    if line.words.value("--python") == "":
+        return _guarded(invocation, command, _refuse_empty_python)
     if command == "pip":
         return _guarded(invocation, "pip", _pass_to_pip)
     run = (commands or COMMANDS)[command]
@@ -260,6 +263,12 @@ def _catch_signals() -> None:
 
 def _refuse_unknown(invocation: Invocation, reporter: Reporter) -> NoReturn:
     raise unknown_command(invocation.arguments)
+
+
+def _refuse_empty_python(invocation: Invocation, reporter: Reporter) -> NoReturn:
+    """`--python "$VENV"`, and nobody has set VENV: another environment than the one that is meant
+    would be changed."""
+    raise UsageError("--python is empty", hint="Name an environment, or leave --python out.")
 
 
 def _read_request(

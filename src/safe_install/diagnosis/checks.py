@@ -77,7 +77,7 @@ CHECKS: Tuple[Check, ...] = (
     Check(
         "requirements",
         "what is installed has what it requires",
-        partial(environment_checks.check_found, "requirements"),
+        torch_checks.check_requirements,
         (STARTS,),
     ),
     Check(

@@ -201,6 +201,8 @@ class Facts:
     closed: Tuple[Path, ...] = ()  # folders of torch and dist-info folders that cannot be read
     shadowing: Tuple[ShadowingLibrary, ...] = ()
     health: Optional[HealthReport] = None  # None with --quick
+    # what was imported of each installed extension
+    modules: Mapping[NormalizedName, Tuple[str, ...]] = field(default_factory=dict)
     # check -> findings that other parts of this program made
     found: Mapping[str, Tuple[Finding, ...]] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)  # check -> why it cannot tell

@@ -244,13 +244,15 @@ def _with_health(
     if examination is None:
         return dataclasses.replace(facts, found=found, unknown=unknown)
     from safe_install.diagnosis.health_findings import check_cuda, check_torch_folder
+    from safe_install.pipeline.baseline import installed_subjects
 
     health = answers()
+    modules = {subject.name: subject.imports for subject in installed_subjects(environment)}
     origin = check_torch_folder(environment, health, world.environ)
     # Notes are dropped: a torch in the user site, or in the base environment, is no fault.
     found["torch-origin"] = tuple(one for one in origin if one.severity is not Severity.NOTE)
     found["cuda"] = check_cuda(environment, health, world.environ, require_cuda=False)
-    return dataclasses.replace(facts, health=health, found=found, unknown=unknown)
+    return dataclasses.replace(facts, health=health, modules=modules, found=found, unknown=unknown)
 
 
 def _unmet_findings(unmet: Sequence[UnmetRequirement], health: HealthReport) -> Tuple[Finding, ...]:

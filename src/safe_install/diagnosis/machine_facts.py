@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from safe_install.diagnosis.facts import ClosedPort, ProbeProblem, Program
 from safe_install.environment.interpreter import child_environment
+from safe_install.environment.record import read_plain_file
 from safe_install.folders import expand_home
 from safe_install.models import Interpreter
 from safe_install.system import process
@@ -81,15 +82,29 @@ def find_lost_settings(executable: Path, interpreter: Interpreter) -> Optional[P
     version = ".".join(interpreter.version.split(".")[:2])
     site = folder / "lib" / f"python{version}" / "site-packages"
     settings = folder / "pyvenv.cfg"
-    if settings.exists() or not (folder / "bin" / "activate").is_file():
+    if settings.is_file() or not (folder / "bin" / "activate").is_file():
         return None
     if not site.is_dir() or os.path.samefile(folder, interpreter.prefix):
         return None
-    return ProbeProblem(
-        f"{settings} is gone: {executable} takes {interpreter.prefix} for its "
-        f"environment, and sees nothing of {site}",
-        f"{os.path.realpath(executable)} -m venv --without-pip {folder}",
+    detail = (
+        f"{settings} is gone: {executable} takes {interpreter.prefix} for its environment, and "
+        f"sees nothing of {site}"
     )
+    if settings.exists():
+        detail = (
+            f"{settings} is no file: {executable} takes {interpreter.prefix} for its environment, "
+            f"and sees nothing of {site}"
+        )
+    return ProbeProblem(detail, _made_anew(executable, folder))
+
+
+def _made_anew(executable: Path, folder: Path) -> str:
+    """The line that writes pyvenv.cfg, whatever lies in its place."""
+    line = f"{os.path.realpath(executable)} -m venv --without-pip {shlex.quote(str(folder))}"
+    settings = folder / "pyvenv.cfg"
+    if not settings.exists() or settings.is_file():
+        return line
+    return f"rm -r {shlex.quote(str(settings))} && {line}"
 
 
 # The probe runs without these, so that it does not notice them.
@@ -144,25 +159,29 @@ def _start_error(executable: Path, variables: Mapping[str, str]) -> Optional[str
 
 
 def find_unreadable_settings(executable: Path) -> Optional[ProbeProblem]:
-    """The problem of a pyvenv.cfg that is not UTF-8: Python does not start with it."""
+    """The problem of a pyvenv.cfg with which Python does not start: it is not UTF-8, or reading it
+    does not end."""
     folder = executable.parent.parent
     settings = folder / "pyvenv.cfg"
     try:
-        settings.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        return ProbeProblem(
-            f"{settings} is no text, and {executable} does not start with it: {error}",
-            f"{os.path.realpath(executable)} -m venv --without-pip {folder}",
-        )
-    except OSError:
-        return None
-    return None
+        content = read_plain_file(settings)
+        if content is None and settings.exists():
+            error = "it is no file"
+        else:
+            (content or b"").decode("utf-8")
+            return None
+    except (OSError, UnicodeDecodeError) as problem:
+        error = str(problem)
+    return ProbeProblem(
+        f"{settings} is no text, and {executable} does not start with it: {error}",
+        _made_anew(executable, folder),
+    )
 
 
 def _python_of(prefix: Path) -> str:
     """ "python3.11", by pyvenv.cfg; else "python3"."""
     try:
-        text = (prefix / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+        text = (read_plain_file(prefix / "pyvenv.cfg") or b"").decode("utf-8", "replace")
     except OSError:
         return "python3"
     found = re.search(r"(?m)^version(?:_info)?\s*=\s*(\d+\.\d+)", text)

@@ -23,7 +23,7 @@ from safe_install.requirements import requirement_name
 from safe_install.torch_family import TORCH, is_guarded, is_library_of_torch
 
 
-def check_records(facts: Facts) -> Answer:
+def check_records(facts: Facts) -> List[Finding]:
     """Does every recorded file exist, with the recorded size?"""
     findings = [_lost_source_finding(source) for source in facts.lost_sources]
     for state in facts.records:

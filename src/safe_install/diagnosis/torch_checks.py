@@ -13,14 +13,14 @@ from packaging.version import InvalidVersion, Version
 from safe_install.diagnosis.environment_checks import open_to_all
 from safe_install.diagnosis.facts import Facts, environment_of, imports_torch, torch_of
 from safe_install.diagnosis.put_back import recorded_requirement
-from safe_install.diagnosis.record_checks import way_to_closed
+from safe_install.diagnosis.record_checks import check_records
 from safe_install.diagnosis.run import Answer, CannotTell, NotHere
 from safe_install.health.comparison import first_line, hint_for
 from safe_install.health.origin import check_missing, is_whole
-from safe_install.models import Environment, Finding, Severity
+from safe_install.models import Environment, Finding, HealthReport, Severity
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.tags import split_local
-from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH, is_guarded
+from safe_install.torch_family import COMPANIONS, COMPILERS, TORCH
 
 # The first torch that was built against numpy 2 (release notes of torch 2.3).
 FIRST_WITH_NUMPY_2 = Version("2.3")
@@ -63,6 +63,15 @@ def _is_required(facts: Facts) -> bool:
     return any(REQUIRES_TORCH.search(finding.detail) for finding in unmet)
 
 
+def check_requirements(facts: Facts) -> Answer:
+    """Has what is installed what it requires? Beside a torch that is whole, its libraries and its
+    companions have checks of their own."""
+    unmet = facts.found.get("requirements", ())
+    if check_installed(facts):
+        return unmet
+    return [one for one in unmet if not _is_of_library(one) and not _is_of_companion(one)]
+
+
 def check_version(facts: Facts) -> Answer:
     """Do torch's files and its metadata name the same version?"""
     torch = torch_of(facts)
@@ -90,8 +99,7 @@ def check_companions(facts: Facts) -> Answer:
         version = environment.installed[name].version
         findings += _check_companion_build(name, version, torch.runtime_version)
     for unmet in facts.found.get("requirements", ()):
-        # "torchvision 0.20.1 requires torch==2.5.1, but torch 2.13.0 is installed."
-        if unmet.subject in COMPANIONS and REQUIRES_TORCH.search(unmet.detail):
+        if _is_of_companion(unmet):
             findings.append(
                 Finding(
                     "companion-of-another-torch",
@@ -118,6 +126,11 @@ def _check_companion_build(name: NormalizedName, version: str, torch_version: st
             f"safe-install install --force-reinstall {name}",
         )
     ]
+
+
+def _is_of_companion(unmet: Finding) -> bool:
+    """ "torchvision 0.20.1 requires torch==2.5.1, but torch 2.13.0 is installed." """
+    return unmet.subject in COMPANIONS and REQUIRES_TORCH.search(unmet.detail) is not None
 
 
 def check_compiler(facts: Facts) -> Answer:
@@ -164,14 +177,10 @@ def split_compilers(environment: Environment) -> Tuple[List[str], List[str]]:
     return others, [wanted[name] for name in present if name in wanted]
 
 
-def check_libraries(facts: Facts) -> Answer:
+def check_libraries(facts: Facts) -> Sequence[Finding]:
     """Are the libraries that torch requires installed, in the required versions?"""
     unmet = facts.found.get("requirements", ())
-    torch_lines = [
-        finding
-        for finding in unmet
-        if finding.subject == TORCH and _is_about_library(finding.detail)
-    ]
+    torch_lines = [finding for finding in unmet if _is_of_library(finding)]
     if not torch_lines:
         return ()
     details = "; ".join(finding.detail.rstrip(".") for finding in torch_lines[:3])
@@ -187,9 +196,10 @@ def check_libraries(facts: Facts) -> Answer:
     )
 
 
-def _is_about_library(detail: str) -> bool:
-    match = re.search(r" requires ([A-Za-z0-9_.-]+)", detail)
-    if match is None:
+def _is_of_library(unmet: Finding) -> bool:
+    """ "torch 2.14.1 requires nvidia-nccl-cu13==2.30.7, which is not installed." """
+    match = re.search(r" requires ([A-Za-z0-9_.-]+)", unmet.detail)
+    if unmet.subject != TORCH or match is None:
         return False
     name = match.group(1).replace("_", "-").replace(".", "-").lower()
     return name in COMPILERS or name.startswith(LIBRARY_PREFIXES)
@@ -284,12 +294,10 @@ def _hint_by_facts(facts: Facts) -> str:
     reinstall torch."""
     if facts.without:
         return f"unset {' '.join(trial.subject for trial in facts.without)}"
-    for state in facts.records:
-        if state.closed and is_guarded(state.name):
-            return way_to_closed(state, facts)
-    for unmet in facts.found.get("requirements", ()):
-        if unmet.severity is Severity.ERROR:
-            return unmet.hint
+    unmet = facts.found.get("requirements", ())
+    for cause in (*check_records(facts), *check_libraries(facts), *unmet):
+        if cause.severity is Severity.ERROR:
+            return cause.hint
     return _reinstall_command(facts)
 
 
@@ -362,7 +370,7 @@ def is_of_torch(subject: str) -> bool:
 
 
 def check_extensions(facts: Facts) -> Answer:
-    """Do the installed extensions import and compute?"""
+    """Do the installed extensions import, and do those that import compute?"""
     health = facts.health
     if health is None:
         return CannotTell("they were not imported")
@@ -372,6 +380,8 @@ def check_extensions(facts: Facts) -> Answer:
         for name, answer in answers.items():
             if answer.ok or answer.unknown or is_of_torch(name):
                 continue
+            if check == "operation-failed" and _is_told(name, health, facts):
+                continue
             why = first_line(answer.error)
             hint = hint_for(name, health.torch_version, answer.error)
             hint = hint or _hint_for_extension(name, facts)
@@ -379,9 +389,27 @@ def check_extensions(facts: Facts) -> Answer:
     return findings
 
 
+def _is_told(operation: str, health: HealthReport, facts: Facts) -> bool:
+    """Does "torch-scatter on cuda" fail because the project does not import, or with the same error
+    as "torch-scatter on cpu"?"""
+    modules = facts.modules.get(canonicalize_name(operation.partition(" ")[0]), ())
+    answers = [health.imports.get(module) for module in modules]
+    if any(answer is not None and not answer.ok for answer in answers):
+        return True
+    if not operation.endswith(" on cuda"):
+        return False
+    on_cpu = health.operations.get(operation.replace(" on cuda", " on cpu"))
+    return on_cpu is not None and on_cpu.error == health.operations[operation].error
+
+
 def _hint_for_extension(subject: str, facts: Facts) -> str:
     """`subject`: a module ("torch_scatter"), or an operation ("torch-scatter on cuda")."""
     name = canonicalize_name(subject.partition(" ")[0])
-    if name in environment_of(facts).installed:
-        return f"safe-install install --force-reinstall --no-deps {name}"
-    return f"See all that it says: python -c 'import {subject.partition(' ')[0]}'"
+    distribution = environment_of(facts).installed.get(name)
+    if distribution is None:
+        return f"See all that it says: python -c 'import {subject.partition(' ')[0]}'"
+    requirement = str(name)
+    if any(state.name == name and (state.missing or state.changed) for state in facts.records):
+        # as the check of its files says it
+        requirement = shlex.quote(recorded_requirement(distribution, facts))
+    return f"safe-install install --force-reinstall --no-deps {requirement}"

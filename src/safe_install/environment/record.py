@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import base64
 import csv
+import errno
 import io
 import os
 import stat
 from pathlib import Path
 from typing import Iterable, Iterator, List, NamedTuple, Optional
+
+LARGEST = 100_000_000  # bytes; the RECORD of torch has 2 million
 
 
 class RecordEntry(NamedTuple):
@@ -43,9 +46,13 @@ def read_plain_file(path: Path) -> Optional[bytes]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         return None
+    if status.st_size > LARGEST:
+        os.close(descriptor)
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     with os.fdopen(descriptor, "rb") as file:
         return file.read()
 

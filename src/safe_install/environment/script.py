@@ -16,24 +16,34 @@ import stat
 import sys
 import sysconfig
 
+LARGEST = 100000000  # bytes: what is read here has a hundredth of it
 HEADER = re.compile(r"^(Name|Version|Requires-Dist|Provides-Extra):[ \t]*(.*?)[ \t\r]*$", re.M)
 
 
-def read_text(path):
-    """The text of a regular file; None if it cannot be read."""
+def read_plain(path):
+    """The bytes of a regular file; None if it cannot be read or is too large."""
     try:
         # O_NONBLOCK, since opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
         os.close(descriptor)
         return None
     try:
-        with open(descriptor, encoding="utf-8", errors="replace") as file:
+        with open(descriptor, "rb") as file:
             return file.read()
     except OSError:
         return None
+
+
+def read_text(path):
+    """The text of a regular file; None if it cannot be read."""
+    content = read_plain(path)
+    if content is None:
+        return None
+    return content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_stripped(path):
@@ -216,11 +226,7 @@ def constants_in(text):
 def cxx11_abi(lib_dir):
     """The C++ ABI of torch's libraries; None if it is not known. The constructor of c10::Error has
     a std::string as argument, and its mangled name in libc10.so contains the ABI."""
-    try:
-        with open(os.path.join(lib_dir, "libc10.so"), "rb") as file:
-            content = file.read()
-    except OSError:
-        return None
+    content = read_plain(os.path.join(lib_dir, "libc10.so")) or b""
     if b"_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_string" in content:
         return True
     if b"_ZN3c105ErrorC2ENS_14SourceLocationESs" in content:

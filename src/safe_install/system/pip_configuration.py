@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import configparser
 import os
+import stat
 from pathlib import Path
 from typing import Dict, List, Mapping
 
 from safe_install.folders import find_home
 
 SYSTEM_FILE = Path("/etc/pip.conf")
+LARGEST = 10_000_000  # bytes: what somebody wrote has some hundreds
 
 
 def read_configuration(prefix: Path, environ: Mapping[str, str], command: str) -> Mapping[str, str]:
@@ -54,10 +56,28 @@ def find_broken_files(prefix: Path, environ: Mapping[str, str]) -> Mapping[str, 
 def _read_into(parser: configparser.RawConfigParser, path: Path) -> str:
     """Read a file into a parser. The result: the error as one line, or "". A missing file is
     empty."""
+    reason = _why_endless(path)
+    if reason:
+        return reason
     try:
         parser.read(str(path), encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError) as error:
         return " ".join(f"{type(error).__name__}: {error}".split())
+    return ""
+
+
+def _why_endless(path: Path) -> str:
+    """Why reading it would take all time or all memory; "" where it would not."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    if stat.S_ISFIFO(status.st_mode):
+        return "it is a FIFO, and who reads it waits for a writer"
+    if stat.S_ISCHR(status.st_mode) and not path.samefile(os.devnull):
+        return "it is a device, which may have no end"
+    if stat.S_ISREG(status.st_mode) and status.st_size > LARGEST:
+        return f"it has {status.st_size} bytes"
     return ""
 
 

@@ -360,6 +360,16 @@ def test_words_reach_pip_as_they_were_written(words, pip_calls):
     assert pip_calls[0][1] == words
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["doctor", "--python", ""], ["--python=", "install", "x"], ["freeze", "--python", ""]],
+)
+def test_an_empty_python_is_not_the_default_one(words, pip_calls, capsys):
+    assert cli.main(words) == 2
+    assert "error: --python is empty" in capsys.readouterr().err
+    assert pip_calls == []
+
+
 @pytest.mark.parametrize("words", [["instal", "x", "--help"], ["--json", "undoo"]])
 def test_an_unknown_command_is_refused_also_where_help_was_asked_for(words, capsys):
     assert cli.main(words) == 2

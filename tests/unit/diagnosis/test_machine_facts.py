@@ -24,6 +24,7 @@ from safe_install.diagnosis.machine_facts import (
     find_broken,
     find_lost_settings,
     find_programs,
+    find_unreadable_settings,
     find_working_folder,
 )
 from safe_install.models import Scheme
@@ -130,6 +131,40 @@ def test_a_virtual_environment_that_lost_its_settings(unmarked):
     problem = find_lost_settings(folder / "bin" / "python", interpreter)
     assert problem.message.startswith(f"{folder}/pyvenv.cfg is gone")
     assert problem.hint == f"{os.path.realpath(sys.executable)} -m venv --without-pip {folder}"
+
+
+def test_a_folder_in_the_place_of_its_settings(unmarked):
+    folder, interpreter = unmarked
+    (folder / "pyvenv.cfg").mkdir()
+    problem = find_lost_settings(folder / "bin" / "python", interpreter)
+    assert problem.message.startswith(f"{folder}/pyvenv.cfg is no file")
+    assert problem.hint.startswith(f"rm -r {folder}/pyvenv.cfg && ")
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (os.mkfifo, "it is no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is no file"),
+        (lambda path: write_sparse(path, 5_000_000_000), "File too large"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "can't decode byte"),
+        (lambda path: path.write_text("home = /usr/bin\n"), None),
+        (lambda path: None, None),
+    ],
+)
+def test_settings_that_nobody_can_read(tmp_path, make, fault):
+    settings = tmp_path / "pyvenv.cfg"
+    make(settings)
+    problem = find_unreadable_settings(tmp_path / "bin" / "python")
+    assert (problem is None) is (fault is None)
+    if problem is not None:
+        assert f"{settings} is no text" in problem.message
+        assert fault in problem.message
+
+
+def write_sparse(path, size):
+    with path.open("wb") as file:
+        file.truncate(size)
 
 
 @pytest.mark.parametrize("other", ["settings", "no activate", "no packages", "its own prefix"])

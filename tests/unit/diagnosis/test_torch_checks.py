@@ -9,6 +9,7 @@ import pytest
 
 from safe_install.diagnosis import torch_checks
 from safe_install.diagnosis.facts import Facts, RecordState, ShadowingLibrary, Trial
+from safe_install.diagnosis.record_checks import check_records
 from safe_install.diagnosis.run import CannotTell, NotHere
 from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchPlace
 from tests.factories import SITE, make_distribution, make_environment, make_health
@@ -296,8 +297,45 @@ DOUBTFUL = Finding("requirement-unmet", Severity.WARNING, "torch", "no jinja2", 
 )
 def test_the_way_to_an_import(fields, hint):
     failed = make_health(imports={"torch": "ImportError: no"})
-    (one,) = torch_checks.check_imports(facts(health=failed, **fields))
+    alpha = make_distribution("alpha", "1.0")
+    (one,) = torch_checks.check_imports(facts(alpha, health=failed, **fields))
     assert one.hint.endswith(hint)
+
+
+NCCL = "nvidia-nccl-cu13==2.30.7"
+NO_NCCL = f"torch {CUDA} requires {NCCL}, which is not installed."
+
+
+def test_a_library_that_is_gone_has_the_same_way_out_as_the_import():
+    """Files of torch once more would not bring it."""
+    failed = make_health(imports={"torch": "OSError: libnccl.so.2: cannot open"})
+    torch = make_distribution("torch", CUDA, requires=(NCCL,))
+    nccl = make_distribution("nvidia-nccl-cu13", "2.30.7")
+    gone = (RecordState("nvidia-nccl-cu13", "2.30.7", missing=("nvidia/nccl/lib/libnccl.so.2",)),)
+    (of_files,) = check_records(facts(torch, nccl, health=failed, records=gone))
+    (one,) = torch_checks.check_imports(facts(torch, nccl, health=failed, records=gone))
+    assert one.hint == of_files.hint
+    assert NCCL in one.hint
+    missed = {"requirements": (Finding("requirement-unmet", Severity.WARNING, "torch", NO_NCCL),)}
+    (of_libraries,) = torch_checks.check_libraries(facts(torch, found=missed))
+    (one,) = torch_checks.check_imports(facts(torch, health=failed, found=missed))
+    assert one.hint == of_libraries.hint
+
+
+def test_what_another_check_says_is_no_requirement_of_its_own():
+    other = "torchvision 0.20.1 requires torch==2.5.1, but torch 2.13.0 is installed."
+    lines = [
+        ("torch", NO_NCCL),
+        ("torchvision", other),
+        ("torch", "torch requires sympy, which is not installed."),
+        ("alpha", "alpha requires triton, which is not installed."),
+    ]
+    subjects = [one.subject for one in torch_checks.check_requirements(unmet(*lines))]
+    assert subjects == ["torch", "alpha"]
+    # The other checks are skipped where torch is not whole.
+    half = dataclasses.replace(PLACE, files="")
+    asked = facts(places=(half,), found=unmet(*lines).found)
+    assert len(torch_checks.check_requirements(asked)) == len(lines)
 
 
 def test_a_torch_without_metadata_comes_again_in_the_version_of_its_files():
@@ -389,15 +427,42 @@ def test_extensions_that_import_or_of_which_nothing_is_known():
 )
 def test_extensions_that_fail(error, hint):
     health = make_health(
-        imports={"torch_scatter": error}, operations={"torch-scatter on cpu": error}
+        imports={"torch_scatter": error},
+        operations={"torch-scatter on cpu": error, "torch-sparse native part": error},
     )
-    scatter = make_distribution("torch-scatter", "2.1.2")
-    found = torch_checks.check_extensions(facts(scatter, health=health))
+    installed = [make_distribution(f"torch-{name}", "2.1.2") for name in ("scatter", "sparse")]
+    modules = {"torch-scatter": ("torch_scatter",), "torch-sparse": ("torch_sparse",)}
+    found = torch_checks.check_extensions(facts(*installed, health=health, modules=modules))
+    # What does not import is not said to fail to compute, too.
     assert told(found) == [
         ("import-failed", Severity.ERROR, "torch_scatter"),
-        ("operation-failed", Severity.ERROR, "torch-scatter on cpu"),
+        ("operation-failed", Severity.ERROR, "torch-sparse native part"),
     ]
-    assert [one.hint for one in found] == [hint, hint]
+    assert [one.hint for one in found] == [hint, hint.replace("scatter", "sparse")]
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "subjects"),
+    [
+        ("ImportError: no", ["torchaudio on cpu"]),
+        ("RuntimeError: no kernel image", ["torchaudio on cpu", "torchaudio on cuda"]),
+    ],
+)
+def test_what_fails_on_the_cpu_fails_on_a_gpu_for_the_same_reason(on_gpu, subjects):
+    operations = {"torchaudio on cpu": "ImportError: no", "torchaudio on cuda": on_gpu}
+    found = torch_checks.check_extensions(facts(health=make_health(operations=operations)))
+    assert [one.subject for one in found] == subjects
+
+
+def test_an_extension_whose_file_is_gone_has_one_way_out():
+    health = make_health(imports={"torch_scatter": "ImportError: Could not find module"})
+    scatter = make_distribution("torch-scatter", "2.1.2")
+    records = (RecordState("torch-scatter", "2.1.2", missing=("torch_scatter/_scatter_cpu.so",)),)
+    seen = facts(scatter, health=health, records=records)
+    (of_import,) = torch_checks.check_extensions(seen)
+    (of_files,) = check_records(seen)
+    assert of_import.hint == of_files.hint
+    assert of_import.hint.endswith(" torch-scatter==2.1.2")
 
 
 def test_a_module_of_nothing_that_is_installed():

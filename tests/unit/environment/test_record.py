@@ -4,6 +4,7 @@ should."""
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import os
 from pathlib import Path
@@ -102,3 +103,22 @@ def test_one_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "RECORD").symlink_to("RECORD")  # a link to itself: root cannot read it either
     with pytest.raises(OSError, match="symbolic links"):
         read_record_text(tmp_path)
+
+
+def test_a_RECORD_that_would_fill_the_memory_is_not_read(tmp_path):
+    with (tmp_path / "RECORD").open("wb") as file:
+        file.truncate(5_000_000_000)
+    with pytest.raises(OSError, match="File too large"):
+        read_record_text(tmp_path)
+
+
+def test_metadata_that_is_no_file_or_has_no_end_is_none(tmp_path):
+    """As the probe reads it, in the managed interpreter."""
+    script = importlib.import_module("safe_install.environment.script")
+    for name in ("METADATA", "libc10.so"):
+        os.mkfifo(tmp_path / name)
+    with (tmp_path / "direct_url.json").open("wb") as file:
+        file.truncate(5_000_000_000)
+    assert script.read_metadata(str(tmp_path / "METADATA")) is None
+    assert script.read_direct_url(str(tmp_path)) is None
+    assert script.cxx11_abi(str(tmp_path)) is None
