@@ -215,11 +215,19 @@ def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[Nor
     return tuple(found)
 
 
+# "ERROR: Cannot install torch and torchvision==0.28.0 because ...": versions that pip tried, too.
+_TRIED = re.compile(r"(?m)^ERROR: Cannot install .*$")
+
+
 def requirement_in_failure(output: str, name: NormalizedName) -> str:
-    """The requirement on `name` as pip's failure words it, with its specifier when there is one."""
+    """The requirement on `name` as pip's failure words it, with its specifier when there is one.
+
+    The versions that pip tried are no requirements.
+    """
     pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
+    requirements = _TRIED.sub("", output)
     for match in re.finditer(
-        rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", output
+        rf"(?i)\b{pattern}\b\s*((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)", requirements
     ):
         requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
         if requirement is not None:

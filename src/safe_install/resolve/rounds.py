@@ -11,6 +11,8 @@ import dataclasses
 from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.index.facts import Catalog
@@ -61,6 +63,7 @@ from safe_install.resolve.torch_rounds import (
     needs_file_of_torch,
     planned_extensions,
     reopen,
+    specifiers_of,
     specifiers_on,
 )
 from safe_install.torch_family import TORCH
@@ -264,12 +267,8 @@ def _after_failure(
             if name not in selection.extensions and name not in selection.here.installed
         ]
         if new:
-            return Choose(
-                add_extensions(
-                    selection,
-                    [Requirement(requirement_in_failure(error.output, name)) for name in new],
-                )
-            )
+            missing = [_requirement_on(name, error.output, wanted) for name in new]
+            return Choose(add_extensions(selection, missing))
     if no_plan is not None:
         wishes = wishes_in_conflict(error.output, TORCH)
         return _without_torch(selection, no_plan, wishes)
@@ -277,6 +276,13 @@ def _after_failure(
     if contradiction is not None and selection.here.torch is None:
         return Refusal(contradiction)
     return _refuse(selection, error, wanted)
+
+
+def _requirement_on(name: NormalizedName, output: str, wanted: Wanted) -> Requirement:
+    """The user's own requirement on an extension, and that of pip's failure."""
+    requirement = Requirement(requirement_in_failure(output, name))
+    requirement.specifier &= SpecifierSet(specifiers_of(name, (), wanted))
+    return requirement
 
 
 def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:

@@ -119,7 +119,7 @@ def planned_extensions(
         if step.name not in catalog.projects or step.is_direct or is_library_of_torch(step.name):
             continue
         if catalog.project(step.name).torch_match is not TorchMatch.ANY:
-            found.append(Requirement(f"{step.name}{_specifiers_of(step.name, steps, wanted)}"))
+            found.append(Requirement(f"{step.name}{specifiers_of(step.name, steps, wanted)}"))
     return found
 
 
@@ -140,7 +140,7 @@ def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[
     return {**report, "install": entries}
 
 
-def _specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) -> str:
+def specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) -> str:
     """All specifiers on `name` in the requirements of the steps and of the user."""
     found = set(filter(None, specifiers_on(name, steps).split(",")))
     for entry in wanted.entries:

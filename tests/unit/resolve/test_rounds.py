@@ -391,6 +391,26 @@ def test_what_only_we_can_find_is_chosen_and_pip_asked_again():
     assert str(result.selection.extensions["torch-scatter"]) == "torch-scatter>=2.0"
 
 
+EXCLUDED = """ERROR: Cannot install torch and torchvision==0.27.1 because these package versions \
+have conflicting dependencies.
+The conflict is caused by:
+    torchvision 0.28.0 depends on torch==2.13.0
+    torchvision 0.27.1 depends on torch==2.12.1
+    The user requested (constraint) torch==2.7.1+cu118
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("torchvision", "torchvision"), ("torchvision>=0.20", "torchvision>=0.20")],
+)
+def test_what_pip_tried_is_no_requirement(word, expected):
+    """Its index has no torchvision for this torch, and another host has one."""
+    result = next_round(selection_of(), failed(EXCLUDED), wanted_of("torch", word), CATALOG)
+    assert isinstance(result, Choose)
+    assert str(result.selection.extensions["torchvision"]) == expected
+
+
 def test_without_a_torch_one_is_chosen_together_with_it():
     result = next_round(selection_of(here=EMPTY), failed(NOT_FOUND), wanted_of("base"), CATALOG)
     assert isinstance(result, ChooseTorch)
