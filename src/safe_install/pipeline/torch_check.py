@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from safe_install.errors import NoCandidate, Refused
-from safe_install.index.facts import Catalog
+from safe_install.index.facts import Catalog, TorchTable
+from safe_install.index.torch_files import Listing
 from safe_install.models import (
     Finding,
+    Interpreter,
     Plan,
     Severity,
     TorchBuild,
@@ -15,9 +17,11 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.session import Session
 from safe_install.resolve.carried import check_kept
-from safe_install.resolve.decisions import Selection, make_wanted, names_asked_for
+from safe_install.resolve.decisions import Selection, Wanted, make_wanted, names_asked_for
+from safe_install.resolve.no_torch import no_torch
 from safe_install.resolve.permission import check_torch_asked_for
 from safe_install.resolve.torch_choice import name_open_question
+from safe_install.resolve.torch_rounds import is_listed_by_page_alone
 from safe_install.torch_family import TORCH
 
 
@@ -43,6 +47,18 @@ class TorchCheck:
         is_declared = here.driver is not None and here.driver.declared
         if torch != here.torch or is_declared:
             self._judge(check_torch_here(here, torch))
+
+    def refuse_unpublished(
+        self, wanted: Wanted, list_torch: Callable[[str, Interpreter], Listing], table: TorchTable
+    ) -> None:
+        """Refuse an accelerator for which no host has a torch, before pip is asked. Of those that
+        the bundled facts list it is known which there are. Errors: NoCandidate."""
+        here = self._session.environment
+        if not is_listed_by_page_alone(wanted, here, table):
+            return
+        listing = list_torch(wanted.torch.accelerator, here.interpreter)
+        if listing.problem is not None and not listing.links:
+            raise no_torch(Selection(here, here), (), wanted, listing)
 
     def may_keep(self, torch: Optional[TorchBuild]) -> bool:
         """Would --keep-extensions be permitted beside a torch, as far as is known?"""

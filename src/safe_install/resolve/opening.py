@@ -1,5 +1,5 @@
-"""How a choice begins: which requirements we choose, and whether pip has to name the new torch
-first. Pure."""
+"""How a choice begins: words that are refused at once, which requirements we choose, and whether
+pip has to name the new torch first. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from safe_install.models import Environment
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.compatibility import Context
+from safe_install.resolve.contradiction import refuse_contradiction
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.no_candidate import where_else
 from safe_install.resolve.plan import applies, is_satisfied
+from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Refusal
+from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.torch_family import TORCH
 
 
@@ -28,6 +31,16 @@ class Opening(NamedTuple):
     needs_installer: bool = False  # there are other requirements, for pip
     # the requirements on torch to ask pip about first; none: torch stays
     torch_requirements: Tuple[str, ...] = ()
+
+
+def refuse_words(request: InstallRequest, here: Environment, catalog: Catalog) -> None:
+    """Refuse requirements that exclude each other, and misspelled names. Errors: NoCandidate;
+    UsageError."""
+    entries = (*request.entries, *request.constraints)
+    refuse_contradiction(entries, here, catalog, no_deps=request.no_deps)
+    parsed = [parse_requirement(entry.text) for entry in request.entries]
+    meant = [one for one in parsed if one is not None and applies(one, here)]
+    refuse_misspelled(meant, known=catalog.projects, installed=here.installed)
 
 
 def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union[Opening, Refusal]:

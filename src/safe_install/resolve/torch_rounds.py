@@ -13,11 +13,12 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import PipFailed
-from safe_install.index.facts import Catalog, TorchMatch
+from safe_install.index.facts import Catalog, TorchMatch, TorchTable
 from safe_install.models import Environment, Step
 from safe_install.pip_output import conflict_reason
 from safe_install.requirements import parse_requirement, requirement_name
-from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.accelerator import is_listed_kind
+from safe_install.resolve.decisions import Selection, Wanted, names_asked_for
 from safe_install.resolve.plan import applies
 from safe_install.resolve.torch_ranking import is_acceptable
 from safe_install.torch_family import TORCH, is_library_of_torch
@@ -37,6 +38,18 @@ def must_change_torch(wanted: Wanted, here: Environment) -> bool:
     ):
         return False
     return here.torch.accelerator != asked
+
+
+def is_listed_by_page_alone(wanted: Wanted, here: Environment, table: TorchTable) -> bool:
+    """Is a torch asked for whose accelerator the bundled facts do not list (ROCm, XPU)?"""
+    accelerator = wanted.torch.accelerator
+    if not accelerator or is_listed_kind(accelerator, table):
+        return False
+    if TORCH not in names_asked_for(wanted, here) or wanted.has_lock:
+        return False
+    if any(requirement.url for requirement in wanted.torch.requirements):
+        return False
+    return here.torch is None or must_change_torch(wanted, here)
 
 
 def same_release_in_own_places(wanted: Wanted, here: Environment) -> str:

@@ -619,6 +619,41 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
         )
 
 
+@pytest.mark.parametrize("is_down", [False, True])
+def test_pip_is_not_asked_for_an_accelerator_of_no_page(tmp_path, is_down):
+    installer = PackageIndex()
+    pages = Pages(down=("rocm99.9",) if is_down else ())
+    with pytest.raises(NoCandidate, match=r"^no torch for rocm99\.9 can come: ") as raised:
+        choose(
+            tmp_path,
+            "--accelerator",
+            "rocm99.9",
+            "torch",
+            "filelock",
+            chooser=PageChooser(pages),
+            installer=installer,
+        )
+    assert installer.questions == []
+    expected = "Try again when" if is_down else "--accelerator names rocm99.9: "
+    assert raised.value.hint.startswith(expected)
+
+
+def test_an_accelerator_of_no_page_is_nothing_to_what_is_no_torch(tmp_path, monkeypatch):
+    environ = {"SAFE_INSTALL_ACCELERATOR": "rocm99.9"}
+    chooser, installer = PageChooser(), PackageIndex("2.15.0")
+    with pytest.raises(NoCandidate):
+        choose(tmp_path, "filelock", environ=environ, chooser=chooser, installer=installer)
+    assert installer.questions != [], "only pip knows that it brings a torch"
+
+
+def test_a_place_of_the_person_has_an_accelerator_of_no_page(tmp_path):
+    chooser = PageChooser()
+    own_place(tmp_path, chooser, "2.9.1+rocm99.9")
+    words = ["-f", str(tmp_path), "--accelerator", "rocm99.9", "torch"]
+    selected, *_ = choose(tmp_path, *words, chooser=chooser)
+    assert torch_of(selected) == "2.9.1+rocm99.9"
+
+
 def test_what_the_declared_driver_does_not_run_is_not_brought_by_name_either(tmp_path):
     here = machine(driver="535.104.05", declared=True)
     with pytest.raises(
