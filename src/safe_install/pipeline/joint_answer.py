@@ -143,7 +143,7 @@ def _refuse_unlisted(question: Question, catalog: Catalog) -> None:
     if question.accelerator and not is_listed_kind(question.accelerator, catalog.torch):
         raise NoCandidate(
             f"which torch there is for {question.accelerator} is not known here",
-            hint=f"Its page has them: {PYTORCH}/{question.accelerator}/torch/",
+            hint=f"If there is any, this page has it: {PYTORCH}/{question.accelerator}/torch/",
         )
 
 
@@ -250,8 +250,9 @@ def _with_conflict(
             f"Or leave {' and '.join(names)} to safe-install, which builds from source where no "
             "wheel fits."
         )
-    if conflict.is_open and question.offline:
-        hints.append("Leave --offline out to ask the hosts.")
+    if conflict.is_open:
+        ask = "Leave --offline out to ask the hosts."
+        hints.append(ask if question.offline else "Try again when its host answers.")
     message = describe_conflict(conflict, _describe_machine(selection.here))
     named = NoCandidate(message, hint=" ".join(filter(None, hints)), rejections=rejections)
     named.projects, named.is_open = error.projects, conflict.is_open

@@ -157,7 +157,7 @@ def test_what_is_left_without_wishes():
         (Conflict(("flash-attn",)), f"no torch for {MACHINE} has a wheel of flash-attn"),
         (
             Conflict(("flash-attn",), is_open=True),
-            f"no torch for {MACHINE} has a wheel of flash-attn, as far as is known here",
+            f"whether a torch for {MACHINE} has a wheel of flash-attn is not known here",
         ),
         (Conflict(("torch==9.9",)), f"there is no torch==9.9 for {MACHINE}"),
         (Conflict(("--accelerator cu92",)), f"there is no torch for cu92, {MACHINE}"),
