@@ -59,6 +59,7 @@ from safe_install.resolve.opening import (
     may_look_for_another,
     open_selection,
     refuse_words,
+    without_torch,
 )
 from safe_install.resolve.plan import steps_of_report
 from safe_install.resolve.request import InstallRequest
@@ -205,6 +206,8 @@ class _Loop:
             selection = self._change_torch(selection)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
+            if not (selection.has_torch or selection.torch_choice.is_open):
+                raise without_torch(opening.extensions, wanted, here)
         needs_installer = opening.needs_installer or wanted.wants_report
         with timings.stage("resolve"):
             try:

@@ -29,7 +29,7 @@ class Opening(NamedTuple):
 
     extensions: Tuple[Requirement, ...] = ()  # for projects of the wheel index, which we choose
     needs_installer: bool = False  # there are other requirements, for pip
-    # the requirements on torch to ask pip about first; none: torch stays
+    # what to ask pip about first, because its plan names the new torch; none: torch stays
     torch_requirements: Tuple[str, ...] = ()
 
 
@@ -71,11 +71,15 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
             extensions.append(requirement)
     if not extensions:
         return Opening((), needs_installer)
-    torch_wanted = _torch_requirements(wanted)
+    torch_wanted = _torch_requirements(wanted, here)
     if here.torch is None and not torch_wanted:
-        if all(pip_may_choose(catalog.project(one.name)) for one in extensions):
+        ours = [one for one in extensions if not pip_may_choose(catalog.project(one.name))]
+        if not ours:
             return Opening((), True)  # its own requirement brings the torch that it is for
-        return _refuse_without_torch(extensions, here)
+        others = _others(wanted, ours)
+        if others:
+            return Opening(tuple(ours), True, others)
+        return Refusal(without_torch(ours, wanted, here))
     if here.torch is not None and not _torch_is_asked_to_change(torch_wanted, wanted, here):
         return Opening(tuple(extensions), needs_installer)
     # pip chooses what it can beside the torch that it plans: it is judged in the plan.
@@ -84,13 +88,28 @@ def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union
     return Opening(tuple(ours), True, question)
 
 
-def _refuse_without_torch(extensions: Sequence[Requirement], here: Environment) -> Refusal:
+def _others(wanted: Wanted, ours: Sequence[Requirement]) -> Tuple[str, ...]:
+    """The requirements that are left to pip, one of which may bring torch; none where pip could not
+    be asked for them alone."""
+    if wanted.no_deps or any(entry.hashes for entry in wanted.entries):
+        return ()
+    names = {TORCH, *(canonicalize_name(one.name) for one in ours)}
+    meant = [entry for entry in wanted.entries if not entry.constraint and not entry.editable]
+    return tuple(entry.text for entry in meant if requirement_name(entry.text) not in names)
+
+
+def without_torch(
+    extensions: Sequence[Requirement], wanted: Wanted, here: Environment
+) -> NoCandidate:
+    """The error where no torch is installed, named, or brought by what else is named."""
     names = " ".join(one.name for one in extensions)
-    return Refusal(
-        NoCandidate(
-            f"torch is not installed for {here.interpreter.executable}, so no extension can fit it",
-            hint=f"Name torch, too: safe-install torch {names}",
-        )
+    hint = f"Name torch, too: safe-install torch {names}"
+    excluded = [entry.text for entry in wanted.entries if requirement_name(entry.text) == TORCH]
+    if excluded:
+        hint = f"The marker of {excluded[0]!r} excludes this machine. {hint}"
+    return NoCandidate(
+        f"torch is not installed for {here.interpreter.executable}, so no extension can fit it",
+        hint=hint,
     )
 
 
@@ -104,12 +123,13 @@ def may_look_for_another(selection: Selection, wanted: Wanted) -> bool:
 def ask_for_another_torch(wanted: Wanted, here: Environment) -> Tuple[str, ...]:
     """The requirements with which pip is asked for another torch than the installed one."""
     excluded = [f"{TORCH}!={here.torch.version.public}"] if here.torch is not None else []
-    return (*excluded, *map(str, _torch_requirements(wanted)))
+    return (*excluded, *map(str, _torch_requirements(wanted, here)))
 
 
-def _torch_requirements(wanted: Wanted) -> List[Requirement]:
+def _torch_requirements(wanted: Wanted, here: Environment) -> List[Requirement]:
     parsed = [parse_requirement(entry.text) for entry in wanted.entries]
-    return [one for one in parsed if one is not None and canonicalize_name(one.name) == TORCH]
+    named = [one for one in parsed if one is not None and canonicalize_name(one.name) == TORCH]
+    return [one for one in named if applies(one, here)]
 
 
 def _torch_is_asked_to_change(

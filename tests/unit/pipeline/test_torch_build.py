@@ -237,6 +237,23 @@ def test_a_torch_that_a_dependency_brings_is_chosen_too(tmp_path):
     assert steps_of(selected) == {"torch": "2.7.1+cu118", "ultralytics": "8.3"}
 
 
+def test_a_torch_that_a_dependency_brings_is_the_torch_of_an_extension(tmp_path):
+    """pip is asked for the dependency alone, then for all of it."""
+    installer = PackageIndex(others={"base": "1.0"})
+    selected, *_ = choose(tmp_path, "base", "torch-scatter", installer=installer)
+    assert {"torch", "torch-scatter"} <= set(steps_of(selected))
+    assert len(installer.questions) == 2
+
+
+def test_what_brings_no_torch_is_asked_for_once(tmp_path):
+    installer = PackageIndex(others={"base": "1.0"})
+    installer.plan = lambda requirements, **_: planned(base="1.0")
+    with pytest.raises(NoCandidate, match=r"^torch is not installed for ") as caught:
+        choose(tmp_path, "base", "torch-scatter", installer=installer)
+    assert caught.value.hint == "Name torch, too: safe-install torch torch-scatter"
+    assert installer.questions == []
+
+
 def test_its_companions_are_chosen_with_it(tmp_path):
     """Those of pip's plan are for the torch of pip's plan: pip is not asked once more to learn
     that."""

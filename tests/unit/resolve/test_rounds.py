@@ -130,6 +130,9 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
         (["bitsandbytes"], EMPTY, [], True, ()),
         # what requires its torch brings it
         (["torchvision", "xformers"], EMPTY, [], True, ()),
+        # the plan of the others tells whether they bring torch
+        (["torchvision", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("torchvision",)),
+        (["base>=1", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("base>=1",)),
     ],
 )
 def test_what_is_ours_to_choose(words, here, extensions, needs_installer, question):
@@ -146,13 +149,19 @@ def test_what_is_ours_to_choose(words, here, extensions, needs_installer, questi
             words,
             "torch is not installed for /env/bin/python, so no extension can fit it",
         )
-        for words in (["torch-scatter"], ["torchvision", "torch-scatter"])
+        for words in (
+            ["torch-scatter"],
+            ["--no-deps", "base", "torch-scatter"],
+            ["torch; python_version < '3'", "torch-scatter"],
+        )
     ],
 )
 def test_without_a_torch_nothing_can_be_fitted(words, message):
     refusal = open_selection(wanted_of(*words, here=EMPTY), EMPTY, CATALOG)
     assert isinstance(refusal, Refusal) and isinstance(refusal.error, NoCandidate)
     assert refusal.error.message == message
+    assert ("The marker of " in refusal.error.hint) is ("torch;" in words[0])
+    assert refusal.error.hint.endswith("Name torch, too: safe-install torch torch-scatter")
 
 
 def test_a_name_that_belongs_to_something_else_is_not_left_to_pip():
