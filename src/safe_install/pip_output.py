@@ -240,11 +240,17 @@ def names_in_failure(output: str, known: Container[NormalizedName]) -> Tuple[Nor
     return tuple(found)
 
 
+# "ERROR: Cannot install torch and torchvision==0.28.0 because ...": versions that pip tried, too.
+_TRIED = re.compile(r"(?m)^ERROR: Cannot install .*$")
+
+
 def requirement_in_failure(output: str, name: NormalizedName) -> str:
-    """The requirement on `name` in pip's failure, with its specifier where there is one."""
+    """The requirement on `name` in pip's failure, with its specifier where there is one. The versions
+    that pip tried are not requirements."""
     pattern = "[-_.]+".join(re.escape(part) for part in name.split("-"))
     specifiers = r"((?:[<>=!~]=?=?\s*[\w.*+!]+\s*,?\s*)+)"
-    for match in re.finditer(rf"(?i)\b{pattern}\b\s*{specifiers}", output):
+    requirements = _TRIED.sub("", output)
+    for match in re.finditer(rf"(?i)\b{pattern}\b\s*{specifiers}", requirements):
         requirement = parse_requirement(f"{name}{match.group(1).strip().rstrip(',')}")
         if requirement is not None:
             return str(requirement)

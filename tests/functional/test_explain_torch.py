@@ -43,6 +43,20 @@ def explain(variables, *words):
     return run_safe_install(("explain", *words), variables)
 
 
+@pytest.mark.parametrize("platform", ["manylinux_2_28_aarch64", "win_amd64", "macosx_14_0_arm64"])
+def test_what_is_not_known_here_is_not_denied(variables, platform):
+    """There are wheels of torchvision for these platforms; the bundled facts list none."""
+    words = ("torch", "torchvision", "--python-version", "3.11", "--platform", platform)
+    asked = explain(variables, *words, "--offline")
+    assert asked.returncode == 10
+    assert " has a wheel of torchvision is not known here" in asked.stderr
+    assert "Leave --offline out to ask the hosts." in asked.stderr
+    silent = explain(variables, *words)
+    assert silent.returncode == 10
+    assert " has a wheel of torchvision is not known here" in silent.stderr
+    assert "Try again when its host answers." in silent.stderr
+
+
 def test_four_together_offline(variables):
     answer = read_document(explain(variables, *FOUR, *MACHINE, "--offline", "--json"))
     assert (answer["exit_code"], answer["outcome"]) == (0, "explained")

@@ -144,7 +144,7 @@ def _refuse_unlisted(question: Question, catalog: Catalog) -> None:
     if question.accelerator and not is_listed_kind(question.accelerator, catalog.torch):
         raise NoCandidate(
             f"which torch there is for {question.accelerator} is not known here",
-            hint=f"Its page has them: {PYTORCH}/{question.accelerator}/torch/",
+            hint=f"If there is any, this page has it: {PYTORCH}/{question.accelerator}/torch/",
         )
 
 
@@ -298,8 +298,9 @@ def _find_ways(
             f"Or leave {' and '.join(names)} to safe-install, which builds from source where no "
             "wheel fits."
         )
-    if conflict.is_open and question.offline:
-        hints.append("Leave --offline out to ask the hosts.")
+    if conflict.is_open:
+        ask = "Leave --offline out to ask the hosts."
+        hints.append(ask if question.offline else "Try again when its host answers.")
     return hints
 
 

@@ -50,17 +50,20 @@ from safe_install.pipeline.chosen_files import ChosenFiles
 from safe_install.pipeline.installer import Installer, write_report
 from safe_install.pipeline.session import Session
 from safe_install.pipeline.torch_check import TorchCheck, refuse_other_accelerator
-from safe_install.requirements import parse_requirement
 from safe_install.resolve import decisions, permission, rounds, torch_rounds
 from safe_install.resolve.carried import Bound, find_bound, may_be_bound
 from safe_install.resolve.companions import pip_may_choose
-from safe_install.resolve.contradiction import refuse_contradiction
 from safe_install.resolve.decisions import Selection
-from safe_install.resolve.opening import ask_for_another_torch, may_look_for_another, open_selection
-from safe_install.resolve.plan import applies, steps_of_report
+from safe_install.resolve.opening import (
+    ask_for_another_torch,
+    may_look_for_another,
+    open_selection,
+    refuse_words,
+    without_torch,
+)
+from safe_install.resolve.plan import steps_of_report
 from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Failed, Planned, Refusal
-from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.torch_choice import merge_rejections
 from safe_install.torch_family import TORCH
 from safe_install.wheels.archive import Artifact
@@ -107,7 +110,8 @@ def select(
     """
     loop = _Loop(session, catalog, chooser, torch_source, installer, read_health, unpack_torch)
     request, here = session.request, session.environment
-    _refuse_words(request, here, catalog)
+    refuse_words(request, here, catalog)
+    loop.torch_check.refuse_unpublished(loop.wanted, torch_source.list_torch, catalog.torch)
     if TORCH not in loop.wanted.released:
         loop.torch_check.check(here.torch)
     selection, steps = loop.run()
@@ -147,14 +151,6 @@ def _review(
         plan, torch_after, permission.torch_terms(request, here).asked.accelerator
     )
     return Selected(plan, selection, {}, torch_after, frozenset(released), may_be_broken)
-
-
-def _refuse_words(request: InstallRequest, here: Environment, catalog: Catalog) -> None:
-    entries = (*request.entries, *request.constraints)
-    refuse_contradiction(entries, here, catalog, no_deps=request.no_deps)
-    parsed = [parse_requirement(entry.text) for entry in request.entries]
-    meant = [one for one in parsed if one is not None and applies(one, here)]
-    refuse_misspelled(meant, known=catalog.projects, installed=here.installed)
 
 
 class _Loop:
@@ -210,6 +206,8 @@ class _Loop:
             selection = self._change_torch(selection)
         elif opening.torch_requirements:
             selection = self._ask_for_torch(selection, opening.torch_requirements)
+            if not (selection.has_torch or selection.torch_choice.is_open):
+                raise without_torch(opening.extensions, wanted, here)
         needs_installer = opening.needs_installer or wanted.wants_report
         with timings.stage("resolve"):
             try:

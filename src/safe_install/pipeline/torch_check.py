@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from safe_install.errors import NoCandidate, Refused
-from safe_install.index.facts import Catalog
+from safe_install.index.facts import Catalog, TorchTable
+from safe_install.index.local_pages import is_local
+from safe_install.index.torch_files import Listing
 from safe_install.models import (
     Finding,
+    Interpreter,
     Plan,
     Severity,
     TorchBuild,
@@ -15,9 +18,13 @@ from safe_install.models import (
 from safe_install.pipeline.baseline import check_torch_here
 from safe_install.pipeline.session import Session
 from safe_install.resolve.carried import check_kept
-from safe_install.resolve.decisions import Selection, make_wanted, names_asked_for
+from safe_install.resolve.decisions import Selection, Wanted, make_wanted, names_asked_for
+from safe_install.resolve.no_torch import no_torch
 from safe_install.resolve.permission import check_torch_asked_for
+from safe_install.resolve.request import PIP_INDEX
 from safe_install.resolve.torch_choice import name_open_question
+from safe_install.resolve.torch_places import Places
+from safe_install.resolve.torch_rounds import is_listed_by_page_alone
 from safe_install.torch_family import TORCH
 
 
@@ -43,6 +50,19 @@ class TorchCheck:
         is_declared = here.driver is not None and here.driver.declared
         if torch != here.torch or is_declared:
             self._judge(check_torch_here(here, torch))
+
+    def refuse_unpublished(
+        self, wanted: Wanted, list_torch: Callable[[str, Interpreter], Listing], table: TorchTable
+    ) -> None:
+        """Refuse an accelerator for which no host has a torch, before pip is asked. Of those that
+        the bundled facts list it is known which there are. Errors: NoCandidate."""
+        here = self._session.environment
+        is_pip_needed = _may_pip_know_more(wanted.torch.places)
+        if is_pip_needed or not is_listed_by_page_alone(wanted, here, table):
+            return
+        listing = list_torch(wanted.torch.accelerator, here.interpreter)
+        if listing.problem is not None and not listing.links:
+            raise no_torch(Selection(here, here), (), wanted, listing)
 
     def may_keep(self, torch: Optional[TorchBuild]) -> bool:
         """Would --keep-extensions be permitted beside a torch, as far as is known?"""
@@ -87,6 +107,12 @@ class TorchCheck:
         self.findings += findings
         for finding in findings:
             self._session.world.reporter.found(finding)
+
+
+def _may_pip_know_more(places: Places) -> bool:
+    """Does pip look on a host of the user's own, which it may reach where we do not?"""
+    own = [one for one in places.indexes if one.rstrip("/") != PIP_INDEX]
+    return not all(map(is_local, (*own, *places.pages)))
 
 
 def refuse_other_accelerator(plan: Plan, torch: Optional[TorchBuild], accelerator: str) -> None:

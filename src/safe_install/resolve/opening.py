@@ -1,5 +1,5 @@
-"""How a choice begins: which requirements we choose, and whether pip has to name the new torch
-first. Pure."""
+"""How a choice begins: words that are refused at once, which requirements we choose, and whether
+pip has to name the new torch first. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from safe_install.models import Environment
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.companions import pip_may_choose
 from safe_install.resolve.compatibility import Context
+from safe_install.resolve.contradiction import refuse_contradiction
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.no_candidate import where_else
 from safe_install.resolve.plan import applies, is_satisfied
+from safe_install.resolve.request import InstallRequest
 from safe_install.resolve.rounds import Refusal
+from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.torch_family import TORCH
 
 
@@ -26,8 +29,18 @@ class Opening(NamedTuple):
 
     extensions: Tuple[Requirement, ...] = ()  # for projects of the wheel index, which we choose
     needs_installer: bool = False  # there are other requirements, for pip
-    # the requirements on torch to ask pip about first; none: torch stays
+    # what to ask pip about first, because its plan names the new torch; none: torch stays
     torch_requirements: Tuple[str, ...] = ()
+
+
+def refuse_words(request: InstallRequest, here: Environment, catalog: Catalog) -> None:
+    """Refuse requirements that exclude each other, and misspelled names. Errors: NoCandidate;
+    UsageError."""
+    entries = (*request.entries, *request.constraints)
+    refuse_contradiction(entries, here, catalog, no_deps=request.no_deps)
+    parsed = [parse_requirement(entry.text) for entry in request.entries]
+    meant = [one for one in parsed if one is not None and applies(one, here)]
+    refuse_misspelled(meant, known=catalog.projects, installed=here.installed)
 
 
 def open_selection(wanted: Wanted, here: Environment, catalog: Catalog) -> Union[Opening, Refusal]:
@@ -71,11 +84,15 @@ def _open_with(
     needs_installer: bool,
 ) -> Union[Opening, Refusal]:
     """How a choice of these extensions begins: beside which torch?"""
-    torch_wanted = _torch_requirements(wanted)
+    torch_wanted = _torch_requirements(wanted, here)
     if here.torch is None and not torch_wanted:
-        if all(pip_may_choose(catalog.project(one.name)) for one in extensions):
+        ours = [one for one in extensions if not pip_may_choose(catalog.project(one.name))]
+        if not ours:
             return Opening((), True)  # its own requirement brings the torch that it is for
-        return _refuse_without_torch(extensions, here)
+        others = _others(wanted, ours)
+        if others:
+            return Opening(tuple(ours), True, others)
+        return Refusal(without_torch(ours, wanted, here))
     if here.torch is not None and not _torch_is_asked_to_change(torch_wanted, wanted, here):
         return Opening(tuple(extensions), needs_installer)
     # pip chooses what it can beside the torch that it plans: it is judged in the plan.
@@ -84,13 +101,28 @@ def _open_with(
     return Opening(tuple(ours), True, question)
 
 
-def _refuse_without_torch(extensions: Sequence[Requirement], here: Environment) -> Refusal:
+def _others(wanted: Wanted, ours: Sequence[Requirement]) -> Tuple[str, ...]:
+    """The requirements that are left to pip, one of which may bring torch; none where pip could not
+    be asked for them alone."""
+    if wanted.no_deps or any(entry.hashes for entry in wanted.entries):
+        return ()
+    names = {TORCH, *(canonicalize_name(one.name) for one in ours)}
+    meant = [entry for entry in wanted.entries if not entry.constraint and not entry.editable]
+    return tuple(entry.text for entry in meant if requirement_name(entry.text) not in names)
+
+
+def without_torch(
+    extensions: Sequence[Requirement], wanted: Wanted, here: Environment
+) -> NoCandidate:
+    """The error where no torch is installed, named, or brought by what else is named."""
     names = " ".join(one.name for one in extensions)
-    return Refusal(
-        NoCandidate(
-            f"torch is not installed for {here.interpreter.executable}, so no extension can fit it",
-            hint=f"Name torch, too: safe-install torch {names}",
-        )
+    hint = f"Name torch, too: safe-install torch {names}"
+    excluded = [entry.text for entry in wanted.entries if requirement_name(entry.text) == TORCH]
+    if excluded:
+        hint = f"The marker of {excluded[0]!r} excludes this machine. {hint}"
+    return NoCandidate(
+        f"torch is not installed for {here.interpreter.executable}, so no extension can fit it",
+        hint=hint,
     )
 
 
@@ -104,12 +136,13 @@ def may_look_for_another(selection: Selection, wanted: Wanted) -> bool:
 def ask_for_another_torch(wanted: Wanted, here: Environment) -> Tuple[str, ...]:
     """The requirements with which pip is asked for another torch than the installed one."""
     excluded = [f"{TORCH}!={here.torch.version.public}"] if here.torch is not None else []
-    return (*excluded, *map(str, _torch_requirements(wanted)))
+    return (*excluded, *map(str, _torch_requirements(wanted, here)))
 
 
-def _torch_requirements(wanted: Wanted) -> List[Requirement]:
+def _torch_requirements(wanted: Wanted, here: Environment) -> List[Requirement]:
     parsed = [parse_requirement(entry.text) for entry in wanted.entries]
-    return [one for one in parsed if one is not None and canonicalize_name(one.name) == TORCH]
+    named = [one for one in parsed if one is not None and canonicalize_name(one.name) == TORCH]
+    return [one for one in named if applies(one, here)]
 
 
 def _torch_is_asked_to_change(

@@ -11,6 +11,8 @@ import dataclasses
 from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.index.facts import Catalog
@@ -62,6 +64,7 @@ from safe_install.resolve.torch_rounds import (
     needs_file_of_torch,
     planned_extensions,
     reopen,
+    specifiers_of,
     specifiers_on,
 )
 from safe_install.torch_family import TORCH
@@ -260,7 +263,7 @@ def _after_failure(
         if bound:
             return ChooseTorch(_bring_torch(selection, bound, wanted))
     else:
-        new = _new_in_failure(selection, error.output, catalog)
+        new = _new_in_failure(selection, error.output, wanted, catalog)
         if new:
             return Choose(add_extensions(selection, new))
     if no_plan is not None:
@@ -272,11 +275,20 @@ def _after_failure(
     return _refuse(selection, error, wanted)
 
 
-def _new_in_failure(selection: Selection, output: str, catalog: Catalog) -> List[Requirement]:
+def _new_in_failure(
+    selection: Selection, output: str, wanted: Wanted, catalog: Catalog
+) -> List[Requirement]:
     """The projects in pip's failure that only we can choose: not chosen yet, and not installed."""
     known = {*selection.extensions, *selection.here.installed}
     names = [name for name in names_in_failure(output, catalog.projects) if name not in known]
-    return [Requirement(requirement_in_failure(output, name)) for name in names]
+    return [_requirement_on(name, output, wanted) for name in names]
+
+
+def _requirement_on(name: NormalizedName, output: str, wanted: Wanted) -> Requirement:
+    """The user's own requirement on an extension, and that of pip's failure."""
+    requirement = Requirement(requirement_in_failure(output, name))
+    requirement.specifier &= SpecifierSet(specifiers_of(name, (), wanted))
+    return requirement
 
 
 def _refuse(selection: Selection, error: PipFailed, wanted: Wanted) -> Refusal:

@@ -168,19 +168,21 @@ def describe_conflict(conflict: Conflict, machine: str) -> str:
     """One sentence. `machine`: "Python 3.11, linux_x86_64"."""
     if not conflict.wishes:
         return f"there is no torch for {machine}"
-    limit = ", as far as is known here" if conflict.is_open else ""
     if len(conflict.wishes) == 1:
-        return f"{_describe_one(conflict.wishes[0], machine)}{limit}"
+        return _describe_one(conflict.wishes[0], machine, is_open=conflict.is_open)
+    limit = ", as far as is known here" if conflict.is_open else ""
     names = _listed(conflict.wishes)
     both = "both" if len(conflict.wishes) == 2 else "all of them"
     return f"{names} exclude each other: no torch for {machine} meets {both}{limit}"
 
 
-def _describe_one(wish: TorchWish, machine: str) -> str:
+def _describe_one(wish: TorchWish, machine: str, *, is_open: bool) -> str:
     if wish.kind is WishKind.ACCELERATOR:
         return f"there is no torch for {wish.value}, {machine}"
     if wish.kind is WishKind.TORCH:
         return f"there is no {wish} for {machine}"
+    if is_open:
+        return f"whether a torch for {machine} has a wheel of {wish} is not known here"
     return f"no torch for {machine} has a wheel of {wish}"
 
 

@@ -13,11 +13,12 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import PipFailed
-from safe_install.index.facts import Catalog, TorchMatch
+from safe_install.index.facts import Catalog, TorchMatch, TorchTable
 from safe_install.models import Environment, Step
 from safe_install.pip_output import find_constraint_conflict
 from safe_install.requirements import parse_requirement, requirement_name
-from safe_install.resolve.decisions import Selection, Wanted
+from safe_install.resolve.accelerator import is_listed_kind
+from safe_install.resolve.decisions import Selection, Wanted, names_asked_for
 from safe_install.resolve.plan import applies
 from safe_install.resolve.torch_ranking import is_acceptable
 from safe_install.torch_family import TORCH, is_library_of_torch
@@ -37,6 +38,18 @@ def must_change_torch(wanted: Wanted, here: Environment) -> bool:
     ):
         return False
     return here.torch.accelerator != asked
+
+
+def is_listed_by_page_alone(wanted: Wanted, here: Environment, table: TorchTable) -> bool:
+    """Is a torch asked for whose accelerator the bundled facts do not list (ROCm, XPU)?"""
+    accelerator = wanted.torch.accelerator
+    if not accelerator or is_listed_kind(accelerator, table):
+        return False
+    if TORCH not in names_asked_for(wanted, here) or wanted.has_lock:
+        return False
+    if any(requirement.url for requirement in wanted.torch.requirements):
+        return False
+    return here.torch is None or must_change_torch(wanted, here)
 
 
 def same_release_in_own_places(wanted: Wanted, here: Environment) -> str:
@@ -119,7 +132,7 @@ def planned_extensions(
         if step.name not in catalog.projects or step.is_direct or is_library_of_torch(step.name):
             continue
         if catalog.project(step.name).torch_match is not TorchMatch.ANY:
-            found.append(Requirement(f"{step.name}{_specifiers_of(step.name, steps, wanted)}"))
+            found.append(Requirement(f"{step.name}{specifiers_of(step.name, steps, wanted)}"))
     return found
 
 
@@ -140,7 +153,7 @@ def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[
     return {**report, "install": entries}
 
 
-def _specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) -> str:
+def specifiers_of(name: NormalizedName, steps: Sequence[Step], wanted: Wanted) -> str:
     """All specifiers on `name` in the requirements of the steps and of the user."""
     found = set(filter(None, specifiers_on(name, steps).split(",")))
     for entry in wanted.entries:

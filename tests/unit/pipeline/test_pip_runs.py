@@ -70,9 +70,9 @@ def test_how_often_pip_is_asked(tmp_path, words, others, here, version, runs):
 
 
 def test_pip_is_asked_first_where_nothing_was_found_without_it(tmp_path):
-    """It may have a file of which nothing is known here."""
+    """An index of the user's own may have a file of which nothing is known here."""
     installer = PackageIndex("2.16.0", named={})
     installer.releases = ("2.16.0+rocm9.9",)
-    words = ["--accelerator", "rocm9.9", "torch"]
+    words = ["-i", "https://index.example/simple", "--accelerator", "rocm9.9", "torch"]
     selected, *_ = choose(tmp_path, *words, installer=installer)
     assert torch_of(selected) == "2.16.0+rocm9.9"

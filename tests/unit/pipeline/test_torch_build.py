@@ -237,6 +237,23 @@ def test_a_torch_that_a_dependency_brings_is_chosen_too(tmp_path):
     assert steps_of(selected) == {"torch": "2.7.1+cu118", "ultralytics": "8.3"}
 
 
+def test_a_torch_that_a_dependency_brings_is_the_torch_of_an_extension(tmp_path):
+    """pip is asked for the dependency alone, then for all of it."""
+    installer = PackageIndex(others={"base": "1.0"})
+    selected, *_ = choose(tmp_path, "base", "torch-scatter", installer=installer)
+    assert {"torch", "torch-scatter"} <= set(steps_of(selected))
+    assert len(installer.questions) == 2
+
+
+def test_what_brings_no_torch_is_asked_for_once(tmp_path):
+    installer = PackageIndex(others={"base": "1.0"})
+    installer.plan = lambda requirements, **_: planned(base="1.0")
+    with pytest.raises(NoCandidate, match=r"^torch is not installed for ") as caught:
+        choose(tmp_path, "base", "torch-scatter", installer=installer)
+    assert caught.value.hint == "Name torch, too: safe-install torch torch-scatter"
+    assert installer.questions == []
+
+
 def test_its_companions_are_chosen_with_it(tmp_path):
     """Those of pip's plan are for the torch of pip's plan: pip is not asked once more to learn
     that."""
@@ -617,6 +634,41 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
         assert raised.value.hint == (
             "The package index has that build: safe-install --accelerator cu130 torch==2.13.0"
         )
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_pip_is_not_asked_for_an_accelerator_of_no_page(tmp_path, is_down):
+    installer = PackageIndex()
+    pages = Pages(down=("rocm99.9",) if is_down else ())
+    with pytest.raises(NoCandidate, match=r"^no torch for rocm99\.9 can come: ") as raised:
+        choose(
+            tmp_path,
+            "--accelerator",
+            "rocm99.9",
+            "torch",
+            "filelock",
+            chooser=PageChooser(pages),
+            installer=installer,
+        )
+    assert installer.questions == []
+    expected = "Try again when" if is_down else "--accelerator names rocm99.9: "
+    assert raised.value.hint.startswith(expected)
+
+
+def test_an_accelerator_of_no_page_is_nothing_to_what_is_no_torch(tmp_path, monkeypatch):
+    environ = {"SAFE_INSTALL_ACCELERATOR": "rocm99.9"}
+    chooser, installer = PageChooser(), PackageIndex("2.15.0")
+    with pytest.raises(NoCandidate):
+        choose(tmp_path, "filelock", environ=environ, chooser=chooser, installer=installer)
+    assert installer.questions != [], "only pip knows that it brings a torch"
+
+
+def test_a_place_of_the_person_has_an_accelerator_of_no_page(tmp_path):
+    chooser = PageChooser()
+    own_place(tmp_path, chooser, "2.9.1+rocm99.9")
+    words = ["-f", str(tmp_path), "--accelerator", "rocm99.9", "torch"]
+    selected, *_ = choose(tmp_path, *words, chooser=chooser)
+    assert torch_of(selected) == "2.9.1+rocm99.9"
 
 
 def test_what_the_declared_driver_does_not_run_is_not_brought_by_name_either(tmp_path):

@@ -132,6 +132,9 @@ def pin_of(name, named="1.0", kind=CandidateKind.WHEEL, hidden=(), **fields):
         (["bitsandbytes"], EMPTY, [], True, ()),
         # what requires its torch brings it
         (["torchvision", "xformers"], EMPTY, [], True, ()),
+        # the plan of the others tells whether they bring torch
+        (["torchvision", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("torchvision",)),
+        (["base>=1", "torch-scatter"], EMPTY, ["torch-scatter"], True, ("base>=1",)),
     ],
 )
 def test_what_is_ours_to_choose(words, here, extensions, needs_installer, question):
@@ -148,13 +151,19 @@ def test_what_is_ours_to_choose(words, here, extensions, needs_installer, questi
             words,
             "torch is not installed for /env/bin/python, so no extension can fit it",
         )
-        for words in (["torch-scatter"], ["torchvision", "torch-scatter"])
+        for words in (
+            ["torch-scatter"],
+            ["--no-deps", "base", "torch-scatter"],
+            ["torch; python_version < '3'", "torch-scatter"],
+        )
     ],
 )
 def test_without_a_torch_nothing_can_be_fitted(words, message):
     refusal = open_selection(wanted_of(*words, here=EMPTY), EMPTY, CATALOG)
     assert isinstance(refusal, Refusal) and isinstance(refusal.error, NoCandidate)
     assert refusal.error.message == message
+    assert ("The marker of " in refusal.error.hint) is ("torch;" in words[0])
+    assert refusal.error.hint.endswith("Name torch, too: safe-install torch torch-scatter")
 
 
 def test_a_name_that_belongs_to_something_else_is_not_left_to_pip():
@@ -420,6 +429,26 @@ def test_what_only_we_can_find_is_chosen_and_pip_asked_again():
     result = next_round(selection_of(), failed(NOT_FOUND), wanted_of("base"), CATALOG)
     assert isinstance(result, Choose)
     assert str(result.selection.extensions["torch-scatter"]) == "torch-scatter>=2.0"
+
+
+EXCLUDED = """ERROR: Cannot install torch and torchvision==0.27.1 because these package versions \
+have conflicting dependencies.
+The conflict is caused by:
+    torchvision 0.28.0 depends on torch==2.13.0
+    torchvision 0.27.1 depends on torch==2.12.1
+    The user requested (constraint) torch==2.7.1+cu118
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("torchvision", "torchvision"), ("torchvision>=0.20", "torchvision>=0.20")],
+)
+def test_what_pip_tried_is_no_requirement(word, expected):
+    """Its index has no torchvision for this torch, and another host has one."""
+    result = next_round(selection_of(), failed(EXCLUDED), wanted_of("torch", word), CATALOG)
+    assert isinstance(result, Choose)
+    assert str(result.selection.extensions["torchvision"]) == expected
 
 
 def test_without_a_torch_one_is_chosen_together_with_it():

@@ -172,7 +172,7 @@ def test_what_is_left_without_wishes():
         ),
         (
             Conflict(extensions_of("flash-attn"), is_open=True),
-            f"no torch for {MACHINE} has a wheel of flash-attn, as far as is known here",
+            f"whether a torch for {MACHINE} has a wheel of flash-attn is not known here",
         ),
         (
             Conflict((TorchWish(TORCH, "torch==9.9"),)),
