@@ -115,6 +115,8 @@ def _for_machine(request: BundleRequest, own: OwnOptions, machines: Machines) ->
 def find_output(request: BundleRequest) -> Path:
     """The file to write; a folder for -o is an error. Errors: UsageError."""
     path = expand_home(request.output or "").absolute()
+    if path.is_symlink():
+        path = path.resolve()  # the link stays
     what = why_no_file(path)
     if what:
         raise UsageError(f"-o {request.output}: {what}", hint="Name a file: -o FILE.zip.")

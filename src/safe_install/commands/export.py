@@ -23,7 +23,7 @@ from safe_install.snapshot.gather import gather
 from safe_install.snapshot.local_files import copy_files_beside, name_folders_below
 from safe_install.snapshot.notes import note_filename, note_local, note_pip
 from safe_install.snapshot.values import Snapshot, UnknownSource
-from safe_install.system.atomic_write import write_atomically
+from safe_install.system.atomic_write import write_output
 
 STDOUT = "-"
 KINDS = {
@@ -122,7 +122,7 @@ def _with_wheels(snapshot: Snapshot, wheels: Path, document: Path) -> Snapshot:
 
 def _write(target: Path, text: str) -> None:
     try:
-        write_atomically(target, text.encode("utf-8"), mode=0o644)
+        write_output(target, text.encode("utf-8"), mode=0o644)
     except OSError as error:
         raise Refused(
             f"{target} cannot be written: {error.strerror or error}", hint=hint_for_oserror(error)

@@ -51,7 +51,7 @@ from safe_install.folders import expand_home, find_data_folder
 from safe_install.models import InstallResult, Outcome
 from safe_install.ports import Timings, World
 from safe_install.resolve.fleet_request import FleetRequest
-from safe_install.system.atomic_write import why_no_file, write_atomically
+from safe_install.system.atomic_write import why_no_file, write_output
 from safe_install.transaction.identifiers import make_id
 
 
@@ -425,7 +425,7 @@ def _write_page(path: Path, result: InstallResult, world: World) -> None:
     """What was done is done, and is told, also where the page cannot be written."""
     page = render_page(result.message, result.outcome.value, result.details)
     try:
-        write_atomically(path, page.encode("utf-8"))
+        write_output(path, page.encode("utf-8"))
     except OSError as error:
         world.reporter.warn(f"{path} cannot be written: {error.strerror or error}")
 

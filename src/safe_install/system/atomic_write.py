@@ -40,6 +40,8 @@ def why_no_file(path: Path) -> str:
     """Why a file cannot be written to a path: `is a folder`; "" if it probably can."""
     if path.is_dir():
         return "is a folder"
+    if path.exists() and not path.is_file():
+        return "is not a regular file"
     return "" if path.parent.is_dir() else "lies in no folder that is there"
 
 
@@ -49,3 +51,12 @@ def write_atomically(
     """Write the whole content of a file. Arguments and errors are those of `replacing_file`."""
     with replacing_file(path, mode=mode, is_durable=is_durable) as stream:
         stream.write(content)
+
+
+def write_output(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write to a path that the user named: replace a regular file, also behind a symbolic link;
+    write to a device or a FIFO, as `>` of a shell does. Errors: OSError."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    write_atomically(path.resolve(), content, mode=mode)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from safe_install.system.atomic_write import replacing_file, write_atomically
+from safe_install.system.atomic_write import (
+    replacing_file,
+    why_no_file,
+    write_atomically,
+    write_output,
+)
 
 
 @pytest.mark.parametrize("before", [None, b"old"])
@@ -78,3 +84,36 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "file", b"")
+
+
+def test_a_fifo_that_the_user_named_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As a device would be: /dev/null must not become a file."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(path.read_bytes()))
+    reader.start()
+    write_output(path, b"all of it")
+    reader.join(30)
+    assert read == [b"all of it"]
+    assert stat.S_ISFIFO(path.lstat().st_mode)
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_that_the_user_named_stays_a_link(tmp_path: Path, exists: bool) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    if exists:
+        target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_output(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+def test_where_no_archive_can_be_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert why_no_file(tmp_path) == "is a folder"
+    assert why_no_file(tmp_path / "fifo") == "is not a regular file"
+    assert why_no_file(Path(os.devnull)) == "is not a regular file"
+    assert why_no_file(tmp_path / "new.zip") == ""
