@@ -9,6 +9,7 @@ from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from packaging import tags as packaging_tags
 from packaging.tags import Tag
+from packaging.version import InvalidVersion, Version
 
 # --- accelerators ---------------------------------------------------------------------------------
 
@@ -80,6 +81,16 @@ def is_same_major(one: str, other: str) -> bool:
     if left is None or right is None or left.kind != right.kind:
         return False
     return left == right or (left.kind == "cuda" and left.version[:1] == right.version[:1])
+
+
+@lru_cache(maxsize=4096)
+def parse_release(text: str) -> Optional[Version]:
+    """A version without its local part; None for a text that is not a version, as distributions and
+    vendors write them."""
+    try:
+        return Version(Version(text).public)
+    except InvalidVersion:
+        return None
 
 
 def split_local(version: str) -> Tuple[str, Optional[str]]:

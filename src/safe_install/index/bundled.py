@@ -16,7 +16,6 @@ from safe_install.index.facts import (
     Layout,
     Project,
     TorchTable,
-    parse_release,
 )
 from safe_install.index.filename import build_filename, fields_of, parse_filename
 from safe_install.index.location import expand_template, read_built_for
@@ -27,6 +26,7 @@ from safe_install.tags import (
     container_of_version,
     is_same_major,
     parse_accelerator,
+    parse_release,
 )
 
 FOUND_IN = "bundled facts"

@@ -17,12 +17,11 @@ from safe_install.index.facts import (
     TorchRelease,
     TorchTable,
     canonical_url,
-    parse_release,
 )
 from safe_install.index.filename import WheelName, parse_filename
 from safe_install.index.location import read_built_for
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Link, TorchBuild
-from safe_install.tags import parse_accelerator
+from safe_install.tags import parse_accelerator, parse_release
 
 
 def make_candidates(

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import FrozenSet, Iterable, Mapping, NamedTuple, Optional, Protocol, Set, Tuple
 from urllib.parse import quote, unquote
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from safe_install.models import Driver
-from safe_install.tags import ComputeCapability, parse_accelerator
+from safe_install.tags import ComputeCapability, parse_accelerator, parse_release
 
 
 def canonical_url(url: str) -> str:
@@ -494,13 +494,3 @@ class Catalog(Protocol):
     @property
     def cuda(self) -> CudaTable:
         """The facts about CUDA."""
-
-
-@lru_cache(maxsize=4096)
-def parse_release(text: str) -> Optional[Version]:
-    """A version without its local part; None for a text that is not a version, as distributions and
-    vendors write them."""
-    try:
-        return Version(Version(text).public)
-    except InvalidVersion:
-        return None

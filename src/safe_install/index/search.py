@@ -7,7 +7,7 @@ from typing import Callable, Iterable, List, Sequence, Set
 
 from packaging.specifiers import SpecifierSet
 
-from safe_install.index.facts import HostEntry, Project, parse_release
+from safe_install.index.facts import HostEntry, Project
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -16,7 +16,7 @@ from safe_install.models import (
     HostAnswerKind,
     Link,
 )
-from safe_install.tags import container_of_name, container_of_version
+from safe_install.tags import container_of_name, container_of_version, parse_release
 
 IsWanted = Callable[[Candidate, Project], bool]
 

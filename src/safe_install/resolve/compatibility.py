@@ -21,7 +21,6 @@ from safe_install.index.facts import (
     Project,
     TorchMatch,
     TorchTable,
-    parse_release,
 )
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.resolve.machine_tags import same_machine, supported_tags
@@ -31,6 +30,7 @@ from safe_install.tags import (
     is_same_major,
     parse_accelerator,
     parse_device_capabilities,
+    parse_release,
     split_local,
 )
 

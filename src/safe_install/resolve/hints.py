@@ -15,7 +15,7 @@ from typing import Callable, Collection, Dict, List, NamedTuple, Optional, Seque
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch, parse_release
+from safe_install.index.facts import AcceleratorMatch, Project, TorchMatch
 from safe_install.models import (
     Candidate,
     CandidateKind,
@@ -31,6 +31,7 @@ from safe_install.tags import (
     container_of_name,
     container_of_version,
     parse_accelerator,
+    parse_release,
     split_local,
 )
 

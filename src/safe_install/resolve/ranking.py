@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from packaging.tags import Tag
 from packaging.version import Version
 
-from safe_install.index.facts import Project, parse_release
+from safe_install.index.facts import Project
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.resolve.compatibility import (
     Context,
@@ -20,7 +20,7 @@ from safe_install.resolve.compatibility import (
     torch_release,
 )
 from safe_install.resolve.machine_tags import machine_of, supported_tags
-from safe_install.tags import is_same_major
+from safe_install.tags import is_same_major, parse_release
 
 # --- candidates that fit --------------------------------------------------------------------------
 

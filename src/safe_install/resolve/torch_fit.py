@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Protocol, Sequenc
 
 from packaging.version import Version
 
-from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable, parse_release
+from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable
 from safe_install.models import (
     Driver,
     Environment,
@@ -19,7 +19,12 @@ from safe_install.models import (
 )
 from safe_install.resolve.torch_change import kind_of
 from safe_install.resolve.torch_reason import Reason, predicate
-from safe_install.tags import ComputeCapability, parse_accelerator, parse_device_capabilities
+from safe_install.tags import (
+    ComputeCapability,
+    parse_accelerator,
+    parse_device_capabilities,
+    parse_release,
+)
 from safe_install.torch_family import TORCH, is_library_of_torch
 
 

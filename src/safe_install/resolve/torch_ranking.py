@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from safe_install.index.facts import Catalog, CudaTable, TorchRelease, TorchTable, parse_release
+from safe_install.index.facts import Catalog, CudaTable, TorchRelease, TorchTable
 from safe_install.models import (
     Driver,
     Environment,
@@ -29,7 +29,7 @@ from safe_install.resolve.torch_change import AskedOfTorch, check_torch_change, 
 from safe_install.resolve.torch_fit import Misfit, find_misfits, unused_gpu
 from safe_install.resolve.torch_places import Places
 from safe_install.resolve.torch_reason import Reason, predicate
-from safe_install.tags import parse_accelerator
+from safe_install.tags import parse_accelerator, parse_release
 
 # Machines without any wheel of torch, on pypi.org or download.pytorch.org.
 _WITHOUT_BUILDS = ("linux_i686", "linux_armv6l", "linux_armv7l", "win32")
