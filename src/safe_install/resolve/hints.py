@@ -284,8 +284,8 @@ def permit_build(one: Asked) -> str:
         return ""
     if one.context.is_elsewhere:
         return (
-            f"Make a wheel of {one.context.project.name} {max(versions)} on a machine of that kind, "
-            "where it can be built, and name the file."
+            f"Install {one.context.project.name} {max(versions)} on a machine of that kind, beside its "
+            "torch, where it can be built; `export -o requirements.txt --wheels DIR` names its wheel."
         )
     hosts = _unasked(one)
     first = f"Leave --offline out to ask {hosts}, or leave" if hosts else "Leave"

@@ -120,8 +120,8 @@ def asked(judged_by: Context, *candidates, answers=()):
                 sdist("2.1.2"),
                 answers=[OFFLINE],
             ),
-            "Make a wheel of torch-scatter 2.1.2 on a machine of that kind, where it can be built, "
-            "and name the file.",
+            "Install torch-scatter 2.1.2 on a machine of that kind, beside its torch, where it can be "
+            "built; `export -o requirements.txt --wheels DIR` names its wheel.",
         ),
         (
             asked(context(NEW, allow_build=False), sdist("2.1.2"), answers=[OFFLINE]),
