@@ -369,9 +369,13 @@ def is_of_torch(subject: str) -> bool:
 
 def check_extensions(facts: Facts) -> Answer:
     """Do the installed extensions import, and do those that import compute?"""
-    health = facts.health
-    if health is None:
+    if facts.health is None:
         return CannotTell("they were not imported")
+    return failed_extensions(facts.health, facts)
+
+
+def failed_extensions(health: HealthReport, facts: Facts) -> List[Finding]:
+    """Those that do not import, and those that do and do not compute."""
     asked = [("import-failed", health.imports), ("operation-failed", health.operations)]
     findings: List[Finding] = []
     for check, answers in asked:
