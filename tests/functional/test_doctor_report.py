@@ -7,6 +7,7 @@ import sys
 from tests.functional.conftest import run_process
 from tests.functional.doctor_lab import make_lab as make_lab
 from tests.lab.breakage.recipe import truncate
+from tests.lab.breakage.torch_parts import an_extension_that_was_installed_without_its_native_part
 
 
 def report_of(lab):
@@ -39,3 +40,21 @@ def test_what_is_broken_stands_in_it_and_no_home_folder(make_lab):
     assert status == 1
     assert [line for line in lines if line.startswith("records: ") and "libtorch_cpu.so" in line]
     assert str(lab.folder) not in "\n".join(lines)
+
+
+def test_of_an_extension_that_does_not_import_nobody_reads_that_it_fits(make_lab):
+    lab = make_lab()
+    an_extension_that_was_installed_without_its_native_part(lab)
+    lines, status = report_of(lab)
+    assert status == 1
+    (line,) = [line for line in lines if line.startswith("torch-scatter==")]
+    assert "torch_scatter fails: ImportError: " in line
+
+
+def test_without_torch_nobody_knows_whether_an_extension_fits(make_lab):
+    lab = make_lab()
+    an_extension_that_was_installed_without_its_native_part(lab)
+    lab.environment.must_pip("uninstall", "-y", "torch")
+    lines, _ = report_of(lab)
+    (line,) = [line for line in lines if line.startswith("torch-scatter==")]
+    assert "cannot tell: there is no torch" in line

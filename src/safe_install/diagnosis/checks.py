@@ -179,7 +179,7 @@ CHECKS: Tuple[Check, ...] = (
     Check(
         "extension-files",
         "the files of installed extensions fit this torch (read, not loaded)",
-        partial(environment_checks.check_found, "extension-files"),
+        torch_checks.check_extension_files,
         (TORCH_THERE,),
     ),
     Check(

@@ -11,14 +11,15 @@ import re
 import shutil
 import socket
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional, Tuple
 
-from safe_install.diagnosis.facts import Facts
+from safe_install.diagnosis.facts import Facts, imports_torch
 from safe_install.diagnosis.report import Extension, MachineDescription
+from safe_install.diagnosis.torch_checks import failed_extensions
 from safe_install.environment.record import read_plain_file
 from safe_install.errors import SafeInstallError
 from safe_install.index.catalog import known_projects
-from safe_install.models import Finding, InstalledDistribution
+from safe_install.models import InstalledDistribution
 from safe_install.system import process
 from safe_install.torch_family import COMPANIONS
 from safe_install.transaction.history import HistoryEntry, describe_changes, read_history
@@ -169,12 +170,14 @@ def _extensions(facts: Facts, changes: Tuple[HistoryEntry, ...]) -> Tuple[Extens
     names = sorted(name for name in {*known_projects(), *COMPANIONS} if name in installed)
     sources = _sources(changes)
     verdicts = _verdicts(facts)
+    has_torch = facts.environment.torch is not None
+    otherwise = "fits" if has_torch else "cannot tell: there is no torch"
     return tuple(
         Extension(
             name,
             installed[name].version,
             sources.get((name, installed[name].version)) or _direct_url(installed[name]),
-            verdicts.get(name, "fits"),
+            verdicts.get(name, otherwise),
         )
         for name in names
         if name != "torch"
@@ -199,10 +202,14 @@ def _direct_url(distribution: InstalledDistribution) -> str:
 
 
 def _verdicts(facts: Facts) -> Dict[str, str]:
-    findings: List[Finding] = []
-    for name in ("extension-imports", "extension-files", "extension-gpu-code"):
-        findings += facts.found.get(name, ())
+    """What is wrong with an extension, by its project: with its import, else with its files."""
     verdicts: Dict[str, str] = {}
-    for finding in findings:
-        verdicts.setdefault(finding.subject, finding.detail)
+    if facts.health is not None and imports_torch(facts):
+        owners = {module: name for name, modules in facts.modules.items() for module in modules}
+        for finding in failed_extensions(facts.health, facts):
+            asked = finding.subject.partition(" ")[0]  # of "torch-scatter on cpu"
+            verdicts.setdefault(owners.get(asked, asked), finding.detail)
+    for check in ("extension-files", "extension-gpu-code"):
+        for finding in facts.found.get(check, ()):
+            verdicts.setdefault(finding.subject, finding.detail)
     return verdicts

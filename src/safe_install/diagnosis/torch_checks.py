@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from safe_install.diagnosis.environment_checks import open_to_all
+from safe_install.diagnosis.environment_checks import check_found, open_to_all
 from safe_install.diagnosis.facts import Facts, environment_of, imports_torch, torch_of
 from safe_install.diagnosis.put_back import recorded_requirement
 from safe_install.diagnosis.record_checks import check_records
@@ -369,11 +369,25 @@ def is_of_torch(subject: str) -> bool:
     return subject == TORCH or subject.startswith((f"{TORCH} ", f"{TORCH}."))
 
 
+def check_extension_files(facts: Facts) -> Answer:
+    """Do the files of extensions fit this torch? One that lacks a library fits nothing, and only
+    this is said."""
+    for state in facts.records:
+        paths = (*state.missing, *[file.path for file in state.changed])
+        if state.name == TORCH and any(".so" in path for path in paths):
+            return NotHere("libraries of torch are not as they were installed")
+    return check_found("extension-files", facts)
+
+
 def check_extensions(facts: Facts) -> Answer:
     """Do the installed extensions import, and do those that import compute?"""
-    health = facts.health
-    if health is None:
+    if facts.health is None:
         return CannotTell("they were not imported")
+    return failed_extensions(facts.health, facts)
+
+
+def failed_extensions(health: HealthReport, facts: Facts) -> List[Finding]:
+    """Those that do not import, and those that do and do not compute."""
     asked = [("import-failed", health.imports), ("operation-failed", health.operations)]
     findings: List[Finding] = []
     for check, answers in asked:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safe_install.diagnosis import torch_checks
-from safe_install.diagnosis.facts import Facts, RecordState, ShadowingLibrary, Trial
+from safe_install.diagnosis.facts import ChangedFile, Facts, RecordState, ShadowingLibrary, Trial
 from safe_install.diagnosis.record_checks import check_records
 from safe_install.diagnosis.run import CannotTell, NotHere
 from safe_install.models import Finding, HealthReport, ImportResult, Severity, TorchPlace
@@ -439,6 +439,24 @@ def test_extensions_that_fail(error, hint):
         ("operation-failed", Severity.ERROR, "torch-sparse native part"),
     ]
     assert [one.hint for one in found] == [hint, hint.replace("scatter", "sparse")]
+
+
+@pytest.mark.parametrize(
+    ("record", "is_asked"),
+    [
+        (RecordState("torch", CUDA, missing=("torch/lib/libc10.so",)), False),
+        (RecordState("torch", CUDA, changed=(ChangedFile("torch/lib/libc10.so"),)), False),
+        (RecordState("torch", CUDA, missing=("torch/include/c10.h",)), True),
+        (RecordState("torch-scatter", "2.1.2", missing=("torch_scatter/_cpu.so",)), True),
+    ],
+)
+def test_files_of_extensions_are_not_held_against_half_a_torch(record, is_asked):
+    detail = "torch_scatter/_scatter_cpu.so needs libc10.so, which is nowhere here"
+    warning = Finding("extension-broken", Severity.WARNING, "torch-scatter", detail)
+    asked = facts(records=(record,), found={"extension-files": (warning,)})
+    answer = torch_checks.check_extension_files(asked)
+    half = NotHere("libraries of torch are not as they were installed")
+    assert answer == ((warning,) if is_asked else half)
 
 
 @pytest.mark.parametrize(
