@@ -850,6 +850,15 @@ def test_a_conflict_names_who_exclude_each_other_and_what_gives_way(browser, pag
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.parametrize("platform", ["linux_aarch64", "win_amd64", "macos_arm64"])
+def test_what_is_not_known_here_is_not_denied(browser, page, platform):
+    """There are wheels of torchvision for these platforms; the bundled facts list none."""
+    open_page(browser, page, f"#all=torchvision&python=3.11&platform={platform}")
+    (card,) = browser.find_elements(By.CSS_SELECTOR, "article[data-conflict]")
+    title = card.find_element(By.TAG_NAME, "h3").text
+    assert title == "Whether a torch that may come has a wheel of torchvision is not known here"
+
+
 def test_what_cannot_be_asked_is_said(browser, page):
     open_page(
         browser,

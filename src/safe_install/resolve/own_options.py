@@ -75,6 +75,17 @@ class _Given:
         written = self._written(name)
         return (written[-1].value if written else self._variable(name)) or None
 
+    def filled(self, name: str) -> Optional[str]:
+        """As `value`, of an option that declares something about a machine: an empty word would
+        declare nothing. Errors: UsageError."""
+        written = self._written(name)
+        if written and not written[-1].value:
+            raise UsageError(
+                f"{name} has an empty value",
+                hint="Leave the option out, or set the shell variable that it is taken from.",
+            )
+        return self.value(name)
+
     def names(self, name: str) -> Tuple[str, ...]:
         """Its values, split at commas and spaces."""
         written = [word.value or "" for word in self._written(name)]
@@ -142,12 +153,13 @@ def own_options(
 def _parse_target(
     given: _Given, environ: Mapping[str, str]
 ) -> Tuple[Tuple[str, ...], Optional[str], Optional[str]]:
-    """(compute capabilities, driver version, newest CUDA) of the machine that will run this."""
+    """(compute capabilities, driver version, newest CUDA) of the machine that will run this.
+    Errors: UsageError."""
     if not given.hears("--target-driver"):
         return (), None, None
-    declared_gpu = given.value("--target-gpu")
+    declared_gpu = given.filled("--target-gpu")
     gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
-    declared = given.value("--target-driver")
+    declared = given.filled("--target-driver")
     # Driver versions have three digits since 2010; two digits are a CUDA version.
     if declared is not None and not re.match(r"^\d{3,}(\.\d+){0,2}$", declared):
         raise UsageError(

@@ -672,6 +672,8 @@ NOTHING_NAMED = ("at least one requirement", "folder.zip", "x.tar.gz", "-y")
         (install, ["a", "--target-driver", "new"], {}, "--target-driver new"),
         (install, ["a", "--target-driver", "1.2.3.4"], {}, "--target-driver 1.2.3.4"),
         (install, ["a"], {"SAFE_INSTALL_TARGET_DRIVER": "x"}, "--target-driver x"),
+        (install, ["a", "--target-driver", ""], {}, "--target-driver has an empty value"),
+        (install, ["a", "--target-gpu="], {}, "--target-gpu has an empty value"),
         (install, ["a", "--accelerator", "gpu"], {}, "--accelerator gpu"),
         (explain, ["a", "--accelerator", "cuda"], {}, "--accelerator cuda"),
         (install, ["a"], {"SAFE_INSTALL_ACCELERATOR": "fast"}, "SAFE_INSTALL_ACCELERATOR fast"),
