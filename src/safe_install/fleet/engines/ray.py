@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -26,6 +27,8 @@ OLDEST = (2, 9)
 EXTRA = "Install Ray beside safe-install: pip install 'torch-safe-install[ray]'."
 TICK = 0.5  # seconds between two looks at running tasks, so that Ctrl-C has an effect
 MAX_PROGRAMS = 20  # programs that are named
+REACH = 10.0  # seconds for a connection
+OWN_HOST = ("localhost", "127.0.0.1")
 # Ray sets them for a task by the GPUs that it asks for. Our tasks ask for none, and would see none.
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
@@ -67,6 +70,7 @@ def _import_ray() -> Any:
 def _connect(ray: Any, target: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
+        _reach(ray, target)
         # log_to_driver=False: output of workers would be in our JSON.
         ray.init(address=target, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
@@ -79,6 +83,23 @@ def _connect(ray: Any, target: str) -> None:
         # Ray installs its own handler, which ends the process without a message.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+def _reach(ray: Any, target: str) -> None:
+    """Does anything listen at this address? Ray itself would ask for more than ten minutes. An
+    address without a port is left to Ray. Errors: OSError."""
+    host, _, port = target.rpartition("//")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    address = (host.strip("[]"), int(port))
+    try:
+        socket.create_connection(address, timeout=REACH).close()
+    except ConnectionRefusedError:
+        if host not in OWN_HOST:
+            raise
+        # Ray takes the address of the network for it
+        address = (ray.util.get_node_ip_address(), int(port))
+        socket.create_connection(address, timeout=REACH).close()
 
 
 class RayCluster:
