@@ -429,6 +429,7 @@ def test_a_broken_environment(environment, hosts, tmp_path):
         (["--format", "poetry"], 2, "no such format"),
         (["-o", "missing/pylock.toml"], 2, "no file can be written there"),
         (["-o", "."], 2, "no file can be written there"),
+        (["-o", "/dev/null"], 2, "without --output it is printed"),
         (["extra"], 2, "unexpected extra argument"),
     ],
 )

@@ -23,7 +23,7 @@ from safe_install.snapshot.formats import (
 from safe_install.snapshot.gather import gather
 from safe_install.snapshot.notes import note_filename, note_local, note_pip
 from safe_install.snapshot.values import Snapshot, UnknownSource
-from safe_install.system.atomic_write import write_atomically
+from safe_install.system.atomic_write import why_no_file, write_atomically
 
 STDOUT = "-"
 KINDS = {
@@ -99,10 +99,10 @@ def _check_target(target: Optional[Path], wanted: Format) -> None:
     """Check the file, before any index is asked. Errors: UsageError."""
     if target is None:
         return
-    if target.is_dir() or not target.parent.is_dir():
+    if why_no_file(target):
         raise UsageError(
             f"--output {target}: no file can be written there",
-            hint="Name a file in a folder that is there.",
+            hint="Name a file in a folder that is there; without --output it is printed.",
         )
     if wanted is Format.UV and target.exists():
         raise UsageError(

@@ -40,6 +40,9 @@ def why_no_file(path: Path) -> str:
     """Why no file can be written to a path: `is a folder`; "" where nothing is known against it."""
     if path.is_dir():
         return "is a folder"
+    # The file takes the place of what is there, also of /dev/null and of the link /dev/stdout.
+    if path.exists() and (not path.is_file() or path.parent == Path("/dev")):
+        return "is no plain file"
     return "" if path.parent.is_dir() else "lies in no folder that is there"
 
 

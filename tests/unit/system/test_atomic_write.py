@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safe_install.system.atomic_write import replacing_file, write_atomically
+from safe_install.system.atomic_write import replacing_file, why_no_file, write_atomically
 
 
 @pytest.mark.parametrize("before", [None, b"old"])
@@ -78,3 +78,16 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "file", b"")
+
+
+def test_what_is_no_plain_file_is_not_replaced(tmp_path):
+    """A file would take the place of the device, which every program then misses."""
+    assert why_no_file(tmp_path) == "is a folder"
+    assert why_no_file(tmp_path / "missing" / "a") == "lies in no folder that is there"
+    assert why_no_file(tmp_path / "a") == ""
+    (tmp_path / "a").write_text("")
+    assert why_no_file(tmp_path / "a") == ""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null"), Path("/dev/stdout")):
+        assert why_no_file(path) == "is no plain file"
