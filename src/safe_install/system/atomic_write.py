@@ -40,7 +40,7 @@ def why_no_file(path: Path) -> str:
     """Why a file cannot be written to a path: `is a folder`; "" if it probably can."""
     if path.is_dir():
         return "is a folder"
-    if path.exists() and not path.is_file():
+    if _is_device(path):
         return "is not a regular file"
     return "" if path.parent.is_dir() else "lies in no folder that is there"
 
@@ -56,7 +56,17 @@ def write_atomically(
 def write_output(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write to a path that the user named: replace a regular file, also behind a symbolic link;
     write to a device or a FIFO, as `>` of a shell does. Errors: OSError."""
-    if path.exists() and not path.is_file():
+    if _is_device(path):
         path.write_bytes(content)
         return
     write_atomically(path.resolve(), content, mode=mode)
+
+
+def _is_device(path: Path) -> bool:
+    """Is it a device, a FIFO, a folder, or a link of the system to an open file as /dev/stdout? A
+    file in its place would be missed by every program."""
+    if not path.exists():
+        return False
+    if not path.is_file():
+        return True
+    return path.is_symlink() and path.absolute().parts[1] in ("dev", "proc")

@@ -101,8 +101,11 @@ def test_a_fifo_that_the_user_named_is_written_to_and_stays(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_that_the_user_named_stays_a_link(tmp_path: Path, exists: bool) -> None:
-    target, link = tmp_path / "target", tmp_path / "link"
+def test_a_link_that_the_user_named_stays_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    target, link = tmp_path / "target", Path("link")
     if exists:
         target.write_bytes(b"old")
     link.symlink_to(target)
@@ -111,9 +114,13 @@ def test_a_link_that_the_user_named_stays_a_link(tmp_path: Path, exists: bool) -
     assert target.read_bytes() == b"new"
 
 
-def test_where_no_archive_can_be_written(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
+def test_an_archive_is_not_put_in_the_place_of_a_device(tmp_path: Path) -> None:
     assert why_no_file(tmp_path) == "is a folder"
-    assert why_no_file(tmp_path / "fifo") == "is not a regular file"
-    assert why_no_file(Path(os.devnull)) == "is not a regular file"
-    assert why_no_file(tmp_path / "new.zip") == ""
+    assert why_no_file(tmp_path / "missing" / "a") == "lies in no folder that is there"
+    assert why_no_file(tmp_path / "a") == ""
+    (tmp_path / "a").write_text("")
+    assert why_no_file(tmp_path / "a") == ""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null"), Path("/dev/stdout")):
+        assert why_no_file(path) == "is not a regular file"
