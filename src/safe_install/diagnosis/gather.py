@@ -419,7 +419,8 @@ def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:
         # Of addresses pip takes several; of certificates one, whose path may have spaces.
         for word in [value] if key == "cert" and value else value.split():
             path = _path_of(word)
-            if path is not None and not path.exists():
+            # Path.exists raises where it may not look.
+            if path is not None and not os.path.exists(path):  # noqa: PTH110
                 missing.append(word)
     return tuple(missing)
 

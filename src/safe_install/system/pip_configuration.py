@@ -94,7 +94,8 @@ def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]
         Path(folder) for folder in environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":") if folder
     ]
     files = [folder / "pip" / "pip.conf" for folder in folders] + [SYSTEM_FILE]
-    if not (chosen and Path(chosen).exists()):  # a chosen file takes the place of the user's
+    # A chosen file takes the place of the user's. Path.exists raises where it may not look.
+    if chosen is None or not os.path.exists(chosen):  # noqa: PTH110
         files += [home / ".pip" / "pip.conf"]
         files += [Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"]
     return [*files, prefix / "pip.conf", *([Path(chosen)] if chosen else [])]
