@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import Environment
+from tests.functional.doctor_lab import checks_with_errors, run_doctor
 from tests.functional.doctor_lab import make_lab as make_lab
-from tests.functional.doctor_lab import run_doctor
 from tests.lab.breakage import files
-from tests.lab.breakage.outside import move_to_plain_python, move_torch
+from tests.lab.breakage.outside import (
+    forbid,
+    move_to_plain_python,
+    move_torch,
+    without_privileges,
+)
 from tests.lab.breakage.recipe import CPU, CUDA, OLD
 
 
@@ -53,6 +58,19 @@ def test_a_working_folder_that_was_removed(make_lab):
     (lab.folder / "gone").mkdir()
     lab.prefix_words += ["sh", "-c", 'cd gone && rmdir ../gone && exec "$0" "$@"']
     assert_healthy(run_doctor(lab))
+
+
+def test_a_home_of_somebody_else(make_lab):
+    """As `docker run --user` leaves it: the caches below it may not even be looked for."""
+    lab = make_lab()
+    lab.prefix_words += without_privileges()
+    home = lab.folder / "of somebody"
+    home.mkdir()
+    forbid(home, 0o700)
+    lab.variables["HOME"] = str(home)
+    for name in ("XDG_CACHE_HOME", "SAFE_INSTALL_CACHE_DIR"):
+        lab.variables.pop(name, None)
+    assert checks_with_errors(run_doctor(lab)) == []
 
 
 @pytest.mark.long

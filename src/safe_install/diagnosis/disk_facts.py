@@ -225,7 +225,8 @@ def read_rooms(folders: Iterable[Path]) -> Tuple[FreeSpace, ...]:
     seen = set()
     for folder in folders:
         present = folder
-        while not present.exists() and present != present.parent:
+        # a home of somebody else counts as not there
+        while not os.path.exists(present) and present != present.parent:
             present = present.parent
         try:
             device = os.stat(present).st_dev
@@ -262,7 +263,7 @@ def find_lost_sources(distributions: Iterable[InstalledDistribution]) -> Tuple[L
     found: List[LostSource] = []
     for distribution in distributions:
         folder = _source_here(distribution)
-        if distribution.editable and folder is not None and not folder.exists():
+        if distribution.editable and folder is not None and not os.path.exists(folder):
             found.append(LostSource(distribution.name, distribution.version, folder))
     return tuple(found)
 
@@ -274,7 +275,7 @@ def find_lost_archives(
     found = set()
     for distribution in distributions:
         source = _source_here(distribution)
-        if source is not None and not source.exists():
+        if source is not None and not os.path.exists(source):
             found.add(distribution.name)
     return frozenset(found)
 
@@ -329,7 +330,8 @@ def find_cached_wheels(
     home = find_home(variables)
     cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
     folder = Path(chosen) if chosen else cache / "pip"
-    paths = sorted(folder.glob("wheels/*/*/*/*/*.whl"))
+    # Path.glob raises where the folder may not be looked for, as in somebody else's home.
+    paths = sorted(folder.glob("wheels/*/*/*/*/*.whl")) if os.path.isdir(folder) else []
     if not paths:
         return ()
     from safe_install.index.catalog import known_projects  # slow: a tenth of `doctor --quick`

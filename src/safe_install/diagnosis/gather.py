@@ -434,7 +434,8 @@ def _missing_folders(settings: Mapping[str, str]) -> Tuple[str, ...]:
         # The other settings are lists of addresses; `cert` is one path, which may have spaces.
         for word in [value] if key == "cert" and value else value.split():
             path = _path_of(word)
-            if path is not None and not path.exists():
+            # Path.exists raises where it may not look.
+            if path is not None and not os.path.exists(path):  # noqa: PTH110
                 missing.append(word)
     return tuple(missing)
 

@@ -8,6 +8,7 @@ extension is compiled again where its sources or its command line changed, but n
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from pathlib import Path
@@ -59,7 +60,9 @@ def _list_builds(
         cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache") / "torch_extensions"
         # py311_cpu, py313t_cu130
         python = environment.interpreter.python_tag.replace("cp", "py")
-        roots = sorted(cache.glob(f"{python}*_{torch.accelerator}"))
+        pattern = f"{python}*_{torch.accelerator}"
+        is_there = os.path.isdir(cache)  # noqa: PTH112 - Path raises where it may not look
+        roots = sorted(cache.glob(pattern)) if is_there else []
     builds: List[Path] = []
     for root in roots:
         builds += [folder for folder in sorted(root.glob("*")) if folder.is_dir()]

@@ -96,7 +96,8 @@ def _configuration_files(prefix: Path, environ: Mapping[str, str]) -> List[Path]
     folders = environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
     files = [Path(folder, "pip", "pip.conf") for folder in folders if folder]
     files.append(SYSTEM_FILE)
-    if not chosen or not Path(chosen).exists():  # else it replaces the user's files
+    # A chosen file replaces the user's. Path.exists raises where it may not look.
+    if not chosen or not os.path.exists(chosen):  # noqa: PTH110
         files.append(home / ".pip" / "pip.conf")
         files.append(Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "pip", "pip.conf"))
     files.append(prefix / "pip.conf")
