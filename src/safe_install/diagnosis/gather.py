@@ -39,7 +39,6 @@ from safe_install.diagnosis.disk_facts import (
 )
 from safe_install.diagnosis.facts import Facts, FoundToolkit, ProbeProblem, SearchPlaces
 from safe_install.diagnosis.machine_facts import (
-    ACTIVE,
     find_broken,
     find_closed_ports,
     find_fatal_variable,
@@ -50,7 +49,7 @@ from safe_install.diagnosis.machine_facts import (
     find_unreadable_settings,
 )
 from safe_install.diagnosis.record_facts import read_records
-from safe_install.environment.interpreter import find_interpreter
+from safe_install.environment.interpreter import ACTIVE_VARIABLES, find_interpreter
 from safe_install.environment.programs import find_running
 from safe_install.errors import ProbeFailed
 from safe_install.folders import expand_home
@@ -197,7 +196,7 @@ def _read_files(world: World, environment: Environment, executable: Path, *, dee
 
 
 def _resolve_places(interpreter: Interpreter, variables: Mapping[str, str]) -> SearchPlaces:
-    active = [variables.get(name, "") for name in ACTIVE]
+    active = [variables.get(name, "") for name in ACTIVE_VARIABLES]
     scheme = interpreter.scheme
     return SearchPlaces(
         prefix=_real(interpreter.prefix),

@@ -13,14 +13,13 @@ from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
 from safe_install.diagnosis.facts import ClosedPort, ProbeProblem, Program
-from safe_install.environment.interpreter import child_environment
+from safe_install.environment.interpreter import ACTIVE_VARIABLES, child_environment
 from safe_install.environment.record import read_plain_file
 from safe_install.folders import expand_home
 from safe_install.models import Interpreter
 from safe_install.system import process
 
 NAMES = ("python", "python3", "pip", "pip3", "nvcc")
-ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # variables that name the active environment
 START_TIMEOUT = 60.0  # seconds
 FIRST_LINE = 512  # bytes; of a script's first line the kernel reads 256
 
@@ -33,7 +32,7 @@ def find_broken(
 
     Commands that change an environment take another one then; `doctor` diagnoses this one.
     """
-    variable = next((name for name in ACTIVE if variables.get(name)), None)
+    variable = next((name for name in ACTIVE_VARIABLES if variables.get(name)), None)
     named = python or (variables[variable] if variable is not None else "")
     if not named:
         return None

@@ -33,6 +33,8 @@ from safe_install.models import (
 )
 from safe_install.system import process
 
+# They name the active environment; the first one counts. cli/completion repeats them: it imports little.
+ACTIVE_VARIABLES = ("VIRTUAL_ENV", "CONDA_PREFIX")
 START_TIMEOUT = 10.0  # seconds; a start takes 0.1
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, but tens on a cold network file system
 REASON_SHOWN = 400  # characters
@@ -52,7 +54,7 @@ def find_interpreter(
         return _named_interpreter(python, environ)
     prefix = Path(sys.prefix) if own_prefix is None else own_prefix
     own = prefix if is_tool_environment(prefix) else None
-    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+    for variable in ACTIVE_VARIABLES:
         active = environ.get(variable)
         if active and not _is_same_folder(Path(active), own):
             found = _interpreter_in(Path(active))
