@@ -268,29 +268,6 @@ def test_what_cannot_be_built_holds_the_installed_torch(tmp_path, name):
     ]
 
 
-def test_an_exact_torch_does_not_replace_what_has_another_source(tmp_path):
-    here = make_environment(from_folder(OLD), torch="2.12.0+cu130")
-    chooser = SourceChooser()
-    with pytest.raises(NoCandidate, match=r"the installed one has another source") as raised:
-        run(
-            tmp_path,
-            "torch==2.14.1",
-            here=here,
-            chooser=chooser,
-            installer=FakeInstaller(torch("2.14.1")),
-        )
-    assert raised.value.message.endswith(
-        f"({SCATTER} 1.0+pt212cu130 is installed, {WHY}, from file:///src/torch-scatter)"
-    )
-    assert "--keep-extensions" in raised.value.hint
-    assert chooser.built == []
-
-
-# --- what is offered works when it is typed -------------------------------------------------------
-
-HELD = replace(OLD, requires=("torch==2.12.0",))
-
-
 def refuse_torch(tmp_path, *words, here, chooser):
     """The error of `torch==2.14.1` and these words."""
     with pytest.raises(NoCandidate) as raised:
@@ -303,6 +280,23 @@ def refuse_torch(tmp_path, *words, here, chooser):
             installer=FakeInstaller(torch("2.14.1")),
         )
     return raised.value
+
+
+def test_an_exact_torch_does_not_replace_what_has_another_source(tmp_path):
+    here = make_environment(from_folder(OLD), torch="2.12.0+cu130")
+    chooser = SourceChooser()
+    error = refuse_torch(tmp_path, here=here, chooser=chooser)
+    assert "the installed one has another source" in str(error)
+    assert error.message.endswith(
+        f"({SCATTER} 1.0+pt212cu130 is installed, {WHY}, from file:///src/torch-scatter)"
+    )
+    assert "--keep-extensions" in error.hint
+    assert chooser.built == []
+
+
+# --- what is offered works when it is typed -------------------------------------------------------
+
+HELD = replace(OLD, requires=("torch==2.12.0",))
 
 
 def test_what_would_be_refused_is_not_offered_where_the_installed_torch_stays(tmp_path):
