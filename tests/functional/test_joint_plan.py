@@ -356,6 +356,35 @@ def test_a_wheel_is_fetched_once(environment, host, tmp_path):
         assert len(host.asked(f"/pypi/simple/{name}/")) == 1
 
 
+@pytest.mark.parametrize(
+    "words", [pytest.param((), marks=pytest.mark.long), ("--dry-run",)], ids=["install", "dry-run"]
+)
+def test_a_wheel_is_fetched_once_though_pip_is_asked_again(
+    environment, host, two_torches, tmp_path, words
+):
+    """No metadata beside the files, and no header by which pip's own cache could keep them."""
+    needed = write_wheel(
+        tmp_path, "needed", "1.0", {"needed.py": ""}, metadata="Provides-Extra: all\n"
+    )
+    requires = ["needed[all]", "torchvision"]
+    user = write_wheel(tmp_path, "user", "1.0", {"user.py": ""}, requires=requires)
+    put(host, needed, user, vision(tmp_path, "0.27.0"))
+    other = vision(tmp_path, "0.29.1+cu130", requires=["torch==2.14.1"])
+    host.add_pytorch_page("cu130", "torchvision", {other.name: other.read_bytes()})
+    environment.variables["PIP_NO_COLOR"] = "1"
+    done = environment.safe_install(*words, "user")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pip_runs(host) == 2
+    for name in ("user", "needed", "torch"):
+        assert len(host.asked(f"/served/{name}-")) == 1
+    # what pip says is what it would say without us
+    assert "Processing needed-1.0-py3-none-any.whl (from user)" in done.stdout
+    assert "999" not in done.stdout + done.stderr
+    if not words:
+        frozen = environment.versions()
+        assert {"user==1.0", "needed==1.0", "torch==2.14.1"} <= set(frozen), frozen
+
+
 @pytest.mark.long
 def test_a_source_distribution_is_fetched_once(environment, host, tmp_path):
     put(host, make_sdist(tmp_path))

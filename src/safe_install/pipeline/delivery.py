@@ -240,7 +240,7 @@ def _take_downloaded(delivery: Delivery, step: Step) -> Optional[Artifact]:
     compares the hash.
     """
     downloads = delivery.installer.downloads
-    if downloads is None or step.sha256 is None or step.candidate is not None:
+    if step.sha256 is None or step.candidate is not None:
         return None
     filename = unquote(urlsplit(step.url or "").path.rpartition("/")[2])
     for path in downloads.find(filename):

@@ -39,6 +39,7 @@ from safe_install.pip_output import (
     is_of_search,
     is_summary_of_dry_run,
 )
+from safe_install.pipeline.planned_wheels import PlannedWheels
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import Selection
 from safe_install.resolve.known_plan import LocalWheel, may_be_known, plan_known, show_path
@@ -90,9 +91,8 @@ class PipInstaller:
         self.request = session.request
         self._environment = session.environment
         self._world = session.world
-        # A dry run fetches nothing after its plan.
-        keeps = not self.request.own.dry_run
-        self.downloads = KeptDownloads(make_folder(session.work / "downloads")) if keeps else None
+        self.downloads = KeptDownloads(make_folder(session.work / "downloads"))
+        self._wheels = PlannedWheels(self.downloads, make_folder(session.work / "planned"))
         self.clones = prepare_clones(self.request, self._environment, session.work / "src")
         self.credentials = make_credentials(self.request, self._environment, self._ask_person)
         self._askpass = AskPass(make_folder(session.work / "askpass"), self._ask_person)
@@ -208,15 +208,17 @@ class PipInstaller:
             report = self.pip.dry_run(
                 arguments,
                 constraints=constraints,
-                find_links=find_links,
-                on_output=self._with_final_paths(output.read_line),
-                on_error=self._with_final_paths(output.read_error),
+                find_links=[*find_links, *self._wheels.find_links()],
+                on_output=self._with_lasting_places(output.read_line),
+                on_error=self._with_lasting_places(output.read_error),
                 downloads=self.downloads,
             )
         except PipFailed as error:
             return Failed(error)
         finally:
             output.close()
+        report = self._wheels.with_origins(report)
+        self._wheels.add(report)
         return Planned(self._at_final_paths(report))
 
     def relay(self) -> None:
@@ -224,13 +226,17 @@ class PipInstaller:
         if self._output is not None:
             self._output.relay()
 
-    def _with_final_paths(self, read: LineReader) -> LineReader:
-        """A reader of pip's output that replaces the temporary folder of a clone by its final
-        one."""
-        clones = self.clones
-        if clones is None:
-            return read
-        return lambda line: read(clones.final_text(line))
+    def _with_lasting_places(self, read: LineReader) -> LineReader:
+        """A reader of pip's output that replaces the temporary folder of a clone by its final one,
+        and the path of a planned wheel by its filename."""
+
+        def read_line(line: str) -> None:
+            line = self._wheels.with_filenames(line)
+            if self.clones is not None:
+                line = self.clones.final_text(line)
+            read(line)
+
+        return read_line
 
     def _at_final_paths(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.clones is None:

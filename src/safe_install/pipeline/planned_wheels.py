@@ -1,0 +1,94 @@
+"""The wheels that pip downloaded to plan. Its next run of the command gets them from here.
+
+Where an index has no metadata files (PEP 658), pip downloads each wheel to read its requirements,
+and downloads it again in its next run unless its own cache has it. A wheel that is already here
+joins the candidates of that run, in a folder of --find-links. pip takes it in place of the index's
+file of the same version because of its build tag: of equal versions the higher build tag is chosen
+(pip's `CandidateEvaluator`, and "File name convention" of the binary distribution format). Nothing
+else about the choice changes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+from urllib.parse import unquote, urlsplit
+
+from safe_install.system.downloads import KeptDownloads
+
+BUILD_TAG = "999999999"  # higher than that of any published wheel
+
+DownloadInfo = Mapping[str, Any]  # as in pip's installation report
+
+
+class PlannedWheels:
+    """The wheels of the plans of one command. `folder`: for their files, a new one."""
+
+    def __init__(self, downloads: KeptDownloads, folder: Path) -> None:
+        self._downloads = downloads
+        self._folder = folder
+        self._planned: List[DownloadInfo] = []  # of the last plan
+        self._origins: Dict[str, DownloadInfo] = {}  # by filename in the folder
+
+    def add(self, report: Mapping[str, Any]) -> None:
+        """Remember the wheels of an installation report for the next run, if there is one."""
+        for entry in report.get("install", ()):
+            if not entry.get("is_direct"):
+                self._planned.append(entry.get("download_info") or {})
+
+    def find_links(self) -> Tuple[Path, ...]:
+        """The folder with the planned wheels that pip downloaded; nothing if there are none."""
+        planned, self._planned = self._planned, []
+        for download in planned:
+            self._put(download)
+        return (self._folder,) if self._origins else ()
+
+    def _put(self, download: DownloadInfo) -> None:
+        name = with_build_tag(filename_of(download))
+        if name is None or name in self._origins:
+            return
+        wheel = self._find(download)
+        if wheel is not None:
+            os.link(wheel, self._folder / name)
+            self._origins[name] = download
+
+    def _find(self, download: DownloadInfo) -> Optional[Path]:
+        """The whole file; None where pip did not download it."""
+        from safe_install.wheels.archive import hash_file
+
+        hashes = (download.get("archive_info") or {}).get("hashes") or {}
+        for path in self._downloads.find(filename_of(download)):
+            if hash_file(path) == hashes.get("sha256"):
+                return path
+        return None
+
+    def with_origins(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The report with the URL on the index of each wheel that pip took from the folder."""
+        entries: List[Mapping[str, Any]] = []
+        for entry in report.get("install", ()):
+            origin = self._origins.get(filename_of(entry.get("download_info") or {}))
+            entries.append(entry if origin is None else {**entry, "download_info": origin})
+        return {**report, "install": entries}
+
+    def with_filenames(self, line: str) -> str:
+        """A line of pip's output with the filename on the index in place of a path in the
+        folder."""
+        for name, origin in self._origins.items():
+            line = line.replace(str(self._folder / name), filename_of(origin))
+        return line
+
+
+def with_build_tag(filename: str) -> Optional[str]:
+    """The filename of a wheel with our build tag; None for what is no wheel."""
+    stem, _, extension = filename.rpartition(".")
+    parts = stem.split("-")
+    if extension != "whl" or len(parts) not in (5, 6):
+        return None
+    name, version = parts[:2]
+    return "-".join([name, version, BUILD_TAG, *parts[-3:]]) + ".whl"
+
+
+def filename_of(download: DownloadInfo) -> str:
+    """The last part of its URL; "" without one."""
+    return unquote(urlsplit(str(download.get("url") or "")).path.rpartition("/")[2])
