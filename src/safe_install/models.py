@@ -355,6 +355,7 @@ class Step:
     sha256: Optional[str] = None
     origin: Origin = Origin.WHEEL
     requested: bool = False
+    extras: Tuple[str, ...] = ()  # that were requested
     keeps_requested: bool = False  # the installed one was requested, and the mark is kept
     because: str = ""  # the reason, in a sentence
     candidate: Optional[Candidate] = None  # our choice; None for a choice of pip

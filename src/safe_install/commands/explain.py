@@ -180,7 +180,7 @@ def _choose_torch(environment: Environment, question: Question, chooser: IndexCh
 
 def _steps_of(resolution: Resolution, question: Question, bare: Environment) -> Tuple[Step, ...]:
     named = {canonicalize_name(requirement.name) for requirement in question.extensions}
-    return explained(steps_of_pins(resolution.pins, bare, requested=named))
+    return explained(steps_of_pins(resolution.pins, bare, requested=named), bare)
 
 
 def _assumed(environment: Environment) -> Tuple[Finding, ...]:

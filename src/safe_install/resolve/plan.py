@@ -13,6 +13,7 @@ from typing import (
     Dict,
     FrozenSet,
     Iterable,
+    Iterator,
     List,
     Mapping,
     Optional,
@@ -43,9 +44,9 @@ from safe_install.torch_family import TORCH, is_guarded
 # --- requirements that need no pip ----------------------------------------------------------------
 
 
-def applies(requirement: Requirement, environment: Environment) -> bool:
-    """Is the requirement's marker true for the managed interpreter?"""
-    return requirements.applies(requirement, environment.interpreter.markers)
+def applies(requirement: Requirement, environment: Environment, extras: Iterable[str] = ()) -> bool:
+    """Is the requirement's marker true for the managed interpreter, with one of these extras?"""
+    return requirements.applies(requirement, environment.interpreter.markers, extras)
 
 
 def is_satisfied(requirement: Requirement, environment: Environment) -> bool:
@@ -114,7 +115,7 @@ def steps_of_report(
         if pin is not None and pin.kind is not CandidateKind.INSTALLED:
             step = _with_candidate(step, pin)
         steps[step.name] = step
-    return explained(tuple(steps.values()))
+    return explained(tuple(steps.values()), environment)
 
 
 def _step_of_entry(entry: Mapping[str, Any], environment: Environment) -> Step:
@@ -127,6 +128,7 @@ def _step_of_entry(entry: Mapping[str, Any], environment: Environment) -> Step:
         sha256=_sha256(download),
         origin=_origin(download),
         requested=bool(entry.get("requested")),
+        extras=tuple(entry.get("requested_extras") or ()),
         requires=tuple(metadata.get("requires_dist") or ()),
         download_info=download,
         is_direct=bool(entry.get("is_direct")),
@@ -212,9 +214,9 @@ def _origin(download: Mapping[str, Any]) -> Origin:
     return Origin.WHEEL if is_wheel else Origin.SDIST
 
 
-def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
+def explained(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
     """The steps, each with its reason: "requested", or the first step that requires it."""
-    requirers = find_requirers(steps)
+    requirers = find_requirers(steps, environment)
     found = []
     for step in steps:
         because = step.because or requirers.get(step.name, "dependency")
@@ -224,17 +226,42 @@ def explained(steps: Tuple[Step, ...]) -> Tuple[Step, ...]:
     return tuple(found)
 
 
-def find_requirers(steps: Sequence[Step]) -> Mapping[NormalizedName, str]:
-    """For each name that a step requires the first such step: `base 1.0 requires torch>=2.14`."""
+def find_requirers(steps: Sequence[Step], environment: Environment) -> Mapping[NormalizedName, str]:
+    """For each name that a step requires the first such step: `base 1.0 requires torch>=2.14`.
+
+    The requirements of an extra count where the extra is requested or required.
+    """
+    by_name = {step.name: step for step in steps}
+    extras: Dict[NormalizedName, FrozenSet[str]] = {}  # of the steps that were looked at
     found: Dict[NormalizedName, str] = {}
-    for step in steps:
-        for text in step.requires:
-            name = requirement_name(text)
-            if name is not None:
-                found.setdefault(
-                    name, f"{step.name} {step.version} requires {without_marker(text)}"
-                )
+    # What was not requested and nothing here requires, something installed requires.
+    for root in sorted(steps, key=lambda step: not step.requested):
+        if root.name in extras:
+            continue
+        extras[root.name] = frozenset(root.extras)
+        waiting = [root]
+        while waiting:
+            step = waiting.pop(0)
+            for text, requirement in _active_requirements(step, extras[step.name], environment):
+                name = canonicalize_name(requirement.name)
+                because = f"{step.name} {step.version} requires {without_marker(text)}"
+                found.setdefault(name, because)
+                asked = extras.get(name, frozenset()) | requirement.extras
+                if name in by_name and extras.get(name) != asked:
+                    extras[name] = asked
+                    waiting.append(by_name[name])
     return found
+
+
+def _active_requirements(
+    step: Step, extras: FrozenSet[str], environment: Environment
+) -> Iterator[Tuple[str, Requirement]]:
+    """The requirements of a step with these extras, each as its text and parsed. Those that cannot
+    be parsed are left out."""
+    for text in step.requires:
+        requirement = parse_requirement(text)
+        if requirement is not None and applies(requirement, environment, extras):
+            yield text, requirement
 
 
 def make_removal(distribution: InstalledDistribution, because: str) -> Step:

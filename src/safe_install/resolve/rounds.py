@@ -17,6 +17,7 @@ from packaging.utils import NormalizedName
 from safe_install.errors import NoCandidate, PipFailed, Refused, SafeInstallError
 from safe_install.index.facts import Catalog
 from safe_install.models import (
+    Environment,
     Finding,
     Plan,
     Severity,
@@ -145,7 +146,7 @@ def _choose_for_torch(
             return _without_torch(selection, NoPlan(reason))
         return ChooseTorch(add_extensions(reopen(seen), planned_extensions(steps, wanted, catalog)))
     if seen.carried != selection.carried:
-        because = "" if TORCH in wanted.named else _who_moves_torch(steps)
+        because = "" if TORCH in wanted.named else _who_moves_torch(steps, seen.here)
         return Choose(dataclasses.replace(seen, pins={}), because)
     if seen.extensions and seen.coming_torch != selection.coming_torch:
         return Choose(dataclasses.replace(seen, pins={}))  # they were chosen for another torch
@@ -172,13 +173,13 @@ def _choose_for_plan(
     return Choose(extended, because, notes)
 
 
-def _who_moves_torch(steps: Sequence[Step]) -> str:
+def _who_moves_torch(steps: Sequence[Step], here: Environment) -> str:
     """The reason why torch changes: `base 1.0 requires torch>=2.14`; "" where it was requested, or
     nothing in the plan requires it."""
     torch = next((step for step in steps if step.name == TORCH), None)
     if torch is None or torch.requested:
         return ""
-    return planning.find_requirers(steps).get(TORCH, "")
+    return planning.find_requirers(steps, here).get(TORCH, "")
 
 
 def _refuse_other_file(selection: Selection, steps: Sequence[Step]) -> Optional[Refusal]:
@@ -443,4 +444,4 @@ def make_plan(selection: Selection, steps: Sequence[Step], request: InstallReque
         found = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in found)
     if request.ignore_installed:
         found = planning.beside_installed(found, here)
-    return Plan(planning.explained(found), selection.rejections, selection.answers)
+    return Plan(planning.explained(found, here), selection.rejections, selection.answers)

@@ -244,9 +244,37 @@ def test_a_requirement_that_names_nothing_explains_nothing():
         (
             Step(Action.ADD, "alpha", "1.0", requires=("???", "beta>1")),
             Step(Action.ADD, "beta", "2.0"),
-        )
+        ),
+        make_environment(),
     )
     assert [step.because for step in steps] == ["dependency", "alpha 1.0 requires beta>1"]
+
+
+def test_only_a_requirement_that_applies_explains_a_step():
+    """pip's report lists all requirements of a project: those of its tests and documentation, too."""
+    entries = [
+        entry("science", "1.0", requires=['tool<2; extra == "doc"', 'tool; python_version<"3"']),
+        {
+            **entry(
+                "user",
+                "1.0",
+                requested=True,
+                requires=['user[graphs,Tables]; extra == "full"', 'plots[fast]; extra == "tables"'],
+            ),
+            "requested_extras": ["full"],
+        },
+        entry("plots", "1.0", requires=["science", 'Tool>=2; extra == "fast"', "plots[own]"]),
+        entry("tool", "2.0"),
+        entry("alone", "1.0"),
+    ]
+    steps = steps_of_report({"install": entries}, make_environment(), {})
+    assert {step.name: step.because for step in steps} == {
+        "science": "plots 1.0 requires science",
+        "user": "requested",
+        "plots": "user 1.0 requires plots[fast]",
+        "tool": "plots 1.0 requires Tool>=2",
+        "alone": "dependency",
+    }
 
 
 def test_what_torch_requires_in_a_plan():
