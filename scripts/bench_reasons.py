@@ -95,11 +95,13 @@ def _explain(row: Row, seconds: Dict[str, float]) -> str:
             f"be shared between cores; the rest of {row.seconds:.1f} s hashes and makes the files."
         )
     if row.name.startswith("torch: swap in"):
+        without_disk = seconds["torch: swap in, if nothing waited for the disk"]
+        waiting = row.seconds - without_disk
         return (
-            "Before the renames and after them each folder that goes is asked whether it changed, so "
-            "that files which another program put there meanwhile are seen; the renames themselves "
-            "are as fast as those of the roll back, "
-            f"{seconds['torch: roll back, durable'] * 1000:.0f} ms."
+            f"{waiting * 1000:.1f} ms of it wait for the disk: the stage, the journal and the "
+            f"renames are on it, one after the other. In most of the other {without_disk * 1000:.1f} "
+            "ms each folder that goes is asked, before the renames and after them, whether it "
+            "changed, so that files which another program put there meanwhile are seen."
         )
     if row.name.startswith("tiny wheel"):
         more = row.seconds - seconds["tiny wheel, beside 0 others"]

@@ -363,10 +363,9 @@ class Transaction:
                 check_writable(directory)
 
     def _write_journal(self) -> None:
+        # The folders above the journal are on the disk since the stage is.
         write_recovery_script(self._state)
         write_durably(str(self.directory / JOURNAL), encode(self._document))
-        sync_directory(str(self._state))
-        sync_directory(str(self._state.parent))
 
     def _drop_journal(self) -> None:
         """Remove the journal before anything was moved. If that fails, it is harmless: a recovery
@@ -384,8 +383,10 @@ class Transaction:
             os.rename(os.path.join(prefix, leaving.target), os.path.join(state, leaving.slot))
         for gone in journal.rmdirs:
             os.rmdir(os.path.join(prefix, gone.target))
-        # Not every file system keeps the order of renames across a power cut.
-        sync_filesystem(state)
+        if journal.outs or journal.rmdirs:
+            # What comes may take a name that became free. Not every file system keeps the order of
+            # renames across a power cut.
+            sync_filesystem(state)
         for made in journal.mkdirs:
             os.mkdir(os.path.join(prefix, made.target), made.mode)
         for coming in journal.ins:

@@ -170,7 +170,8 @@ class Undo:
             if os.path.isdir(made.target) and not os.path.islink(made.target):
                 _remove_bytecode(made.target)
                 os.rmdir(made.target)
-        sync_filesystem(self.state)
+        if self.ins or self.mkdirs:  # what goes back may take a name that became free
+            sync_filesystem(self.state)
         for removed in reversed(self.rmdirs):
             _make_directory_again(removed)
         for leaving in reversed(self.outs):
