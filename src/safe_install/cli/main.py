@@ -330,15 +330,15 @@ def remove(invocation: Invocation, reporter: Reporter) -> Answer:
     """`uninstall NAME...`, and `stage --remove NAME...`."""
     from safe_install.resolve.request import parse_uninstall
 
-    request, network = _read_request(invocation, parse_uninstall)
+    command = invocation.line.route.command
+    request, network = _read_request(invocation, partial(parse_uninstall, command=command))
     reporter.quiet = max(reporter.quiet, request.quiet)
     reporter.log_file = request.log_file
     with probing(invocation) as probe:
         from safe_install.commands.uninstall import uninstall
 
-        stages = invocation.line.route.command == "stage"
         world = filling_world(invocation, reporter, network)
-        return uninstall(request, world, probe, stages=stages)
+        return uninstall(request, world, probe, stages=command == "stage")
 
 
 def _sync(invocation: Invocation, reporter: Reporter) -> Answer:

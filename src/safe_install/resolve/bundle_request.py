@@ -11,6 +11,7 @@ from safe_install.resolve.command_line import Words
 from safe_install.resolve.own_options import parse_cxx11_abi
 from safe_install.resolve.request import InstallRequest, parse_install
 from safe_install.resolve.requirements_file import Reader
+from safe_install.resolve.unheard_options import refuse_unheard
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def parse_bundle(
     words: Words, *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
 ) -> BundleRequest:
     """The request of a command line. Errors: UsageError."""
+    refuse_unheard("bundle", words.checked())
     install = parse_install(words, environ=environ, configuration=configuration, read=read)
     _refuse_unbundled(install)
     output = words.value("--output")

@@ -27,7 +27,7 @@ def _by_name(options: Iterable[OptionRow]) -> Mapping[str, OptionRow]:
     return {option.name: option for option in options}
 
 
-# `uninstall` takes all that `install` takes, and passes over what has no meaning for it.
+# Those of `install` are read with every command, so that one that it does not have takes its value.
 OWN_OPTIONS = _by_name(BY_COMMAND["install"].options)
 STAGE_OPTIONS = _by_name(BY_COMMAND["stage"].options)
 EXPLAIN_OPTIONS = {**OWN_OPTIONS, **_by_name(BY_COMMAND["explain"].options)}

@@ -8,8 +8,8 @@ from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
 from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.option_rows import FLEET_VERBS, variable_of
-from safe_install.resolve.options_table import BY_COMMAND, BY_NAME
 from safe_install.resolve.own_options import OwnOptions, own_options, parse_limit
+from safe_install.resolve.unheard_options import refuse_unheard
 
 ENGINE_OPTIONS: Mapping[str, str] = {
     "--inventory": "ansible",
@@ -68,7 +68,7 @@ def parse_fleet(words: Words, *, environ: Mapping[str, str]) -> FleetRequest:
     written = words.checked()
     arguments = [word.value or "" for word in written if word.argument]
     verb = _find_verb(arguments)
-    _refuse_other_options(written)
+    refuse_unheard("fleet", written)
     engine, target = _find_engine(words)
     own = own_options(written, environ)
     check = _find_check_words(words, environ)
@@ -102,16 +102,6 @@ def _find_verb(arguments: Sequence[str]) -> str:
         told = f"fleet {verb}: no such verb" if verb else "fleet needs a verb"
         raise UsageError(told, hint=f"Write safe-install fleet {'|'.join(FLEET_VERBS)}.")
     return verb
-
-
-def _refuse_other_options(written: Sequence[Word]) -> None:
-    """Options of our other commands would have no effect on a node. Errors: UsageError."""
-    own = {option.name for option in BY_COMMAND["fleet"].options}
-    for word in written:
-        if word.name in BY_NAME and word.name not in own:
-            raise UsageError(
-                f"fleet has no {word.name}", hint="safe-install fleet --help lists its options."
-            )
 
 
 def _find_engine(words: Words) -> Tuple[str, str]:

@@ -27,6 +27,7 @@ from safe_install.resolve.requirements_file import (
     is_lock_file,
     parse_file,
 )
+from safe_install.resolve.unheard_options import OF_EXPLAIN, OF_UNINSTALL, refuse_unheard
 
 
 @dataclass(frozen=True)
@@ -397,9 +398,14 @@ def _pip_texts(words: Sequence[Word]) -> Tuple[str, ...]:
 
 
 def parse_uninstall(
-    words: Words, *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
+    words: Words,
+    *,
+    environ: Mapping[str, str],
+    configuration: Mapping[str, str],
+    read: Reader,
+    command: str = "uninstall",
 ) -> UninstallRequest:
-    """The request of `uninstall ARGS`. Errors: UsageError."""
+    """The request of `uninstall ARGS`, and of `stage --remove ARGS`. Errors: UsageError."""
     written = words.checked()
     own = own_options(written, environ)
     if own.dry_run:
@@ -408,6 +414,7 @@ def parse_uninstall(
             "uninstall has no dry run (--dry-run, SAFE_INSTALL_DRY_RUN)",
             hint="Leave -y out: the files are listed, and nothing is removed before you agree.",
         )
+    refuse_unheard(command, written, of_pip=OF_UNINSTALL)
     settings = PipSettings(written, configuration)
     arguments = [word.value or "" for word in written if word.argument]
     ignored = [text for text in arguments if named(text) is None]
@@ -441,24 +448,23 @@ def parse_uninstall(
 
 
 def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest:
-    """The request of `explain REQ... [--torch V --python-version V --platform P --cxx11-abi
-    true/false]`. Errors: UsageError."""
+    """The request of `explain REQ...`. Errors: UsageError."""
     written = words.checked()
+    refuse_unheard("explain", written, of_pip=OF_EXPLAIN)
     requirements = _read_requirements(written)
-    cxx11_abi = parse_cxx11_abi(words.value("--cxx11-abi"))
     return ExplainRequest(
         own_options(written, environ),
         requirements,
         torch=words.value("--torch"),
         python_version=words.value("--python-version"),
         platform=words.value("--platform"),
-        cxx11_abi=cxx11_abi,
+        cxx11_abi=parse_cxx11_abi(words.value("--cxx11-abi")),
         pre=any(word.key == "pre" for word in written),
     )
 
 
 def _read_requirements(words: Sequence[Word]) -> Tuple[Requirement, ...]:
-    """What `explain` is asked about. Errors: UsageError, also for an option that it has not."""
+    """What `explain` is asked about. Errors: UsageError."""
     requirements = []
     for word in words:
         if word.argument:
@@ -469,10 +475,6 @@ def _read_requirements(words: Sequence[Word]) -> Tuple[Requirement, ...]:
                     hint="Write a name: safe-install explain torch-scatter.",
                 )
             requirements.append(requirement)
-        elif not word.name and word.text != ("--",) and word.key not in ("pre", "quiet", "verbose"):
-            raise UsageError(
-                f"explain has no option {word.text[0]}", hint="See safe-install explain --help."
-            )
     if not requirements:
         raise UsageError(
             "explain needs a requirement", hint="Write: safe-install explain torch-scatter."

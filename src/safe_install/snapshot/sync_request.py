@@ -13,6 +13,7 @@ from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.pip_options import find_option
 from safe_install.resolve.request import InstallRequest, parse_install
 from safe_install.resolve.requirements_file import Reader
+from safe_install.resolve.unheard_options import refuse_unheard
 from safe_install.snapshot.forms import Form, form_of, requirements_text, split_extras
 from safe_install.snapshot.pylock_reader import RequestedGroups
 
@@ -61,6 +62,7 @@ def parse_sync(
 ) -> SyncRequest:
     """Parse a command line. `configuration`: pip's settings; `read`: returns the text of a file.
     Errors: UsageError; InputError for a file that cannot be read."""
+    refuse_unheard("sync", words.checked())
     options: List[Word] = []
     files: List[str] = []
     groups: List[str] = []

@@ -73,6 +73,7 @@ def test_pips_own_words_stay():
         (["-oF"], "at least one requirement"),
         (["-oF", "--cxx11-abi", "maybe", "x"], "neither true nor false"),
         (["-o"], "-o needs a value"),
+        (["-oF", "x", "--no-rollback"], "bundle has no option --no-rollback"),
     ],
 )
 def test_what_cannot_be_bundled(words, message):

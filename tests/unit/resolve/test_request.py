@@ -15,6 +15,7 @@ from safe_install.resolve.command_line import (
     split_words,
     unknown_command,
 )
+from safe_install.resolve.options_table import BY_COMMAND
 from safe_install.resolve.own_options import (
     parse_build_timeout,
     parse_capabilities,
@@ -582,7 +583,12 @@ def test_groups_and_scripts_are_requirements_too(argv):
 )
 def test_own_options(argv, environ, field, value):
     assert getattr(install("a", *argv, environ=environ).own, field) == value
-    assert getattr(uninstall(*argv, "a", environ=environ).own, field) == value
+    heard = {option.name for option in BY_COMMAND["uninstall"].options}
+    if argv and argv[0].partition("=")[0] not in heard:
+        with pytest.raises(UsageError, match="uninstall has no option --"):
+            uninstall(*argv, "a", environ=environ)
+    else:
+        assert getattr(uninstall(*argv, "a", environ=environ).own, field) == value
 
 
 @pytest.mark.parametrize(
@@ -688,6 +694,11 @@ NOTHING_NAMED = ("at least one requirement", "folder.zip", "x.tar.gz", "-y")
         (explain, ["a", "--unknown"], {}, "no option --unknown"),
         (explain, ["a", "--cxx11-abi", "old"], {}, "--cxx11-abi old"),
         (explain, ["a", "--torch"], {}, "--torch needs a value"),
+        (explain, ["a", "--no-rollback"], {}, "explain has no option --no-rollback"),
+        (uninstall, ["a", "--torch", "2.0"], {}, "uninstall has no option --torch"),
+        (uninstall, ["a", "--index-url=x"], {}, "uninstall has no option --index-url"),
+        (uninstall, ["a", "-yU"], {}, "uninstall has no option -U"),
+        (uninstall, ["a", "--require-cuda"], {}, "uninstall has no option --require-cuda"),
     ],
 )
 def test_usage_errors_name_the_word_and_the_mend(parse, argv, environ, said):

@@ -87,6 +87,7 @@ def test_extras_and_groups_of_a_lock_file(words, extras, groups):
         ["r.txt", "-e", "."],
         ["r.txt", "--keep-extras"],
         ["none.txt"],
+        ("r.txt", "--accelerator", "cpu"),
     ],
 )
 def test_what_is_not_understood(words):
