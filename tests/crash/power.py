@@ -33,7 +33,7 @@ from tests.treehash import hash_tree
 # EXT4_IOC_SHUTDOWN, the same number as XFS_IOC_GOINGDOWN (linux/fs/ext4/ext4.h)
 SHUTDOWN = 0x8004587D
 WITHOUT_LOG = 2  # what is in memory only is lost, as when the power goes
-LONGEST = 0.04  # seconds: about what a change takes there
+BEYOND = 1.3  # the last cut, in times of what a whole change takes there
 IMAGE = 64 * 2**20  # bytes
 PATIENCE = 60.0  # seconds
 
@@ -108,10 +108,26 @@ def why_not() -> Optional[str]:
     return None
 
 
+def time_whole(disk: Disk, action: str) -> float:
+    """Seconds that a change takes there which is not cut, now that the machine is as busy as it
+    is."""
+    disk.mount()
+    try:
+        trial = Trial(disk.place / "env")
+        trial.begin(action)
+        os.sync()
+        begin = time.monotonic()
+        assert trial.run(action) is None
+        return time.monotonic() - begin
+    finally:
+        disk.unmount()
+
+
 def cut_at_random(
-    disk: Disk, action: str, generator: random.Random, *, stage_synced: bool = True
+    disk: Disk, action: str, generator: random.Random, longest: float, *, stage_synced: bool = True
 ) -> str:
-    """One change, one power cut, one recovery; "before", "after" or "neither"."""
+    """One change, one power cut, one recovery; "before", "after" or "neither". `longest`: seconds
+    until the cut."""
     disk.mount()
     try:
         trial = Trial(disk.place / "env")
@@ -126,7 +142,7 @@ def cut_at_random(
                 trial._act(action)
             finally:
                 os._exit(0)
-        time.sleep(generator.uniform(0, LONGEST) if stage_synced else generator.uniform(0, 1.5))
+        time.sleep(generator.uniform(0, longest))
         disk.cut()
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -175,9 +191,14 @@ def cuts(count: int, generator: random.Random, *, stage_synced: bool = True) -> 
     """So many power cuts, in turn over the actions; what each left."""
     with tempfile.TemporaryDirectory() as folder:
         disk = Disk(Path(folder))
+        times: Dict[str, float] = {}
         for number in range(count):
             action = ACTIONS[number % len(ACTIONS)] if stage_synced else "commit"
-            yield f"{action}: {cut_at_random(disk, action, generator, stage_synced=stage_synced)}"
+            if action not in times:
+                times[action] = time_whole(disk, action)
+            longest = BEYOND * times[action] if stage_synced else 1.5
+            state = cut_at_random(disk, action, generator, longest, stage_synced=stage_synced)
+            yield f"{action}: {state}"
 
 
 def main() -> int:

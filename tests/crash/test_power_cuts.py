@@ -24,6 +24,8 @@ def test_the_disk_holds_the_state_before_or_the_state_after(
         pytest.skip(f"no power can be cut here: {reason()}")
     found = list(cuts(number, generator))
     assert not [state for state in found if state.endswith("neither")]
+    if number >= 30:  # the cuts reach from the first step to the last one
+        assert {"before", "after"} <= {state.rpartition(" ")[2] for state in found}
 
 
 def test_without_the_sync_of_the_stage_it_would_not(generator: random.Random) -> None:

@@ -71,6 +71,8 @@ def notes_for(environment: Environment) -> Tuple[str, ...]:
             "its glibc is not known: every manylinux is accepted; name it with a platform such as "
             f"manylinux_2_28_{interpreter.platform[len('linux_') :]}"
         )
+    if interpreter.platform.startswith("macosx_") and environment.driver is not None:
+        notes.append("no torch for macOS has CUDA: the NVIDIA driver that was declared is not used")
     if environment.torch is not None and not environment.torch.accelerator:
         notes.append(
             f"torch {environment.torch.runtime_version} does not say what it was built for; "

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from safe_install.errors import UsageError
+from safe_install.models import Driver
 from safe_install.resolve.target import notes_for, parse_platform
 from tests.factories import environment_for
 
@@ -101,3 +102,10 @@ def test_a_torch_that_does_not_say_what_it_was_built_for_is_noted():
     unknown = dataclasses.replace(known, torch=dataclasses.replace(known.torch, accelerator=""))
     (note,) = notes_for(unknown)
     assert "does not say what it was built for" in note
+
+
+def test_a_mac_has_no_use_for_a_driver():
+    mac = environment_for(torch=None, python_version="3.11", platform="macosx_14_0_arm64")
+    assert notes_for(mac) == ()
+    (note,) = notes_for(dataclasses.replace(mac, driver=Driver("560.35", None)))
+    assert note.startswith("no torch for macOS has CUDA")
