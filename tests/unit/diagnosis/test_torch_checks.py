@@ -60,7 +60,16 @@ def test_a_torch_that_this_user_may_not_read():
     closed = (SITE / "numpy-2.0.dist-info", SITE / "torch")
     (one,) = torch_checks.check_installed(facts(torch=None, places=(), closed=closed))
     assert told([one]) == [("torch-unreadable", Severity.ERROR, "torch")]
+    assert (
+        one.detail == f"{SITE / 'torch'} cannot be read by this user: Python finds no torch in it"
+    )
     assert one.hint == f"As its owner, or as root: chmod -R u+rwX,go+rX {SITE}"
+
+
+def test_a_torch_whose_metadata_this_user_may_not_read():
+    closed = (SITE / "torch-2.13.0.dist-info",)
+    (one,) = torch_checks.check_installed(facts(torch=None, places=(), closed=closed))
+    assert one.detail == f"{closed[0]} cannot be read by this user: torch counts as not installed"
 
 
 def test_where_nothing_requires_torch_there_is_nothing_to_ask():

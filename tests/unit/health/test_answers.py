@@ -315,3 +315,12 @@ def test_a_report_has_each_result_in_its_place(events, available, imports, opera
     assert report.cuda_available is available
     assert {name: result.error for name, result in report.imports.items()} == imports
     assert {name: result.error for name, result in report.operations.items()} == operations
+
+
+def test_a_step_for_which_there_was_no_time_may_work():
+    events = missing_answers(["import torch"], [], "stopped after 300 s", unknown=True)
+    report = make_report(events, torch=None, asked="import", seconds=1.0)
+    assert report.imports["torch"].unknown
+    certain = missing_answers(["import torch"], [], "signal SIGSEGV")
+    report = make_report(certain, torch=None, asked="import", seconds=1.0)
+    assert not report.imports["torch"].unknown

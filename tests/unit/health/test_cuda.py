@@ -199,6 +199,14 @@ NO_GPU = library(100)
         ),
         pytest.param(
             health(answer=NO_GPU),
+            Machine(visible_devices="-1"),
+            "devices-hidden",
+            'CUDA_VISIBLE_DEVICES is "-1", which hides every GPU',
+            "Unset",
+            id="-1, and nobody knows the GPUs",
+        ),
+        pytest.param(
+            health(answer=NO_GPU),
             Machine(DRIVER, visible_devices="1"),
             "no-device",
             "driver 570.86.10 (CUDA 12.8) has 2 GPUs: NVIDIA A100, and CUDA finds none (error 100)",

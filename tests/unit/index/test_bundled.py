@@ -102,6 +102,13 @@ def host_of(project, host):
             "",
             "its files for torch 2.4.0 are known in part only",
         ),
+        (
+            "torch-scatter",
+            PYG,
+            environment(None),
+            "",
+            "its files are known in part only",
+        ),
         # The package index.
         (
             "torchvision",

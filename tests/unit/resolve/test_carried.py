@@ -102,6 +102,12 @@ def test_nothing_is_bound_where_there_is_no_torch():
     assert find_bound(make_environment(SCATTER), CATALOG, compiled={"torch-scatter"}) == {}
 
 
+ON_HOST = (
+    "https://data.pyg.org/whl/torch-2.12.0%2Bcu130/"
+    "torch_scatter-2.1.2%2Bpt212cu130-cp311-cp311-linux_x86_64.whl"
+)
+
+
 @pytest.mark.parametrize(
     ("fields", "origin"),
     [
@@ -110,6 +116,8 @@ def test_nothing_is_bound_where_there_is_no_torch():
             ", editable in file:///src/scatter",
         ),
         ({"editable": True}, ", editable"),
+        # its name and version find it again
+        ({"direct_url": {"url": ON_HOST}}, ""),
         ({}, ""),
         (
             {"direct_url": {"url": "file:///w/torch_scatter.whl"}},
@@ -412,3 +420,13 @@ def test_another_build_of_the_installed_version_comes_before_a_newer_one(keep, f
         [wheel("2.1.1"), wheel("2.1.2+pt213cu130"), wheel("2.2.0")], context, keep_version=keep
     )
     assert str(ranked[0].version) == first
+
+
+def test_one_whose_version_cannot_be_read_is_named_too():
+    distribution = make_distribution("torch-scatter", "no version")
+    here = make_environment(distribution, torch=TODAY)
+    planned_one = dataclasses.replace(here, torch=torch("2.13.0+cu130"))
+    step = Step(Action.REPLACE, "torch", "2.13.0+cu130", from_version=TODAY)
+    bound = {distribution.name: Tie(TODAY)}
+    (finding,) = check_kept(Plan((step,)), bound, here, planned_one, CATALOG)
+    assert finding.subject == "torch-scatter"

@@ -9,8 +9,13 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from safe_install.index.catalog import bundled_catalog, load_project
-from safe_install.models import Action, Origin, Step
-from safe_install.resolve.companions import check_planned, pip_may_choose, says_its_torch
+from safe_install.models import Action, BuiltFor, Origin, Step
+from safe_install.resolve.companions import (
+    check_planned,
+    installed_candidate,
+    pip_may_choose,
+    says_its_torch,
+)
 from tests.factories import environment_for, make_distribution
 
 PLATFORM = "manylinux_2_36_x86_64"
@@ -111,3 +116,19 @@ def test_what_pip_resolves_by_itself(name, expected):
 )
 def test_what_says_its_torch(name, version, expected):
     assert says_its_torch(make_distribution(name, version), load_project(name)) is expected
+
+
+@pytest.mark.parametrize(
+    ("version", "torch", "built_for"),
+    [
+        ("2.1.2+pt213cpu", CU130.torch, BuiltFor("2.13", "cpu", True)),
+        ("2.1.2", CU130.torch, BuiltFor("2.14.1+cu130", "cu130", True)),
+        ("2.1.2+pt213cpu", None, BuiltFor("2.13", "cpu")),
+        ("2.1.2", None, BuiltFor()),
+        ("unknown", CU130.torch, None),
+    ],
+)
+def test_what_an_installed_one_was_built_for(version, torch, built_for):
+    distribution = make_distribution("torch-scatter", version)
+    found = installed_candidate(distribution, load_project("torch-scatter"), torch)
+    assert (found and found.built_for) == built_for

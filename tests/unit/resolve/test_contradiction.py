@@ -196,6 +196,8 @@ def test_a_few_of_many_versions_are_shown():
         (RANGES, FAILURE + "    torchaudio 2.13.0 depends on torch==2.13.0\n"),
         (RANGES, "ERROR: No matching distribution found for torchvision>=0.28"),
         (RANGES, ""),
+        # a requirement that cannot be parsed
+        (RANGES, FAILURE + "    torchvision 0.27.0 depends on torch (damaged\n"),
     ],
 )
 def test_what_pip_fails_on_otherwise_stays_its_own(entries, output):

@@ -12,7 +12,7 @@ from safe_install.index.torch_files import Absent, Listing
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.no_torch import no_torch
 from safe_install.resolve.torch_choice import PassedOver, TorchChoice
-from safe_install.resolve.torch_ranking import TorchTerms, rank_torches
+from safe_install.resolve.torch_ranking import Exclusion, TorchTerms, rank_torches
 from safe_install.resolve.torch_reason import Reason
 from tests.factories import planned_torch
 from tests.unit.resolve.test_torch_choice import (
@@ -128,8 +128,11 @@ def test_what_was_tried_is_grouped_too():
     )
     selection = Selection(ON_311, ON_311, torch_choice=TorchChoice(passed_over=passed))
     options = rank_torches(None, terms, ON_311, CATALOG)
-    excluded = [dataclasses.replace(option, excluded=None) for option in options]
-    error = no_torch(selection, excluded, Wanted((), torch=terms), Listing("P"))
+    possible = [dataclasses.replace(option, excluded=None) for option in options]
+    # an exclusion without a reason of its own says nothing
+    of_cpu = next(option for option in options if option.build.accelerator == "cpu")
+    silent = dataclasses.replace(of_cpu, excluded=Exclusion.DRIVER, reason=None)
+    error = no_torch(selection, [*possible, silent], Wanted((), torch=terms), Listing("P"))
     assert error.message == (
         "no torch for cpu can come: torch 2.14.1+cpu and 2 older releases: P has no wheel of it"
     )

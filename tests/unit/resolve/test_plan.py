@@ -19,6 +19,7 @@ from safe_install.resolve.plan import (
     needed_by_torch,
     newly_unmet,
     planned_distributions,
+    removed_names,
     steps_of_pins,
     steps_of_report,
     steps_of_torch,
@@ -296,3 +297,14 @@ def test_what_torch_requires_in_a_plan():
     names = {step.name for step in steps_of_torch(steps)}
     assert names == {"torch", "cuda-toolkit", "nvidia-cublas", "sympy", "mpmath"}
     assert steps_of_torch(steps[:1]) == ()
+
+
+def test_what_is_replaced_is_not_removed():
+    plan = Plan(
+        (
+            Step(Action.REMOVE, "old", None, from_version="1.0"),
+            Step(Action.REPLACE, "torch", "2.0", from_version="1.0"),
+            Step(Action.ADD, "new", "1.0"),
+        )
+    )
+    assert removed_names(plan) == {"old"}

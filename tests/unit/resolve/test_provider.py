@@ -14,7 +14,15 @@ from packaging.version import Version
 from safe_install.errors import NoCandidate
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.finder import Found
-from safe_install.models import BuiltFor, Candidate, CandidateKind, HostAnswer, HostAnswerKind, Link
+from safe_install.models import (
+    BuiltFor,
+    Candidate,
+    CandidateKind,
+    HostAnswer,
+    HostAnswerKind,
+    Link,
+    Rule,
+)
 from safe_install.resolve.provider import is_known, resolve
 from tests.factories import environment_for, make_distribution
 
@@ -166,3 +174,16 @@ def test_the_pages_of_the_build_that_was_named_are_asked(requirement, asked):
     with pytest.raises(NoCandidate):
         resolve([Requirement(requirement)], HERE, find=find, catalog=CATALOG)
     assert set(accelerators) == {asked}
+
+
+def test_a_wheel_that_fits_torch_and_not_another_requirement_is_named():
+    older = dataclasses.replace(SPARSE, requires=("torch-scatter<2",))
+    with pytest.raises(NoCandidate) as raised:
+        resolve(
+            [Requirement("torch-scatter>=2"), Requirement("torch-sparse")],
+            HERE,
+            find=found_by(older, SCATTER),
+            catalog=CATALOG,
+        )
+    told = [(one.rule, one.detail) for one in raised.value.rejections]
+    assert (Rule.CONFLICT, "excluded by another requirement") in told

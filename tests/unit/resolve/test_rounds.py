@@ -803,3 +803,21 @@ def test_wanted_is_what_the_command_line_says():
     assert isinstance(wanted, Wanted)
     assert wanted.named == {"torch"} and "torch" in wanted.released
     assert wanted.upgrade and [str(one) for one in wanted.constraints] == ["numpy<2"]
+
+
+RANGES_EXCLUDE = """The conflict is caused by:
+    The user requested torch<2.12 and >=2.9
+    torchvision 0.29.1 depends on torch==2.14.1
+    The user requested torch<2.12 and >=2.9
+    torchvision 0.28.0 depends on torch==2.13.0
+"""
+
+
+def test_ranges_that_pip_could_not_join_are_a_contradiction_where_there_is_no_torch():
+    words = ("torch>=2.9,<2.12", "torchvision>=0.28")
+    selection = selection_of(
+        "torchvision>=0.28", here=EMPTY, coming_torch=planned_torch("2.11.0", "linux_x86_64")
+    )
+    result = next_round(selection, failed(RANGES_EXCLUDE), wanted_of(*words, here=EMPTY), CATALOG)
+    assert isinstance(result, Refusal) and not result.is_relayed
+    assert "contradict each other" in result.error.message

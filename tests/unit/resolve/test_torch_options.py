@@ -9,11 +9,20 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import Action, Plan, Step
+from safe_install.models import Action, Candidate, CandidateKind, Link, Plan, Step
+from safe_install.resolve.carried import Tie
 from safe_install.resolve.decisions import Selection, Wanted
-from safe_install.resolve.torch_options import note_newer
-from safe_install.resolve.torch_ranking import TorchTerms
-from tests.factories import make_environment, planned_torch
+from safe_install.resolve.torch_choice import PassedOver
+from safe_install.resolve.torch_options import (
+    MAX_REFUSED,
+    describe_carried,
+    newer_options,
+    note_newer,
+    possible_options,
+)
+from safe_install.resolve.torch_ranking import Exclusion, TorchOption, TorchTerms
+from safe_install.resolve.torch_reason import Reason
+from tests.factories import make_distribution, make_environment, planned_torch
 
 NEWEST = max(bundled_catalog().torch.releases, key=Version)
 OLDER = ("2.13.0", ("torchvision", ["torch==2.13.0"]))
@@ -53,3 +62,63 @@ def test_what_requires_an_older_torch_is_named(version, other, wanted, reason):
     ]
     expected = f"torch {NEWEST}: {reason}; {coming.runtime_version} is taken"
     assert details == ([expected] if reason else [])
+
+
+def option(version, **fields):
+    return TorchOption(planned_torch(version, "linux_x86_64"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("installed", "newer"),
+    [
+        ("2.13.0", ["2.14.1", "2.15.0"]),
+        ("2.15.0", []),
+        ("2.12.0", ["2.14.1", "2.13.0"]),
+        (None, []),
+    ],
+)
+def test_which_builds_are_preferred_to_the_installed_one(installed, newer):
+    """In the order of preference, which is not that of the versions."""
+    ranked = ["2.14.1", "2.15.0", "2.13.0"] if installed == "2.13.0" else ["2.15.0"]
+    if installed in ("2.12.0", None):
+        ranked = ["2.14.1", "2.13.0", "2.12.0"]
+    options = [option(version, is_installed=version == installed) for version in ranked]
+    assert [one.release for one in newer_options(options)] == newer
+
+
+@pytest.mark.parametrize("count", range(MAX_REFUSED + 1))
+def test_what_several_plans_required_excludes_the_others(count):
+    passed = [
+        PassedOver(
+            planned_torch("2.15.0", "linux_x86_64"), Reason("taken by nobody"), wishes=(wish,)
+        )
+        for wish in ("torch<2.15", "torch<2.14")[:count]
+    ]
+    options = [option("2.14.1"), option("2.13.0"), option("2.12.0", excluded=Exclusion.BUILD)]
+    found = [one.release for one in possible_options(options, passed)]
+    assert found == (["2.14.1", "2.13.0"] if count < MAX_REFUSED else ["2.13.0"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "end"),
+    [
+        (CandidateKind.WHEEL, {}, "goes along with torch"),
+        (CandidateKind.SDIST, {}, "as there is no wheel of it for torch 2.14.1"),
+        (CandidateKind.SDIST, {"may_be_kept": True}, "very torch, else it is built from source"),
+    ],
+)
+def test_what_becomes_of_an_extension_that_goes_along(kind, fields, end):
+    here = make_environment(make_distribution("torch-scatter", "2.1.2"), torch="2.13.0+cu130")
+    coming = planned_torch("2.14.1", "linux_x86_64")
+    selection = Selection(
+        here,
+        dataclasses.replace(here, torch=coming),
+        coming_torch=coming,
+        bound={"torch-scatter": Tie("2.13.0+cu130")},
+    )
+    link = Link("https://h/x.whl", "x.whl")
+    told = describe_carried(
+        Candidate("torch-scatter", Version("2.1.2"), kind, link, **fields), selection
+    )
+    assert told.startswith("torch-scatter 2.1.2, built for torch 2.13.0+cu130, goes along")
+    assert told.endswith(end)

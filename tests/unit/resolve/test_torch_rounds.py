@@ -16,6 +16,8 @@ from safe_install.resolve.decisions import Selection, exactly, make_wanted
 from safe_install.resolve.request import parse_install
 from safe_install.resolve.torch_choice import TorchChoice
 from safe_install.resolve.torch_rounds import (
+    chosen_first,
+    is_listed_by_page_alone,
     must_change_torch,
     needs_another_torch,
     needs_file_of_torch,
@@ -191,3 +193,52 @@ def test_the_report_has_the_real_address():
     assert changed["download_info"]["url"] == pin.candidate.link.url
     assert changed["download_info"]["archive_info"]["hashes"] == {"sha256": "1" * 64}
     assert same == entries[1]
+
+
+LOCK = {"r.txt": "torch", "pylock.toml": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "here", "is_listed"),
+    [
+        (["--accelerator", "rocm6.4", "torch"], EMPTY, True),
+        (["--accelerator", "rocm6.4", "torch"], make_environment(torch="2.13.0+cpu"), True),
+        (
+            ["--accelerator", "rocm6.4", "torch-scatter"],
+            make_environment(torch="2.13.0+cpu"),
+            False,
+        ),
+        (["--accelerator", "rocm6.4", "six"], EMPTY, False),
+        (["--accelerator", "rocm6.4", "torch @ https://h/torch.whl"], EMPTY, False),
+        (["--accelerator", "rocm6.4", "-r", "pylock.toml"], EMPTY, False),
+        (["--accelerator", "cu126", "torch"], EMPTY, False),
+        (["torch"], EMPTY, False),
+    ],
+)
+def test_which_torch_only_a_page_lists(words, here, is_listed):
+    wanted = wanted_of(*words, here=here, files=LOCK)
+    assert is_listed_by_page_alone(wanted, here, CATALOG.torch) is is_listed
+
+
+@pytest.mark.parametrize(
+    ("words", "here", "first"),
+    [
+        (["torch"], EMPTY, []),
+        (["torch", "torch-scatter>=2"], EMPTY, ["torch-scatter>=2"]),
+        (["torch", "torch-scatter; python_version<'3'"], EMPTY, []),
+        # pip has to say more
+        (["torch", "six"], EMPTY, None),
+        (["torch", "bitsandbytes"], EMPTY, None),
+        (["torch", "torch-scatter[x]"], EMPTY, None),
+        (["torch", "torch-scatter @ https://h/x.whl"], EMPTY, None),
+        (["torch", "./folder"], EMPTY, None),
+        (["torch", "-e", "./folder"], EMPTY, None),
+        (["torch", "--find-links", "wheels"], EMPTY, None),
+        (["torch-scatter"], EMPTY, None),
+        (["torch"], make_environment(torch="2.13.0+cu130"), None),
+    ],
+)
+def test_what_is_chosen_before_pip_is_asked(words, here, first):
+    wanted = wanted_of("--accelerator", "cpu", *words, here=here)
+    found = chosen_first(wanted, here, CATALOG)
+    assert (found if found is None else [str(one) for one in found]) == first
