@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from packaging.tags import Tag
 from packaging.utils import NormalizedName
 from packaging.version import Version
+
+# A value of a JSON document that we write. What is read is an `object` until it is checked.
+JsonValue = Union[None, bool, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"]]
 
 # --- the environment ------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ progress, its tables."""
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Sequence, Set, Tuple
 
 from safe_install.cli import main as surface
 from safe_install.cli.invocation import Invocation, filling_world
@@ -16,6 +16,7 @@ from safe_install.errors import SystemFailed
 from safe_install.events import Reporter
 from safe_install.fleet.groups import Group
 from safe_install.fleet.phases import Kind, Phase
+from safe_install.fleet.report import AlikeRow, KindRow, NodeRow
 from safe_install.fleet.run import NothingToDo, Planned, Watcher
 from safe_install.fleet.state import FleetState, NodeState, Standing
 from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
@@ -143,9 +144,7 @@ def fleet_lines(result: InstallResult) -> List[str]:
     return lines
 
 
-def _node_table(
-    rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
-) -> List[str]:
+def _node_table(rows: Sequence[NodeRow], groups: Sequence[KindRow]) -> List[str]:
     """The nodes, failed ones first, with the columns that are not empty."""
     columns: Tuple[str, ...] = ("node", "outcome", "change", "kind", "why")
     kinds = {}
@@ -160,7 +159,7 @@ def _node_table(
 
 
 def _group_nodes(
-    rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]
+    rows: Sequence[NodeRow], kinds: Mapping[str, str]
 ) -> Mapping[Tuple[str, ...], Sequence[str]]:
     """The names of the nodes by what is said of them, failed ones first. `kinds`: by name, where
     there are several."""
@@ -179,7 +178,7 @@ def _select(cells: Sequence[str], numbers: Sequence[int]) -> List[str]:
     return [cells[number] for number in numbers]
 
 
-def _change(row: Mapping[str, Any]) -> str:
+def _change(row: NodeRow) -> str:
     if row["outcome"] != "changed":
         return ""
     before, after = row["before"], row["after"]
@@ -187,7 +186,7 @@ def _change(row: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _alike_lines(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+def _alike_lines(rows: Sequence[AlikeRow]) -> List[str]:
     lines: List[str] = []
     if len(rows) == 1 and not rows[0]["reason"]:
         return lines
@@ -198,7 +197,7 @@ def _alike_lines(rows: Sequence[Mapping[str, Any]]) -> List[str]:
     return lines
 
 
-def _summary(row: Mapping[str, Any]) -> str:
+def _summary(row: AlikeRow) -> str:
     count = len(row["differs"])
     if not count:
         return "the most"
