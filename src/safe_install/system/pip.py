@@ -102,7 +102,7 @@ class PipRunner:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run_with_ssh_fallback(
-        self, env: Mapping[str, str], command: Sequence[str], options: Any
+        self, env: Mapping[str, str], command: Sequence[str], options: Mapping[str, Any]
     ) -> process.Completed:
         """Run a command, and again without a user namespace if ssh refuses to work in one."""
         answer = process.run(self._protection.wrap(command), env=env, **options)
