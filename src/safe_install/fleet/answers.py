@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class TorchFacts:
+class NodeTorch:
     """The torch of a node."""
 
     version: str  # "2.8.0+cu126"
@@ -56,7 +56,7 @@ class NodeFacts:
     prefix: str
     platform: str
     libc: Tuple[str, str]  # ("glibc", "2.36"); ("", "") where it is not known
-    torch: Optional[TorchFacts]
+    torch: Optional[NodeTorch]
     driver: Optional[DriverFacts]
     distributions: Mapping[str, Tuple[str, str]]  # name -> version, the hash of its files
     tree: str  # one hash for all of them
@@ -234,13 +234,13 @@ def _read_libc(value: object) -> Tuple[str, str]:
     return (_version(name), _version(version)) if version else ("", "")
 
 
-def _read_torch(value: object) -> TorchFacts:
+def _read_torch(value: object) -> NodeTorch:
     row = _object(value)
     abi = row.get("cxx11_abi")
     if abi is not None and not isinstance(abi, bool):
         raise _Wrong("cxx11_abi is neither true nor false")
     version = _version(row.get("version"))
-    return TorchFacts(version, _matching(_PLATFORM, row.get("accelerator"), "accelerator"), abi)
+    return NodeTorch(version, _matching(_PLATFORM, row.get("accelerator"), "accelerator"), abi)
 
 
 def _read_driver(value: object) -> DriverFacts:

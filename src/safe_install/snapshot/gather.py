@@ -34,7 +34,7 @@ from safe_install.snapshot.files import (
 from safe_install.snapshot.index_search import (
     Answer,
     Indexes,
-    NoAnswer,
+    NoIndexAnswered,
     Question,
     folders_of,
     indexes_of,
@@ -390,7 +390,7 @@ def _with_answer(found: _Found, answer: Answer) -> _Found:
         return found
     if isinstance(answer, Listed):
         return replace(found, source=answer.source, is_by_name=not answer.is_compared)
-    silence = answer.reason if isinstance(answer, NoAnswer) else ""
+    silence = answer.reason if isinstance(answer, NoIndexAnswered) else ""
     return replace(found, source=unknown_because(found.distribution, silence))
 
 
