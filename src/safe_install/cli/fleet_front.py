@@ -24,7 +24,7 @@ from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.fleet_request import parse_fleet
 
 BUNDLE = "bundle"
-MOST_LINES = 16  # nodes that have a line of their own
+MAX_LINES = 16  # nodes that have a line of their own
 BESIDE = 4  # lines of a terminal that such a table leaves to others
 AMONG_MANY = 8  # nodes; of more than that only those are named that failed
 
@@ -43,7 +43,7 @@ def run_fleet(invocation: Invocation, reporter: Reporter) -> InstallResult:
 
     # a table that is higher than the terminal cannot be taken away again
     room = max(0, find_height(sys.stderr) - BESIDE)
-    watcher = ReportingWatcher(reporter, most_lines=min(MOST_LINES, room))
+    watcher = ReportingWatcher(reporter, max_lines=min(MAX_LINES, room))
     return fleet(request, world, Tools(bundle, watcher))
 
 
@@ -63,9 +63,9 @@ class ReportingWatcher(Watcher):
     """Shows the progress: on a terminal a table with a line for each node, or for many nodes a bar
     for each phase; elsewhere lines."""
 
-    def __init__(self, reporter: Reporter, *, most_lines: int) -> None:
-        """`most_lines`: the number of nodes that fit on the terminal; 0 without a terminal."""
-        self._reporter, self._most_lines = reporter, most_lines
+    def __init__(self, reporter: Reporter, *, max_lines: int) -> None:
+        """`max_lines`: the number of nodes that fit on the terminal; 0 without a terminal."""
+        self._reporter, self._max_lines = reporter, max_lines
         self._done = 0
         self._steps: Dict[str, int] = {}  # node -> how far it came
         self._groups: List[Group] = []
@@ -76,7 +76,7 @@ class ReportingWatcher(Watcher):
         """A phase begins; its bar counts nodes."""
         self._done, count = 0, max(1, len(phase.nodes))
         self._reporter.task_started(phase.kind.value, count, "nodes")
-        if count > self._most_lines:
+        if count > self._max_lines:
             return
         for node in phase.nodes:
             if node not in self._nodes:

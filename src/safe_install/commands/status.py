@@ -15,7 +15,7 @@ from safe_install.transaction.staged import StagedChange, StagedChanges, measure
 from safe_install.transaction.staged_states import State
 from safe_install.transaction.summary import StepRow, describe_changes
 
-_MOST_PATHS = 20
+_MAX_PATHS = 20
 
 
 class _ChangeRow(TypedDict):
@@ -92,7 +92,7 @@ def _find_fit(change: StagedChange, environment: Environment, stamp: Stamp) -> _
         return _Fit(False, str(error))
     if misfit is None:
         return _Fit(True)
-    moved = misfit.moved[:_MOST_PATHS]
+    moved = misfit.moved[:_MAX_PATHS]
     detail = misfit.reason
     if moved:
         detail = f"{detail}: {describe_paths(misfit.moved, environment)}"
