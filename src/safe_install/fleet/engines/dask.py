@@ -194,7 +194,7 @@ class DaskCluster:
         except Exception as error:  # noqa: BLE001 - whatever a connection ends with
             return {SCHEDULER: Lost(describe(error))}
 
-    async def _run_on_scheduler(self, function: SentFunction, *words: object) -> Any:
+    async def _run_on_scheduler(self, function: SentFunction, *words: object) -> object:
         return await self._client.run_on_scheduler(function, *words)
 
     def _start(self, work: Coroutine[object, object, Value]) -> concurrent.futures.Future[Value]:
