@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_TOKENS = 300  # of a function
-MOST_LINES = 500  # of a file
+MAX_TOKENS = 300  # of a function
+MAX_LINES = 500  # of a file
 COLUMNS = (88, 100)
-MOST_CLASSES = 5  # names in the report
+MAX_CLASSES = 5  # names in the report
 
 FunctionNode = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 Position = Tuple[int, int]  # line, column
@@ -133,9 +133,9 @@ def render_figures(title: str, files: Sequence[File]) -> List[str]:
             (one.tokens, f"{file.path}:{one.line} {one.name}") for one in file.functions
         ]
         files_by_size.append((len(file.columns), file.path))
-    report += _render_largest("functions", "tokens", MOST_TOKENS, functions_by_size)
-    report += _render_largest("files", "lines", MOST_LINES, files_by_size)
-    names = Counter(name for file in files for name in file.classes).most_common(MOST_CLASSES)
+    report += _render_largest("functions", "tokens", MAX_TOKENS, functions_by_size)
+    report += _render_largest("files", "lines", MAX_LINES, files_by_size)
+    names = Counter(name for file in files for name in file.classes).most_common(MAX_CLASSES)
     repeated = ", ".join(f"{name} ({count})" for name, count in names if count > 1)
     report.append(f"  most repeated class names: {repeated or 'none'}")
     return report

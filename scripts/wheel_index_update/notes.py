@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import List, Mapping, Sequence
 
-MOST_EXAMPLES = 3  # examples of each kind in the summary
+MAX_EXAMPLES = 3  # examples of each kind in the summary
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Notes:
 
     def add_left_out(self, where: str, reasons: Mapping[str, Sequence[str]]) -> None:
         for reason, names in sorted(reasons.items()):
-            examples = ", ".join(escape(name) for name in names[:MOST_EXAMPLES])
+            examples = ", ".join(escape(name) for name in names[:MAX_EXAMPLES])
             self.add(f"{where}: left out {count(len(names), 'file')} ({reason}): {examples}")
 
 

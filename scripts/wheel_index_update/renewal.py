@@ -14,7 +14,7 @@ from wheel_index_update.asking import PYPI, Asker, hosts_of
 from wheel_index_update.cells import Json
 from wheel_index_update.documents import answered_doubts, with_rows, with_value
 from wheel_index_update.merging import Merged, merge_builds, merge_hashes
-from wheel_index_update.notes import MOST_EXAMPLES, Notes, count, escape
+from wheel_index_update.notes import MAX_EXAMPLES, Notes, count, escape
 from wheel_index_update.package_index import merge_pins, merge_sdists, merge_wheels, read_index
 from wheel_index_update.pages import Listing
 
@@ -127,7 +127,7 @@ def note_listing(listing: Listing, merged: Merged, notes: Notes) -> None:
         for url, status in listing.statuses.items()
         if status in (PageStatus.DOWN, PageStatus.EMPTY)
     ]
-    for url in failed[:MOST_EXAMPLES]:
+    for url in failed[:MAX_EXAMPLES]:
         notes.add(
             f"{host}: {listing.statuses[url].value}: {url} ({escape(listing.details.get(url, ''))})"
         )

@@ -16,7 +16,7 @@ from safe_install.index.location import expand_template
 from safe_install.models import Link
 from safe_install.system.http import PageStatus
 from wheel_index_update.asking import Asker
-from wheel_index_update.notes import MOST_EXAMPLES, Notes, count, escape, join_first
+from wheel_index_update.notes import MAX_EXAMPLES, Notes, count, escape, join_first
 from wheel_index_update.package_index import IndexPage, read_index, versions_in
 from wheel_index_update.pages import read_page
 from wheel_index_update.torch_facts import (
@@ -198,7 +198,7 @@ def note_pages(host: HostEntry, statuses: Dict[str, PageStatus], notes: Notes) -
     text = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     notes.add(f"{host.host}: {text or 'no page could be named'}")
     failed = [url for url, status in statuses.items() if status is not PageStatus.LISTED]
-    for url in failed[:MOST_EXAMPLES]:
+    for url in failed[:MAX_EXAMPLES]:
         notes.add(f"{host.host}: {statuses[url].value}: {url}")
 
 

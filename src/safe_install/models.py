@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from packaging.tags import Tag
 from packaging.utils import NormalizedName
 from packaging.version import Version
+
+# A value of a JSON document that we write. What is read is an `object` until it is checked.
+JsonValue = Union[None, bool, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"]]
 
 # --- the environment ------------------------------------------------------------------------------
 
@@ -151,7 +154,7 @@ class InstalledDistribution:
     metadata_path: Path  # the dist-info folder
     location: Path  # the folder on sys.path in which it lies
     installer: Optional[str] = None
-    direct_url: Optional[Mapping[str, Any]] = None
+    direct_url: Optional[Mapping[str, object]] = None
     editable: bool = False
     has_record: bool = True
     requested: bool = False
@@ -359,7 +362,7 @@ class Step:
     keeps_requested: bool = False  # the installed one was requested, and the mark is kept
     because: str = ""  # the reason, in a sentence
     candidate: Optional[Candidate] = None  # our choice; None for a choice of pip
-    download_info: Optional[Mapping[str, Any]] = None  # pip's, in the form of direct_url.json
+    download_info: Optional[Mapping[str, object]] = None  # pip's, in the form of direct_url.json
     is_direct: bool = False  # named by a URL or a path
     is_locked: bool = False  # named with a hash by a lock file; no index needs to have it
     is_hosted: bool = False  # on a wheel host, and not on a package index

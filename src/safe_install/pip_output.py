@@ -8,11 +8,67 @@ these versions printed. Messages of pip that we print are in `resolve.pip_words`
 from __future__ import annotations
 
 import re
-from typing import Container, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypedDict
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.requirements import parse_requirement, requirement_name, without_marker
+
+# --- the installation report ----------------------------------------------------------------------
+
+
+class ArchiveInfo(TypedDict, total=False):
+    """The hashes of a file. `hash` is the older form: "sha256=..."."""
+
+    hash: str
+    hashes: Dict[str, str]
+
+
+class DirectoryInfo(TypedDict, total=False):
+    """A folder."""
+
+    editable: bool
+
+
+class DownloadInfo(TypedDict, total=False):
+    """Where a file comes from, in the form of direct_url.json (PEP 610)."""
+
+    url: str
+    archive_info: ArchiveInfo
+    dir_info: DirectoryInfo
+    vcs_info: Mapping[str, str]
+    subdirectory: str
+
+
+class _Metadata(TypedDict):
+    name: str
+    version: str
+
+
+class ReportMetadata(_Metadata, total=False):
+    """The fields of METADATA that are used."""
+
+    requires_dist: List[str]
+
+
+class _Entry(TypedDict):
+    metadata: ReportMetadata
+
+
+class ReportEntry(_Entry, total=False):
+    """A distribution that pip would install."""
+
+    download_info: DownloadInfo
+    is_direct: bool
+    requested: bool
+    requested_extras: List[str]
+
+
+class InstallationReport(TypedDict, total=False):
+    """pip's report of format 1, as far as it is used."""
+
+    install: List[ReportEntry]
+
 
 # --- kinds of lines -------------------------------------------------------------------------------
 

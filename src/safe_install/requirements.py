@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Iterable, Mapping, Optional, Sequence, Tuple, Union
 
 from packaging.markers import (
     InvalidMarker,
@@ -14,6 +14,8 @@ from packaging.markers import (
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
+
+MarkerValue = Union[str, AbstractSet[str]]  # a set: what PEP 751 added, such as `extras`
 
 SHOWN = 200  # characters of a marker in a message
 # RecursionError: older Pythons, for many nested brackets.
@@ -74,7 +76,7 @@ def applies(
     return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in (*extras, ""))
 
 
-def is_true(marker: str, values: Mapping[str, Any]) -> bool:
+def is_true(marker: str, values: Mapping[str, MarkerValue]) -> bool:
     """Is the marker of a lock file true? Errors: ValueError for an invalid one."""
     try:
         return Marker(marker).evaluate(dict(values))

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 SITE_FOLDERS = ("site-packages", "dist-packages")
 DELETED = " (deleted)"
@@ -43,9 +43,9 @@ def check_running() -> List[str]:
     return list(sentences.values())
 
 
-def loaded_packages(modules: Mapping[str, Any]) -> Dict[str, Any]:
+def loaded_packages(modules: Mapping[str, object]) -> Dict[str, ModuleType]:
     """The imported top-level modules whose `__version__` is a text, by name."""
-    found: Dict[str, Any] = {}
+    found: Dict[str, ModuleType] = {}
     for name, module in list(modules.items()):
         if "." in name or name == "__main__" or not isinstance(module, ModuleType):
             continue
@@ -93,7 +93,7 @@ def package_of(path: str) -> Optional[str]:
     return None
 
 
-def _installed_version(module: Any) -> Optional[str]:
+def _installed_version(module: ModuleType) -> Optional[str]:
     """The version in the package's files on the disk; None if it is no literal text there. The
     metadata is not used, because its version differs in many packages."""
     path = Path(_file_of(module))
@@ -110,7 +110,7 @@ def _installed_version(module: Any) -> Optional[str]:
     return None
 
 
-def _file_of(module: Any) -> str:
+def _file_of(module: ModuleType) -> str:
     path = vars(module).get("__file__")
     return path if isinstance(path, str) else ""
 

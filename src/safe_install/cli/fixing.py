@@ -53,12 +53,12 @@ class Fixing:
         before = examine()
         if isinstance(before, int):
             return before
-        mends: FixRow = before.details["mends"]
-        self._show(mends, before.details["outside"])
-        if is_empty(mends) or self._words.has("--dry-run") or not self._agrees():
+        plan: FixRow = before.details["mends"]
+        self._show(plan, before.details["outside"])
+        if is_empty(plan) or self._words.has("--dry-run") or not self._agrees():
             return before
         try:
-            after = self._carry_out(before, mends, examine)
+            after = self._carry_out(before, plan, examine)
         except BaseException:
             # It is not known to help: a refusal, Ctrl-C, an error of this program.
             self._take_back("--fix did not come to its end: what was changed is taken back")
@@ -71,29 +71,29 @@ class Fixing:
         return dataclasses.replace(before, outcome=Outcome.UNHEALTHY)
 
     def _carry_out(
-        self, before: InstallResult, mends: FixRow, examine: Callable[[], Answer]
+        self, before: InstallResult, plan: FixRow, examine: Callable[[], Answer]
     ) -> Answer:
         """Carry the plan out. The result: doctor's findings afterwards."""
         environment = before.environment
-        if mends["recovers"]:
+        if plan["recovers"]:
             self._note(self._run(("recover",)))
             now = examine()
             if isinstance(now, int):
                 return now
             # What the recovery has restored need not be installed.
-            mends, environment = both(mends, now.details["mends"]), now.environment
-            if is_empty(mends):
+            plan, environment = both(plan, now.details["mends"]), now.environment
+            if is_empty(plan):
                 return now
-        if mends["installed"]:
-            self._note(self._install(mends, environment))
+        if plan["installed"]:
+            self._note(self._install(plan, environment))
         else:
-            self._note(self._run(("uninstall", "-y", *mends["removed"])))
+            self._note(self._run(("uninstall", "-y", *plan["removed"])))
         return examine()
 
-    def _install(self, mends: FixRow, environment: Optional[Environment]) -> Answer:
+    def _install(self, plan: FixRow, environment: Optional[Environment]) -> Answer:
         """Install in one change. What a past change keeps is taken from there, without asking a
         host."""
-        texts, removed = mends["installed"], [canonicalize_name(one) for one in mends["removed"]]
+        texts, removed = plan["installed"], [canonicalize_name(one) for one in plan["removed"]]
         with tempfile.TemporaryDirectory(prefix="safe-install-") as folder:
             kept = pack_kept(texts, environment, Path(folder)) if environment is not None else {}
             for name in kept:
@@ -112,17 +112,17 @@ class Fixing:
             after, transaction=newest, details={**after.details, "undo": undo}
         )
 
-    def _show(self, mends: FixRow, outside: Sequence[str]) -> None:
+    def _show(self, plan: FixRow, outside: Sequence[str]) -> None:
         for detail in outside:
             self._reporter.note(f"not put right by an install: {detail}")
-        if is_empty(mends):
+        if is_empty(plan):
             self._reporter.note("there is nothing here that --fix could carry out")
-        if mends["recovers"]:
+        if plan["recovers"]:
             self._reporter.note("would run: safe-install recover")
-        if mends["removed"]:
-            self._reporter.note(f"would remove: {', '.join(mends['removed'])}")
-        if mends["installed"]:
-            self._reporter.note(f"would install: {', '.join(mends['installed'])}")
+        if plan["removed"]:
+            self._reporter.note(f"would remove: {', '.join(plan['removed'])}")
+        if plan["installed"]:
+            self._reporter.note(f"would install: {', '.join(plan['installed'])}")
 
     def _agrees(self) -> bool:
         """Does the user confirm? False without a terminal."""
@@ -160,9 +160,9 @@ def _from_history(text: str, kept: Mapping[NormalizedName, Path]) -> str:
     return text if name is None or name not in kept else f"{name} @ {kept[name].as_uri()}"
 
 
-def is_empty(mends: FixRow) -> bool:
+def is_empty(plan: FixRow) -> bool:
     """Is there nothing to do?"""
-    return not (mends["recovers"] or mends["removed"] or mends["installed"])
+    return not (plan["recovers"] or plan["removed"] or plan["installed"])
 
 
 def both(shown: FixRow, needed: FixRow) -> FixRow:

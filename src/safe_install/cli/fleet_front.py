@@ -4,7 +4,7 @@ progress, its tables."""
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Sequence, Set, Tuple
 
 from safe_install.cli import main as surface
 from safe_install.cli.invocation import Invocation, filling_world
@@ -16,6 +16,7 @@ from safe_install.errors import SystemFailed
 from safe_install.events import Reporter
 from safe_install.fleet.groups import Group
 from safe_install.fleet.phases import Kind, Phase
+from safe_install.fleet.report import AlikeRow, KindRow, NodeRow
 from safe_install.fleet.run import NothingToDo, Planned, Watcher
 from safe_install.fleet.state import FleetState, NodeState, Standing
 from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
@@ -23,7 +24,7 @@ from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.fleet_request import parse_fleet
 
 BUNDLE = "bundle"
-MOST_LINES = 16  # nodes that have a line of their own
+MAX_LINES = 16  # nodes that have a line of their own
 BESIDE = 4  # lines of a terminal that such a table leaves to others
 AMONG_MANY = 8  # nodes; of more than that only those are named that failed
 
@@ -42,7 +43,7 @@ def run_fleet(invocation: Invocation, reporter: Reporter) -> InstallResult:
 
     # a table that is higher than the terminal cannot be taken away again
     room = max(0, find_height(sys.stderr) - BESIDE)
-    watcher = ReportingWatcher(reporter, most_lines=min(MOST_LINES, room))
+    watcher = ReportingWatcher(reporter, max_lines=min(MAX_LINES, room))
     return fleet(request, world, Tools(bundle, watcher))
 
 
@@ -62,9 +63,9 @@ class ReportingWatcher(Watcher):
     """Shows the progress: on a terminal a table with a line for each node, or for many nodes a bar
     for each phase; elsewhere lines."""
 
-    def __init__(self, reporter: Reporter, *, most_lines: int) -> None:
-        """`most_lines`: the number of nodes that fit on the terminal; 0 without a terminal."""
-        self._reporter, self._most_lines = reporter, most_lines
+    def __init__(self, reporter: Reporter, *, max_lines: int) -> None:
+        """`max_lines`: the number of nodes that fit on the terminal; 0 without a terminal."""
+        self._reporter, self._max_lines = reporter, max_lines
         self._done = 0
         self._steps: Dict[str, int] = {}  # node -> how far it came
         self._groups: List[Group] = []
@@ -75,7 +76,7 @@ class ReportingWatcher(Watcher):
         """A phase begins; its bar counts nodes."""
         self._done, count = 0, max(1, len(phase.nodes))
         self._reporter.task_started(phase.kind.value, count, "nodes")
-        if count > self._most_lines:
+        if count > self._max_lines:
             return
         for node in phase.nodes:
             if node not in self._nodes:
@@ -143,9 +144,7 @@ def fleet_lines(result: InstallResult) -> List[str]:
     return lines
 
 
-def _node_table(
-    rows: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]
-) -> List[str]:
+def _node_table(rows: Sequence[NodeRow], groups: Sequence[KindRow]) -> List[str]:
     """The nodes, failed ones first, with the columns that are not empty."""
     columns: Tuple[str, ...] = ("node", "outcome", "change", "kind", "why")
     kinds = {}
@@ -160,7 +159,7 @@ def _node_table(
 
 
 def _group_nodes(
-    rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]
+    rows: Sequence[NodeRow], kinds: Mapping[str, str]
 ) -> Mapping[Tuple[str, ...], Sequence[str]]:
     """The names of the nodes by what is said of them, failed ones first. `kinds`: by name, where
     there are several."""
@@ -179,7 +178,7 @@ def _select(cells: Sequence[str], numbers: Sequence[int]) -> List[str]:
     return [cells[number] for number in numbers]
 
 
-def _change(row: Mapping[str, Any]) -> str:
+def _change(row: NodeRow) -> str:
     if row["outcome"] != "changed":
         return ""
     before, after = row["before"], row["after"]
@@ -187,7 +186,7 @@ def _change(row: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _alike_lines(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+def _alike_lines(rows: Sequence[AlikeRow]) -> List[str]:
     lines: List[str] = []
     if len(rows) == 1 and not rows[0]["reason"]:
         return lines
@@ -198,7 +197,7 @@ def _alike_lines(rows: Sequence[Mapping[str, Any]]) -> List[str]:
     return lines
 
 
-def _summary(row: Mapping[str, Any]) -> str:
+def _summary(row: AlikeRow) -> str:
     count = len(row["differs"])
     if not count:
         return "the most"

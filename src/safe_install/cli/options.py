@@ -73,7 +73,7 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
     values of its own options. None: it is only declared, because pip's options must keep their
     order and spelling."""
 
-    def call(context: typer.Context, **values: Any) -> Any:
+    def call(context: typer.Context, **values: Any) -> Optional[InstallResult]:
         if run is None:
             return None
         own = own_options(_words_of(command, values), context.obj.environ, command.options)
@@ -125,7 +125,7 @@ def _declare_argument(command: CommandRow) -> inspect.Parameter:
     return _parameter(name, declared, List[str])
 
 
-def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+def _parameter(name: str, default: object, annotation: object) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Dict, List, Optional
+from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional
 
 from safe_install.cli.json_document import escape_unprintable
 from safe_install.cli.terminal import (
@@ -25,6 +25,11 @@ from safe_install.cli.text import hint_as_typed, render_finding
 from safe_install.cli.translation.speech import say
 from safe_install.events import Reporter, TaskOutcome
 from safe_install.models import Finding
+
+if TYPE_CHECKING:
+    # Imported where a task is shown, to start faster.
+    from rich.progress import Progress, ProgressColumn, Task, TaskID
+    from rich.table import Column
 
 SLOW = 1.0  # seconds after which a task is worth a line on a terminal
 # elsewhere: scripts take what stands on stderr for trouble, and pip says nothing there
@@ -60,12 +65,12 @@ def render_minutes(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def _make_clock(column: Any) -> Any:
+def _make_clock(column: Column) -> ProgressColumn:
     from rich.progress import ProgressColumn
     from rich.text import Text
 
     class Clock(ProgressColumn):
-        def render(self, task: Any) -> Text:
+        def render(self, task: Task) -> Text:
             return Text(render_minutes(task.elapsed or 0.0))
 
     return Clock(table_column=column)
@@ -87,12 +92,12 @@ class TextReporter(Reporter):
         self.quiet = quiet
         self.program = program
         self.notes = notes
-        self._open_question: Optional[Any] = None  # how the terminal was before it
+        self._open_question: Optional[List[Any]] = None  # how the terminal was before it
         self.made: Optional[str] = None  # the transaction that this command committed
         self.said: List[Finding] = []  # what the result need not show again
         self._pip_stdout = sys.stderr if json_on_stdout else sys.stdout
-        self._bars: Optional[Any] = None
-        self._tasks: Dict[str, Any] = {}
+        self._bars: Optional[Progress] = None
+        self._tasks: Dict[str, TaskID] = {}
         self._running: Dict[str, _Task] = {}
 
     def note(self, text: str) -> None:
@@ -260,7 +265,7 @@ class TextReporter(Reporter):
             return
         print(text, file=stream, flush=True)
 
-    def _progress(self) -> Any:
+    def _progress(self) -> Progress:
         if self._bars is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn

@@ -150,7 +150,7 @@ class _Comparison:
         for entry in entries:  # the newest first
             if entry.id == transaction:
                 return describe_past(describe_environment(environment), later)
-            later.append(past.Change(entry.id, tuple(entry.summary.get("steps", ()))))
+            later.append(past.Change(entry.id, entry.steps))
         raise UsageError(
             f"{environment.interpreter.prefix} has no transaction {transaction}",
             hint="safe-install history lists those that are kept.",

@@ -11,7 +11,7 @@ from safe_install.errors import Refused, UsageError, hint_for_oserror
 from safe_install.models import InstallResult, Interpreter, Outcome
 from safe_install.pipeline.session import error_context, probe_named, progress_task
 from safe_install.ports import Timings, World
-from safe_install.snapshot.conda_file import CondaPackage
+from safe_install.snapshot.conda_file import ChannelPackage
 from safe_install.snapshot.formats import (
     NAMES,
     Format,
@@ -159,9 +159,9 @@ def _details(
     }
 
 
-def read_conda_packages(interpreter: Interpreter) -> Tuple[CondaPackage, ...]:
+def read_conda_packages(interpreter: Interpreter) -> Tuple[ChannelPackage, ...]:
     """conda's records of its packages; none in an environment that conda did not make."""
-    found: List[CondaPackage] = []
+    found: List[ChannelPackage] = []
     for path in sorted(interpreter.prefix.glob("conda-meta/*.json")):
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
@@ -169,7 +169,7 @@ def read_conda_packages(interpreter: Interpreter) -> Tuple[CondaPackage, ...]:
             channel = str(value.get("channel", ""))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        found.append(CondaPackage(str(name), str(version), str(build), _channel_name(channel)))
+        found.append(ChannelPackage(str(name), str(version), str(build), _channel_name(channel)))
     return tuple(found)
 
 

@@ -117,7 +117,7 @@ class _Front:
             command, target = tuple(self._world.command), _kept_target(request)
             run = KeptRun(state, command, request.engine, target, removes, request.limit)
             with self._work_folder() as work:
-                plan = None if removes else _Planner(self, work).plan
+                plan = None if removes else _BundleMaker(self, work).plan
                 state = self._run(engine, run, plan)
         return self._result(state, removes=removes)
 
@@ -354,7 +354,7 @@ class _Front:
         )
 
 
-class _Planner:
+class _BundleMaker:
     """Makes the bundle of each group, in a folder of this run."""
 
     def __init__(self, front: _Front, work: Path) -> None:

@@ -14,8 +14,8 @@ from safe_install.models import (
 from safe_install.pipeline.session import probe_named
 from safe_install.ports import World
 from safe_install.transaction import history, staged
-from safe_install.transaction.history import describe_changes
 from safe_install.transaction.lock import lock_environment
+from safe_install.transaction.summary import describe_changes
 
 
 def list_history(
@@ -55,7 +55,7 @@ def _describe(entry: history.HistoryEntry, size: int) -> Mapping[str, object]:
     return {
         "id": entry.id,
         "command": list(entry.command),
-        "steps": entry.summary.get("steps", []),
+        "steps": list(entry.steps),
         "bytes": size,
         "undoes": entry.undoes,
         "undone_by": entry.undone_by,
@@ -71,7 +71,7 @@ def _line(entry: history.HistoryEntry, size: int) -> str:
     elif entry.undone_by:
         state = f"undone by {entry.undone_by}"
     when = datetime.datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d %H:%M")
-    changes = describe_changes(entry.summary)
+    changes = describe_changes(entry.steps)
     return f"{entry.id}  {when}  {_megabytes(size):>9}  {changes}  {state}".rstrip()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, List, Mapping, NamedTuple, Optional, Tuple, TypedDict
+from typing import List, NamedTuple, Optional, Tuple, TypedDict
 
 from safe_install.environment.stamp import Stamp, describe_paths, stamp_of
 from safe_install.errors import Refused
@@ -11,11 +11,11 @@ from safe_install.models import Environment, InstallResult, Outcome
 from safe_install.pipeline.session import error_context, probe_named
 from safe_install.pipeline.staged_change import as_text, check_id, compare, read_staged
 from safe_install.ports import World
-from safe_install.transaction.history import describe_changes
 from safe_install.transaction.staged import StagedChange, StagedChanges, measure_stage
 from safe_install.transaction.staged_states import State
+from safe_install.transaction.summary import StepRow, describe_changes
 
-_MOST_PATHS = 20
+_MAX_PATHS = 20
 
 
 class _ChangeRow(TypedDict):
@@ -25,7 +25,7 @@ class _ChangeRow(TypedDict):
     state: str
     detail: str
     command: List[str]
-    steps: List[Mapping[str, Any]]
+    steps: List[StepRow]
     created: Optional[str]
     age: Optional[float]  # seconds
     expires: Optional[str]
@@ -74,7 +74,7 @@ def _describe(change: StagedChange, environment: Environment, stamp: Stamp) -> _
         "state": change.state.value,
         "detail": fit.detail or change.detail,
         "command": list(change.command),
-        "steps": [dict(step) for step in change.steps],
+        "steps": list(change.steps),
         "created": as_text(change.created),
         "age": age,
         "expires": as_text(change.expires),
@@ -92,7 +92,7 @@ def _find_fit(change: StagedChange, environment: Environment, stamp: Stamp) -> _
         return _Fit(False, str(error))
     if misfit is None:
         return _Fit(True)
-    moved = misfit.moved[:_MOST_PATHS]
+    moved = misfit.moved[:_MAX_PATHS]
     detail = misfit.reason
     if moved:
         detail = f"{detail}: {describe_paths(misfit.moved, environment)}"
@@ -103,7 +103,7 @@ def _line(row: _ChangeRow) -> str:
     """A change as a line of text."""
     parts = [row["id"], row["state"]]
     if row["steps"]:
-        parts.append(describe_changes(row))
+        parts.append(describe_changes(row["steps"]))
     if row["state"] == State.STAGED.value:
         parts.append(f"{row['bytes'] / 1e6:.1f} MB")
         parts.append("fits" if row["fits"] else "does not fit any more")

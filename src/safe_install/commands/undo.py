@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -35,10 +35,10 @@ from safe_install.ports import Timings, World
 from safe_install.resolve.plan import newly_unmet
 from safe_install.torch_family import TORCH
 from safe_install.transaction import history
-from safe_install.transaction.history import describe_changes
 from safe_install.transaction.place import make_ownership
 from safe_install.transaction.staged import StagedChange, StagedChanges
 from safe_install.transaction.staged_states import GONE, State
+from safe_install.transaction.summary import StepRow, describe_changes
 
 if TYPE_CHECKING:
     from safe_install.transaction.swap import Transaction
@@ -74,7 +74,7 @@ def undo(
         transaction = stack.enter_context(_begin(environment, transaction_id, world))
         entries = history.read_history(prefix)
         entry = _undone_entry(entries, transaction_id)
-        plan = Plan(steps=_reverse_steps(entry.summary))
+        plan = Plan(steps=_reverse_steps(entry.steps))
         needed = find_needed(plan, environment, entry.created, versions_before(entry, entries))
         if needed and not force:
             raise _refuse(entry, needed)
@@ -132,7 +132,7 @@ def _with_message(
     return replace(
         result,
         findings=(*result.findings, *_unmet(needed, Severity.WARNING)),
-        message=f"Undone: {entry.id} ({describe_changes(entry.summary)}).",
+        message=f"Undone: {entry.id} ({describe_changes(entry.steps)}).",
     )
 
 
@@ -228,7 +228,7 @@ def versions_before(
     for what was removed. `entries`: newest first."""
     versions: Dict[NormalizedName, Optional[str]] = {}
     for earlier in entries[entries.index(entry) + 1 :]:
-        for row in earlier.summary.get("steps", []):
+        for row in earlier.steps:
             versions.setdefault(canonicalize_name(row["name"]), row["version"])
     return versions
 
@@ -241,9 +241,9 @@ def _came_after(environment: Environment, name: NormalizedName, since: float) ->
         return True
 
 
-def _reverse_steps(summary: Mapping[str, Any]) -> Tuple[Step, ...]:
+def _reverse_steps(rows: Sequence[StepRow]) -> Tuple[Step, ...]:
     steps = []
-    for row in summary.get("steps", []):
+    for row in rows:
         old, new = row["from_version"], row["version"]
         action = StepAction.REPLACE
         if old is None:

@@ -7,7 +7,7 @@ import importlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import List, Mapping, Optional, Tuple
 
 from safe_install.diagnosis.machine_facts import find_working_folder
 from safe_install.environment.driver import read_kernel_driver
@@ -146,8 +146,7 @@ def _find_sites(interpreter: Interpreter, environ: Mapping[str, str]) -> Sites:
 def _module_in(folder: Path) -> Optional[Path]:
     """The module that `import torch` finds in a folder; None for a folder torch/ without
     __init__.py, which hides no installed package."""
-    # Any: the script has no annotations, because it also runs on Python 3.6.
-    script: Any = importlib.import_module("safe_install.environment.script")
+    script = importlib.import_module("safe_install.environment.script")
     module, files = script.torch_module(str(folder))
     return _real(Path(module)) if files in ("package", "module") else None
 

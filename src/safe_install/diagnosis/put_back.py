@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Mapping
 
 from safe_install.diagnosis.facts import Facts
 from safe_install.models import InstalledDistribution
@@ -19,7 +19,7 @@ def recorded_requirement(distribution: InstalledDistribution, facts: Facts) -> s
     return f"{distribution.name} @ {_address(url, value)}"
 
 
-def _address(url: str, value: Mapping[str, Any]) -> str:
+def _address(url: str, value: Mapping[str, object]) -> str:
     repository = value.get("vcs_info")
     if isinstance(repository, dict):
         return f"{repository.get('vcs')}+{url}@{repository.get('commit_id')}"

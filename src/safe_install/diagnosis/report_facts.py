@@ -22,7 +22,8 @@ from safe_install.index.catalog import known_projects
 from safe_install.models import InstalledDistribution
 from safe_install.system import process
 from safe_install.torch_family import COMPANIONS
-from safe_install.transaction.history import HistoryEntry, describe_changes, read_history
+from safe_install.transaction.history import HistoryEntry, read_history
+from safe_install.transaction.summary import describe_changes
 
 PROGRAM_TIMEOUT = 5.0  # seconds
 CHANGES_SHOWN = 5
@@ -160,7 +161,7 @@ def _read_changes(facts: Facts) -> Tuple[HistoryEntry, ...]:
 def _change_line(entry: HistoryEntry) -> str:
     when = datetime.datetime.fromtimestamp(entry.created).strftime("%Y-%m-%d")
     undone = ", undone" if entry.undone_by else ""
-    return f"{when} {describe_changes(entry.summary)}{undone}"
+    return f"{when} {describe_changes(entry.steps)}{undone}"
 
 
 def _extensions(facts: Facts, changes: Tuple[HistoryEntry, ...]) -> Tuple[Extension, ...]:
@@ -188,7 +189,7 @@ def _sources(changes: Tuple[HistoryEntry, ...]) -> Dict[Tuple[str, str], str]:
     """(project, version) -> origin, by the changes of safe-install; the newest change counts."""
     found: Dict[Tuple[str, str], str] = {}
     for entry in changes:
-        for row in entry.summary.get("steps", ()):
+        for row in entry.steps:
             key = (str(row["name"]), str(row["version"]))
             kind = str(row.get("kind") or "")
             source = "built here" if kind == "built" else str(row.get("url") or "")

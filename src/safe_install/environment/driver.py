@@ -8,7 +8,8 @@ from __future__ import annotations
 import ctypes
 import re
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from types import ModuleType
+from typing import List, Optional, Sequence
 
 from safe_install.models import Device, Driver
 
@@ -40,7 +41,7 @@ def read_driver() -> Optional[Driver]:
         pynvml.nvmlShutdown()
 
 
-def _query(nvml: Any) -> Driver:
+def _query(nvml: ModuleType) -> Driver:
     number = nvml.nvmlSystemGetCudaDriverVersion_v2()
     devices: List[Device] = []
     for index in range(nvml.nvmlDeviceGetCount()):
@@ -73,7 +74,7 @@ def read_kernel_driver(path: Path = Path("/proc/driver/nvidia/version")) -> Opti
     return found.group() if found else None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

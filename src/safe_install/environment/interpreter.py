@@ -12,6 +12,7 @@ import shutil
 import sys
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import canonicalize_name
@@ -349,7 +350,7 @@ def _is_broken_by_pythonpath(
     return statuses[0] == 0 and statuses[1] != 0
 
 
-def _script() -> Any:
+def _script() -> ModuleType:
     """The script of a probe as a module. It has no types, since it is written for Python 3.6."""
     return importlib.import_module("safe_install.environment.script")
 

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass
-from typing import Any, Callable, FrozenSet, List, Mapping, Optional, Tuple, TypeVar
+from typing import Callable, FrozenSet, List, Mapping, Optional, Pattern, Tuple, TypeVar
 
 from safe_install.fleet.engine import MAX_ANSWER, Reply
 from safe_install.redaction import redact
@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class TorchFacts:
+class NodeTorch:
     """The torch of a node."""
 
     version: str  # "2.8.0+cu126"
@@ -56,7 +56,7 @@ class NodeFacts:
     prefix: str
     platform: str
     libc: Tuple[str, str]  # ("glibc", "2.36"); ("", "") where it is not known
-    torch: Optional[TorchFacts]
+    torch: Optional[NodeTorch]
     driver: Optional[DriverFacts]
     distributions: Mapping[str, Tuple[str, str]]  # name -> version, the hash of its files
     tree: str  # one hash for all of them
@@ -117,7 +117,7 @@ def clean(text: str) -> str:
     return printable if len(printable) <= LONGEST else f"{printable[: LONGEST - 3]}..."
 
 
-def _load(output: bytes) -> Mapping[str, Any]:
+def _load(output: bytes) -> Mapping[str, object]:
     if len(output) > MAX_ANSWER:
         raise _Wrong(f"it is longer than {MAX_ANSWER} bytes")
     try:
@@ -134,7 +134,7 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _read(reply: Reply, document: Mapping[str, Any], verb: str, identifier: str) -> Answer:
+def _read(reply: Reply, document: Mapping[str, object], verb: str, identifier: str) -> Answer:
     if _number(document.get("schema")) != 1:
         raise _Wrong("it has another schema")
     if document.get("command") != verb:
@@ -160,7 +160,7 @@ def _read(reply: Reply, document: Mapping[str, Any], verb: str, identifier: str)
 
 
 def _compare_id(
-    document: Mapping[str, Any], details: Mapping[str, Any], verb: str, identifier: str
+    document: Mapping[str, object], details: Mapping[str, object], verb: str, identifier: str
 ) -> None:
     """Refuse an answer about another change. `transaction` of an undo is the undo's own ID."""
     named = [details.get("id")]
@@ -170,7 +170,7 @@ def _compare_id(
         raise _Wrong("it speaks of another change")
 
 
-def _read_state(verb: str, details: Mapping[str, Any], identifier: str) -> str:
+def _read_state(verb: str, details: Mapping[str, object], identifier: str) -> str:
     if verb != "status":
         return _optional(details.get("state"), lambda one: _matching(_WORD, one, "state")) or ""
     rows = [_object(row) for row in _list(details.get("changes"))]
@@ -178,13 +178,13 @@ def _read_state(verb: str, details: Mapping[str, Any], identifier: str) -> str:
     return _matching(_WORD, states[0], "state") if states else ""
 
 
-def _read_error(value: Any) -> str:
+def _read_error(value: object) -> str:
     if value is None:
         return ""
     return clean(_text(_object(value).get("message"), "error"))
 
 
-def _read_findings(value: Any) -> Tuple[FrozenSet[Tuple[str, str]], str]:
+def _read_findings(value: object) -> Tuple[FrozenSet[Tuple[str, str]], str]:
     """The errors among the findings as (check, subject), and the detail of the first one."""
     errors: List[Tuple[str, str]] = []
     first = ""
@@ -197,7 +197,7 @@ def _read_findings(value: Any) -> Tuple[FrozenSet[Tuple[str, str]], str]:
     return frozenset(errors), first
 
 
-def _read_steps(value: Any) -> Tuple[StepFacts, ...]:
+def _read_steps(value: object) -> Tuple[StepFacts, ...]:
     found = []
     for item in _list(_object(value).get("steps")):
         row = _object(item)
@@ -208,7 +208,7 @@ def _read_steps(value: Any) -> Tuple[StepFacts, ...]:
     return tuple(found)
 
 
-def _read_facts(document: Mapping[str, Any], details: Mapping[str, Any]) -> NodeFacts:
+def _read_facts(document: Mapping[str, object], details: Mapping[str, object]) -> NodeFacts:
     environment = _object(document.get("environment"))
     place = _object(details.get("place"))
     history = _object(details.get("history"))
@@ -229,21 +229,21 @@ def _read_facts(document: Mapping[str, Any], details: Mapping[str, Any]) -> Node
     )
 
 
-def _read_libc(value: Any) -> Tuple[str, str]:
+def _read_libc(value: object) -> Tuple[str, str]:
     name, _, version = _text(value, "libc").partition(" ")
     return (_version(name), _version(version)) if version else ("", "")
 
 
-def _read_torch(value: Any) -> TorchFacts:
+def _read_torch(value: object) -> NodeTorch:
     row = _object(value)
     abi = row.get("cxx11_abi")
     if abi is not None and not isinstance(abi, bool):
         raise _Wrong("cxx11_abi is neither true nor false")
     version = _version(row.get("version"))
-    return TorchFacts(version, _matching(_PLATFORM, row.get("accelerator"), "accelerator"), abi)
+    return NodeTorch(version, _matching(_PLATFORM, row.get("accelerator"), "accelerator"), abi)
 
 
-def _read_driver(value: Any) -> DriverFacts:
+def _read_driver(value: object) -> DriverFacts:
     row = _object(value)
     devices = [_object(device) for device in _list(row.get("devices"))]
     names = [clean(_text(one.get("name"), "name")) for one in devices]
@@ -253,7 +253,7 @@ def _read_driver(value: Any) -> DriverFacts:
     return DriverFacts(version, cuda, tuple(names), tuple(found))
 
 
-def _read_distributions(value: Any) -> Mapping[str, Tuple[str, str]]:
+def _read_distributions(value: object) -> Mapping[str, Tuple[str, str]]:
     found = {}
     for item in _list(value):
         row = _object(item)
@@ -265,7 +265,7 @@ def _read_distributions(value: Any) -> Mapping[str, Tuple[str, str]]:
     return found
 
 
-def _read_wheels(value: Any) -> Tuple[str, ...]:
+def _read_wheels(value: object) -> Tuple[str, ...]:
     rows = _list(value)
     if len(rows) > MAX_WHEELS:
         raise _Wrong("it names too many wheels")
@@ -276,44 +276,44 @@ def _read_wheels(value: Any) -> Tuple[str, ...]:
 # --- values ---------------------------------------------------------------------------------------
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _object(value: object) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise _Wrong("an object is missing")
     return value
 
 
-def _list(value: Any) -> List[Any]:
+def _list(value: object) -> List[object]:
     if not isinstance(value, list) or len(value) > MAX_ROWS:
         raise _Wrong("a list is missing, or too long")
     return value
 
 
-def _text(value: Any, what: str) -> str:
+def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         raise _Wrong(f"{what} is no text")
     return value
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise _Wrong("a number is missing")
     return value
 
 
-def _matching(pattern: Any, value: Any, what: str) -> str:
+def _matching(pattern: Pattern[str], value: object, what: str) -> str:
     text = _text(value, what)
     if pattern.fullmatch(text) is None:
         raise _Wrong(f"{what} is not what stands there")
     return text
 
 
-def _identifier(value: Any) -> str:
+def _identifier(value: object) -> str:
     return _matching(_ID, value, "an ID")
 
 
-def _version(value: Any) -> str:
+def _version(value: object) -> str:
     return _matching(_VERSION, value, "a version")
 
 
-def _optional(value: Any, read: Callable[[Any], Value]) -> Optional[Value]:
+def _optional(value: object, read: Callable[[object], Value]) -> Optional[Value]:
     return None if value is None else read(value)

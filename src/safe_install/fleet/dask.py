@@ -10,7 +10,7 @@ client.register_plugin(SafeInstall(["torch-scatter"]))
 from __future__ import annotations
 
 import uuid
-from typing import Any, Dict, Sequence, Tuple
+from typing import Dict, Sequence, Tuple
 
 from distributed import SchedulerPlugin
 
@@ -48,11 +48,11 @@ class SafeInstall(SchedulerPlugin):  # type: ignore[misc]
         self.options = tuple(options)
         self.name = f"SafeInstall-{uuid.uuid4()}"
 
-    def __reduce__(self) -> Tuple[Any, ...]:
+    def __reduce__(self) -> Tuple[object, ...]:
         """Pickle the plugin as its source text and the program, because the receiver need not have
         safe-install."""
         source = read_source() + read_text("safe_install.fleet.engines", "dask_script.py")
-        values: Dict[str, Any] = {
+        values: Dict[str, object] = {
             "source": source,
             "space": {"__name__": "sent", "SOURCE": source},
             "name": "Change",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any, List, Mapping, Sequence
 
+from safe_install.fleet.report import AlikeRow, KindRow, NodeRow
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem; color: #1c1e21; background: #fff; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .3rem .8rem; vertical-align: top; }
@@ -47,7 +49,7 @@ def render_page(sentence: str, outcome: str, details: Mapping[str, Any]) -> str:
     )
 
 
-def _render_nodes(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+def _render_nodes(rows: Sequence[NodeRow]) -> List[str]:
     cells = []
     for row in rows:
         torch, changes = row.get("torch") or "", _changes_of(row)
@@ -55,7 +57,7 @@ def _render_nodes(rows: Sequence[Mapping[str, Any]]) -> List[str]:
     return _table(("node", "torch", "outcome", "change", "why"), cells, state=2)
 
 
-def _changes_of(row: Mapping[str, Any]) -> str:
+def _changes_of(row: NodeRow) -> str:
     before, after = row.get("before") or {}, row.get("after") or {}
     changes = [
         f"{name} {before.get(name) or 'none'} -> {after.get(name) or 'none'}"
@@ -64,7 +66,7 @@ def _changes_of(row: Mapping[str, Any]) -> str:
     return ", ".join(changes)
 
 
-def _render_alike(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+def _render_alike(rows: Sequence[AlikeRow]) -> List[str]:
     cells = []
     for row in rows:
         differs = [
@@ -75,7 +77,7 @@ def _render_alike(rows: Sequence[Mapping[str, Any]]) -> List[str]:
     return _table(("count", "nodes", "what differs"), cells)
 
 
-def _render_groups(rows: Sequence[Mapping[str, Any]]) -> List[str]:
+def _render_groups(rows: Sequence[KindRow]) -> List[str]:
     cells = []
     for row in rows:
         wheels = ", ".join(row.get("wheels") or ()) or row.get("problem") or "nothing"

@@ -2,19 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence, TypedDict
 
 from safe_install.fleet.answers import Answer, clean
 from safe_install.fleet.comparison import IdenticalNodes
 from safe_install.fleet.state import FleetState, NodeState
 
 
-def describe_nodes(state: FleetState) -> List[Dict[str, Any]]:
+class _OutcomeRow(TypedDict):
+    name: str
+    outcome: str
+    reason: str
+
+
+class NodeRow(_OutcomeRow, total=False):
+    """A node. One that was asked whether it is healthy has the first three fields only."""
+
+    host: Optional[str]
+    torch: Optional[str]
+    standing: str
+    before: Dict[str, Optional[str]]  # distribution -> version
+    after: Dict[str, Optional[str]]
+    transaction: Optional[str]
+    shares: Optional[str]  # the node that has the same environment
+
+
+class DifferenceRow(TypedDict):
+    """A difference from most nodes."""
+
+    subject: str
+    here: str
+    most: str
+
+
+class AlikeRow(TypedDict):
+    """Identical nodes, or one without facts."""
+
+    nodes: List[str]
+    differs: List[DifferenceRow]
+    reason: str  # why there are no facts
+
+
+class _NodesOfKind(TypedDict):
+    nodes: List[str]
+    kind: str
+
+
+class KindRow(_NodesOfKind, total=False):
+    """Nodes that get the same bundle: the wheels in it, or why there is none."""
+
+    wheels: List[str]
+    sha256: Optional[str]
+    problem: str
+
+
+def describe_nodes(state: FleetState) -> List[NodeRow]:
     """One row for each node of a run."""
     return [_describe_node(state, node) for node in state.nodes]
 
 
-def _describe_node(state: FleetState, node: NodeState) -> Dict[str, Any]:
+def _describe_node(state: FleetState, node: NodeState) -> NodeRow:
     leader = state.leader_of(node)
     facts = node.facts
     torch = facts.torch.version if facts is not None and facts.torch is not None else None
@@ -32,9 +79,9 @@ def _describe_node(state: FleetState, node: NodeState) -> Dict[str, Any]:
     }
 
 
-def describe_verified(answers: Mapping[str, Answer]) -> List[Dict[str, Any]]:
+def describe_verified(answers: Mapping[str, Answer]) -> List[NodeRow]:
     """One row for each node that was asked whether it is healthy."""
-    rows = []
+    rows: List[NodeRow] = []
     for name, answer in answers.items():
         outcome, reason = answer.outcome, answer.message
         if answer.problem or answer.status not in (0, 1):
@@ -47,14 +94,14 @@ def describe_verified(answers: Mapping[str, Answer]) -> List[Dict[str, Any]]:
 
 def describe_comparison(
     groups: Sequence[IdenticalNodes], silent: Sequence[Answer]
-) -> List[Dict[str, Any]]:
+) -> List[AlikeRow]:
     """One row for each node without facts, then one for each group of identical nodes."""
-    rows: List[Dict[str, Any]] = []
+    rows: List[AlikeRow] = []
     for answer in silent:
         reason = answer.problem or answer.message
         rows.append({"nodes": [clean(answer.node)], "differs": [], "reason": reason})
     for group in groups:
-        differs = [
+        differs: List[DifferenceRow] = [
             {"subject": one.subject, "here": one.here, "most": one.most} for one in group.deviations
         ]
         nodes = [clean(name) for name in group.nodes]

@@ -11,7 +11,7 @@ import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple
+from typing import Iterator, List, Mapping, Pattern, Tuple
 
 from safe_install.errors import (
     EnvironmentLocked,
@@ -22,6 +22,7 @@ from safe_install.errors import (
 )
 from safe_install.fleet.answers import StepFacts
 from safe_install.fleet.state import FleetState, NodeState, Standing
+from safe_install.models import JsonValue
 from safe_install.system.atomic_write import write_atomically
 from safe_install.transaction.recovery.lock_file import Lock
 
@@ -130,7 +131,7 @@ class RunFolder:
 # --- value -> document ----------------------------------------------------------------------------
 
 
-def _make_document(run: KeptRun) -> Dict[str, Any]:
+def _make_document(run: KeptRun) -> Mapping[str, JsonValue]:
     state = run.state
     return {
         "schema": SCHEMA,
@@ -147,7 +148,7 @@ def _make_document(run: KeptRun) -> Dict[str, Any]:
     }
 
 
-def _make_node(node: NodeState) -> Dict[str, Any]:
+def _make_node(node: NodeState) -> Mapping[str, JsonValue]:
     return {
         "name": node.name,
         "python": node.python,
@@ -164,7 +165,7 @@ def _make_node(node: NodeState) -> Dict[str, Any]:
 # --- document -> value ----------------------------------------------------------------------------
 
 
-def _parse(document: Any, identifier: str) -> KeptRun:
+def _parse(document: object, identifier: str) -> KeptRun:
     """Errors: KeyError, TypeError, ValueError."""
     keys = "schema run command engine target removes limit is_settled tolerated stopped_by nodes"
     found = _object(document, keys)
@@ -180,7 +181,7 @@ def _parse(document: Any, identifier: str) -> KeptRun:
     )
 
 
-def _parse_state(found: Mapping[str, Any], identifier: str) -> FleetState:
+def _parse_state(found: Mapping[str, object], identifier: str) -> FleetState:
     nodes = tuple(_parse_node(row) for row in _list(found["nodes"]))
     names = {node.name for node in nodes}
     if len(names) != len(nodes):
@@ -197,7 +198,7 @@ def _parse_state(found: Mapping[str, Any], identifier: str) -> FleetState:
     )
 
 
-def _parse_node(row: Any) -> NodeState:
+def _parse_node(row: object) -> NodeState:
     keys = "name python standing leader transaction failure status was_touched steps"
     found = _object(row, keys)
     return NodeState(
@@ -213,42 +214,42 @@ def _parse_node(row: Any) -> NodeState:
     )
 
 
-def _parse_step(row: Any) -> StepFacts:
+def _parse_step(row: object) -> StepFacts:
     name, old, new = (_text(part) for part in _list(row))
     return StepFacts(name, old, new)
 
 
-def _object(value: Any, keys: str) -> Mapping[str, Any]:
+def _object(value: object, keys: str) -> Mapping[str, object]:
     if not isinstance(value, dict) or set(value) != set(keys.split()):
         raise TypeError(f"not an object of {keys}")
     return value
 
 
-def _list(value: Any) -> List[Any]:
+def _list(value: object) -> List[object]:
     if not isinstance(value, list):
         raise TypeError("a list is missing")
     return value
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text is missing")
     return value
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError("a number is missing")
     return value
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError("true or false is missing")
     return value
 
 
-def _matching(pattern: Any, value: Any) -> str:
+def _matching(pattern: Pattern[str], value: object) -> str:
     text = _text(value)
     if pattern.fullmatch(text) is None:
         raise ValueError(f"{text[:60]!r} is not what stands there")

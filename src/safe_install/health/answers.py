@@ -12,6 +12,7 @@ from safe_install.models import (
     DriverLibrary,
     HealthReport,
     ImportResult,
+    JsonValue,
     TorchBuild,
     UnmetRequirement,
 )
@@ -30,7 +31,7 @@ class Subject(NamedTuple):
     native: Tuple[str, ...] = ()  # patterns of shared objects: see index.native
     operation: Optional[str] = None  # Python source; the variable `device` is defined
 
-    def as_json(self) -> Dict[str, Any]:
+    def as_json(self) -> Dict[str, JsonValue]:
         """The subject as the script reads it."""
         return {
             "name": self.name,
@@ -122,7 +123,7 @@ def parse_answers(lines: Iterable[str], words: Sequence[str]) -> Answers:
     return Answers(tuple(events), unfinished, done)
 
 
-def _parse_event(text: str) -> Optional[Dict[str, Any]]:
+def _parse_event(text: str) -> Optional[Event]:
     try:
         event = json.loads(text)
     except (ValueError, RecursionError):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from safe_install.environment.interpreter import child_environment, make_words, start_script
 from safe_install.environment.waiting import WaitingInterpreter
 from safe_install.health.answers import (
     NO_ANSWER,
+    Event,
     Subject,
     answered_steps,
     crash_event,
@@ -26,7 +27,13 @@ from safe_install.health.answers import (
     undecided_files,
 )
 from safe_install.health.crash import describe_end
-from safe_install.models import DEFAULT_CHECK_TIMEOUT, HealthReport, TorchBuild, UnmetRequirement
+from safe_install.models import (
+    DEFAULT_CHECK_TIMEOUT,
+    HealthReport,
+    JsonValue,
+    TorchBuild,
+    UnmetRequirement,
+)
 from safe_install.system.process import Completed, Running, Tick, ending_orphans
 
 EXAMINATION_LIMIT = 8_000_000  # characters of output of one process
@@ -64,7 +71,7 @@ class Examination:
         self._started = time.monotonic()
         self._running, self._words = self._start(self._questions(), waiting)
 
-    def _questions(self) -> Dict[str, Any]:
+    def _questions(self) -> Dict[str, JsonValue]:
         """The request that the script reads: see health/script.py."""
         lib_dir = self._torch.lib_dir if self._torch is not None else None
         return {
@@ -76,7 +83,7 @@ class Examination:
         }
 
     def _start(
-        self, questions: Mapping[str, Any], waiting: Optional[WaitingInterpreter] = None
+        self, questions: Mapping[str, JsonValue], waiting: Optional[WaitingInterpreter] = None
     ) -> Tuple[Running, List[str]]:
         """Start a process, or use `waiting`. The result: the process, and the words for its
         answers."""
@@ -134,11 +141,11 @@ class Examination:
         )
 
     def _answers(
-        self, questions: Dict[str, Any], on_tick: Optional[Tick], end_orphans: Tick
-    ) -> Tuple[List[Mapping[str, Any]], Optional[str]]:
+        self, questions: Dict[str, JsonValue], on_tick: Optional[Tick], end_orphans: Tick
+    ) -> Tuple[List[Event], Optional[str]]:
         """The events of the running process and of those that follow it. The second value: why not
         all could be asked, or None."""
-        events: List[Mapping[str, Any]] = []
+        events: List[Event] = []
         crashes: Set[str] = set()
         skip: Set[str] = set()
         while True:
@@ -166,7 +173,7 @@ class Examination:
             skip = self._ask_the_rest(questions, events, crashes)
 
     def _ask_the_rest(
-        self, questions: Mapping[str, Any], events: Sequence[Mapping[str, Any]], crashes: Set[str]
+        self, questions: Mapping[str, JsonValue], events: Sequence[Event], crashes: Set[str]
     ) -> Set[str]:
         """Start a process for the steps without an answer. The result: the steps that it skips."""
         skip = (answered_steps(events) - REPEATED) | crashes
@@ -191,7 +198,7 @@ class Examination:
             return False
         return self._limit - time.monotonic() < self._timeout / 20
 
-    def _expected(self, questions: Mapping[str, Any], skip: Set[str]) -> List[str]:
+    def _expected(self, questions: Mapping[str, JsonValue], skip: Set[str]) -> List[str]:
         """The steps that must have an answer. Those for native files are not among them: they
         depend on the files that exist."""
         if questions["asked"] != "import":
@@ -231,7 +238,7 @@ class Examination:
             self._running.kill()
 
 
-def _without_repeats(events: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+def _without_repeats(events: Sequence[Event]) -> List[Event]:
     """Of the steps that several processes did, the first answer."""
     seen = set()
     kept = []

@@ -13,7 +13,7 @@ import pkgutil
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -58,7 +58,8 @@ def current_update() -> Optional[Update]:
         text = pointer.read_text("utf-8")
     except OSError:
         return None
-    value = parse_json(text, str(pointer))
+    found = parse_json(text, str(pointer))
+    value = found if isinstance(found, dict) else {}
     try:
         update = Update(
             str(value["date"]),
@@ -180,12 +181,12 @@ def _document_names(update: Optional[Update]) -> List[str]:
     return sorted(name[: -len(".json")] for name in names if name.endswith(".json"))
 
 
-def read_document(name: str) -> Any:
+def read_document(name: str) -> object:
     """One document of the index that is used, as JSON. Errors: IndexInvalid."""
     return _read_document(current_update(), name)
 
 
-def _read_document(update: Optional[Update], name: str) -> Any:
+def _read_document(update: Optional[Update], name: str) -> object:
     data = _read_bundled(name) if update is None else _read_updated(update, name)
     return parse_json(data.decode("utf-8"), f"{name}.json")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -49,22 +49,24 @@ from safe_install.tags import (
 )
 
 SCHEMA = 1
+BuildOrder = Tuple[str, bool, Version, Version, str, Tuple[int, ...], Tuple[str, ...]]
 
 
-def parse_json(text: str, where: str) -> Any:
+def parse_json(text: str, where: str) -> object:
     """The value of a JSON text. Errors: IndexInvalid, which names the document `where`."""
     try:
-        return json.loads(text)
+        value: object = json.loads(text)
     except ValueError as error:
         raise IndexInvalid(
             f"{where} is not JSON: {error}", hint="`scripts/test` checks every document"
         ) from error
+    return value
 
 
 # --- reading a document ---------------------------------------------------------------------------
 
 
-def parse_project(value: Any, where: str) -> Project:
+def parse_project(value: object, where: str) -> Project:
     """The document of a project as a value. Errors: IndexInvalid for an unknown or missing key and
     for an address that is not https."""
     reader = JsonObject(value, where)
@@ -283,7 +285,7 @@ def _check_hashes(hashes: Mapping[str, str], where: str) -> Mapping[str, str]:
     return hashes
 
 
-def parse_torch_table(value: Any, where: str) -> TorchTable:
+def parse_torch_table(value: object, where: str) -> TorchTable:
     """torch.json as a value. Errors: IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
@@ -349,7 +351,7 @@ def _read_abi_rule(reader: JsonObject) -> AbiRule:
     )
 
 
-def parse_cuda_table(value: Any, where: str) -> CudaTable:
+def parse_cuda_table(value: object, where: str) -> CudaTable:
     """cuda.json as a value. Errors: IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
@@ -376,7 +378,7 @@ class Mirror(NamedTuple):
     note: str = ""
 
 
-def parse_mirrors_table(value: Any, where: str) -> Mapping[str, Mirror]:
+def parse_mirrors_table(value: object, where: str) -> Mapping[str, Mirror]:
     """The mirrors of mirrors.json by name. Errors: IndexInvalid."""
     reader = JsonObject(value, where)
     _check_schema(reader)
@@ -420,7 +422,7 @@ _ROW_KEYS = (
 )
 
 
-def render_document(document: Mapping[str, Any]) -> str:
+def render_document(document: Mapping[str, object]) -> str:
     """The canonical text of a document. Each row or entry is one line, so a changed fact changes
     one line."""
     blocks = []
@@ -429,7 +431,7 @@ def render_document(document: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(blocks) + "\n}\n"
 
 
-def _render_block(key: str, value: Any) -> str:
+def _render_block(key: str, value: object) -> str:
     if isinstance(value, list) and _is_rows(key, value):
         lines = [f"    {_dump(item)}" for item in value]
         return "[\n" + ",\n".join(lines) + "\n  ]"
@@ -439,18 +441,18 @@ def _render_block(key: str, value: Any) -> str:
     return _dump(value)
 
 
-def _is_rows(key: str, value: Sequence[Any]) -> bool:
+def _is_rows(key: str, value: Sequence[object]) -> bool:
     """Is each item of a list written on a line of its own?"""
     if not value:
         return False
     return key in _ROW_KEYS or isinstance(value[0], dict) or len(value) > 4
 
 
-def _dump(value: Any) -> str:
+def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def build_order(build: Build) -> Tuple[Any, ...]:
+def build_order(build: Build) -> BuildOrder:
     """The sort key of a row of `builds` in a canonical document."""
     first_python = build.python[0] if build.python else ""
     python = tuple(int(part) for part in first_python.split(".") if part)

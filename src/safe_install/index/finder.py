@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from typing import (
-    Any,
     Callable,
     Collection,
     Dict,
@@ -20,6 +19,7 @@ from typing import (
 )
 from urllib.parse import urlsplit
 
+from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from safe_install.index import bundled, github
@@ -67,7 +67,7 @@ FILES_OF_DEFAULT_INDEX = "files.pythonhosted.org"
 MAX_METADATA = 3  # METADATA files read from one host
 MAX_RELEASES = 12  # releases of one repository, each a request
 _NOT_THE_PROJECT = frozenset({Holds.NOTHING, Holds.PLACEHOLDER, Holds.ANOTHER_PROJECT})
-Store = Callable[[Any, Environment], Iterable[Candidate]]
+Store = Callable[[NormalizedName, Environment], Iterable[Candidate]]
 
 
 class _NotAsked(NamedTuple):

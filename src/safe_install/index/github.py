@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Iterator, List, Mapping, Tuple
+from typing import Iterator, List, Mapping, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
 from safe_install.index.facts import canonical_url
@@ -67,7 +67,7 @@ def parse_releases(text: str, repository: str) -> Tuple[Tuple[str, ...], Tuple[L
     return tuple(tags), tuple(links)
 
 
-def _assets(release: Mapping[str, Any], repository: str) -> Iterator[Link]:
+def _assets(release: Mapping[str, object], repository: str) -> Iterator[Link]:
     assets = release.get("assets")
     start = _downloads(repository)
     for asset in assets if isinstance(assets, list) else []:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from safe_install.errors import IndexInvalid
 
@@ -17,10 +17,10 @@ class JsonObject:
     another type.
     """
 
-    def __init__(self, value: Any, where: str) -> None:
+    def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise invalid_document(where, "must be an object")
-        self._left: Dict[str, Any] = dict(value)
+        self._left: Dict[str, object] = dict(value)
         self._where = where
 
     def text(self, key: str, default: Optional[str] = None) -> str:
@@ -32,7 +32,10 @@ class JsonObject:
 
     def optional_text(self, key: str) -> Optional[str]:
         """A text; None if the key is missing or null."""
-        return self.text(key) if self._left.get(key) is not None else self._left.pop(key, None)
+        if self.has(key):
+            return self.text(key)
+        self._left.pop(key, None)
+        return None
 
     def flag(self, key: str, default: Optional[bool] = None) -> bool:
         """true or false."""
@@ -44,14 +47,16 @@ class JsonObject:
     def texts(self, key: str, default: Optional[Sequence[str]] = None) -> Tuple[str, ...]:
         """A list of texts."""
         found = self.value(key, default)
-        is_list = isinstance(found, (list, tuple))
-        if not is_list or not all(isinstance(item, str) for item in found):
+        if not isinstance(found, (list, tuple)) or not all(isinstance(item, str) for item in found):
             raise invalid_document(f"{self._where}.{key}", "must be a list of texts")
         return tuple(found)
 
     def optional_texts(self, key: str) -> Optional[Tuple[str, ...]]:
         """A list of texts; None if the key is missing or null."""
-        return self.texts(key) if self._left.get(key) is not None else self._left.pop(key, None)
+        if self.has(key):
+            return self.texts(key)
+        self._left.pop(key, None)
+        return None
 
     def text_mapping(self, key: str) -> Mapping[str, str]:
         """An object whose values are texts; empty if the key is missing."""
@@ -76,7 +81,7 @@ class JsonObject:
             reader.refuse_unknown_keys()
         return tuple(values)
 
-    def choice(self, key: str, make: Callable[[str], Any]) -> Any:
+    def choice(self, key: str, make: Callable[[str], Value]) -> Value:
         """A text that `make` turns into a value. `make` raises ValueError for a text that is not
         allowed."""
         text = self.text(key)
@@ -107,8 +112,9 @@ class JsonObject:
     def flags(self, key: str) -> Tuple[bool, ...]:
         """A list of true and false; empty if the key is missing."""
         found = self.value(key, ())
-        is_list = isinstance(found, (list, tuple))
-        if not is_list or not all(isinstance(item, bool) for item in found):
+        if not isinstance(found, (list, tuple)) or not all(
+            isinstance(item, bool) for item in found
+        ):
             raise invalid_document(f"{self._where}.{key}", "must be a list of true and false")
         return tuple(found)
 
@@ -140,7 +146,7 @@ class JsonObject:
         """The place in the document, for messages."""
         return self._where
 
-    def value(self, key: str, default: Any = None) -> Any:
+    def value(self, key: str, default: object = None) -> object:
         """A value of any type."""
         if key not in self._left:
             if default is None:

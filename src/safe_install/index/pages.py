@@ -10,7 +10,7 @@ import json
 import re
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Iterator, Mapping, Optional, Tuple
+from typing import Iterator, Mapping, Optional, Tuple
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from safe_install.models import Link
@@ -108,13 +108,14 @@ def _json_links(text: str, url: str, base: str) -> Iterator[Link]:
         return
     files = document.get("files") if isinstance(document, dict) else None
     for entry in files if isinstance(files, list) else []:
-        if isinstance(entry, dict) and isinstance(entry.get("url"), str):
-            link = _json_link(entry, url, base)
+        address = entry.get("url") if isinstance(entry, dict) else None
+        if isinstance(address, str):
+            link = _json_link(entry, url, _join(base, address))
             if link is not None:
                 yield link
 
 
-def _json_link(entry: Mapping[str, Any], url: str, base: str) -> Optional[Link]:
+def _json_link(entry: Mapping[str, object], url: str, target: Optional[str]) -> Optional[Link]:
     hashes = entry.get("hashes")
     sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
     if not isinstance(sha256, str) or not _HASH.match(f"sha256={sha256}"):
@@ -123,7 +124,7 @@ def _json_link(entry: Mapping[str, Any], url: str, base: str) -> Optional[Link]:
     if yanked is not None and not isinstance(yanked, str):
         yanked = "yanked"
     return _make_link(
-        _join(base, entry["url"]),
+        target,
         found_in=url,
         filename=_text_or_none(entry.get("filename")),
         sha256=sha256,
@@ -134,14 +135,15 @@ def _json_link(entry: Mapping[str, Any], url: str, base: str) -> Optional[Link]:
     )
 
 
-def _text_or_none(value: Any) -> Optional[str]:
+def _text_or_none(value: object) -> Optional[str]:
     return value if isinstance(value, str) else None
 
 
-def size_or_none(value: Any) -> Optional[int]:
+def size_or_none(value: object) -> Optional[int]:
     """The size of a file in bytes, as JSON has it; None if that is not a size."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and value >= 0 else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if value >= 0 else None
 
 
 def _metadata_of_attribute(value: Optional[str]) -> Optional[str]:
@@ -153,7 +155,7 @@ def _metadata_of_attribute(value: Optional[str]) -> Optional[str]:
     return found.group(1).lower() if found else ""
 
 
-def _metadata_of_json(value: Any) -> Optional[str]:
+def _metadata_of_json(value: object) -> Optional[str]:
     """The same as `_metadata_of_attribute` for a value of PEP 691."""
     if isinstance(value, dict):
         found = value.get("sha256")

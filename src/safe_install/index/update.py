@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any, Dict
+from typing import Dict, TypedDict
 
 from safe_install.errors import IndexInvalid
 from safe_install.index.catalog import POINTER, TABLES, update_folder
@@ -32,12 +32,20 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PARSERS = {"torch": parse_torch_table, "cuda": parse_cuda_table, "mirrors": parse_mirrors_table}
 
 
-def read_bundle(text: str, where: str) -> Dict[str, Any]:
-    """The content of an index file: an object with `date` and `documents`. All documents are
-    checked. Errors: IndexInvalid, which names the file `where`."""
+class IndexFile(TypedDict):
+    """The content of an index file."""
+
+    schema: int
+    date: str  # "2026-11-30"
+    documents: Dict[str, Dict[str, object]]  # by their names
+
+
+def read_bundle(text: str, where: str) -> IndexFile:
+    """The content of an index file. All documents are checked. Errors:
+    IndexInvalid, which names the file `where`."""
     value = parse_json(text, where)
-    has_keys = isinstance(value, dict) and set(value) == {"schema", "date", "documents"}
-    if not has_keys or value["schema"] != SCHEMA:
+    keys = {"schema", "date", "documents"}
+    if not isinstance(value, dict) or set(value) != keys or value["schema"] != SCHEMA:
         raise IndexInvalid(
             f"{where} is no wheel index of schema {SCHEMA}",
             hint="A newer index may need a newer torch-safe-install.",
@@ -53,10 +61,10 @@ def read_bundle(text: str, where: str) -> Dict[str, Any]:
         )
     for name, document in documents.items():
         _check_document(name, document, where)
-    return dict(value)
+    return {"schema": value["schema"], "date": value["date"], "documents": documents}
 
 
-def _check_document(name: str, document: Any, where: str) -> None:
+def _check_document(name: str, document: object, where: str) -> None:
     if not _NAME.fullmatch(name):
         raise IndexInvalid(
             f"{where}: {name!r} is no name of a document", hint="Lower case and dashes."

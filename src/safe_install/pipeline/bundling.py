@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NoReturn, Optional, Pattern, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, NoReturn, Optional, Pattern, Sequence, Tuple, Union
 
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
@@ -21,7 +21,7 @@ from safe_install.models import (
     Origin,
     Step,
 )
-from safe_install.pip_output import unmatched_requirement
+from safe_install.pip_output import InstallationReport, unmatched_requirement
 from safe_install.pipeline.choice import IndexChooser, make_choice_options
 from safe_install.pipeline.delivery import begin_delivery, fetch_files
 from safe_install.pipeline.fetching import wanted_file_of_step
@@ -152,7 +152,7 @@ def machine_words(target: Environment, folder: str) -> Tuple[str, ...]:
     return tuple(words)
 
 
-def _without_torch(report: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_torch(report: InstallationReport) -> InstallationReport:
     """pip's report without the installed torch, which pip was given as a file."""
     kept = [
         entry

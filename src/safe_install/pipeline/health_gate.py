@@ -15,7 +15,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Collection,
-    Dict,
     FrozenSet,
     Iterable,
     List,
@@ -61,6 +60,7 @@ from safe_install.system.process import Tick
 
 if TYPE_CHECKING:
     # Imported where it is needed, to start faster: many commands change nothing.
+    from safe_install.transaction.summary import ChangeSummary, StepOrigin, StepRow
     from safe_install.transaction.swap import Transaction
 
 
@@ -192,7 +192,7 @@ def apply_and_verify(
     subjects: Sequence[Subject],
     *,
     expectation: Expectation,
-    summary: Mapping[str, Any],
+    summary: ChangeSummary,
     timings: Timings,
     world: World,
     outcome: Outcome = Outcome.INSTALLED,
@@ -242,7 +242,7 @@ def apply_and_verify(
 
 
 def _judge_kept(
-    compared: _Compared, environment: Environment, summary: Mapping[str, Any], outcome: Outcome
+    compared: _Compared, environment: Environment, summary: ChangeSummary, outcome: Outcome
 ) -> Verdict:
     """The verdict on a change that is committed. `outcome`: that of a healthy one."""
     more = check_target(environment.torch, environment.driver, compared.after)
@@ -270,16 +270,16 @@ def _raise_if_interrupted(transaction: Transaction) -> None:
         )
 
 
-def _commit(transaction: Transaction, summary: Mapping[str, Any], reporter: Reporter) -> None:
+def _commit(transaction: Transaction, summary: ChangeSummary, reporter: Reporter) -> None:
     transaction.commit(summary)
     reporter.change_made(transaction.id)
     if transaction.warning:
         reporter.warn(transaction.warning)
 
 
-def _note_running(environment: Environment, summary: Mapping[str, Any]) -> Tuple[Finding, ...]:
+def _note_running(environment: Environment, summary: ChangeSummary) -> Tuple[Finding, ...]:
     """Notes on running programs that use files which this change replaced."""
-    actions = {row.get("action") for row in summary.get("steps", ())}
+    actions = {row["action"] for row in summary["steps"]}
     if actions <= {Action.ADD.value}:
         return ()
     return note_running(find_running(environment.interpreter.prefix))
@@ -455,23 +455,23 @@ def summarize(
     steps: Sequence[Step],
     command: Sequence[str],
     files: Optional[Mapping[NormalizedName, UnpackedFile]] = None,
-) -> Dict[str, object]:
+) -> ChangeSummary:
     """The summary of a change for the history; of each new file, where it came from."""
-    kept: List[Dict[str, object]] = []
+    kept: List[StepRow] = []
     for step in steps:
-        row: Dict[str, object] = {
+        row: StepRow = {
             "action": step.action.value,
             "name": step.name,
             "version": step.version,
             "from_version": step.from_version,
         }
         if step.url is not None:
-            row.update(_origin_of(step, (files or {}).get(step.name)))
+            row = {**row, **_origin_of(step, (files or {}).get(step.name))}
         kept.append(row)
     return {"command": list(command), "steps": kept}
 
 
-def _origin_of(step: Step, unpacked: Optional[UnpackedFile]) -> Dict[str, object]:
+def _origin_of(step: Step, unpacked: Optional[UnpackedFile]) -> StepOrigin:
     """Where the files of a step came from, in the form that `export` reads."""
     sha256, size = step.sha256, None
     # The hash of a wheel built from a source is of no use elsewhere: the source's is recorded.

@@ -12,7 +12,6 @@ import re
 import sys
 from pathlib import Path
 from typing import (
-    Any,
     Dict,
     FrozenSet,
     List,
@@ -34,6 +33,7 @@ from safe_install.events import Reporter, TaskOutcome
 from safe_install.folders import expand_home
 from safe_install.models import Environment
 from safe_install.pip_output import (
+    InstallationReport,
     is_about_same_version,
     is_of_build,
     is_of_search,
@@ -238,10 +238,10 @@ class PipInstaller:
 
         return read_line
 
-    def _at_final_paths(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _at_final_paths(self, report: InstallationReport) -> InstallationReport:
         if self.clones is None:
             return report
-        found: Mapping[str, Any] = json.loads(
+        found: InstallationReport = json.loads(
             self.clones.final_text(json.dumps(report, ensure_ascii=False))
         )
         return found

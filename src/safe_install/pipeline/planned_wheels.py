@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
+from safe_install.pip_output import DownloadInfo, InstallationReport, ReportEntry
 from safe_install.system.downloads import KeptDownloads
 
 BUILD_TAG = "999999999"  # higher than that of any published wheel
-
-DownloadInfo = Mapping[str, Any]  # as in pip's installation report
 
 
 class PlannedWheels:
@@ -31,7 +30,7 @@ class PlannedWheels:
         self._planned: List[DownloadInfo] = []  # of the last plan
         self._origins: Dict[str, DownloadInfo] = {}  # by filename in the folder
 
-    def add(self, report: Mapping[str, Any]) -> None:
+    def add(self, report: InstallationReport) -> None:
         """Remember the wheels of an installation report for the next run, if there is one."""
         for entry in report.get("install", ()):
             if not entry.get("is_direct"):
@@ -63,9 +62,9 @@ class PlannedWheels:
                 return path
         return None
 
-    def with_origins(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
+    def with_origins(self, report: InstallationReport) -> InstallationReport:
         """The report with the URL on the index of each wheel that pip took from the folder."""
-        entries: List[Mapping[str, Any]] = []
+        entries: List[ReportEntry] = []
         for entry in report.get("install", ()):
             origin = self._origins.get(filename_of(entry.get("download_info") or {}))
             entries.append(entry if origin is None else {**entry, "download_info": origin})

@@ -29,7 +29,7 @@ from safe_install.redaction import redact
 
 SCHEMA = 1
 _LONGEST_TEXT = 20_000  # letters
-_MOST_ROWS = 500_000
+_MAX_ROWS = 500_000
 _CHECK = re.compile(r"[a-z0-9-]{1,100}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -279,7 +279,7 @@ def _parse_finding(row: object) -> Finding:
 
 
 def _parse_stamp(value: object) -> Stamp:
-    if not isinstance(value, dict) or len(value) > _MOST_ROWS:
+    if not isinstance(value, dict) or len(value) > _MAX_ROWS:
         raise TypeError("stamp: no object, or too large")
     return Stamp({path: _parse_state(state) for path, state in value.items()})
 
@@ -298,7 +298,7 @@ def _object(value: object, keys: str) -> Mapping[str, object]:
 
 
 def _rows(value: object, read: Callable[[object], Value]) -> Tuple[Value, ...]:
-    if not isinstance(value, list) or len(value) > _MOST_ROWS:
+    if not isinstance(value, list) or len(value) > _MAX_ROWS:
         raise TypeError("a list is missing, or too long")
     return tuple(read(row) for row in value)
 

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 from packaging.utils import NormalizedName
 
@@ -31,8 +31,8 @@ from safe_install.pipeline.staged_document import StagedDocument, has_same_files
 from safe_install.ports import Timings
 from safe_install.resolve.recorded_address import with_addresses
 from safe_install.transaction import staged, swap
-from safe_install.transaction.history import describe_changes
 from safe_install.transaction.staged_states import State
+from safe_install.transaction.summary import ChangeSummary, describe_changes
 from safe_install.transaction.swap import Transaction
 from safe_install.transaction.tree import hash_stage
 
@@ -182,7 +182,7 @@ def _make_document(
     return json.dumps(make_document(found)).encode("ascii")
 
 
-def _summarize(change: PreparedChange, ttl: Optional[float]) -> Dict[str, object]:
+def _summarize(change: PreparedChange, ttl: Optional[float]) -> ChangeSummary:
     return {
         **summarize(change.plan.steps, change.command),
         "created": time.time(),
@@ -197,7 +197,7 @@ def _find_end(ttl: Optional[float]) -> Optional[float]:
 
 def _describe(found: staged.StagedChange, interpreter: Interpreter, size: int) -> str:
     until = "until it is abandoned" if found.expires is None else f"until {as_text(found.expires)}"
-    changes = describe_changes({"steps": found.steps})
+    changes = describe_changes(found.steps)
     user = " --user" if interpreter.prefix == interpreter.user_base else ""
     return (
         f"Staged, nothing is changed: {changes} ({size / 1e6:.1f} MB, kept {until}).\n"

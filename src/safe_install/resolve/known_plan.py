@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass, field
 from typing import (
     AbstractSet,
-    Any,
     Dict,
     FrozenSet,
     List,
@@ -29,6 +28,7 @@ from packaging.tags import Tag
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.models import Environment
+from safe_install.pip_output import ArchiveInfo, InstallationReport, ReportEntry
 from safe_install.requirements import accepts, applies, parse_requirement
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.requirements_file import Entry
@@ -84,7 +84,7 @@ class LocalWheel:
 class KnownPlan(NamedTuple):
     """What pip would answer."""
 
-    report: Mapping[str, Any]  # its installation report, less what nobody reads
+    report: InstallationReport  # its installation report, less what nobody reads
     lines: Tuple[str, ...]  # of its stdout
 
 
@@ -136,7 +136,9 @@ def plan_known(
             return None
     if not planner.follow():
         return None
-    report = {"install": [_report_entry(wheel) for _, wheel in found if wheel is not None]}
+    report: InstallationReport = {
+        "install": [_report_entry(wheel) for _, wheel in found if wheel is not None]
+    }
     return KnownPlan(report, (*_name_places(request), *planner.lines))
 
 
@@ -286,8 +288,8 @@ def _is_for_python(requires_python: Optional[str], version: str) -> bool:
         return False
 
 
-def _report_entry(wheel: LocalWheel) -> Mapping[str, object]:
-    hashes = {"hash": f"sha256={wheel.sha256}", "hashes": {"sha256": wheel.sha256}}
+def _report_entry(wheel: LocalWheel) -> ReportEntry:
+    hashes: ArchiveInfo = {"hash": f"sha256={wheel.sha256}", "hashes": {"sha256": wheel.sha256}}
     return {
         "download_info": {"url": wheel.url, "archive_info": hashes},
         "is_direct": True,

@@ -38,6 +38,7 @@ from safe_install.models import (
     Step,
     UnmetRequirement,
 )
+from safe_install.pip_output import DownloadInfo, InstallationReport, ReportEntry
 from safe_install.requirements import parse_requirement, requirement_name, without_marker
 from safe_install.torch_family import TORCH, is_guarded
 
@@ -102,7 +103,7 @@ def steps_of_pins(
 
 
 def steps_of_report(
-    report: Mapping[str, Any], environment: Environment, pins: Mapping[NormalizedName, Candidate]
+    report: InstallationReport, environment: Environment, pins: Mapping[NormalizedName, Candidate]
 ) -> Tuple[Step, ...]:
     """One step for each entry of pip's installation report. For our own pins, the step has the real
     origin."""
@@ -118,7 +119,7 @@ def steps_of_report(
     return explained(tuple(steps.values()), environment)
 
 
-def _step_of_entry(entry: Mapping[str, Any], environment: Environment) -> Step:
+def _step_of_entry(entry: ReportEntry, environment: Environment) -> Step:
     metadata, download = entry["metadata"], entry.get("download_info") or {}
     return _step(
         canonicalize_name(metadata["name"]),
@@ -197,7 +198,7 @@ def _stays_beside(step: Step, installed: InstalledDistribution) -> bool:
     return not (is_same and installed.has_record)
 
 
-def _sha256(download: Mapping[str, Any]) -> Optional[str]:
+def _sha256(download: DownloadInfo) -> Optional[str]:
     archive = download.get("archive_info") or {}
     found = (archive.get("hashes") or {}).get("sha256")
     if found is None and str(archive.get("hash", "")).startswith("sha256="):
@@ -205,7 +206,7 @@ def _sha256(download: Mapping[str, Any]) -> Optional[str]:
     return found
 
 
-def _origin(download: Mapping[str, Any]) -> Origin:
+def _origin(download: DownloadInfo) -> Origin:
     if (download.get("dir_info") or {}).get("editable"):
         return Origin.EDITABLE
     if "vcs_info" in download:

@@ -8,7 +8,7 @@ round adds a decision, so the rounds end. Pure.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, TypeVar, Union
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -25,6 +25,7 @@ from safe_install.models import (
     TorchBuild,
 )
 from safe_install.pip_output import (
+    InstallationReport,
     find_constraint_conflict,
     lacks_module,
     names_in_failure,
@@ -79,7 +80,7 @@ AnyError = TypeVar("AnyError", bound=SafeInstallError)
 class Planned(NamedTuple):
     """The installer found a plan: its installation report."""
 
-    report: Mapping[str, Any]
+    report: InstallationReport
 
 
 class Failed(NamedTuple):

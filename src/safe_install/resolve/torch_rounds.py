@@ -7,7 +7,7 @@ what was asked for? Pure.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -15,7 +15,12 @@ from packaging.utils import NormalizedName, canonicalize_name
 from safe_install.errors import PipFailed
 from safe_install.index.facts import Catalog, TorchMatch, TorchTable
 from safe_install.models import Environment, Step
-from safe_install.pip_output import find_constraint_conflict
+from safe_install.pip_output import (
+    ArchiveInfo,
+    InstallationReport,
+    ReportEntry,
+    find_constraint_conflict,
+)
 from safe_install.requirements import parse_requirement, requirement_name
 from safe_install.resolve.accelerator import is_listed_kind
 from safe_install.resolve.decisions import Selection, Wanted, names_asked_for
@@ -136,15 +141,17 @@ def planned_extensions(
     return found
 
 
-def with_real_files(report: Mapping[str, Any], selection: Selection) -> Mapping[str, Any]:
+def with_real_files(report: InstallationReport, selection: Selection) -> InstallationReport:
     """The installer's report, with the URL of each file of torch in place of that of its
     placeholder."""
-    entries = []
+    entries: List[ReportEntry] = []
     for entry in report.get("install", ()):
         pin = selection.torch_pins.get(canonicalize_name(entry["metadata"]["name"]))
         if pin is not None:
-            hashes = {"sha256": pin.candidate.link.sha256 or pin.sha256}
-            archive = {"hash": f"sha256={hashes['sha256']}", "hashes": hashes}
+            sha256 = pin.candidate.link.sha256 or pin.sha256
+            archive: ArchiveInfo = {}
+            if sha256 is not None:
+                archive = {"hash": f"sha256={sha256}", "hashes": {"sha256": sha256}}
             entry = {
                 **entry,
                 "download_info": {"url": pin.candidate.link.url, "archive_info": archive},

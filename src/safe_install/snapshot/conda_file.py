@@ -21,8 +21,8 @@ BY_CONDA = "(conda installed it)"  # the reason that `sources.unknown_because` g
 
 
 @dataclass(frozen=True)
-class CondaPackage:
-    """A package that conda installed."""
+class ChannelPackage:
+    """A package that conda installed from a channel."""
 
     name: str
     version: str
@@ -30,7 +30,7 @@ class CondaPackage:
     channel: str  # "conda-forge", or a URL
 
 
-def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ()) -> str:
+def render_conda_file(snapshot: Snapshot, packages: Sequence[ChannelPackage] = ()) -> str:
     """The text of an environment.yml, without secrets. `packages`: conda's packages if conda
     made the environment."""
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
@@ -47,12 +47,12 @@ def render_conda_file(snapshot: Snapshot, packages: Sequence[CondaPackage] = ())
     return "\n".join(lines) + "\n"
 
 
-def _channels(packages: Sequence[CondaPackage]) -> List[str]:
+def _channels(packages: Sequence[ChannelPackage]) -> List[str]:
     found = sorted({package.channel for package in packages if package.channel})
     return [*(found or [DEFAULT_CHANNEL]), "nodefaults"]
 
 
-def _dependencies(snapshot: Snapshot, packages: Sequence[CondaPackage]) -> Tuple[str, ...]:
+def _dependencies(snapshot: Snapshot, packages: Sequence[ChannelPackage]) -> Tuple[str, ...]:
     if packages:
         ordered = sorted(packages, key=lambda package: package.name)
         return tuple(f"{one.name}={one.version}={one.build}" for one in ordered)

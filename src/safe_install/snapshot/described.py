@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List, Mapping, Optional, Sequence, Set
+from typing import List, Mapping, Optional, Sequence, Set
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -56,7 +56,7 @@ def _describe(distribution: InstalledDistribution) -> RecordedDistribution:
     )
 
 
-def read_source(record: Optional[Mapping[str, Any]], *, is_editable: bool) -> Source:
+def read_source(record: Optional[Mapping[str, object]], *, is_editable: bool) -> Source:
     """The source that a direct_url.json names (PEP 610)."""
     url = str((record or {}).get("url", ""))
     if record is None or not url:

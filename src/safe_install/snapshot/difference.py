@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
+from typing import Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -103,20 +103,19 @@ def _needed_by_tools(
 
 
 def installed_files(
-    summaries: Iterable[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, object]],
     installed: Mapping[NormalizedName, InstalledDistribution],
 ) -> Mapping[NormalizedName, str]:
-    """Distribution -> the SHA-256 of its wheel. `summaries`: of past changes, newest first. A
-    distribution that has another version now is left out: another program installed it."""
+    """Distribution -> the SHA-256 of its wheel. `rows`: the steps of past changes, newest first.
+    A distribution that has another version now is left out: another program installed it."""
     found: Dict[NormalizedName, str] = {}
-    for summary in summaries:
-        for row in summary.get("steps", ()):
-            found.setdefault(canonicalize_name(str(row["name"])), _sha256_of(row, installed))
+    for row in rows:
+        found.setdefault(canonicalize_name(str(row["name"])), _sha256_of(row, installed))
     return {name: sha256 for name, sha256 in found.items() if sha256}
 
 
 def _sha256_of(
-    row: Mapping[str, Any], installed: Mapping[NormalizedName, InstalledDistribution]
+    row: Mapping[str, object], installed: Mapping[NormalizedName, InstalledDistribution]
 ) -> str:
     distribution = installed.get(canonicalize_name(str(row["name"])))
     if distribution is None or distribution.version != row.get("version"):
@@ -236,7 +235,7 @@ def _describe_other_source(
 
 
 def _describe_other_commit(
-    source: RepositorySource, record: Mapping[str, Any], installed: InstalledDistribution
+    source: RepositorySource, record: Mapping[str, object], installed: InstalledDistribution
 ) -> str:
     info = record.get("vcs_info")
     if not isinstance(info, Mapping):
@@ -254,7 +253,9 @@ def _describe_other_commit(
     return ""
 
 
-def _describe_other_file(locked: LockedDistribution, record: Mapping[str, Any], sha256: str) -> str:
+def _describe_other_file(
+    locked: LockedDistribution, record: Mapping[str, object], sha256: str
+) -> str:
     """Compare the hashes, else the file names in the URLs. A missing record is no mismatch."""
     recorded = recorded_hashes(record)
     if not recorded and sha256:
@@ -270,7 +271,7 @@ def _describe_other_file(locked: LockedDistribution, record: Mapping[str, Any], 
     return ""
 
 
-def recorded_hashes(record: Mapping[str, Any]) -> FrozenSet[str]:
+def recorded_hashes(record: Mapping[str, object]) -> FrozenSet[str]:
     """The hashes in a direct_url.json (PEP 610), in the form `sha256:...`."""
     info = record.get("archive_info")
     if not isinstance(info, Mapping):

@@ -7,7 +7,7 @@ import re
 from typing import Callable, Mapping, Optional, Sequence
 
 from safe_install.redaction import redact
-from safe_install.snapshot.conda_file import CondaPackage, render_conda_file
+from safe_install.snapshot.conda_file import ChannelPackage, render_conda_file
 from safe_install.snapshot.dockerfile import render_dockerfile
 from safe_install.snapshot.markdown import render_markdown
 from safe_install.snapshot.pylock import render_pylock
@@ -65,7 +65,7 @@ _RENDERERS: Mapping[Format, Callable[[Snapshot], str]] = {
 
 
 def render_snapshot(
-    snapshot: Snapshot, wanted: Format, conda_packages: Sequence[CondaPackage] = ()
+    snapshot: Snapshot, wanted: Format, conda_packages: Sequence[ChannelPackage] = ()
 ) -> str:
     """The text of a snapshot in one format, without secrets."""
     if wanted is Format.CONDA:

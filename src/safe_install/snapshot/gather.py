@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -34,7 +34,7 @@ from safe_install.snapshot.files import (
 from safe_install.snapshot.index_search import (
     Answer,
     Indexes,
-    NoAnswer,
+    NoIndexAnswered,
     Question,
     folders_of,
     indexes_of,
@@ -196,7 +196,7 @@ def _distributions_at(
         return environment.installed, ()
     later = _later_than(history, at, environment.interpreter.prefix)
     today = {name: one.version for name, one in environment.installed.items()}
-    changes = [Change(entry.id, tuple(entry.summary.get("steps", ()))) for entry in later]
+    changes = [Change(entry.id, entry.steps) for entry in later]
     past = versions_after(today, changes)
     replaced = _read_replaced(environment.interpreter.prefix, later)
     found: Dict[NormalizedName, InstalledDistribution] = {}
@@ -251,16 +251,16 @@ def _without_metadata(
 
 
 def _past_files(
-    history: Sequence[HistoryEntry], at: Optional[str], kept: Sequence[Mapping[str, Any]]
+    history: Sequence[HistoryEntry], at: Optional[str], kept: Sequence[Mapping[str, object]]
 ) -> PastFiles:
     """Distribution -> the files that our changes installed, newest first; without changes that are
     later than `at`. `kept`: the rows of changes that the history no longer has."""
-    rows: List[Mapping[str, Any]] = []
+    rows: List[Mapping[str, object]] = []
     is_later = at is not None
     for entry in history:
         is_later = is_later and entry.id != at
         if not is_later:
-            rows += entry.summary.get("steps", ())
+            rows += entry.steps
     found: Dict[NormalizedName, List[PastFile]] = {}
     for row in (*rows, *kept):
         past = read_past_file(row)
@@ -390,7 +390,7 @@ def _with_answer(found: _Found, answer: Answer) -> _Found:
         return found
     if isinstance(answer, Listed):
         return replace(found, source=answer.source, is_by_name=not answer.is_compared)
-    silence = answer.reason if isinstance(answer, NoAnswer) else ""
+    silence = answer.reason if isinstance(answer, NoIndexAnswered) else ""
     return replace(found, source=unknown_because(found.distribution, silence))
 
 

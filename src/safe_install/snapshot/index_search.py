@@ -38,13 +38,13 @@ class Question:
 
 
 @dataclass(frozen=True)
-class NoAnswer:
+class NoIndexAnswered:
     """Why no package index answered."""
 
     reason: str
 
 
-Answer = Union[Listed, NoAnswer, None]  # None: all were asked, and none lists it
+Answer = Union[Listed, NoIndexAnswered, None]  # None: all were asked, and none lists it
 
 
 class Indexes:
@@ -75,13 +75,13 @@ class Indexes:
     def _find(self, question: Question) -> Answer:
         by_name: Optional[Listed] = None
         on_disk: Optional[Listed] = None
-        silence: Optional[NoAnswer] = None
+        silence: Optional[NoIndexAnswered] = None
         for index in (*self._addresses, *_torch_indexes(question.version)):
             if question.sha256 and is_local(index):
                 continue  # on other machines this path is of no use, either
             page = self._read(project_page(index, question.name))
             if page.status in (PageStatus.DOWN, PageStatus.NOT_ASKED):
-                silence = silence or NoAnswer(_why_silent(page))
+                silence = silence or NoIndexAnswered(_why_silent(page))
                 continue
             found = _find_in(page, question, index)
             if found is None:

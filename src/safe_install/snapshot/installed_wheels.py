@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import List, Mapping
 
 from packaging.utils import NormalizedName
 
@@ -15,6 +15,8 @@ from safe_install.transaction.kept_sources import read_kept_sources
 def read_installed_wheels(environment: Environment) -> Mapping[NormalizedName, str]:
     """Distribution -> the SHA-256 of its wheel, as far as our history has it."""
     prefix = environment.interpreter.prefix
-    summaries = [entry.summary for entry in read_history(prefix)]
-    summaries.append({"steps": read_kept_sources(prefix)})
-    return installed_files(summaries, environment.installed)
+    rows: List[Mapping[str, object]] = []
+    for entry in read_history(prefix):
+        rows += entry.steps
+    rows += read_kept_sources(prefix)
+    return installed_files(rows, environment.installed)

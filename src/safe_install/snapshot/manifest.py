@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from safe_install.errors import BundleInvalid
-from safe_install.models import Environment, Finding, Interpreter, Severity
+from safe_install.models import Environment, Finding, Interpreter, JsonValue, Severity
 from safe_install.requirements import parse_requirement
 from safe_install.torch_family import TORCH
 
@@ -108,7 +108,7 @@ def render_manifest(manifest: Manifest) -> str:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
 
 
-def describe_target(made_for: BundleTarget) -> Dict[str, Any]:
+def describe_target(made_for: BundleTarget) -> Dict[str, JsonValue]:
     """The target as JSON values."""
     return {
         "python": made_for.python,
@@ -118,12 +118,12 @@ def describe_target(made_for: BundleTarget) -> Dict[str, Any]:
     }
 
 
-def describe_wheel(wheel: BundledWheel) -> Dict[str, Any]:
+def describe_wheel(wheel: BundledWheel) -> Dict[str, JsonValue]:
     """The wheel as JSON values, without its offset."""
     return {**_describe_file(wheel), "is_inside": wheel.is_inside}
 
 
-def _describe_file(wheel: BundledWheel) -> Dict[str, Any]:
+def _describe_file(wheel: BundledWheel) -> Dict[str, JsonValue]:
     return {
         "name": wheel.name,
         "version": wheel.version,
@@ -151,18 +151,18 @@ def parse_manifest(text: str, *, place: str, end: int) -> Manifest:
         raise BundleInvalid(f"{place}: its list is damaged: {error}", hint=COPY_AGAIN) from error
 
 
-def _read_manifest(document: Mapping[str, Any], end: int) -> Manifest:
+def _read_manifest(document: Mapping[str, object], end: int) -> Manifest:
     """Errors: KeyError, TypeError, ValueError."""
-    wheels = tuple(_read_wheel(row, end) for row in _list(document["wheels"]))
+    wheels = tuple(_read_wheel(_table(row), end) for row in _list(document["wheels"]))
     names = [wheel.name for wheel in wheels]
     if len(set(names)) != len(names):
         raise ValueError("a project stands in it twice")
-    program = document["program"]
+    program, lock = _table(document["program"]), _table(document["lock"])
     return Manifest(
         tuple(_requirement(text) for text in _list(document["requirements"])),
-        _read_target(document["made_for"]),
+        _read_target(_table(document["made_for"])),
         wheels,
-        lock_sha256=_hash(document["lock"]["sha256"]),
+        lock_sha256=_hash(lock["sha256"]),
         program_sha256=_hash(program["sha256"]),
         program_version=_text(program["version"]),
         program_python=_matching(r"\d+\.\d+", program["python"]),
@@ -170,9 +170,9 @@ def _read_manifest(document: Mapping[str, Any], end: int) -> Manifest:
     )
 
 
-def _read_target(row: Mapping[str, Any]) -> BundleTarget:
+def _read_target(row: Mapping[str, object]) -> BundleTarget:
     """Errors: KeyError, TypeError, ValueError."""
-    family, oldest = (_text(part) for part in row["libc"])
+    family, oldest = (_text(part) for part in _list(row["libc"]))
     return BundleTarget(
         _matching(r"\d+\.\d+", row["python"]),
         _text(row["platform"]),
@@ -181,14 +181,15 @@ def _read_target(row: Mapping[str, Any]) -> BundleTarget:
     )
 
 
-def _read_wheel(row: Mapping[str, Any], end: int) -> BundledWheel:
+def _read_wheel(row: Mapping[str, object], end: int) -> BundledWheel:
     """Errors: KeyError, TypeError, ValueError."""
     filename = _text(row["filename"])
     name = check_filename(filename)
     if name != row["name"]:
         raise ValueError(f"{filename} is no file of {row['name']!r}")
-    size, offset = _number(row["size"]), row["offset"]
-    if offset is not None and _number(offset) + size > end:
+    size = _number(row["size"])
+    offset = None if row["offset"] is None else _number(row["offset"])
+    if offset is not None and offset + size > end:
         raise ValueError(f"{filename} would lie behind the end")
     version = _text(row["version"])
     Version(version)  # raises InvalidVersion, which is a ValueError
@@ -208,31 +209,37 @@ def check_filename(filename: str) -> str:
         raise ValueError(f"{filename!r} is no name of a wheel") from error
 
 
-def _list(value: Any) -> List[Any]:
+def _table(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no object")
+    return value
+
+
+def _list(value: object) -> List[object]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r} is no list")
     return value
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
 
 
-def _number(value: Any) -> int:
+def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise TypeError(f"{value!r} is no size")
     return value
 
 
-def _matching(pattern: str, value: Any) -> str:
+def _matching(pattern: str, value: object) -> str:
     if not re.fullmatch(pattern, _text(value)):
         raise ValueError(f"{value!r} is not what stands there")
     return str(value)
 
 
-def _requirement(value: Any) -> str:
+def _requirement(value: object) -> str:
     """A requirement without a URL, from which it would be fetched. Errors: ValueError."""
     requirement = parse_requirement(_text(value))
     if requirement is None or requirement.url is not None:
@@ -240,7 +247,7 @@ def _requirement(value: Any) -> str:
     return str(value)
 
 
-def _hash(value: Any) -> str:
+def _hash(value: object) -> str:
     return _matching(r"[0-9a-f]{64}", value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -15,7 +15,7 @@ class Change:
     """One past change: its steps, as the history keeps them."""
 
     id: str
-    steps: Tuple[Mapping[str, Any], ...]
+    steps: Tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ programs ignore: what was requested, what was built here, and distributions of u
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Dict, List, Optional, Union
 
 from packaging.version import InvalidVersion, Version
 
 from safe_install.snapshot.sources import is_named_by
-from safe_install.snapshot.toml_text import Section, render_sections
+from safe_install.snapshot.toml_text import Pairs, Section, Value, render_sections
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -30,8 +30,6 @@ LOCK_VERSION = "1.0"
 CREATED_BY = "safe-install"
 TOOL = "safe-install"  # the name of our tables
 NO_HASH = "no hash of it is known"
-
-Pairs = Mapping[str, Any]
 
 
 def render_pylock(snapshot: Snapshot) -> str:
@@ -64,7 +62,7 @@ def is_lockable(source: Source) -> bool:
 def _package(one: RecordedDistribution) -> List[Section]:
     """The tables of one distribution."""
     source = one.source
-    pairs: Dict[str, Any] = {"name": one.name, "version": _locked_version(one)}
+    pairs: Dict[str, Optional[Value]] = {"name": one.name, "version": _locked_version(one)}
     pairs["requires-python"] = one.requires_python
     if isinstance(source, IndexSource):
         pairs["index"] = source.index
@@ -101,7 +99,7 @@ def _is_plain(one: RecordedDistribution, source: FileOrigin) -> bool:
 
 
 def _file(source: FileOrigin, *, with_name: bool) -> Pairs:
-    pairs: Dict[str, Any] = {"name": source.filename if with_name else None}
+    pairs: Dict[str, Optional[Value]] = {"name": source.filename if with_name else None}
     if isinstance(source, FileSource):
         pairs["path"] = source.path
     else:
@@ -109,7 +107,8 @@ def _file(source: FileOrigin, *, with_name: bool) -> Pairs:
     pairs["size"] = source.size
     if not isinstance(source, IndexSource):
         pairs["subdirectory"] = source.subdirectory
-    pairs["hashes"] = {"sha256": source.sha256}
+    if source.sha256 is not None:  # without a hash a URL is among the unknown ones
+        pairs["hashes"] = {"sha256": source.sha256}
     return pairs
 
 
@@ -164,7 +163,7 @@ def _written_name(one: RecordedDistribution) -> Optional[str]:
 
 def _unknown(one: RecordedDistribution) -> Pairs:
     source = one.source
-    pairs: Dict[str, Any] = {"name": one.name}
+    pairs: Dict[str, Optional[Value]] = {"name": one.name}
     if isinstance(source, UnknownSource):
         pairs["reason"] = source.reason
         pairs["sha256"] = source.sha256 or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple, Type, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -22,7 +22,7 @@ from packaging.utils import (
 )
 
 from safe_install.errors import InputError
-from safe_install.requirements import is_project_name, is_true, is_version
+from safe_install.requirements import MarkerValue, is_project_name, is_true, is_version
 from safe_install.snapshot.locked import COMMIT, LONGEST_FILENAME, VCS
 from safe_install.snapshot.pylock import TOOL
 from safe_install.snapshot.toml_text import parse_toml
@@ -43,7 +43,7 @@ COMMIT_OF_GIT = r"[0-9a-f]{40}([0-9a-f]{24})?"
 IPV6_HOST = re.compile(r"\[[0-9a-fA-F:.]+\](:[0-9]*)?")
 NO_WHEEL_HERE = "none of its wheels is for this Python and this machine"
 
-Table = Mapping[str, Any]
+Table = Mapping[str, object]
 _T = TypeVar("_T")
 
 
@@ -184,7 +184,7 @@ class _Reader:
     def _is_true(self, marker: str) -> bool:
         if self._machine is None:
             return True
-        values: Dict[str, Any] = {
+        values: Dict[str, MarkerValue] = {
             **self._machine.markers,
             "extra": "",
             "extras": self._wanted.extras,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from packaging.tags import Tag
@@ -43,7 +43,7 @@ SYSTEM_INSTALLERS = ("conda", "debian", "rpm", "apk")
 # --- direct_url.json ------------------------------------------------------------------------------
 
 
-def source_of_direct_url(direct_url: Mapping[str, Any]) -> Source:
+def source_of_direct_url(direct_url: Mapping[str, object]) -> Source:
     """The source in a direct_url.json (packaging.python.org/en/latest/specifications/direct-url).
     It is not trusted, because a wheel may contain one: a URL that pip would misread is refused."""
     url, subdirectory = _text(direct_url, "url"), _text(direct_url, "subdirectory")
@@ -62,7 +62,7 @@ def source_of_direct_url(direct_url: Mapping[str, Any]) -> Source:
 
 
 def _source_of_repository(
-    repository: Mapping[str, Any], url: str, subdirectory: str
+    repository: Mapping[str, object], url: str, subdirectory: str
 ) -> Union[RepositorySource, UnknownSource]:
     commit = _text(repository, "commit_id")
     if _text(repository, "vcs") not in VCS or not re.fullmatch(COMMIT, commit, re.ASCII):
@@ -95,7 +95,7 @@ def _source_of_address(
     return FileSource(path_of_url(url), filename, sha256, size, subdirectory=subdirectory)
 
 
-def _sha256_of(archive: Mapping[str, Any]) -> Optional[str]:
+def _sha256_of(archive: Mapping[str, object]) -> Optional[str]:
     """The SHA-256 in archive_info, in `hashes` or in the older field `hash`; None if there is
     none."""
     found = _text(_table(archive, "hashes"), "sha256")
@@ -104,12 +104,12 @@ def _sha256_of(archive: Mapping[str, Any]) -> Optional[str]:
     return sha256.lower() if re.fullmatch("[0-9a-fA-F]{64}", sha256) else None
 
 
-def _text(table: Mapping[str, Any], key: str) -> str:
+def _text(table: Mapping[str, object], key: str) -> str:
     value = table.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _table(table: Mapping[str, object], key: str) -> Mapping[str, object]:
     value = table.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -140,7 +140,7 @@ class PastFile:
     is_listed: bool  # a package index listed it
 
 
-def read_past_file(row: Mapping[str, Any]) -> Optional[PastFile]:
+def read_past_file(row: Mapping[str, object]) -> Optional[PastFile]:
     """The file of a step in the history; None if the step has none."""
     url, version = _text(row, "url"), _text(row, "version")
     if not url or not version:

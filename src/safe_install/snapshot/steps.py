@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
@@ -19,6 +19,7 @@ from safe_install.models import (
     Severity,
     Step,
 )
+from safe_install.pip_output import ArchiveInfo, DownloadInfo
 from safe_install.resolve.plan import make_removal
 from safe_install.snapshot.difference import Deviation, Difference
 from safe_install.snapshot.forms import no_file
@@ -80,11 +81,11 @@ def origin_of(locked: LockedDistribution) -> Origin:
     return Origin.WHEEL if source is None or is_wheel(locked) else Origin.SDIST
 
 
-def _download_info(url: Optional[str], sha256: Optional[str]) -> Optional[Mapping[str, Any]]:
+def _download_info(url: Optional[str], sha256: Optional[str]) -> Optional[DownloadInfo]:
     """URL and hash in the form of pip's report and direct_url.json; None without a URL."""
     if url is None:
         return None
-    archive: Dict[str, Any] = {}
+    archive: ArchiveInfo = {}
     if sha256 is not None:
         archive = {"hash": f"sha256={sha256}", "hashes": {"sha256": sha256}}
     return {"url": url, "archive_info": archive}

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, List, Mapping, Sequence, Tuple, Union
+from typing import List, Mapping, Optional, Sequence, Tuple, Union
 
 Value = Union[str, bool, int, Sequence[str], Mapping[str, str]]
-Section = Tuple[str, Mapping[str, Any]]  # a heading and its pairs
+Pairs = Mapping[str, Optional[Value]]
+Section = Tuple[str, Pairs]  # a heading and its pairs
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {
@@ -24,7 +25,7 @@ _ESCAPES = {
 }
 
 
-def render_pairs(pairs: Mapping[str, Any]) -> List[str]:
+def render_pairs(pairs: Pairs) -> List[str]:
     """One line `key = value` for each pair; pairs with None or "" are left out."""
     lines: List[str] = []
     for key, value in pairs.items():
@@ -69,13 +70,13 @@ def _render_letter(letter: str) -> str:
     return letter
 
 
-def parse_toml(text: str) -> Mapping[str, Any]:
+def parse_toml(text: str) -> Mapping[str, object]:
     """The tables of a document. Errors: ValueError."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:  # Python 3.8 to 3.10
         import tomli as tomllib
-    tables: Mapping[str, Any] = tomllib.loads(text)
+    tables: Mapping[str, object] = tomllib.loads(text)
     return tables
 
 

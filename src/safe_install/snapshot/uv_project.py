@@ -7,11 +7,11 @@ is not on the package index; uv reads sources for dependencies only. All others 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Dict, List, Mapping, Sequence
 
 from safe_install.snapshot.requirements_text import HEAD, is_named, unknown_lines
 from safe_install.snapshot.sources import PYPI
-from safe_install.snapshot.toml_text import render_key, render_text, render_value
+from safe_install.snapshot.toml_text import Value, render_key, render_text, render_value
 from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
@@ -66,10 +66,10 @@ def _pinned(one: RecordedDistribution) -> str:
     return f"{one.name}=={one.version}"
 
 
-def _source(one: RecordedDistribution) -> Mapping[str, Any]:
+def _source(one: RecordedDistribution) -> Mapping[str, Value]:
     source = one.source
     if isinstance(source, (IndexSource, UrlSource)):
-        table: Dict[str, Any] = {"url": source.url}
+        table: Dict[str, Value] = {"url": source.url}
         if isinstance(source, UrlSource) and source.subdirectory:
             table["subdirectory"] = source.subdirectory
         return table
@@ -82,9 +82,9 @@ def _source(one: RecordedDistribution) -> Mapping[str, Any]:
     return {}
 
 
-def _repository(source: RepositorySource) -> Mapping[str, Any]:
+def _repository(source: RepositorySource) -> Mapping[str, Value]:
     """The source of a repository; uv supports git only."""
-    table: Dict[str, Any] = {source.vcs: source.url, "rev": source.commit}
+    table: Dict[str, Value] = {source.vcs: source.url, "rev": source.commit}
     if source.subdirectory:
         table["subdirectory"] = source.subdirectory
     return table
@@ -96,6 +96,6 @@ def _list(key: str, texts: List[str]) -> List[str]:
     return [f"{key} = [", *[f"  {render_text(text)}," for text in texts], "]"]
 
 
-def _table(pairs: Mapping[str, Any]) -> str:
+def _table(pairs: Mapping[str, Value]) -> str:
     rendered = [f"{key} = {render_value(value)}" for key, value in pairs.items()]
     return f"{{ {', '.join(rendered)} }}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Any, Dict, Optional
+from typing import Callable, Dict, Optional, Union
 
+# of a signal, as Python has it
+Handler = Union[Callable[[int, Optional[FrameType]], object], int, None]
 _HELD = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -19,7 +21,7 @@ class HeldSignals:
 
     def __init__(self) -> None:
         self.pending: Optional[int] = None  # the first signal that came
-        self._before: Dict[int, Any] = {}
+        self._before: Dict[int, Handler] = {}
 
     def hold(self) -> None:
         """Begin to record. Only in the main thread: Python delivers signals to no other."""

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import (
-    Any,
+    TYPE_CHECKING,
     Callable,
     Collection,
     Dict,
@@ -58,6 +58,11 @@ from safe_install.system.partial_file import (
     check_answer,
 )
 from safe_install.system.several import Stop
+
+if TYPE_CHECKING:
+    import requests
+
+    from safe_install.system.network import Connections
 
 MAX_REDIRECTS = 5
 ANY_HOST = "*"  # among the allowed hosts: redirects to all hosts are followed
@@ -143,8 +148,8 @@ class HttpClient:
         self._patience = patience
         self._credentials = credentials or Credentials()
         self._network = network
-        self._session: Any = None  # of requests
-        self._connections: Any = None
+        self._session: Optional[requests.Session] = None
+        self._connections: Optional[Connections] = None
         self._answers: Dict[str, PageAnswer] = {}
         self._locks: Dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -202,7 +207,9 @@ class HttpClient:
             is_unread = isinstance(error, PageNotRead)
             return PageAnswer(url, PageStatus.DOWN, detail=str(error), is_unread=is_unread)
 
-    def _read_page(self, url: str, response: Any, cached: Optional[CachedPage]) -> PageAnswer:
+    def _read_page(
+        self, url: str, response: requests.Response, cached: Optional[CachedPage]
+    ) -> PageAnswer:
         """The answer for a response. It is put into the cache. `cached`: the page that the request
         asked about."""
         code = response.status_code
@@ -229,7 +236,7 @@ class HttpClient:
         self._pages.write(url, page)
         return PageAnswer(url, PageStatus.LISTED, text, content_type)
 
-    def _read_text(self, response: Any) -> str:
+    def _read_text(self, response: requests.Response) -> str:
         content = self._within(
             lambda: read_page_bytes(response), f"the page took more than {self._patience:.0f} s"
         )
@@ -316,7 +323,9 @@ class HttpClient:
 
     # --- requests ---
 
-    def _request(self, url: str, headers: Mapping[str, str], allowed_hosts: Collection[str]) -> Any:
+    def _request(
+        self, url: str, headers: Mapping[str, str], allowed_hosts: Collection[str]
+    ) -> requests.Response:
         """The response after redirects. Errors: UrlRefused, ConnectionBroken."""
         target = apply_mirrors(urldefrag(url)[0], self._mirrors)
         allowed = frozenset(allowed_hosts) | {_host(target), _host(url)}
@@ -368,7 +377,7 @@ class HttpClient:
             f"plain http to {host}: only https is asked, or hosts named as mirror or trusted"
         )
 
-    def _get(self, url: str, headers: Mapping[str, str]) -> Any:
+    def _get(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """The response of one request, with credentials if the host wants them. Errors: UrlRefused,
         ConnectionBroken."""
         # late: the import takes 0.1 s, and most commands make no request
@@ -381,7 +390,7 @@ class HttpClient:
         # Only gzip, since it is unpacked here with a limit.
         headers = {"Accept-Encoding": "gzip", **headers}
 
-        def ask(pair: Optional[Tuple[str, str]]) -> Any:
+        def ask(pair: Optional[Tuple[str, str]]) -> requests.Response:
             return session.get(
                 url,
                 headers=headers,
@@ -412,7 +421,7 @@ class HttpClient:
             # The file with the certificates does not exist.
             raise UrlRefused(str(error)) from error
 
-    def _open_session(self) -> Any:
+    def _open_session(self) -> requests.Session:
         """The session of all threads. It has a pool of connections."""
         from safe_install.system.network import Connections, make_session
 
@@ -427,7 +436,7 @@ class HttpClient:
         if self._connections is not None:
             self._connections.cut()
 
-    def _discard(self, response: Any) -> None:
+    def _discard(self, response: requests.Response) -> None:
         """Close a response whose body is not needed. A short body is read first, so that the
         connection can be used again."""
         try:

@@ -8,7 +8,10 @@ import threading
 import time
 import zlib
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar, cast
+from typing import TYPE_CHECKING, Callable, Iterator, List, Optional, Tuple, TypeVar, cast
+
+if TYPE_CHECKING:
+    from safe_install.system.network import Response
 
 MAX_PAGE_SIZE = 64 * 1024 * 1024  # bytes, unpacked
 CHUNK = 64 * 1024  # bytes
@@ -30,7 +33,7 @@ class ReaderLeftBehind(ConnectionBroken):
 
 
 @contextmanager
-def closing(response: Any) -> Iterator[Any]:
+def closing(response: Response) -> Iterator[Response]:
     """Close the response at the end, unless a thread still reads it."""
     try:
         yield response
@@ -68,7 +71,7 @@ def call_within(call: Callable[[], _T], seconds: float, late: str) -> _T:
     return cast(_T, value)
 
 
-def read_page_bytes(response: Any) -> bytes:
+def read_page_bytes(response: Response) -> bytes:
     """The body of a page, unpacked. Errors: ConnectionBroken, PageNotRead.
 
     It is unpacked here with a limit: urllib3 would unpack each piece to any size.
@@ -95,7 +98,7 @@ def read_page_bytes(response: Any) -> bytes:
     return b"".join(parts)
 
 
-def skip_body(response: Any) -> None:
+def skip_body(response: Response) -> None:
     """Read a body that is not needed, if it is short, so that the connection can be used again.
     Errors: ConnectionBroken."""
     length = read_number(response.headers.get("Content-Length", ""))
@@ -106,7 +109,7 @@ def skip_body(response: Any) -> None:
             pass
 
 
-def _read_chunks(response: Any, length: Optional[int] = None) -> Iterator[bytes]:
+def _read_chunks(response: Response, length: Optional[int] = None) -> Iterator[bytes]:
     """The body as it is sent, still packed. Errors: ConnectionBroken, also if it is not as long as
     announced. `length`: in bytes; None: that of the header."""
     import urllib3  # late: see HttpClient._get
@@ -125,7 +128,7 @@ def _read_chunks(response: Any, length: Optional[int] = None) -> Iterator[bytes]
         raise ConnectionBroken(f"broke off after {got} of {length} bytes")
 
 
-def stream_file(response: Any, patience: float) -> Iterator[bytes]:
+def stream_file(response: Response, patience: float) -> Iterator[bytes]:
     """The body of a file, read in a thread. Errors: ConnectionBroken, also if CHUNK bytes take more
     than `patience` seconds of waiting."""
     reader = _BodyReader(response)
@@ -156,7 +159,7 @@ def stream_file(response: Any, patience: float) -> Iterator[bytes]:
 class _BodyReader:
     """Reads the body of a response in a thread, a few chunks ahead of the caller."""
 
-    def __init__(self, response: Any) -> None:
+    def __init__(self, response: Response) -> None:
         self._response = response
         self._chunks: queue.Queue[Tuple[bytes, Optional[BaseException]]] = queue.Queue(maxsize=8)
         self._is_over = threading.Event()

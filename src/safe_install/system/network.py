@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
-from typing import Any, Dict, Type
+from typing import Any, Dict, Type, TypedDict, Union
 from weakref import WeakSet
 
 import requests
@@ -19,6 +19,17 @@ from safe_install.models import NetworkSettings
 KEPT_CONNECTIONS = 16  # to one host; at most so many threads use it at the same time
 
 
+Response = requests.Response  # for the annotations of modules that do not import requests
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of requests for one request."""
+
+    proxies: Dict[str, str]
+    verify: Union[bool, str]
+    cert: str
+
+
 class Connections:
     """The open connections. A thread can close those for which other threads wait."""
 
@@ -26,7 +37,7 @@ class Connections:
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._guard = threading.Lock()
 
-    def add(self, connected: Any) -> None:
+    def add(self, connected: object) -> None:
         """Add the socket of a connection. Other kinds (TLS in TLS) are left out: they cannot be
         cut."""
         if isinstance(connected, socket.socket):
@@ -78,10 +89,10 @@ def make_session(network: NetworkSettings, connections: Connections) -> requests
     return session
 
 
-def request_options(url: str, network: NetworkSettings) -> Dict[str, Any]:
+def request_options(url: str, network: NetworkSettings) -> RequestOptions:
     """The options of requests for one request. Given with a request, they come before
     REQUESTS_CA_BUNDLE, HTTPS_PROXY and NO_PROXY."""
-    options: Dict[str, Any] = {}
+    options: RequestOptions = {}
     if network.proxy:
         options["proxies"] = {"http": network.proxy, "https": network.proxy}
     if network.ca_bundle:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import Any, Mapping, NamedTuple, Optional, Sequence
+from typing import Mapping, NamedTuple, Optional, Sequence
 
+from safe_install.models import JsonValue
 from safe_install.system.atomic_write import write_atomically
 from safe_install.system.http_body import read_number
 from safe_install.system.mirrors import MirrorRule, apply_mirrors
@@ -151,7 +152,7 @@ class RateLimits:
             return {}  # it is not there, or damaged
 
 
-def _write_json(folder: Path, name: str, value: Any) -> None:
+def _write_json(folder: Path, name: str, value: JsonValue) -> None:
     """Write a file of the cache, completely or not at all. Never raises: a cache that cannot be
     written only costs time."""
     try:

@@ -7,11 +7,14 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Tuple
 
 from safe_install.errors import DownloadFailed, HashMismatch
 from safe_install.redaction import redact
 from safe_install.system.http_body import ConnectionBroken, read_number
+
+if TYPE_CHECKING:
+    from safe_install.system.network import Response
 
 ProgressReader = Callable[[int, Optional[int]], None]
 
@@ -135,7 +138,7 @@ class PartialFile:
 
 
 def check_answer(
-    response: Any, url: str, have: int, part: PartialFile, size_limit: Optional[int]
+    response: Response, url: str, have: int, part: PartialFile, size_limit: Optional[int]
 ) -> Tuple[int, Optional[int]]:
     """How many of the `have` bytes are continued, and the size of the whole file (None: not known).
     Errors: ConnectionBroken, DownloadFailed."""
@@ -157,7 +160,7 @@ def check_answer(
     return have, total
 
 
-def _check_file_status(response: Any, url: str) -> None:
+def _check_file_status(response: Response, url: str) -> None:
     code = response.status_code
     if code in (200, 206):
         return
@@ -171,7 +174,7 @@ def _check_file_status(response: Any, url: str) -> None:
     )
 
 
-def _check_range(response: Any, have: int, part: PartialFile) -> None:
+def _check_range(response: Response, have: int, part: PartialFile) -> None:
     """The answer must continue our part. Errors: ConnectionBroken."""
     found = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
     if not have or found is None or int(found.group(1)) != have:

@@ -12,11 +12,11 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, cast
 
 from safe_install.errors import PipFailed, ProbeFailed
 from safe_install.models import Interpreter
-from safe_install.pip_output import failure_line, is_disk_full, is_of_getpass
+from safe_install.pip_output import InstallationReport, failure_line, is_disk_full, is_of_getpass
 from safe_install.system import process
 from safe_install.system.askpass import AskPass
 from safe_install.system.downloads import KeptDownloads
@@ -102,7 +102,7 @@ class PipRunner:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run_with_ssh_fallback(
-        self, env: Mapping[str, str], command: Sequence[str], options: Any
+        self, env: Mapping[str, str], command: Sequence[str], options: Mapping[str, Any]
     ) -> process.Completed:
         """Run a command, and again without a user namespace if ssh refuses to work in one."""
         answer = process.run(self._protection.wrap(command), env=env, **options)
@@ -128,7 +128,7 @@ class PipRunner:
         on_output: LineReader,
         on_error: LineReader,
         downloads: Optional[KeptDownloads] = None,
-    ) -> Mapping[str, Any]:
+    ) -> InstallationReport:
         """pip's installation report (format 1) on what `pip install ARGUMENTS` would install.
 
         `arguments`: the user's own, without --report and --dry-run. `constraints`: lines of a
@@ -160,7 +160,8 @@ class PipRunner:
             if answer.returncode != 0:
                 raise _failed(answer, "pip could not resolve the requirements")
             try:
-                return dict(json.loads(report.read_text(encoding="utf-8")))
+                found = dict(json.loads(report.read_text(encoding="utf-8")))
+                return cast(InstallationReport, found)
             except (OSError, ValueError) as error:
                 raise PipFailed(
                     f"pip {self.pip.version} wrote no usable installation report: {error}",

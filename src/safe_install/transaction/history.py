@@ -7,13 +7,11 @@ the reverse renames, so it can be verified, rolled back and undone, too.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import (
-    Any,
     Callable,
     Dict,
     Iterator,
@@ -44,7 +42,6 @@ from safe_install.transaction.recovery.disk import (
     is_bytecode,
     libc,
     read_identity,
-    read_regular_file,
 )
 from safe_install.transaction.recovery.journal_file import read_journal
 from safe_install.transaction.recovery.rows import (
@@ -60,6 +57,7 @@ from safe_install.transaction.recovery.rows import (
 )
 from safe_install.transaction.recovery.transactions import discard, list_transactions
 from safe_install.transaction.recovery.undo import Undo
+from safe_install.transaction.summary import StepRow, read_summary
 from safe_install.transaction.swap import Transaction, make_facts
 from safe_install.transaction.walk import walk_files
 
@@ -77,7 +75,8 @@ class HistoryEntry:
     id: str
     command: Tuple[str, ...]
     created: float  # seconds since the epoch
-    summary: Mapping[str, Any]  # from the command: {"command": ..., "steps": ..., "committed": ...}
+    steps: Tuple[StepRow, ...] = ()
+    committed: Optional[float] = None  # seconds since the epoch; None if it is not known
     undoes: Optional[str] = None  # the ID of the transaction that this one undid
     undone_by: Optional[str] = None  # the ID of the transaction that undid this one
     problem: Optional[str] = None  # why its journal cannot be read
@@ -123,39 +122,16 @@ def _read_entry(directory: Path) -> HistoryEntry:
     try:
         journal = read_committed(directory)
     except (JournalInvalid, KeyError, TypeError, ValueError, OSError) as error:
-        return HistoryEntry(identifier, (), 0.0, {}, problem=str(error))
+        return HistoryEntry(identifier, (), 0.0, problem=str(error))
+    summary = read_summary(directory)
     return HistoryEntry(
         identifier,
         journal.command,
         journal.created,
-        _read_summary(directory),
+        summary.steps,
+        summary.committed,
         undoes=journal.undoes,
     )
-
-
-def _read_summary(directory: Path) -> Mapping[str, Any]:
-    """The summary beside the journal, without values of unexpected types."""
-    try:
-        summary = json.loads(read_regular_file(str(directory / "summary.json")).decode("utf-8"))
-    except (OSError, ValueError, RecursionError, JournalInvalid):
-        return {}
-    if not isinstance(summary, dict):
-        return {}
-    if not isinstance(summary.get("committed", 0.0), (int, float)):
-        del summary["committed"]
-    steps = summary.get("steps", ())
-    summary["steps"] = [row for row in steps if _is_step(row)] if isinstance(steps, list) else []
-    return summary
-
-
-def _is_step(row: Any) -> bool:
-    """Has a row the form that `pipeline.health_gate.summarize` writes?"""
-    if not isinstance(row, dict):
-        return False
-    if not isinstance(row.get("name"), str) or not isinstance(row.get("action"), str):
-        return False
-    versions = [row.get("version", 0), row.get("from_version", 0)]
-    return all(version is None or isinstance(version, str) for version in versions)
 
 
 def read_committed(directory: Path) -> Journal:
@@ -322,7 +298,7 @@ def _check_unchanged(
     _refuse_lost(_find_lost(prefix, reverse), entry)
     later = [item.id for item in entries if item.id > entry.id and item.undone_by is None]
     _refuse_changed(changed, entry, later)
-    own = {str(canonicalize_name(row["name"])) for row in entry.summary.get("steps", ())}
+    own = {str(canonicalize_name(row["name"])) for row in entry.steps}
     staying: Set[str] = set()
     added: List[str] = []
     for path in _find_later_files(prefix, reverse, entry):
@@ -383,7 +359,7 @@ def _name_versions(entry: HistoryEntry) -> str:
     """A hint: the commands that restore the versions before the change without an undo."""
     old: List[str] = []
     new: List[str] = []
-    for row in entry.summary.get("steps", ()):
+    for row in entry.steps:
         if row["from_version"]:
             old.append(f"{row['name']}=={row['from_version']}")
         elif row["version"]:
@@ -398,7 +374,7 @@ def _name_versions(entry: HistoryEntry) -> str:
 def _find_later_files(prefix: Path, reverse: Journal, entry: HistoryEntry) -> Iterator[str]:
     """The files that were written since the commit into directories that would be moved as a whole;
     without bytecode."""
-    committed = float(entry.summary.get("committed", entry.created))
+    committed = entry.created if entry.committed is None else float(entry.committed)
     directories = [
         str(prefix / target) for target, identity in reverse.leaving if identity.kind == "d"
     ]
@@ -467,7 +443,7 @@ def prune(prefix: Path, *, keep: int = 5, limit_bytes: Optional[int] = None) -> 
         else:
             kept += len(group)
             kept_bytes += size
-    keep_sources(prefix, [entry.summary for entry in entries if entry.id in removed])
+    keep_sources(prefix, [entry.steps for entry in entries if entry.id in removed])
     return tuple(_discard(prefix, identifier, sizes[identifier]) for identifier in removed)
 
 
@@ -489,12 +465,3 @@ def _make_groups(entries: Sequence[HistoryEntry]) -> List[List[str]]:
         if entry.undoes is not None:
             group_of[entry.undoes] = group
     return groups
-
-
-def describe_changes(summary: Any) -> str:
-    """The steps of a transaction in one line: `+six 1.16.0, ~numpy 2.0`."""
-    parts = []
-    for row in summary.get("steps", []):
-        sign = {"add": "+", "remove": "-", "replace": "~"}.get(row["action"], "?")
-        parts.append(f"{sign}{row['name']} {row['version'] or row['from_version'] or ''}".rstrip())
-    return ", ".join(parts) or "(no steps)"

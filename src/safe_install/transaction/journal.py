@@ -8,8 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple, get_type_hints
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+    TypeVar,
+    Union,
+    get_type_hints,
+)
 
+from safe_install.models import JsonValue
 from safe_install.transaction.recovery.rows import (
     FORMAT,
     DirectoryTimes,
@@ -20,6 +34,9 @@ from safe_install.transaction.recovery.rows import (
     MoveOut,
     RemovedDirectory,
 )
+
+Row = TypeVar("Row", bound=Tuple[object, ...])  # of a journal
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class Journal:
     ins: Tuple[MoveIn, ...] = ()
     times: Tuple[DirectoryTimes, ...] = ()
     undoes: Optional[str] = None  # the ID of the transaction that this one undoes
-    facts: Mapping[str, Any] = field(default_factory=dict)  # versions of Python, for people
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)  # versions of Python, for people
 
     @property
     def leaving(self) -> Tuple[Tuple[str, Identity], ...]:
@@ -68,9 +85,9 @@ _TYPES = {kind: tuple(get_type_hints(kind).values()) for kind in _ROWS.values()}
 _LAST_MOMENT = 250_000_000_000.0  # in the year 9892; datetime ends with 9999
 
 
-def make_document(journal: Journal) -> Dict[str, Any]:
+def make_document(journal: Journal) -> Dict[str, JsonValue]:
     """The JSON object of a journal. Each row is a list of its fields, in order."""
-    document: Dict[str, Any] = {
+    document: Dict[str, JsonValue] = {
         "format": FORMAT,
         "id": journal.id,
         "command": list(journal.command),
@@ -83,11 +100,11 @@ def make_document(journal: Journal) -> Dict[str, Any]:
     return document
 
 
-def _make_row(row: Any) -> List[Any]:
+def _make_row(row: Iterable[Union[str, int, Identity]]) -> List[JsonValue]:
     return [list(value) if isinstance(value, Identity) else value for value in row]
 
 
-def encode(document: Mapping[str, Any]) -> bytes:
+def encode(document: Mapping[str, object]) -> bytes:
     """The bytes of a journal file: the sha256 of the rest, a line feed, one JSON object in
     ASCII."""
     body = json.dumps(document, separators=(",", ":")).encode("ascii")
@@ -99,7 +116,6 @@ def parse_document(document: Mapping[str, Any]) -> Journal:
     ValueError."""
     if document["format"] != FORMAT:
         raise ValueError(f"journal format {document['format']!r}, known is {FORMAT}")
-    rows = {key: _parse_rows(kind, document[key]) for key, kind in _ROWS.items()}
     undoes = document["undoes"]
     return Journal(
         id=_typed(document["id"], str),
@@ -107,21 +123,27 @@ def parse_document(document: Mapping[str, Any]) -> Journal:
         created=_parse_moment(document["created"]),
         undoes=None if undoes is None else _typed(undoes, str),
         facts=dict(_typed(document["facts"], dict)),
-        **rows,
+        exchanges=_parse_rows(Exchange, document["exchanges"]),
+        outs=_parse_rows(MoveOut, document["outs"]),
+        rmdirs=_parse_rows(RemovedDirectory, document["rmdirs"]),
+        mkdirs=_parse_rows(MadeDirectory, document["mkdirs"]),
+        ins=_parse_rows(MoveIn, document["ins"]),
+        times=_parse_rows(DirectoryTimes, document["times"]),
     )
 
 
-def _parse_rows(kind: Any, rows: Any) -> Tuple[Any, ...]:
+def _parse_rows(kind: Type[Row], rows: Iterable[object]) -> Tuple[Row, ...]:
     return tuple(_parse_row(kind, row) for row in rows)
 
 
-def _parse_row(kind: Any, row: Any) -> Any:
+def _parse_row(kind: Type[Row], row: object) -> Row:
     values = []
     for value in _typed(row, list):
         values.append(_parse_identity(value) if isinstance(value, list) else value)
     parsed = kind(*values)
     for value, expected in zip(parsed, _TYPES[kind]):
-        if isinstance(_typed(value, expected), str):
+        _typed(value, expected)
+        if isinstance(value, str):
             _check_path(value)
     return parsed
 
@@ -132,12 +154,12 @@ def _check_path(path: str) -> None:
         raise ValueError(f"{path!r} is not a path")
 
 
-def _parse_identity(value: Any) -> Identity:
+def _parse_identity(value: Sequence[object]) -> Identity:
     kind, inode, size, mtime_ns = value
     return Identity(_typed(kind, str), _typed(inode, int), _typed(size, int), _typed(mtime_ns, int))
 
 
-def _parse_moment(value: Any) -> float:
+def _parse_moment(value: object) -> float:
     """Seconds since the epoch that can be shown as a date."""
     moment = float(_typed(value, (int, float)))
     if not 0 <= moment <= _LAST_MOMENT:
@@ -145,7 +167,7 @@ def _parse_moment(value: Any) -> float:
     return moment
 
 
-def _typed(value: Any, expected: Any) -> Any:
+def _typed(value: object, expected: Union[Type[Value], Tuple[Type[Value], ...]]) -> Value:
     if not isinstance(value, expected) or isinstance(value, bool):
         raise TypeError(f"{value!r} has another type than expected")
     return value

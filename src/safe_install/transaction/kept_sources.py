@@ -7,31 +7,32 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Tuple
+from typing import Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from safe_install.system.atomic_write import write_atomically
 from safe_install.transaction.recovery.disk import read_regular_file
 from safe_install.transaction.recovery.rows import STATE_DIRECTORY, JournalInvalid
+from safe_install.transaction.summary import StepRow
 
 FILE = "sources.json"
 KEPT_ROWS = 2000  # the newest; half a megabyte
 FIELDS = ("name", "version", "kind", "url", "sha256", "size", "direct", "listed")
 
 
-def read_kept_sources(prefix: Path) -> Tuple[Mapping[str, Any], ...]:
+def read_kept_sources(prefix: Path) -> Tuple[Mapping[str, object], ...]:
     """The kept rows, in the form of the steps of a summary, newest first; empty if they cannot
     be read."""
     return tuple(_read(Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE))
 
 
-def keep_sources(prefix: Path, summaries: Iterable[Mapping[str, Any]]) -> None:
-    """Keep the rows of pruned changes. `summaries`: newest first. Disk errors are ignored."""
+def keep_sources(prefix: Path, changes: Iterable[Sequence[StepRow]]) -> None:
+    """Keep the rows of pruned changes. `changes`: newest first. Disk errors are ignored."""
     path = Path(os.path.realpath(str(prefix))) / STATE_DIRECTORY / FILE
     old = _read(path)
-    rows: List[Mapping[str, Any]] = []
-    for summary in summaries:
-        rows += filter(_names_a_file, summary.get("steps", ()))
-    kept: Dict[Tuple[str, str], Mapping[str, Any]] = {}
+    rows: List[Mapping[str, object]] = []
+    for steps in changes:
+        rows += filter(_names_a_file, steps)
+    kept: Dict[Tuple[object, object], Mapping[str, object]] = {}
     for row in (*rows, *old):
         plain = {field: row.get(field) for field in FIELDS}
         kept.setdefault((row["name"], row["version"]), plain)
@@ -42,7 +43,7 @@ def keep_sources(prefix: Path, summaries: Iterable[Mapping[str, Any]]) -> None:
         write_atomically(path, json.dumps(newest).encode("utf-8"), mode=0o600)
 
 
-def _read(path: Path) -> List[Mapping[str, Any]]:
+def _read(path: Path) -> List[Mapping[str, object]]:
     try:
         found = json.loads(read_regular_file(str(path)).decode("utf-8"))
     except (OSError, ValueError, RecursionError, JournalInvalid):
@@ -50,7 +51,7 @@ def _read(path: Path) -> List[Mapping[str, Any]]:
     return list(filter(_names_a_file, found)) if isinstance(found, list) else []
 
 
-def _names_a_file(row: Any) -> bool:
+def _names_a_file(row: object) -> bool:
     """Does a row name a distribution, and a file by URL and hash?"""
     if not isinstance(row, dict):
         return False

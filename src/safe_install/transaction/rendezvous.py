@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from typing import Iterator, List, Mapping, Optional, Tuple
 
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.transaction.lock import open_state_directory
@@ -121,7 +121,7 @@ class Rendezvous:
                 os.unlink(path)
 
 
-def _parse_record(document: Any) -> Optional[Record]:
+def _parse_record(document: object) -> Optional[Record]:
     """The record in a JSON value, which is not trusted; None if it has another form."""
     if not isinstance(document, dict):
         return None
@@ -136,7 +136,7 @@ def _parse_record(document: Any) -> Optional[Record]:
     return Record(leader, host[:_LONGEST], status, message[:_LONGEST], _sorted(seen))
 
 
-def _is_seen(value: Any) -> bool:
+def _is_seen(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 

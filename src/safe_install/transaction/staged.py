@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 from safe_install.errors import Refused, hint_for_oserror
 from safe_install.models import Scheme
@@ -47,6 +47,7 @@ from safe_install.transaction.recovery.rows import (
 )
 from safe_install.transaction.recovery.transactions import discard, list_transactions
 from safe_install.transaction.staged_states import LASTING, State, Traces, derive_state
+from safe_install.transaction.summary import StepRow
 from safe_install.transaction.swap import Transaction, make_facts
 from safe_install.transaction.walk import walk_files
 
@@ -72,7 +73,7 @@ class StagedChange:
     command: Tuple[str, ...] = ()
     created: Optional[float] = None  # seconds since the epoch
     expires: Optional[float] = None  # seconds since the epoch; None: never
-    steps: Tuple[Mapping[str, Any], ...] = ()
+    steps: Tuple[StepRow, ...] = ()
     undone_by: Optional[str] = None
     detail: str = ""  # why it is in that state
 
@@ -156,7 +157,7 @@ class StagedChanges:
             folder,
             command=entry.command,
             created=entry.created,
-            steps=tuple(entry.summary.get("steps", ())),
+            steps=entry.steps,
             undone_by=entry.undone_by,
         )
 
@@ -179,7 +180,7 @@ def _explain(state: State, traces: Traces) -> str:
 # --- functions that change the state; the caller holds the lock -----------------------------------
 
 
-def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, Any]) -> Path:
+def set_aside(transaction: Transaction, document: bytes, summary: Mapping[str, object]) -> Path:
     """Turn the folder of a transaction with a full stage into the folder of a staged change, with
     one rename; its new path. `summary`: command, created, expires, steps. Errors: Refused."""
     folder = transaction.directory
@@ -216,7 +217,7 @@ def keep_longer(change: StagedChange, *, expires: Optional[float]) -> None:
         ) from error
 
 
-def read_document(change: StagedChange) -> Any:
+def read_document(change: StagedChange) -> object:
     """The JSON value of the document of `set_aside`; not validated. Errors: Refused."""
     path = str(change.folder / DOCUMENT)
     try:
@@ -355,7 +356,7 @@ def _read_limited(path: str, limit: int) -> bytes:
     return content
 
 
-def _read_small(path: Path) -> Mapping[str, Any]:
+def _read_small(path: Path) -> Mapping[str, object]:
     """The JSON object in a file; empty if there is none."""
     try:
         found = json.loads(_read_limited(str(path), 2**20).decode("utf-8"))
@@ -364,40 +365,45 @@ def _read_small(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_running(holder: Mapping[str, Any]) -> bool:
+def _is_running(holder: Mapping[str, object]) -> bool:
     """May the process of a commit still run?"""
     pid = holder.get("pid")
     return isinstance(pid, int) and 0 < pid < 2**31 and not is_gone(dict(holder))
 
 
-def _parse_state(value: Any) -> Optional[State]:
+def _parse_state(value: object) -> Optional[State]:
     """A final state; None for other values."""
     lasting = {state.value: state for state in LASTING}
     return lasting.get(value) if isinstance(value, str) else None
 
 
-def _moment(value: Any) -> Optional[float]:
+def _moment(value: object) -> Optional[float]:
     """A value as seconds since the epoch if that is a valid date; else None."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < 250_000_000_000 else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value < 250_000_000_000 else None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value[:_LONGEST] if isinstance(value, str) else ""
 
 
-def _texts(value: Any) -> Tuple[str, ...]:
+def _texts(value: object) -> Tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         return ()
     return tuple(one[:_LONGEST] for one in value[:_LONGEST])
 
 
-def _parse_steps(value: Any) -> Tuple[Mapping[str, Any], ...]:
+def _parse_steps(value: object) -> Tuple[StepRow, ...]:
     """Rows in the form that `pipeline.health_gate.summarize` writes; others are left out."""
-    rows: Sequence[Any] = value if isinstance(value, list) else ()
-    found = []
-    for row in rows:
+    found: List[StepRow] = []
+    for row in value if isinstance(value, list) else ():
         if isinstance(row, dict) and isinstance(row.get("name"), str):
-            kept = {key: _text(row.get(key)) or None for key in ("version", "from_version")}
-            found.append({"action": _text(row.get("action")), "name": _text(row["name"]), **kept})
+            kept: StepRow = {
+                "action": _text(row.get("action")),
+                "name": _text(row["name"]),
+                "version": _text(row.get("version")) or None,
+                "from_version": _text(row.get("from_version")) or None,
+            }
+            found.append(kept)
     return tuple(found)

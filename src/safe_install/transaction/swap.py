@@ -24,22 +24,10 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import (
-    AbstractSet,
-    Any,
-    Callable,
-    Dict,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    Type,
-)
+from typing import AbstractSet, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type
 
 from safe_install.errors import Refused, hint_for_oserror
-from safe_install.models import InstalledDistribution, Scheme
+from safe_install.models import InstalledDistribution, JsonValue, Scheme
 from safe_install.system.held_signals import HeldSignals
 from safe_install.transaction.eggs import find_path_edits
 from safe_install.transaction.identifiers import make_id, next_moment
@@ -119,7 +107,7 @@ def begin(prefix: Path, *, command: Sequence[str], scheme: Scheme) -> Transactio
     return Transaction(state, journal, areas)
 
 
-def make_facts() -> Dict[str, Any]:
+def make_facts() -> Dict[str, str]:
     """The Python that writes the journal, for people who read it."""
     return {"python": sys.version.split()[0], "executable": sys.executable}
 
@@ -138,7 +126,7 @@ class Transaction:
         self._replan_by_file: Callable[[], Journal] = lambda: expand_to_files(
             self._journal, state.parent
         )
-        self._document: Dict[str, Any] = {}
+        self._document: Dict[str, JsonValue] = {}
         # directory -> the names in it when the moves were planned
         self._listed: Mapping[str, Listing] = {}
         self._moving: Tuple[MovingFolder, ...] = ()
@@ -323,7 +311,8 @@ class Transaction:
 
     def _try_swap(self) -> None:
         # By this inode number a recovery detects that the whole environment was copied.
-        facts = {**self._journal.facts, "directory": os.lstat(self.directory).st_ino}
+        inode = os.lstat(self.directory).st_ino
+        facts: Dict[str, JsonValue] = {**self._journal.facts, "directory": inode}
         self._journal = dataclasses.replace(self._journal, times=self._read_times(), facts=facts)
         self._document = make_document(self._journal)
         undo = Undo(str(self._state.parent), self._document)
@@ -438,7 +427,7 @@ class Transaction:
         with explaining_failed_undo(self._state.parent):
             undo_journal(str(self._state.parent), self.directory.name)
 
-    def commit(self, summary: Mapping[str, Any]) -> None:
+    def commit(self, summary: Mapping[str, object]) -> None:
         """Commit the change. After one rename a recovery keeps it. `summary`: JSON values for the
         history. Errors: Refused, with the change rolled back; RollBackFailed."""
         if not self._is_swapped:

@@ -9,7 +9,7 @@ from typing import Dict, FrozenSet, List, Sequence
 from safe_install.system import process
 
 WORTH_A_PROCESS = 100  # modules; to start one costs as much as to compile ten
-MOST_PROCESSES = 8
+MAX_PROCESSES = 8
 # Reads relative paths; the bytecode names the places without the folder. Python 3.6 syntax.
 _COMPILE = """\
 import os, py_compile, sys, warnings
@@ -30,7 +30,7 @@ class Compilation:
     def __init__(self, executable: Path, folder: Path, modules: Sequence[str]) -> None:
         """`modules`: paths relative to `folder`; with "/" in front they are the final paths."""
         self._folder, self._modules = folder, tuple(modules)
-        count = min(os.cpu_count() or 1, MOST_PROCESSES, -(-len(self._modules) // WORTH_A_PROCESS))
+        count = min(os.cpu_count() or 1, MAX_PROCESSES, -(-len(self._modules) // WORTH_A_PROCESS))
         # -I, -S: nothing of the environment is imported.
         command = [str(executable), "-I", "-S", "-X", "utf8", "-c", _COMPILE, str(folder)]
         self._processes: List[process.Running] = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from typing import (
-    Any,
+    TYPE_CHECKING,
     Dict,
     FrozenSet,
     Iterator,
@@ -23,6 +23,7 @@ from typing import (
     Sequence,
     Set,
     Tuple,
+    Union,
 )
 
 from safe_install.wheels.elf_format import (
@@ -38,7 +39,11 @@ from safe_install.wheels.elf_format import (
     SysvHash,
 )
 
-Buffer = Any  # bytes, memoryview or mmap: sliced, never written
+if TYPE_CHECKING:
+    import mmap
+
+FileBytes = Union[bytes, "mmap.mmap"]  # searched and sliced, never written
+Buffer = Union[bytes, memoryview]  # of a section
 
 MACHINES: Mapping[int, str] = {62: "x86_64", 183: "aarch64"}
 MAX_SYMBOLS = 4_000_000
@@ -99,7 +104,7 @@ class VersionNeed(NamedTuple):
 class SharedObject:
     """A shared object over its bytes; symbols are looked up when they are asked for."""
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: FileBytes) -> None:
         """Raises NotElf."""
         self._data = data
         self._size = len(data)
@@ -289,7 +294,7 @@ class SharedObject:
 
     # --- parts of the file ------------------------------------------------------------------------
 
-    def section(self, wanted: str) -> Optional[Buffer]:
+    def section(self, wanted: str) -> Optional[memoryview]:
         """The bytes of a section by its name; None where it is missing, or section headers are
         stripped."""
         header = self._header

@@ -11,7 +11,7 @@ from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 from safe_install.wheels.kept_downloads import DOWNLOADS, mark_used
 from safe_install.wheels.store import WheelStore
 
-MOST_NAMED = 256  # wheels; of more than that those that were used last
+MAX_NAMED = 256  # wheels; of more than that those that were used last
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -39,7 +39,7 @@ def find_kept_wheels(cache: Path) -> Mapping[str, KeptWheel]:
 
 def name_kept_wheels(cache: Path) -> Sequence[str]:
     """The hashes of the most recently used wheels."""
-    return list(find_kept_wheels(cache))[:MOST_NAMED]
+    return list(find_kept_wheels(cache))[:MAX_NAMED]
 
 
 def _fetched(cache: Path) -> Iterator[KeptWheel]:

@@ -45,7 +45,7 @@ from safe_install.wheels.entry_scripts import (
 )
 from safe_install.wheels.members import Members
 
-MOST_THREADS = 4
+MAX_THREADS = 4
 SIGNATURES = ("RECORD", "RECORD.jws", "RECORD.p7s")  # of these RECORD has no hash
 
 
@@ -89,7 +89,7 @@ class Unpacking:
         self._destination = destination
         self._wheels = [_Wheel(step, artifact, destination) for step, artifact in wheels]
         self._compilation: Optional[Compilation] = None
-        with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
             try:
                 self._write(pool, compile_bytecode=compile_bytecode)
             except BaseException:

@@ -96,7 +96,7 @@ class Heard(Reporter):
 
 def test_each_phase_is_told_and_each_failure_once():
     heard = Heard()
-    watcher = ReportingWatcher(heard, most_lines=0)
+    watcher = ReportingWatcher(heard, max_lines=0)
     state = new_state(2)
     state = state.with_nodes([replace(state.find("n1"), failure="no room")])
     phase = Phase(Kind.STAGE, nodes=("n0", "n1"))
@@ -115,7 +115,7 @@ def test_each_phase_is_told_and_each_failure_once():
 
 def test_on_a_terminal_each_node_has_a_line():
     heard = Heard()
-    watcher = ReportingWatcher(heard, most_lines=1)
+    watcher = ReportingWatcher(heard, max_lines=1)
     for standing in (Standing.STAGED, Standing.REFUSED):
         state = new_state(1)
         state = state.with_nodes([replace(state.find("n0"), standing=standing)])
@@ -140,7 +140,7 @@ def test_what_many_failed_of_is_said_once():
 
 def test_a_chinese_table_has_chinese_words():
     heard = Heard()
-    watcher = ReportingWatcher(heard, most_lines=1)
+    watcher = ReportingWatcher(heard, max_lines=1)
     state = new_state(1)
     try:
         speech.speak("zh_CN")
@@ -156,7 +156,7 @@ def test_a_chinese_table_has_chinese_words():
 
 def test_more_nodes_than_lines_have_one_bar():
     heard = Heard()
-    watcher = ReportingWatcher(heard, most_lines=1)
+    watcher = ReportingWatcher(heard, max_lines=1)
     phase = Phase(Kind.STAGE, nodes=("n0", "n1"))
     watcher.phase_begun(phase)
     watcher.node_answered(new_state(2).find("n0"), phase)
@@ -165,7 +165,7 @@ def test_more_nodes_than_lines_have_one_bar():
 
 def test_kinds_are_told_where_there_are_several():
     heard = Heard()
-    watcher = ReportingWatcher(heard, most_lines=8)
+    watcher = ReportingWatcher(heard, max_lines=8)
     phase = Phase(Kind.PLAN, nodes=("n0", "n1"))
     watcher.phase_begun(phase)
     for number in (0, 1):

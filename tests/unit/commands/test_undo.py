@@ -21,7 +21,7 @@ def make_entry(identifier, **versions):
         {"name": name, "from_version": None, "version": version}
         for name, version in versions.items()
     ]
-    return HistoryEntry(identifier, ("install",), created=0.0, summary={"steps": steps})
+    return HistoryEntry(identifier, ("install",), created=0.0, steps=tuple(steps))
 
 
 ENTRIES = (

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from safe_install.fleet.answers import DriverFacts, TorchFacts
+from safe_install.fleet.answers import DriverFacts, NodeTorch
 from safe_install.fleet.comparison import Deviation, compare_nodes
 from safe_install.fleet.groups import make_groups, share_environments
 from safe_install.fleet.state import FleetState, NodeState
 from tests.unit.fleet.simulated import RUN, facts_of
 
-TORCH = TorchFacts("2.8.0+cu126", "cu126", True)
+TORCH = NodeTorch("2.8.0+cu126", "cu126", True)
 OLD_DRIVER = DriverFacts("535.104.05", "12.2", ("A100",), ("8.0",))
 NEW_DRIVER = DriverFacts("580.65", "13.0", ("H100",), ("9.0",))
 
@@ -36,8 +36,8 @@ def gpu(**values):
         ({"python": "3.12.1"}, 2),
         ({"platform": "linux_aarch64"}, 2),
         ({"libc": ("musl", "1.2")}, 2),
-        ({"torch": TorchFacts("2.9.0+cu126", "cu126", True)}, 2),
-        ({"torch": TorchFacts("2.8.0+cu126", "cu126", False)}, 2),
+        ({"torch": NodeTorch("2.9.0+cu126", "cu126", True)}, 2),
+        ({"torch": NodeTorch("2.8.0+cu126", "cu126", False)}, 2),
         ({"torch": None}, 2),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from safe_install.fleet.answers import Answer, StepFacts, TorchFacts
+from safe_install.fleet.answers import Answer, NodeTorch, StepFacts
 from safe_install.fleet.comparison import Deviation, IdenticalNodes
 from safe_install.fleet.report import (
     describe_comparison,
@@ -24,7 +24,7 @@ CHANGED = NodeState(
     standing=Standing.VERIFIED,
     transaction="20261130T010203Z-abcdef",
     steps=STEPS,
-    facts=facts_of((1, 2), torch=TorchFacts("2.13.0+cpu", "cpu", True)),
+    facts=facts_of((1, 2), torch=NodeTorch("2.13.0+cpu", "cpu", True)),
 )
 EMPTY = {"before": {}, "after": {}, "transaction": None, "shares": None, "reason": ""}
 

@@ -196,7 +196,7 @@ def pass_gate(checks, *, touches_torch=False, **expectation):
         checks,
         (),
         expectation=Expectation(**expectation),
-        summary={},
+        summary={"command": [], "steps": []},
         timings=Timings(),
         world=World({}, Reporter(), Path("/cache")),
     )
@@ -302,7 +302,7 @@ def test_what_changed_before_the_swap_is_refused():
             checks,
             (),
             expectation=Expectation(),
-            summary={},
+            summary={"command": [], "steps": []},
             timings=Timings(),
             world=World({}, Reporter(), Path("/cache")),
         )
@@ -319,7 +319,7 @@ def test_a_signal_during_the_check_ends_it():
             FakeChecks(GOOD, GOOD),
             (),
             expectation=Expectation(),
-            summary={},
+            summary={"command": [], "steps": []},
             timings=Timings(),
             world=World({}, Reporter(), Path("/cache")),
         )

@@ -195,6 +195,16 @@ def test_the_report_has_the_real_address():
     assert same == entries[1]
 
 
+def test_the_report_has_no_hash_that_is_not_known():
+    pin = pin_of("torch", named="2.13.0+cu126", is_placeholder=True)
+    link = dataclasses.replace(pin.candidate.link, sha256=None)
+    candidate = dataclasses.replace(pin.candidate, link=link)
+    pin = dataclasses.replace(pin, candidate=candidate, sha256=None)
+    selection = Selection(EMPTY, EMPTY, torch_pins={"torch": pin})
+    (entry,) = with_real_files({"install": [{"metadata": {"name": "torch"}}]}, selection)["install"]
+    assert entry["download_info"] == {"url": link.url, "archive_info": {}}
+
+
 LOCK = {"r.txt": "torch", "pylock.toml": ""}
 
 

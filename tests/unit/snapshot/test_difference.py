@@ -183,26 +183,17 @@ def test_files_of_the_history():
     def row(name, version, sha256, kind="wheel"):
         return {"name": name, "version": version, "sha256": sha256, "kind": kind}
 
-    summaries = [
-        {
-            "steps": [
-                row("Six", "1.0", SHA),
-                row("moved", "1.0", SHA),
-                row("built", "1.0", SHA, "sdist"),
-            ]
-        },
-        {},
-        {
-            "steps": [
-                row("six", "1.0", OTHER_SHA),
-                row("gone", "1.0", SHA),
-                {"name": "old", "version": "1.0"},
-            ]
-        },
+    rows = [
+        row("Six", "1.0", SHA),
+        row("moved", "1.0", SHA),
+        row("built", "1.0", SHA, "sdist"),
+        row("six", "1.0", OTHER_SHA),
+        row("gone", "1.0", SHA),
+        {"name": "old", "version": "1.0"},
     ]
     present = [make_distribution(name, "1.0") for name in ("six", "built", "old")]
     environment = make_environment(*present, make_distribution("moved", "2.0"))
-    assert installed_files(summaries, environment.installed) == {"six": SHA}
+    assert installed_files(rows, environment.installed) == {"six": SHA}
 
 
 def test_what_is_kept():

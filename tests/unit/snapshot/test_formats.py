@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from packaging.requirements import Requirement
 
 from safe_install.resolve.requirements_file import parse_file
-from safe_install.snapshot.conda_file import CondaPackage, render_conda_file
+from safe_install.snapshot.conda_file import ChannelPackage, render_conda_file
 from safe_install.snapshot.dockerfile import base_image, render_dockerfile
 from safe_install.snapshot.formats import (
     Format,
@@ -181,8 +181,8 @@ def test_conda_gets_its_python_and_pip_the_rest():
 
 def test_conda_s_own_packages_are_named_by_their_builds():
     packages = [
-        CondaPackage("python", "3.11.7", "h1_0_cpython", "conda-forge"),
-        CondaPackage("mkl", "2024.0", "h2", "https://own.example/channel"),
+        ChannelPackage("python", "3.11.7", "h1_0_cpython", "conda-forge"),
+        ChannelPackage("mkl", "2024.0", "h2", "https://own.example/channel"),
     ]
     by_conda = distribution("numpy", "1.26.4", UnknownSource("conda installed it"))
     assert "numpy" not in render_conda_file(snapshot_of(by_conda), packages)
@@ -193,7 +193,7 @@ def test_conda_s_own_packages_are_named_by_their_builds():
 
 
 def test_a_name_of_conda_is_no_secret_and_what_is_one_is_hidden():
-    packages = [CondaPackage("tiktoken", "0.7.0", "py311_0", "https://h/channel?token=hush")]
+    packages = [ChannelPackage("tiktoken", "0.7.0", "py311_0", "https://h/channel?token=hush")]
     source = UrlSource("https://h/a-1.0.zip?token=hush", "a-1.0.zip", HASH)
     unknown = distribution("b", "1.0", UnknownSource("https://me:hush@h does not answer"))
     text = render_snapshot(

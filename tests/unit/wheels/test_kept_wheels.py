@@ -62,7 +62,7 @@ def test_those_that_were_used_last_come_first(tmp_path, fetched):
 
 
 def test_so_many_are_named(tmp_path, fetched, monkeypatch):
-    monkeypatch.setattr(kept_wheels, "MOST_NAMED", 2)
+    monkeypatch.setattr(kept_wheels, "MAX_NAMED", 2)
     for number in range(4):
         fetched(f"a-{number}-py3-none-any.whl", b"%d" % number, number)
     assert name_kept_wheels(tmp_path / "cache") == [hash_of(b"0"), hash_of(b"1")]

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from safe_install.errors import EngineFailed
 from safe_install.fleet.engine import (
@@ -68,7 +68,7 @@ COLLECTIONS = "~/.ansible/collections:/usr/share/ansible/collections"
 SPARE = 60.0  # seconds for connecting and copying, beyond the time of a call
 MAX_MESSAGE = 4000  # characters
 MAX_LINE = 2 * MAX_ANSWER  # an answer in base64, and the JSON around it
-Row = Mapping[str, Any]
+Row = Mapping[str, object]  # an answer, or a task
 
 
 def open_engine(target: str, options: EngineOptions) -> AnsibleEngine:
@@ -281,12 +281,12 @@ def write_collection(folder: Path) -> None:
         path.write_bytes(content or b"")
 
 
-def make_play(*, asks_python: bool, timeout: Optional[float]) -> Dict[str, Any]:
+def make_play(*, asks_python: bool, timeout: Optional[float]) -> Dict[str, object]:
     """One play of one task. `asks_python`: the answer is the interpreter that the inventory names;
     else each node's task is in tasks.json."""
     # The only template in the play.
     arguments = {"python": f"{{{{ {PYTHON} | default('') }}}}"} if asks_python else {}
-    task: Dict[str, Any] = {
+    task: Dict[str, object] = {
         "torch_safe_install.safe_install.node": arguments,
         "name": "safe-install",
     }

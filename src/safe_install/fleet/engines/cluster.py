@@ -7,18 +7,7 @@ import pkgutil
 import secrets
 import time
 from dataclasses import dataclass
-from typing import (
-    Any,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Protocol,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Dict, Iterator, List, Mapping, Optional, Protocol, Sequence, Tuple, Union
 
 from safe_install.errors import EngineFailed, UsageError
 from safe_install.fleet.engine import (
@@ -57,7 +46,7 @@ class Lost:
     problem: str
 
 
-Question = Tuple[Any, ...]  # the name of a question of script.py, and its arguments
+Question = Tuple[object, ...]  # the name of a question of script.py, and its arguments
 Answer = Union[bytes, Lost]
 
 
@@ -304,7 +293,7 @@ def read_reply(node: str, answer: Answer, timeout: Optional[float]) -> Reply:
     return Reply(node, status, output, stderr)
 
 
-def _read_head(answer: Answer) -> Union[Mapping[str, Any], Lost]:
+def _read_head(answer: Answer) -> Union[Mapping[str, object], Lost]:
     if isinstance(answer, Lost):
         return answer
     try:
@@ -314,7 +303,7 @@ def _read_head(answer: Answer) -> Union[Mapping[str, Any], Lost]:
     return head
 
 
-def _read_path(head: Mapping[str, Any]) -> Union[str, Lost]:
+def _read_path(head: Mapping[str, object]) -> Union[str, Lost]:
     """The path in an answer; empty if the file is not there."""
     path = head.get("path")
     if path == "" or (isinstance(path, str) and path.startswith(os.sep) and path.isprintable()):

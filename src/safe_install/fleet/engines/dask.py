@@ -8,7 +8,20 @@ import concurrent.futures
 import queue
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Coroutine,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    TypeVar,
+)
 
 from safe_install.errors import EngineFailed
 from safe_install.fleet.engine import EngineOptions, SettleResult
@@ -21,7 +34,9 @@ from safe_install.fleet.engines.cluster import (
     read_source,
     refuse_python,
 )
-from safe_install.fleet.engines.members import MAX_TEXT, Group, split_answer
+from safe_install.fleet.engines.members import MAX_TEXT, Group, InvalidAnswer, split_answer
+
+Value = TypeVar("Value")
 
 SCHEDULER = "scheduler"  # its address, in the place of a worker's address
 OLDEST = (2024, 1)
@@ -41,11 +56,11 @@ class SentFunction:
         self._name = name
         self._source = source
 
-    def __reduce__(self) -> Tuple[Any, ...]:
+    def __reduce__(self) -> Tuple[object, ...]:
         values = {"source": self._source, "space": {"__name__": "sent"}, "name": self._name}
         return eval, (COMPILE_AND_FIND, values)
 
-    def __call__(self, *words: Any) -> bytes:
+    def __call__(self, *words: object) -> bytes:
         """Not called: the unpickled function is called in the other process."""
         raise NotImplementedError
 
@@ -108,6 +123,8 @@ class DaskCluster:
         try:
             listed = self._wait(self._run_on_scheduler(self._list_workers), SHORT)
             rows = split_answer(listed)[0]["workers"]
+            if not isinstance(rows, dict):
+                raise InvalidAnswer("it lists no workers")
             return {address: Worker(*row) for address, row in rows.items()}
         except Exception as error:
             raise EngineFailed(
@@ -177,13 +194,13 @@ class DaskCluster:
         except Exception as error:  # noqa: BLE001 - whatever a connection ends with
             return {SCHEDULER: Lost(describe(error))}
 
-    async def _run_on_scheduler(self, function: SentFunction, *words: Any) -> Any:
+    async def _run_on_scheduler(self, function: SentFunction, *words: object) -> object:
         return await self._client.run_on_scheduler(function, *words)
 
-    def _start(self, work: Any) -> Any:
+    def _start(self, work: Coroutine[object, object, Value]) -> concurrent.futures.Future[Value]:
         return asyncio.run_coroutine_threadsafe(work, self._client.loop.asyncio_loop)
 
-    def _wait(self, work: Any, timeout: Optional[float]) -> Any:
+    def _wait(self, work: Coroutine[object, object, Value], timeout: Optional[float]) -> Value:
         return self._start(work).result(timeout)
 
     # --- after a change ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 from safe_install.fleet.engine import Node
 
@@ -38,7 +38,7 @@ class Group:
     addresses: Tuple[str, ...]
 
 
-def split_answer(answer: object) -> Tuple[Dict[str, Any], bytes]:
+def split_answer(answer: object) -> Tuple[Dict[str, object], bytes]:
     """The JSON object in the first line of an answer, and the bytes after it. Errors:
     InvalidAnswer."""
     if not isinstance(answer, bytes):
@@ -69,7 +69,7 @@ def read_member(address: str, answer: object) -> Member:
     return Member(address, host, python, prefix, tuple(str(part) for part in place))
 
 
-def _text(head: Mapping[str, Any], key: str) -> str:
+def _text(head: Mapping[str, object], key: str) -> str:
     value = head.get(key)
     if not isinstance(value, str) or not value:
         raise InvalidAnswer(f"it does not say its {key}")

@@ -112,7 +112,7 @@ class RayCluster:
         self._ray = ray
         self._leave = leave
         # Ray pickles a function of `__main__` by its code, and others by their module's name.
-        space: Dict[str, Any] = {"__name__": "__main__"}
+        space: Dict[str, object] = {"__name__": "__main__"}
         exec(compile(read_source(), "safe-install", "exec"), space)  # noqa: S102 - our own text
         # max_retries=0: a lost call must not run twice. The phases ask what it did.
         self._answer = ray.remote(num_cpus=0, max_retries=0)(space["answer"])
@@ -190,6 +190,8 @@ def _describe_programs(answer: Answer) -> str:
         if isinstance(answer, Lost):
             raise InvalidAnswer(answer.problem)
         rows = split_answer(answer)[0]["programs"]
+        if not isinstance(rows, list):
+            raise InvalidAnswer("it lists no processes")
         named = [_describe_program(pid, command) for pid, command in rows[:MAX_PROGRAMS]]
     except (InvalidAnswer, KeyError, TypeError, ValueError) as error:
         return f"which processes have the old files in memory is not known: {error}"

@@ -4,9 +4,12 @@ import errno
 import os
 import stat
 import sys
-from typing import Any, BinaryIO, Iterable, Optional, Tuple
+from typing import TYPE_CHECKING, BinaryIO, Iterable, Optional, Tuple
 
 from safe_install.transaction.recovery.rows import Identity, JournalInvalid
+
+if TYPE_CHECKING:
+    import ctypes
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -21,7 +24,7 @@ _KINDS = {
 }
 
 
-def libc() -> Any:
+def libc() -> Optional["ctypes.CDLL"]:
     """The C library through ctypes; None if ctypes is missing."""
     try:
         import ctypes

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from typing import Any, Dict, List
+from typing import Dict, List
 
 from safe_install.transaction.recovery.disk import is_inside, read_regular_file
 from safe_install.transaction.recovery.rows import (
@@ -44,7 +44,7 @@ def read_journal(path: str) -> Document:
     return document
 
 
-def check_identity(row: Any) -> Identity:
+def check_identity(row: object) -> Identity:
     """Parse [kind, inode, size, mtime_ns]. Errors: ValueError."""
     if not isinstance(row, list) or len(row) != 4 or row[0] not in ("f", "d", "l", "o"):
         raise ValueError("%r is not the identity of a file" % (row,))
@@ -52,14 +52,14 @@ def check_identity(row: Any) -> Identity:
     return Identity(kind, _number(inode, _MAX_INODE), _number(size), _number(mtime_ns))
 
 
-def _number(value: Any, most: int = _MAX_NUMBER) -> int:
+def _number(value: object, most: int = _MAX_NUMBER) -> int:
     least = -_MAX_NUMBER if most == _MAX_NUMBER else 0  # times before 1970
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError("%r is not a number from %d to %d" % (value, least, most))
     return value
 
 
-def _split(relative: Any) -> List[str]:
+def _split(relative: object) -> List[str]:
     if not isinstance(relative, str) or "\0" in relative:
         raise ValueError("%r is not a path" % (relative,))
     parts = relative.split(os.sep)

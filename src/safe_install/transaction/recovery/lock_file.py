@@ -6,7 +6,7 @@ import os
 import re
 import struct
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from safe_install.transaction.recovery.disk import read_regular_file, unlink_if_there
 from safe_install.transaction.recovery.mounts import (
@@ -28,6 +28,9 @@ _OUTSIDE_OF_CONTAINERS = "pid:[4026531836]"
 _ATTEMPTS = 100
 
 
+Process = Dict[str, object]  # see describe_process
+
+
 class Lock:
     """A lock by flock, which the kernel releases when its holder dies, or by a file.
 
@@ -43,7 +46,7 @@ class Lock:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.holder: Optional[Dict[str, Any]] = None  # who has it, as far as it is known
+        self.holder: Optional[Process] = None  # who has it, as far as it is known
         self._is_held_by_file = False
         self._descriptor: Optional[int] = None
         self._chain: List[str] = []
@@ -91,7 +94,7 @@ class Lock:
             is_only_one = answer is True
         return not self._is_held(is_only_one)
 
-    def _find_holder(self) -> Optional[Dict[str, Any]]:
+    def _find_holder(self) -> Optional[Process]:
         """The holder for messages if another process has flock; not every holder has a file."""
         try:
             return self._read_chain()[1]
@@ -150,7 +153,7 @@ class Lock:
                 name += "-" + str(holder["token"])
             me = describe_process()
             me["flock"] = is_only_one
-            if not create_complete(name, json.dumps(me).encode("utf-8"), me["token"]):
+            if not create_complete(name, json.dumps(me).encode("utf-8"), str(me["token"])):
                 continue
             self._chain, _ = self._read_chain()
             if self._chain and self._chain[-1] == name:
@@ -159,10 +162,10 @@ class Lock:
             unlink_if_there(name)
         return False
 
-    def _read_chain(self) -> Tuple[List[str], Optional[Dict[str, Any]]]:
+    def _read_chain(self) -> Tuple[List[str], Optional[Process]]:
         """The chain of lock files, and the holder that the last one names."""
         chain: List[str] = []
-        holder: Optional[Dict[str, Any]] = None
+        holder: Optional[Process] = None
         name = self.path + ".held"
         while name not in chain:
             try:
@@ -246,14 +249,14 @@ def _write_new(path: str, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def has_ended(holder: Optional[Dict[str, Any]], is_only_one: bool) -> bool:
+def has_ended(holder: Optional[Process], is_only_one: bool) -> bool:
     """Has a holder ended? A holder that had flock has ended where we have flock now
     (`is_only_one`)."""
     had_flock = holder is not None and holder.get("flock") is True
     return is_gone(holder) or (is_only_one and had_flock)
 
 
-def describe_process() -> Dict[str, Any]:
+def describe_process() -> Process:
     """A description of this process, by which any host can find out whether it still runs, or that
     this is not known."""
     return {
@@ -267,7 +270,7 @@ def describe_process() -> Dict[str, Any]:
     }
 
 
-def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
+def is_gone(holder: Optional[Process]) -> bool:
     """Has a process certainly ended? False if it is not known, because it runs on another host
     or in another container."""
     here = describe_process()
@@ -287,12 +290,12 @@ def is_gone(holder: Optional[Dict[str, Any]]) -> bool:
     return bool(started and holder.get("started")) and started != holder["started"]
 
 
-def is_before_restart(holder: Dict[str, Any], here: Dict[str, Any]) -> bool:
+def is_before_restart(holder: Process, here: Process) -> bool:
     """Did a process run on this machine before it was restarted? False in containers and for
     generic host names, which many machines share."""
     if not (here["machine"] and here["boot"] and holder.get("boot")):
         return False
-    if here["host"].partition(".")[0] in ("", "localhost", "(none)"):
+    if str(here["host"]).partition(".")[0] in ("", "localhost", "(none)"):
         return False
     spaces = {holder.get("namespace"), here["namespace"]}
     return spaces == {_OUTSIDE_OF_CONTAINERS}

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from safe_install.errors import EngineFailed
 from safe_install.fleet.engine import Node
-from safe_install.fleet.engines.dask import Worker, describe_left, describe_outcome, find_absent
+from safe_install.fleet.engines.dask import (
+    DaskCluster,
+    Worker,
+    describe_left,
+    describe_outcome,
+    find_absent,
+)
 from safe_install.fleet.engines.members import Group
 
 FIRST, SECOND = Worker("tcp://n:1", "one"), Worker("tcp://n:2", "two")
@@ -59,3 +68,21 @@ def test_what_is_said_of_a_node():
 )
 def test_what_a_nanny_says(outcome, told):
     assert describe_outcome(outcome) == told
+
+
+class BadlyListed(DaskCluster):
+    """A cluster whose scheduler lists its workers in another form."""
+
+    def __init__(self):
+        super().__init__(client=None)
+
+    async def _run_on_scheduler(self, function, *words):
+        return b'{"workers": ["tcp://a"]}\n'
+
+    def _wait(self, work, timeout):
+        return asyncio.run(work)
+
+
+def test_a_list_of_workers_in_another_form_is_no_list():
+    with pytest.raises(EngineFailed, match=r"does not list its workers: .*it lists no workers"):
+        BadlyListed().members()
