@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import re
 import signal
 from pathlib import Path
@@ -74,6 +75,23 @@ def test_pips_exit_status_and_words_are_kept():
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_with_the_status_of_a_shell(number, status):
     assert errors.Interrupted("ended", signal_number=number).exit_status == status
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "the user that owns this environment"),
+        (errno.EPERM, "the user that owns this environment"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
+        (errno.EAGAIN, "no more processes"),
+        (errno.EBUSY, "Something else works there"),
+        (errno.EIO, "Look at that path and its disk"),
+    ],
+)
+def test_what_to_do_about_the_operating_system(number, told):
+    assert told in errors.hint_for_oserror(OSError(number, "no"))
 
 
 def hints_in(path):

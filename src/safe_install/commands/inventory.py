@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, TypedDict
 
 from safe_install.environment.tree_hash import COVERS, hash_installed, hash_tree
 from safe_install.index.catalog import known_projects
-from safe_install.models import Environment, InstallResult, Outcome
+from safe_install.models import Driver, Environment, InstallResult, Outcome
 from safe_install.pipeline.session import error_context, probe_named
 from safe_install.ports import World
 from safe_install.transaction.history import read_history
@@ -105,7 +105,7 @@ def _lines(environment: Environment, details: _Details) -> List[str]:
     extensions = ", ".join(f"{name} {version}" for name, version in details["extensions"].items())
     return [
         f"host        {details['host']} ({interpreter.platform}, {libc})",
-        f"driver      {driver.version or driver.cuda if driver else 'none'}",
+        f"driver      {name_driver(driver)}",
         f"GPUs        {gpus or 'none'}",
         f"Python      {interpreter.version} in {interpreter.prefix}",
         f"torch       {torch.runtime_version if torch else 'none'}",
@@ -113,3 +113,10 @@ def _lines(environment: Environment, details: _Details) -> List[str]:
         f"tree        {details['tree']['sha256']} ({len(details['distributions'])} distributions)",
         f"history     {details['history']['head'] or 'none'}",
     ]
+
+
+def name_driver(driver: Optional[Driver]) -> str:
+    """The driver's version, or the CUDA of a driver that is declared without one."""
+    if driver is None:
+        return "none"
+    return driver.version or driver.cuda or "of an unknown version"

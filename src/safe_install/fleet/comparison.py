@@ -9,6 +9,7 @@ from typing import Dict, List, Mapping, Tuple
 from safe_install.fleet.answers import NodeFacts
 
 NONE = "none"
+UNKNOWN = "of an unknown version"  # a driver about which NVML says nothing but an error
 # The first subjects of a comparison, in this order; distributions follow.
 FIRST_SUBJECTS = ("Python", "platform", "libc", "driver", "GPUs", "torch")
 
@@ -83,7 +84,7 @@ def _profile(facts: NodeFacts) -> Dict[str, str]:
     found["libc"] = " ".join(facts.libc).strip() or NONE
     found["driver"], found["GPUs"] = NONE, NONE
     if facts.driver is not None:
-        found["driver"] = facts.driver.version or facts.driver.cuda
+        found["driver"] = facts.driver.version or facts.driver.cuda or UNKNOWN
         found["GPUs"] = _count_gpus(facts.driver.gpus)
     if facts.torch is not None:
         files = facts.distributions.get("torch", ("", ""))[1]

@@ -17,10 +17,10 @@ from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
     IndexSource,
+    KnownSource,
     RecordedDistribution,
     RepositorySource,
     Snapshot,
-    Source,
     UnknownSource,
     UrlSource,
     is_tree,
@@ -37,10 +37,16 @@ def render_pylock(snapshot: Snapshot) -> str:
     packages: List[Section] = []
     unknown: List[Section] = []
     for one in sorted(snapshot.distributions, key=lambda one: one.name):
-        if is_lockable(one.source):
-            packages += _package(one)
+        source = one.source
+        if isinstance(source, UnknownSource):
+            origin = {"reason": source.reason, "sha256": source.sha256 or None}
+            unknown.append(_unknown(one, origin))
+        elif isinstance(source, UrlSource) and source.sha256 is None:
+            # a lock file cannot name a file without a hash
+            origin = {"reason": NO_HASH, "url": source.url, "subdirectory": source.subdirectory}
+            unknown.append(_unknown(one, origin))
         else:
-            unknown.append((f"[[tool.{TOOL}.unknown]]", _unknown(one)))
+            packages += _package(one, source)
     head: Pairs = {
         "lock-version": LOCK_VERSION,
         "environments": snapshot.environments or None,
@@ -52,16 +58,8 @@ def render_pylock(snapshot: Snapshot) -> str:
     return render_sections([("", head), *packages, *ours, *unknown])
 
 
-def is_lockable(source: Source) -> bool:
-    """Can a lock file name this source? A file without a hash cannot be named."""
-    if isinstance(source, UrlSource):
-        return source.sha256 is not None
-    return not isinstance(source, UnknownSource)
-
-
-def _package(one: RecordedDistribution) -> List[Section]:
+def _package(one: RecordedDistribution, source: KnownSource) -> List[Section]:
     """The tables of one distribution."""
-    source = one.source
     pairs: Dict[str, Optional[Value]] = {"name": one.name, "version": _locked_version(one)}
     pairs["requires-python"] = one.requires_python
     if isinstance(source, IndexSource):
@@ -71,7 +69,7 @@ def _package(one: RecordedDistribution) -> List[Section]:
         sections.append(("[packages.vcs]", _repository(source)))
     elif isinstance(source, DirectorySource):
         sections.append(("[packages.directory]", _directory(source)))
-    elif isinstance(source, (IndexSource, UrlSource, FileSource)):
+    else:
         sections.append((_heading(one, source), _file(source, with_name=_is_plain(one, source))))
     sections.append((f"[packages.tool.{TOOL}]", _notes(one)))
     return sections
@@ -161,21 +159,17 @@ def _written_name(one: RecordedDistribution) -> Optional[str]:
     return None if one.written_name in ("", one.name) else one.written_name
 
 
-def _unknown(one: RecordedDistribution) -> Pairs:
-    source = one.source
-    pairs: Dict[str, Optional[Value]] = {"name": one.name}
-    if isinstance(source, UnknownSource):
-        pairs["reason"] = source.reason
-        pairs["sha256"] = source.sha256 or None
-    elif isinstance(source, UrlSource):
-        pairs["reason"] = NO_HASH
-        pairs["url"] = source.url
-        pairs["subdirectory"] = source.subdirectory
-    pairs["version"] = one.version
-    pairs["requires-python"] = one.requires_python
-    pairs["written-name"] = _written_name(one)
-    pairs["requested"] = one.is_requested or None
-    return pairs
+def _unknown(one: RecordedDistribution, origin: Pairs) -> Section:
+    """The table of a distribution that no lock file can name. `origin`: the pairs of its source."""
+    pairs: Dict[str, Optional[Value]] = {
+        "name": one.name,
+        **origin,
+        "version": one.version,
+        "requires-python": one.requires_python,
+        "written-name": _written_name(one),
+        "requested": one.is_requested or None,
+    }
+    return f"[[tool.{TOOL}.unknown]]", pairs
 
 
 def _environment(snapshot: Snapshot) -> Pairs:

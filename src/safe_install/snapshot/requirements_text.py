@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from typing import Dict, FrozenSet, List, Sequence
+from typing import Dict, FrozenSet, List, Sequence, Tuple
 from urllib.parse import quote
 
 from packaging.utils import NormalizedName, canonicalize_name
@@ -21,6 +21,7 @@ from safe_install.snapshot.values import (
     DirectorySource,
     FileSource,
     IndexSource,
+    KnownSource,
     RecordedDistribution,
     RepositorySource,
     Snapshot,
@@ -34,6 +35,8 @@ _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+~-]+")  # a path that needs no escapes
 NOT_KNOWN = "# not known where from:"
 HEAD = "# made by safe-install export for Python {python} on {platform}"
 
+Named = Tuple[RecordedDistribution, KnownSource]
+
 
 def render_requirements(snapshot: Snapshot) -> str:
     """The text of a requirements file."""
@@ -43,11 +46,11 @@ def render_requirements(snapshot: Snapshot) -> str:
 
 def requirement_lines(snapshot: Snapshot) -> List[str]:
     """The lines of a requirements file, options first."""
-    known = [one for one in snapshot.distributions if is_named(one)]
-    has_hashes = all(_has_hash(one) for one in known)
+    known = find_named(snapshot)
+    has_hashes = all(_has_hash(source) for _, source in known)
     # pip and uv parse the argument of an option like a shell.
     lines = [f"--find-links {shlex.quote(folder)}" for folder in _folders(known)]
-    return lines + [_line(one, has_hashes=has_hashes) for one in known]
+    return lines + [_line(one, source, has_hashes=has_hashes) for one, source in known]
 
 
 def unknown_lines(snapshot: Snapshot) -> List[str]:
@@ -74,26 +77,29 @@ def _in_one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def is_named(one: RecordedDistribution) -> bool:
-    """Does a requirement line name this distribution?"""
-    return one.name not in LEFT_OUT and not isinstance(one.source, UnknownSource)
+def find_named(snapshot: Snapshot) -> List[Named]:
+    """The distributions that requirement lines name, each with its source."""
+    found: List[Named] = []
+    for one in snapshot.distributions:
+        if one.name not in LEFT_OUT and not isinstance(one.source, UnknownSource):
+            found.append((one, one.source))
+    return found
 
 
-def _has_hash(one: RecordedDistribution) -> bool:
-    return bool(getattr(one.source, "sha256", None))
+def _has_hash(source: KnownSource) -> bool:
+    return bool(getattr(source, "sha256", None))
 
 
-def _folders(known: Sequence[RecordedDistribution]) -> List[str]:
+def _folders(known: Sequence[Named]) -> List[str]:
     """The folders of files beside the document, for --find-links."""
     found: Dict[str, None] = {}
-    for one in known:
-        if isinstance(one.source, FileSource) and _is_found_by_name(one, one.source):
-            found.setdefault(posixpath.dirname(one.source.path) or ".")
+    for one, source in known:
+        if isinstance(source, FileSource) and _is_found_by_name(one, source):
+            found.setdefault(posixpath.dirname(source.path) or ".")
     return list(found)
 
 
-def _line(one: RecordedDistribution, *, has_hashes: bool) -> str:
-    source = one.source
+def _line(one: RecordedDistribution, source: KnownSource, *, has_hashes: bool) -> str:
     if isinstance(source, IndexSource):
         if has_hashes and source.index == PYPI:
             return f"{one.name}=={one.version} --hash=sha256:{source.sha256}"
@@ -107,9 +113,7 @@ def _line(one: RecordedDistribution, *, has_hashes: bool) -> str:
         if source.is_editable:
             return f"-e {repository_address(source, egg=one.name)}"
         return f"{one.name} @ {repository_address(source)}"
-    if isinstance(source, DirectorySource):
-        return _line_of_directory(one, source)
-    raise TypeError(f"{one.name} has no source")  # `is_named` is False for it
+    return _line_of_directory(one, source)
 
 
 def _line_of_file(one: RecordedDistribution, source: FileSource, *, has_hashes: bool) -> str:

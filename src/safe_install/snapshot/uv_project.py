@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping, Sequence
 
-from safe_install.snapshot.requirements_text import HEAD, is_named, unknown_lines
+from safe_install.snapshot.requirements_text import HEAD, Named, find_named, unknown_lines
 from safe_install.snapshot.sources import PYPI
 from safe_install.snapshot.toml_text import Value, render_key, render_text, render_value
 from safe_install.snapshot.values import (
-    DirectorySource,
     FileSource,
     IndexSource,
+    KnownSource,
     RecordedDistribution,
     RepositorySource,
     Snapshot,
@@ -25,26 +25,27 @@ from safe_install.snapshot.values import (
 
 def render_uv_project(snapshot: Snapshot) -> str:
     """The text of a pyproject.toml."""
-    known = [one for one in snapshot.distributions if is_named(one)]
-    dependencies = [one for one in known if _is_dependency(one)]
-    constraints = [one for one in known if not _is_dependency(one)]
+    known = find_named(snapshot)
+    dependencies = [(one, source) for one, source in known if _is_dependency(one)]
+    constraints = [one for one, _ in known if not _is_dependency(one)]
     lines = [HEAD.format(python=snapshot.python, platform=snapshot.platform)]
     lines += unknown_lines(snapshot)
     lines += ["[project]", 'name = "environment"', 'version = "0"']
     if snapshot.requires_python:
         lines.append(f"requires-python = {render_text(snapshot.requires_python)}")
-    lines += _list("dependencies", [_requirement(one) for one in dependencies])
+    lines += _list("dependencies", [_requirement(one) for one, _ in dependencies])
     lines += ["", "[tool.uv]", "package = false"]
     lines += _list("environments", list(snapshot.environments))
     lines += _list("constraint-dependencies", [_pinned(one) for one in constraints])
-    lines += _source_lines([one for one in dependencies if has_own_source(one)])
+    own = [(one, source) for one, source in dependencies if has_own_source(one)]
+    lines += _source_lines(own)
     return "\n".join(lines) + "\n"
 
 
-def _source_lines(dependencies: Sequence[RecordedDistribution]) -> List[str]:
+def _source_lines(dependencies: Sequence[Named]) -> List[str]:
     if not dependencies:
         return []
-    pairs = [f"{render_key(one.name)} = {_table(_source(one))}" for one in dependencies]
+    pairs = [f"{render_key(one.name)} = {_table(_source(source))}" for one, source in dependencies]
     return ["", "[tool.uv.sources]", *pairs]
 
 
@@ -66,8 +67,7 @@ def _pinned(one: RecordedDistribution) -> str:
     return f"{one.name}=={one.version}"
 
 
-def _source(one: RecordedDistribution) -> Mapping[str, Value]:
-    source = one.source
+def _source(source: KnownSource) -> Mapping[str, Value]:
     if isinstance(source, (IndexSource, UrlSource)):
         table: Dict[str, Value] = {"url": source.url}
         if isinstance(source, UrlSource) and source.subdirectory:
@@ -77,9 +77,7 @@ def _source(one: RecordedDistribution) -> Mapping[str, Value]:
         return {"path": source.path}
     if isinstance(source, RepositorySource):
         return _repository(source)
-    if isinstance(source, DirectorySource):
-        return {"path": source.path, "editable": source.is_editable}
-    return {}
+    return {"path": source.path, "editable": source.is_editable}
 
 
 def _repository(source: RepositorySource) -> Mapping[str, Value]:

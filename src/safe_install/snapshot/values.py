@@ -76,7 +76,8 @@ class UnknownSource:
     sha256: str = ""  # of the file; "" if it is not known
 
 
-Source = Union[IndexSource, UrlSource, FileSource, DirectorySource, RepositorySource, UnknownSource]
+KnownSource = Union[IndexSource, UrlSource, FileSource, DirectorySource, RepositorySource]
+Source = Union[KnownSource, UnknownSource]
 
 
 def is_tree(source: Source) -> bool:

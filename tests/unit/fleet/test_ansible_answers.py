@@ -165,11 +165,43 @@ def test_no_document(output):
         answers.read_document(0, output)
 
 
+def test_the_document_is_what_was_written():
+    assert answers.read_document(1, b'{"exit_code": 1, "outcome": "unhealthy"}') == {
+        "exit_code": 1,
+        "outcome": "unhealthy",
+    }
+
+
+def test_steps_of_another_shape_are_passed_over():
+    answer = document("installed", plan={"steps": ["alpha", STEP, None]})
+    assert answers.result_of(answer, wanted(), only_plan=False)["steps"] == [STEP]
+
+
 def test_a_long_inventory_stays_short():
     rows = [{"name": f"p{number}", "version": "1"} for number in range(1000)]
     answer = document("listed", details={"host": "h", "distributions": rows}, environment={})
     result = answers.result_of(answer, wanted("inventory"), only_plan=False)
     assert result["details"] == {"host": "h"}
+
+
+def test_changes_are_listed_without_their_steps_and_only_some_of_them():
+    row = {
+        "id": ID,
+        "state": "staged",
+        "detail": "",
+        "fits": True,
+        "expires": None,
+        "steps": [STEP],
+    }
+    answer = document("listed", details={"changes": [row, "strange"] * 1000}, environment={})
+    result = answers.result_of(answer, wanted("status"), only_plan=False)
+    short = {"id": ID, "state": "staged", "detail": "", "fits": True, "expires": None}
+    assert result["details"] == {"changes": [{**short, "undone_by": None}] * answers.MAX_ROWS}
+
+
+def test_without_details_there_are_none():
+    answer = document("error", status=14, details=None)
+    assert answers.result_of(answer, wanted("status"), only_plan=False)["details"] == {}
 
 
 # --- the role's decisions -------------------------------------------------------------------------

@@ -120,6 +120,7 @@ WRONG = [
     (reply(b""), "no JSON"),
     (reply(b"\xff\xfe"), "no JSON"),
     (reply(b"[" * 100_000), "cannot be used"),
+    (reply(b"", problem="no\x1b[31m\nspace"), "no JSON document (no?[31m space)"),
     (reply(b"[]"), "an object is missing"),
     (reply(b" " * (MAX_ANSWER + 1)), "longer than"),
     (reply(b'{"schema": ' + b"9" * 5000 + b"}"), "too long"),
@@ -166,6 +167,7 @@ def test_a_driver_and_a_torch_that_lie():
     for environment in (
         {**ENVIRONMENT, "torch": {"version": "2.8.0; rm -rf /", "accelerator": "cu126"}},
         {**ENVIRONMENT, "torch": {"version": "--index-url=x", "accelerator": "cu126"}},
+        {**ENVIRONMENT, "torch": {**ENVIRONMENT["torch"], "cxx11_abi": "false"}},
         {**ENVIRONMENT, "python": "3.11\n3"},
         {**ENVIRONMENT, "platform": "linux x86"},
         {**ENVIRONMENT, "driver": {"version": "5 5", "cuda": None, "devices": []}},

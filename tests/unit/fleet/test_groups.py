@@ -80,6 +80,12 @@ def test_without_torch_the_driver_decides_which_one_comes():
     assert "--target-driver" not in groups[0].words
 
 
+def test_without_a_gpu_only_the_driver_is_named():
+    bare = DriverFacts("535.104.05", "12.2", (), ())
+    (group,) = make_groups(nodes(a=facts_of((1, 1), driver=bare)))
+    assert group.words[4:] == ("--target-driver", "535.104.05")
+
+
 def test_a_version_that_is_none_is_the_oldest():
     strange = replace(OLD_DRIVER, version="x")
     (group,) = make_groups(nodes(a=gpu(), b=replace(gpu(), driver=strange)))
@@ -113,6 +119,30 @@ def test_the_odd_ones_come_first():
     assert groups[0].deviations == (Deviation("Python", "3.10.1", "3.11.7"),)
     assert groups[2].deviations == ()
     assert compare_nodes({}) == ()
+
+
+GPUS = ("L4", "A100", "A100")
+
+
+@pytest.mark.parametrize(
+    ("driver", "deviations"),
+    [
+        (DriverFacts("535.104.05", "12.2", GPUS, ()), ()),
+        (DriverFacts("580.65", "13.0", GPUS, ()), (("driver", "580.65", "535.104.05"),)),
+        (DriverFacts("", "12.2", GPUS, ()), (("driver", "12.2", "535.104.05"),)),
+        (DriverFacts("", "", GPUS, ()), (("driver", "of an unknown version", "535.104.05"),)),
+        (
+            DriverFacts("535.104.05", "12.2", ("A100",), ()),
+            (("GPUs", "1 x A100", "2 x A100, 1 x L4"),),
+        ),
+        (DriverFacts("535.104.05", "12.2", (), ()), (("GPUs", "none", "2 x A100, 1 x L4"),)),
+        (None, (("driver", "none", "535.104.05"), ("GPUs", "none", "2 x A100, 1 x L4"))),
+    ],
+)
+def test_another_driver_or_other_gpus(driver, deviations):
+    usual = facts_of((1, 1), driver=DriverFacts("535.104.05", "12.2", ("A100", "L4", "A100"), ()))
+    groups = compare_nodes({"a": usual, "b": replace(usual, driver=driver), "c": usual})
+    assert groups[0].deviations == tuple(Deviation(*one) for one in deviations)
 
 
 def test_a_torch_comes_or_goes():

@@ -6,6 +6,7 @@ import pytest
 
 from safe_install.snapshot.changes import Topic, compare_snapshots
 from safe_install.snapshot.described import (
+    NOT_RECORDED,
     describe_environment,
     describe_lock,
     describe_manifest,
@@ -14,6 +15,7 @@ from safe_install.snapshot.described import (
     read_source,
 )
 from safe_install.snapshot.locked import LockedDistribution, LockedEnvironment
+from safe_install.snapshot.manifest import BundleTarget
 from safe_install.snapshot.past import Change
 from safe_install.snapshot.values import (
     DirectorySource,
@@ -120,6 +122,9 @@ COMMIT = RepositorySource("git", "https://h/six", "0" * 40)
         (COMMIT, COMMIT, ""),
         (COMMIT, RepositorySource("git", "https://h/six", "1" * 40),
          f"from https://h/six@{'0' * 40}, and from https://h/six@{'1' * 40}"),
+        (DirectorySource("/src"), COMMIT, f"from /src, and from https://h/six@{'0' * 40}"),
+        (COMMIT, UrlSource("https://h/a", "a", None),
+         f"from https://h/six@{'0' * 40}, and from a file"),
         (DirectorySource("/src"), DirectorySource("/src", True),
          "from /src, and from /src (editable)"),
         (DirectorySource("/src"), UrlSource("https://h/a", "a", None),
@@ -150,6 +155,14 @@ def test_an_environment():
     assert found.python == "3.11.7"
     assert found.torch == TorchFacts("2.1.0+cu121", "cu121", "12.1")
     assert found.find("six").source == DirectorySource("/src")
+
+
+def test_an_environment_and_a_bundle_without_torch():
+    assert describe_environment(make_environment()).torch is None
+    pure = manifest_of(wheel("idna-3.1-py3-none-any.whl"), made_for=BundleTarget("3.11", "any"))
+    bundle = describe_manifest(pure)
+    assert [one.name for one in bundle.distributions] == ["idna"]
+    assert bundle.torch is None
 
 
 @pytest.mark.parametrize(
@@ -229,16 +242,18 @@ def step(name, old, new):
 
 
 def test_the_past():
-    now = snapshot(facts=TorchFacts("2.1.0", "cpu"), six="3.0", attrs="1.0")
+    facts = TorchFacts("2.1.0", "cpu")
+    now = snapshot(facts=facts, six=("3.0", COMMIT), attrs="1.0", idna=("3.1", COMMIT))
     later = [
         Change("3", (step("six", "2.0", "3.0"), step("attrs", None, "1.0"))),
         Change("2", (step("six", "1.0", "2.0"), step("Old.Name", "5.0", None))),
         Change("1", ()),
     ]
     found = describe_past(now, later)
-    assert {one.name: one.version for one in found.distributions} == {
-        "six": "1.0",
-        "old-name": "5.0",
+    assert {one.name: (one.version, one.source) for one in found.distributions} == {
+        "six": ("1.0", NOT_RECORDED),
+        "idna": ("3.1", COMMIT),
+        "old-name": ("5.0", NOT_RECORDED),
     }
     assert found.torch == now.torch
 

@@ -40,6 +40,11 @@ def test_an_exported_file():
     assert found.names == ("libgcc-mutex", "torch", "python", "python-dateutil", "pip")
 
 
+def test_what_names_no_package_is_passed_over():
+    found = parse_conda_file('dependencies:\n- "*[license=MIT]"\n- numpy\n', "e.yml")
+    assert found.names == ("numpy",)
+
+
 @pytest.mark.parametrize(
     ("text", "pip"),
     [

@@ -155,6 +155,13 @@ def test_an_environment_of_conda():
     assert lock.problems == ()
 
 
+def test_what_pip_installs_too_is_not_left_to_conda():
+    text = "dependencies:\n- python=3.11\n- pip\n- numpy\n- pip:\n  - numpy==1.0\n"
+    lock = parse("environment.yml", text)
+    assert [str(one) for one in lock.distributions] == ["numpy 1.0"]
+    assert (lock.others, lock.notes) == (frozenset(), ())
+
+
 @pytest.mark.parametrize(
     ("location", "lines"),
     [
@@ -235,6 +242,20 @@ def test_what_lies_beside_the_lock_file_of_a_host():
     (one,) = parse(REMOTE, text).distributions
     assert one.source == UrlSource(f"https://h.example/locks/wheels/{filename}", filename, SHA)
     assert parse("pylock.toml", text).distributions[0].source.path == f"/work/wheels/{filename}"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        wheel("six-1.0-py3-none-any.whl"),
+        f'archive = {{ url = "https://h/six.zip", hashes = {{ sha256 = "{SHA}" }} }}',
+        f'vcs = {{ type = "git", url = "https://h/six", commit-id = "{"0" * 40}" }}',
+        f'vcs = {{ type = "git", url = "git@h:six", commit-id = "{"0" * 40}" }}',
+    ],
+)
+def test_what_lies_on_a_host_has_the_same_address_for_each_place_of_the_lock_file(rest):
+    text = pylock(package("six", rest))
+    assert parse(REMOTE, text) == parse("pylock.toml", text)
 
 
 OF_THIS_MACHINE = [

@@ -11,6 +11,7 @@ from safe_install.errors import BundleInvalid
 from safe_install.models import Environment, TorchBuild
 from safe_install.snapshot.manifest import (
     BundleTarget,
+    describe_wheel,
     find_misfits,
     find_oldest_libc,
     parse_manifest,
@@ -19,7 +20,7 @@ from safe_install.snapshot.manifest import (
 )
 from safe_install.tags import supported_tags
 from tests.factories import make_interpreter
-from tests.unit.snapshot.bundles import LINUX, MADE_FOR, manifest_of, wheel
+from tests.unit.snapshot.bundles import HASH, LINUX, MADE_FOR, manifest_of, wheel
 
 SCATTER = wheel("torch_scatter-2.1.2+pt28cu126-cp311-cp311-linux_x86_64.whl")
 NUMPY = wheel("numpy-2.0.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl")
@@ -101,6 +102,21 @@ def test_a_wheel_that_is_named_alone():
     assert [one.is_inside for one in manifest.wheels] == [True, False]
     assert manifest.size == NUMPY.size
     assert parse(render_manifest(manifest)) == manifest
+
+
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_what_scripts_are_told_of_a_wheel(is_inside):
+    (wheel,) = with_offsets(manifest_of(PURE), {PURE.filename: 7} if is_inside else {}).wheels
+    assert describe_wheel(wheel) == {
+        "name": "idna",
+        "version": "3.1",
+        "filename": PURE.filename,
+        "sha256": HASH,
+        "size": 10,
+        "url": PURE.url,
+        "is_listed": False,
+        "is_inside": is_inside,
+    }
 
 
 def test_a_project_stands_in_it_once():

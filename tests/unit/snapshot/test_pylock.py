@@ -205,6 +205,7 @@ def test_what_is_wanted_and_not_in_it_is_said(wanted, said):
         (lock('version = "1"'), "a package has no name"),
         (lock('name = "a"'), "the package a has no source"),
         (lock("name = 1"), "name is not of the right type"),
+        (lock(head="extras = [1]\npackages = []"), "extras is no list of texts"),
         (lock('name = "a"\narchive = { url = "https://h/a.zip" }'), "a.zip has no sha256"),
         (
             lock(f'name = "a"\narchive = {{ hashes = {{ sha256 = "{HASH}" }} }}'),
@@ -292,6 +293,11 @@ def test_a_version_that_is_none_stands_where_no_other_program_looks():
     text = render_pylock(snapshot)
     assert read_by_packaging(text).packages[0].version is None
     assert parse_pylock(text) == snapshot
+
+
+def test_the_hash_of_a_file_that_nobody_has_is_kept():
+    snapshot = snapshot_of(distribution("gone", "1.0", UnknownSource("it is gone", HASH)))
+    assert parse_pylock(render_pylock(snapshot)) == snapshot
 
 
 def test_half_of_a_character_is_no_toml():

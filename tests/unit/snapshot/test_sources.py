@@ -30,7 +30,7 @@ from safe_install.snapshot.values import (
     UnknownSource,
     UrlSource,
 )
-from tests.factories import make_distribution
+from tests.factories import SITE, make_distribution
 from tests.unit.snapshot.snapshots import COMMIT, HASH
 
 WHEEL = "a-1.0-cp311-cp311-linux_x86_64.whl"
@@ -329,15 +329,22 @@ def test_the_wheel_index_knows_the_file_of_a_host():
 # --- nobody knows ---------------------------------------------------------------------------------
 
 
+EGG = SITE / "a-1.0.egg-info"
+
+
 @pytest.mark.parametrize(
     ("fields", "silence", "reason"),
     [
         ({"installer": "conda"}, "x", "conda installed it"),
         ({"installer": "debian"}, "", "debian installed it"),
+        ({"has_record": False}, "x", "x"),
+        ({"metadata_path": EGG, "has_record": False}, "x",
+         "it was installed without a list of its files"),
+        ({"metadata_path": EGG}, "x", "x"),
         ({}, "pypi.org does not answer", "pypi.org does not answer"),
         ({}, "", "no package index that is used here lists a file like the installed one"),
     ],
-)
+)  # fmt: skip
 def test_why_nobody_knows(fields, silence, reason):
     assert unknown_because(make_distribution("a", "1.0", **fields), silence).reason == reason
 

@@ -51,6 +51,12 @@ def test_a_file_of_an_index_is_not_direct():
     }
 
 
+def test_a_file_without_a_hash_is_not_locked():
+    found = step(UrlSource(URL, FILENAME, None), hashes=())
+    assert (found.sha256, found.is_locked) == (None, False)
+    assert found.download_info == {"url": URL, "archive_info": {}}
+
+
 def test_a_file_at_an_address_is_direct():
     assert step(UrlSource(URL, FILENAME, SHA)).is_direct
     assert step(FileSource(f"/w/{FILENAME}", FILENAME, SHA)).url == f"file:///w/{FILENAME}"
