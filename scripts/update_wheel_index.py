@@ -76,7 +76,7 @@ def read_torch(folder: Path) -> TorchTable:
 def run(options: argparse.Namespace, today: str, cache: Path) -> int:
     """Renew the chosen documents one after the other; 1 when any differs."""
     texts = read_documents(options.folder, options.project)
-    documents = {path: parse_json(text, path.name) for path, text in texts.items()}
+    documents = {path: parse_object(text, path.name) for path, text in texts.items()}
     table = read_torch(options.folder)
     asked = [
         path
@@ -108,6 +108,14 @@ def run(options: argparse.Namespace, today: str, cache: Path) -> int:
     return int(differs)
 
 
+def parse_object(text: str, where: str) -> Json:
+    """The JSON object of a document. Errors: IndexInvalid."""
+    document = parse_json(text, where)
+    if not isinstance(document, dict):
+        raise IndexInvalid(f"{where} must be an object", hint="Write it as the others are.")
+    return document
+
+
 def is_asked(path: Path, document: Json, table: TorchTable, host: str) -> bool:
     """Has the document the host that is named, or one that is asked without a name?"""
     if path.stem == TORCH:
@@ -120,7 +128,7 @@ def renew_text(
 ) -> Tuple[str, TorchTable]:
     """The document after its hosts were asked, as a text, and what is known of torch then."""
     notes = Notes()
-    document = parse_json(old, path.name)
+    document = parse_object(old, path.name)
     try:
         if path.stem == TORCH:
             new = renew_torch(document, table, sources, notes, wanted=host, today=today)
