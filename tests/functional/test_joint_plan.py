@@ -409,3 +409,16 @@ def make_sdist(folder, name="source", backend=BACKEND):
             info.size = len(text.encode())
             archive.addfile(info, io.BytesIO(text.encode()))
     return path
+
+
+def test_wheels_beside_the_requirements_file_that_names_them(environment, tmp_path):
+    """As with pip, `--find-links wheels` in a file is a folder beside it, also where we choose."""
+    environment.variables["FAKE_DRIVER_CUDA"] = "13.0"
+    build = Torch("2.14.1+cu130", "2.14.1", "13.0")
+    build_torch_and_scatter(tmp_path / "sub" / "wheels", "3.11", build, "2.1.2+pt214cu130")
+    write_wheel(tmp_path / "sub" / "wheels", "plain", "1.0", {"plain.py": ""}, requires=["torch"])
+    lines = "--no-index\n--find-links wheels\ntorch\ntorch-scatter\nplain\n"
+    (tmp_path / "sub" / "requirements.txt").write_text(lines)
+    document = environment.document("-r", "sub/requirements.txt")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    assert "torch_scatter==2.1.2+pt214cu130" in environment.versions()
