@@ -422,3 +422,21 @@ def test_wheels_beside_the_requirements_file_that_names_them(environment, tmp_pa
     document = environment.document("-r", "sub/requirements.txt")
     assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
     assert "torch_scatter==2.1.2+pt214cu130" in environment.versions()
+
+
+def test_a_dependency_brings_extensions_that_the_newest_torch_does_not_have(
+    environment, host, two_torches, tmp_path
+):
+    """pip fails for each of them in its turn: torch was chosen when the first one was known, and
+    the range of the second one excludes it. All are met by an older torch."""
+    (scatter,) = (tmp_path / "2.14.1").glob("torch_scatter-*.whl")
+    host.add_pyg_page("2.14.0", "cu130", {scatter.name: scatter.read_bytes()})
+    put(host, vision(tmp_path, "0.28.0", requires=["torch==2.13.0"]))
+    put(host, vision(tmp_path, "0.29.1", requires=["torch==2.14.1"]))
+    requires = ["torch>=2.13", "torch-scatter", "torchvision<0.29"]
+    put(host, write_wheel(tmp_path, "user-of-all", "1.0", {"user.py": ""}, requires=requires))
+    document = environment.document("--dry-run", "user-of-all")
+    assert document["exit_code"] == 0, document["error"]
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
+    assert (steps["torch"], steps["torchvision"]) == ("2.13.0", "0.28.0")
+    assert steps["torch-scatter"] == "2.1.2+pt213cu130"

@@ -255,7 +255,8 @@ def _after_failure(
     if needs_file_of_torch(selection, error, wanted):
         return ChooseTorch(reopen(selection))
     torch, no_plan = selection.coming_torch, None
-    if torch is not None and (selection.torch_choice.is_assumed or selection.torch_pins):
+    is_ours = selection.torch_choice.is_assumed or bool(selection.torch_pins)
+    if torch is not None and is_ours:
         no_plan = why_impossible(torch, error.output)
     if no_plan is not None and no_plan.is_absent:
         return _without_torch(selection, no_plan)
@@ -266,7 +267,9 @@ def _after_failure(
     else:
         new = _new_in_failure(selection, error.output, wanted, catalog)
         if new:
-            return Choose(add_extensions(selection, new))
+            extended = add_extensions(selection, new)
+            # The torch that we chose may have none of them.
+            return ChooseTorch(reopen(extended)) if is_ours else Choose(extended)
     if no_plan is not None:
         wishes = wishes_in_conflict(error.output, TORCH)
         return _without_torch(selection, no_plan, wishes)
