@@ -89,13 +89,15 @@ def vision(folder, version, requires=("torch",)):
     return write_wheel(folder, "torchvision", version, files, requires=requires, tag=TAG)
 
 
-def test_ranges_that_exclude_each_other_are_named(environment, host, torch, tmp_path):
-    """Which versions they hold, only the index knows: pip has seen them."""
+@pytest.mark.parametrize("more", [(), ("torch-scatter",)])
+def test_ranges_that_exclude_each_other_are_named(environment, host, torch, tmp_path, more):
+    """Which versions they hold, only the index knows: pip has seen them, also where it is asked for
+    torch first."""
     for version, release in (("0.29.1", "2.14.1"), ("0.28.0", "2.13.0")):
         put(host, vision(tmp_path, version, requires=[f"torch=={release}"]))
     put(host, write_wheel(tmp_path, "torch", "2.11.0", {"torch/version.py": ""}, tag=TAG))
     before = environment.tree()
-    document = environment.document("torch>=2.9,<2.12", "torchvision>=0.28")
+    document = environment.document("torch>=2.9,<2.12", "torchvision>=0.28", *more)
     assert (document["exit_code"], document["error"]["code"]) == (10, "no-candidate"), document
     message = document["error"]["message"]
     assert "torch<2.12,>=2.9 (on the command line) and torchvision>=0.28" in message

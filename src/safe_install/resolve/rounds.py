@@ -273,10 +273,18 @@ def _after_failure(
     if no_plan is not None:
         wishes = wishes_in_conflict(error.output, TORCH)
         return _without_torch(selection, no_plan, wishes)
-    contradiction = explain_failure(error.output, wanted.entries, selection.here, catalog.torch)
-    if contradiction is not None and selection.here.torch is None:
-        return Refusal(contradiction)
-    return _refuse(selection, error, wanted)
+    return refuse_contradiction(selection, error, wanted, catalog) or _refuse(
+        selection, error, wanted
+    )
+
+
+def refuse_contradiction(
+    selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog
+) -> Optional[Refusal]:
+    """The refusal where pip found no plan because the person's own words about a new torch exclude
+    each other; None where it failed on something else."""
+    found = explain_failure(error.output, wanted.entries, selection.here, catalog.torch)
+    return Refusal(found) if found is not None and selection.here.torch is None else None
 
 
 def _new_in_failure(
