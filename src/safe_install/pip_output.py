@@ -12,7 +12,12 @@ from typing import Container, Dict, List, Mapping, NamedTuple, Optional, Sequenc
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from safe_install.requirements import parse_requirement, requirement_name, without_marker
+from safe_install.requirements import (
+    accepts,
+    parse_requirement,
+    requirement_name,
+    without_marker,
+)
 
 # --- the installation report ----------------------------------------------------------------------
 
@@ -260,6 +265,10 @@ def find_constraint_conflict(
     """
     guarded = {requirement_name(line): line for line in constraints}
     parties = [party for party in _read_parties(output) if requirement_name(party.what) in guarded]
+    # pip lists all parties, also those that the constraint meets
+    parties = [
+        party for party in parties if _excludes(party, guarded[requirement_name(party.what)])
+    ] or parties
     if parties:
         constraint = guarded[requirement_name(parties[0].what)]
         return ConstraintConflict(_describe_parties(parties), constraint)
@@ -272,6 +281,13 @@ def find_constraint_conflict(
         if requirement_name(text) in guarded:
             return _asked_against(text, guarded[requirement_name(text)])
     return None
+
+
+def _excludes(party: Party, constraint: str) -> bool:
+    """Does it exclude the version of a constraint such as torch==2.13.0?"""
+    requirement = parse_requirement(party.what)
+    _, _, version = constraint.partition("==")
+    return requirement is not None and bool(version) and not accepts(requirement, version)
 
 
 def _describe_parties(parties: Sequence[Party]) -> str:

@@ -89,13 +89,15 @@ def vision(folder, version, requires=("torch",)):
     return write_wheel(folder, "torchvision", version, files, requires=requires, tag=TAG)
 
 
-def test_ranges_that_exclude_each_other_are_named(environment, host, torch, tmp_path):
-    """Which versions they hold, only the index knows: pip has seen them."""
+@pytest.mark.parametrize("more", [(), ("torch-scatter",)])
+def test_ranges_that_exclude_each_other_are_named(environment, host, torch, tmp_path, more):
+    """Which versions they hold, only the index knows: pip has seen them, also where it is asked for
+    torch first."""
     for version, release in (("0.29.1", "2.14.1"), ("0.28.0", "2.13.0")):
         put(host, vision(tmp_path, version, requires=[f"torch=={release}"]))
     put(host, write_wheel(tmp_path, "torch", "2.11.0", {"torch/version.py": ""}, tag=TAG))
     before = environment.tree()
-    document = environment.document("torch>=2.9,<2.12", "torchvision>=0.28")
+    document = environment.document("torch>=2.9,<2.12", "torchvision>=0.28", *more)
     assert (document["exit_code"], document["error"]["code"]) == (10, "no-candidate"), document
     message = document["error"]["message"]
     assert "torch<2.12,>=2.9 (on the command line) and torchvision>=0.28" in message
@@ -409,3 +411,34 @@ def make_sdist(folder, name="source", backend=BACKEND):
             info.size = len(text.encode())
             archive.addfile(info, io.BytesIO(text.encode()))
     return path
+
+
+def test_wheels_beside_the_requirements_file_that_names_them(environment, tmp_path):
+    """As with pip, `--find-links wheels` in a file is a folder beside it, also where we choose."""
+    environment.variables["FAKE_DRIVER_CUDA"] = "13.0"
+    build = Torch("2.14.1+cu130", "2.14.1", "13.0")
+    build_torch_and_scatter(tmp_path / "sub" / "wheels", "3.11", build, "2.1.2+pt214cu130")
+    write_wheel(tmp_path / "sub" / "wheels", "plain", "1.0", {"plain.py": ""}, requires=["torch"])
+    lines = "--no-index\n--find-links wheels\ntorch\ntorch-scatter\nplain\n"
+    (tmp_path / "sub" / "requirements.txt").write_text(lines)
+    document = environment.document("-r", "sub/requirements.txt")
+    assert (document["exit_code"], document["outcome"]) == (0, "installed"), document
+    assert "torch_scatter==2.1.2+pt214cu130" in environment.versions()
+
+
+def test_a_dependency_brings_extensions_that_the_newest_torch_does_not_have(
+    environment, host, two_torches, tmp_path
+):
+    """pip fails for each of them in its turn: torch was chosen when the first one was known, and
+    the range of the second one excludes it. All are met by an older torch."""
+    (scatter,) = (tmp_path / "2.14.1").glob("torch_scatter-*.whl")
+    host.add_pyg_page("2.14.0", "cu130", {scatter.name: scatter.read_bytes()})
+    put(host, vision(tmp_path, "0.28.0", requires=["torch==2.13.0"]))
+    put(host, vision(tmp_path, "0.29.1", requires=["torch==2.14.1"]))
+    requires = ["torch>=2.13", "torch-scatter", "torchvision<0.29"]
+    put(host, write_wheel(tmp_path, "user-of-all", "1.0", {"user.py": ""}, requires=requires))
+    document = environment.document("--dry-run", "user-of-all")
+    assert document["exit_code"] == 0, document["error"]
+    steps = {step["name"]: step["version"] for step in document["plan"]["steps"]}
+    assert (steps["torch"], steps["torchvision"]) == ("2.13.0", "0.28.0")
+    assert steps["torch-scatter"] == "2.1.2+pt213cu130"

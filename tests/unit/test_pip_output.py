@@ -75,6 +75,22 @@ def test_two_specifiers_are_joined_as_a_requirement_has_them():
     )
 
 
+def test_only_what_excludes_the_installed_version_is_the_reason():
+    """pip names every party, also a wider requirement of the same project."""
+    text = """
+The conflict is caused by:
+    project 0.1 depends on torch>=2.13
+    project[new] 0.1 depends on torch>=2.14; extra == "new"
+    The user requested (constraint) torch==2.13.0+cpu
+"""
+    conflict = find_constraint_conflict(text, ["torch==2.13.0+cpu"])
+    assert str(conflict) == (
+        "project[new] 0.1 requires torch>=2.14, but torch==2.13.0+cpu is installed"
+    )
+    conflict = find_constraint_conflict(text, ["torch==2.14.1"])
+    assert conflict is not None and "torch>=2.13; project[new]" in str(conflict), "none excludes it"
+
+
 def test_a_conflict_of_others_is_not_ours():
     text = CONFLICT.replace("torch", "left-pad")
     assert find_constraint_conflict(text, ["torch==1.8.1+cu111"]) is None

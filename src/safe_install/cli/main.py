@@ -306,7 +306,7 @@ def _install(
         return stage_named(invocation, reporter)
     if stages and invocation.line.words.has("--remove"):
         return remove(invocation, reporter)
-    request, _ = _read_request(invocation, parse_install)
+    request, _ = _read_request(invocation, partial(parse_install, exists=os.path.exists))
     if request.place not in (None, "user"):
         from safe_install.cli.passing import install_elsewhere
 
@@ -344,7 +344,7 @@ def remove(invocation: Invocation, reporter: Reporter) -> Answer:
 def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.snapshot.sync_request import parse_sync
 
-    request, _ = _read_request(invocation, parse_sync)
+    request, _ = _read_request(invocation, partial(parse_sync, exists=os.path.exists))
     heed_output_options(reporter, request.install)
     with probing(invocation) as probe:
         from safe_install.commands.sync import sync
@@ -365,7 +365,7 @@ def _bundle(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.commands.bundle import bundle
     from safe_install.resolve.bundle_request import parse_bundle
 
-    request, _ = _read_request(invocation, parse_bundle)
+    request, _ = _read_request(invocation, partial(parse_bundle, exists=os.path.exists))
     heed_output_options(reporter, request.install)
     return bundle(request, filling_world(invocation, reporter, request.install.network))
 

@@ -282,7 +282,8 @@ class _Loop:
         if isinstance(answer, Failed):
             if torch_rounds.needs_file_of_torch(selection, answer.error, self.wanted):
                 return torch_rounds.reopen(selection)
-            self._fail(Refusal(answer.error, is_relayed=True))
+            told = rounds.refuse_contradiction(selection, answer.error, self.wanted, self._catalog)
+            self._fail(told or Refusal(answer.error, is_relayed=True))
         steps = steps_of_report(answer.report, selection.here, {})
         selection = decisions.add_torch(selection, steps, self._catalog)
         if self.wanted.has_other_inputs:

@@ -10,7 +10,7 @@ from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Words
 from safe_install.resolve.own_options import parse_cxx11_abi
 from safe_install.resolve.request import InstallRequest, parse_install
-from safe_install.resolve.requirements_file import Reader
+from safe_install.resolve.requirements_file import Existence, Reader, nowhere
 from safe_install.resolve.unheard_options import refuse_unheard
 
 
@@ -33,11 +33,18 @@ class BundleRequest:
 
 
 def parse_bundle(
-    words: Words, *, environ: Mapping[str, str], configuration: Mapping[str, str], read: Reader
+    words: Words,
+    *,
+    environ: Mapping[str, str],
+    configuration: Mapping[str, str],
+    read: Reader,
+    exists: Existence = nowhere,
 ) -> BundleRequest:
     """The request of a command line. Errors: UsageError."""
     refuse_unheard("bundle", words.checked())
-    install = parse_install(words, environ=environ, configuration=configuration, read=read)
+    install = parse_install(
+        words, environ=environ, configuration=configuration, read=read, exists=exists
+    )
     _refuse_unbundled(install)
     output = words.value("--output")
     if not output and not install.own.dry_run:

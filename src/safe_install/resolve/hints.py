@@ -27,6 +27,7 @@ from safe_install.models import (
 )
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.ranking import rank_fitting
+from safe_install.resolve.target import is_elsewhere
 from safe_install.tags import (
     container_of_name,
     container_of_version,
@@ -34,6 +35,7 @@ from safe_install.tags import (
     parse_release,
     split_local,
 )
+from safe_install.torch_family import TORCH
 
 PROGRAM = "safe-install"
 _SHOWN = 3  # names in one sentence
@@ -153,16 +155,27 @@ def name_fitting_version(one: Asked) -> str:
         best = fitting[0]
         built = ", built from source" if best.kind is CandidateKind.SDIST else ""
         version = best.version.public
-        return f"Ask for the version that fits torch {torch.runtime_version}{built}: {PROGRAM} {name}=={version}"
+        command = f"{PROGRAM} {_torch_to_name(context.environment)}{name}=={version}"
+        return f"Ask for the version that fits torch {torch.runtime_version}{built}: {command}"
     companion = companion_version(context)
     if companion is None:
         return ""
     hosts = _hosts_of(one.answers, HostAnswerKind.DOWN)
     when = f" ({hosts} does not answer now)" if hosts else ""
     release = split_local(torch.runtime_version)[0]
-    return (
-        f"Ask for the version that belongs to torch {release}{when}: {PROGRAM} {name}=={companion}"
-    )
+    command = f"{PROGRAM} {_torch_to_name(context.environment)}{name}=={companion}"
+    return f"Ask for the version that belongs to torch {release}{when}: {command}"
+
+
+def _torch_to_name(environment: Environment) -> str:
+    """The requirement on a torch that is still to come, which the offered command has to name, too;
+    "" where it is installed."""
+    torch, installed = environment.torch, environment.installed.get(TORCH)
+    if torch is None or is_elsewhere(environment):
+        return ""
+    release = torch.version.public
+    is_here = installed is not None and split_local(installed.version)[0] == release
+    return "" if is_here else f"{TORCH}=={release} "
 
 
 def name_companion(one: Asked) -> str:

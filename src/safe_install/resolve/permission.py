@@ -140,7 +140,11 @@ def check_torch_asked_for(
     here = environment.torch
     if here is None:
         is_coming = plan.find(TORCH) is not None
-        return check_places(after, asked) if after is not None and is_coming else ()
+        if after is None or not is_coming:
+            return ()
+        # nothing is replaced, so the places in files count, too
+        places = (*asked.places, *request.places_in_files)
+        return check_places(after, replace(asked, places=places))
     entries, markers = (*request.entries, *request.constraints), environment.interpreter.markers
     because = who_excludes(here.version, plan.steps, entries, markers)
     return check_torch_change(here, after, asked, because=because)

@@ -228,13 +228,15 @@ def explained(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, 
 
 
 def find_requirers(steps: Sequence[Step], environment: Environment) -> Mapping[NormalizedName, str]:
-    """For each name that a step requires the first such step: `base 1.0 requires torch>=2.14`.
+    """For each name that a step requires the first such step: `base 1.0 requires torch>=2.14`; of
+    what is replaced the first one that excludes the version that goes, where one does.
 
     The requirements of an extra count where the extra is requested or required.
     """
     by_name = {step.name: step for step in steps}
     extras: Dict[NormalizedName, FrozenSet[str]] = {}  # of the steps that were looked at
     found: Dict[NormalizedName, str] = {}
+    excluding: Dict[NormalizedName, str] = {}
     # What was not requested and nothing here requires, something installed requires.
     for root in sorted(steps, key=lambda step: not step.requested):
         if root.name in extras:
@@ -247,11 +249,14 @@ def find_requirers(steps: Sequence[Step], environment: Environment) -> Mapping[N
                 name = canonicalize_name(requirement.name)
                 because = f"{step.name} {step.version} requires {without_marker(text)}"
                 found.setdefault(name, because)
+                old = by_name[name].from_version if name in by_name else None
+                if old and not requirements.accepts(requirement, old):
+                    excluding.setdefault(name, because)
                 asked = extras.get(name, frozenset()) | requirement.extras
                 if name in by_name and extras.get(name) != asked:
                     extras[name] = asked
                     waiting.append(by_name[name])
-    return found
+    return {**found, **excluding}
 
 
 def _active_requirements(

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
@@ -16,15 +17,18 @@ from safe_install.errors import InputError, UsageError
 from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.command_line import Word, Words
+from safe_install.resolve.file_options import searched_indexes, values_in_files, words_of_files
 from safe_install.resolve.own_options import OwnOptions, own_options, parse_cxx11_abi
-from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS, find_option
+from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS
 from safe_install.resolve.pip_settings import Formats, PipSettings
 from safe_install.resolve.requirements_file import (
     Entry,
+    Existence,
     Parsed,
     Reader,
     as_path,
     is_lock_file,
+    nowhere,
     parse_file,
 )
 from safe_install.resolve.unheard_options import OF_EXPLAIN, OF_UNINSTALL, refuse_unheard
@@ -59,6 +63,7 @@ class InstallRequest:
     index_urls: Tuple[str, ...] = ()
     # indexes and --find-links places on the command line itself
     named_places: Tuple[str, ...] = ()
+    places_in_files: Tuple[str, ...] = ()  # those in requirements files
     no_input: bool = False
     keyring_provider: str = "auto"
     find_links: Tuple[str, ...] = ()
@@ -145,13 +150,14 @@ def parse_install(
     environ: Mapping[str, str],
     configuration: Mapping[str, str],
     read: Reader,
+    exists: Existence = nowhere,
 ) -> InstallRequest:
     """The request of `install ARGS`. `configuration`: pip's own, by option key (`no-deps`), from
-    its files and PIP_* variables; `read` returns the text of a requirements file. Errors:
-    UsageError."""
+    its files and PIP_* variables; `read` returns the text of a requirements file; `exists`: see
+    parse_file. Errors: UsageError."""
     written = words.checked()
     settings = PipSettings(written, configuration)
-    files = _read_files(settings, environ, read)
+    files = _read_files(settings, partial(parse_file, read=read, environ=environ, exists=exists))
     request = _parse_inputs(written, settings, files, environ)
     request = _with_effects(request, settings, files)
     request = _with_place(request, settings)
@@ -159,14 +165,15 @@ def parse_install(
     return _with_output(request, settings)
 
 
-def _read_files(settings: PipSettings, environ: Mapping[str, str], read: Reader) -> List[Parsed]:
-    """The requirements files, then the constraints files."""
+def _read_files(settings: PipSettings, parse: Callable[..., Parsed]) -> List[Parsed]:
+    """The constraints files, then the requirements files: pip's order, in which the last
+    --index-url counts."""
     files = []
+    for location in settings.all("constraint"):
+        files.append(parse(location, constraint=True))
     for location in settings.all("requirement"):
         if not is_lock_file(location):
-            files.append(parse_file(location, read=read, environ=environ))
-    for location in settings.all("constraint"):
-        files.append(parse_file(location, read=read, environ=environ, constraint=True))
+            files.append(parse(location))
     return files
 
 
@@ -192,7 +199,7 @@ def _parse_inputs(
     if not entries and not has_pip_inputs and settings.place() in (None, "user"):
         _require_input(settings)
     own = own_options(words, environ)
-    of_files = _options_of_files(files, FETCH_GROUPS)
+    of_files = words_of_files(files, FETCH_GROUPS)
     return InstallRequest(
         own=replace(own, dry_run=own.dry_run or settings.flag("dry-run")),
         entries=entries,
@@ -265,21 +272,22 @@ def _with_indexes(
     # as in pip, the option in a file wins
     index_url = in_files.get("index-url") or settings.one("index-url")
     no_index = settings.flag("no-index") or "no-index" in in_files
-    searched = (index_url or PIP_INDEX, *settings.all("extra-index-url"))
+    searched = (settings.one("index-url") or PIP_INDEX, *settings.all("extra-index-url"))
     always = settings.configured()
     return replace(
         request,
         setting_keys=settings.keys() | ({"in-file"} if in_files else set()),
-        searched_indexes=() if no_index else searched,
+        searched_indexes=() if no_index else searched_indexes(searched, files),
         configured_indexes=(*always.all("index-url"), *always.all("extra-index-url")),
         index_url=index_url,
-        find_links=(*settings.all("find-links"), *_values_in_files(files, "find-links")),
+        find_links=(*settings.all("find-links"), *values_in_files(files, "find-links")),
         index_urls=_addresses(settings, files),
         named_places=tuple(word.value for word in words if word.key in PLACE_KEYS and word.value),
+        places_in_files=values_in_files(files, *PLACE_KEYS),
         no_input=settings.flag("no-input"),
         keyring_provider=settings.one("keyring-provider") or "auto",
         no_index=no_index,
-        index_options=(*_texts(words, only=INDEX_GROUPS), *_options_of_files(files, INDEX_GROUPS)),
+        index_options=(*_texts(words, only=INDEX_GROUPS), *words_of_files(files, INDEX_GROUPS)),
         network=_network_settings(settings, files),
         no_cache=settings.flag("no-cache-dir"),
         pip_cache=settings.path_text("cache-dir"),
@@ -304,18 +312,12 @@ def parse_network(words: Words, configuration: Mapping[str, str]) -> NetworkSett
     return _network_settings(PipSettings(words.all, configuration), ())
 
 
-def _values_in_files(files: Sequence[Parsed], *keys: str) -> Tuple[str, ...]:
-    return tuple(
-        value for parsed in files for key, value in parsed.options if key in keys and value
-    )
-
-
 def _network_settings(settings: PipSettings, files: Sequence[Parsed]) -> NetworkSettings:
     return NetworkSettings(
         proxy=settings.one("proxy"),
         ca_bundle=settings.path_text("cert"),
         client_certificate=settings.path_text("client-cert"),
-        trusted_hosts=(*settings.all("trusted-host"), *_values_in_files(files, "trusted-host")),
+        trusted_hosts=(*settings.all("trusted-host"), *values_in_files(files, "trusted-host")),
     )
 
 
@@ -334,19 +336,8 @@ PLACE_KEYS = ("index-url", "extra-index-url", "find-links")
 
 def _addresses(settings: PipSettings, files: Sequence[Parsed]) -> Tuple[str, ...]:
     written = [value for key in PLACE_KEYS for value in settings.all(key)]
-    written += _values_in_files(files, *PLACE_KEYS)
+    written += values_in_files(files, *PLACE_KEYS)
     return tuple(value for value in written if value.startswith(("http://", "https://")))
-
-
-def _options_of_files(files: Sequence[Parsed], groups: Sequence[str]) -> Tuple[str, ...]:
-    """The options in requirements files, of these groups, for a pip run that is not given the
-    files."""
-    words: List[str] = []
-    for key, value in (option for parsed in files for option in parsed.options):
-        option = find_option(f"--{key}")
-        if option is not None and option.group in groups:
-            words += [f"--{key}"] if value is None else [f"--{key}", value]
-    return tuple(words)
 
 
 def _sorted_entries(

@@ -1,6 +1,7 @@
 """The text of a requirements file -> entries, by pip's documented rules.
 
-Files may name other files; the caller reads them (`read(location) -> text`). Format:
+Files may name other files and folders; the caller reads them (`read(location) -> text`), and looks
+for them (`exists(path)`). Format:
 pip.pypa.io/en/stable/reference/requirements-file-format.
 """
 
@@ -16,6 +17,7 @@ from safe_install.errors import InputError
 from safe_install.resolve.pip_options import Option, find_option
 
 Reader = Callable[[str], str]
+Existence = Callable[[str], bool]  # is there a file or folder at a path?
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
@@ -69,12 +71,23 @@ def is_lock_file(location: str) -> bool:
     return re.fullmatch(r"pylock(\.[^.]+)?\.toml", re.split(r"[/\\]", path)[-1]) is not None
 
 
+def nowhere(path: str) -> bool:
+    """There is nothing at any path."""
+    return False
+
+
 def parse_file(
-    location: str, *, read: Reader, environ: Mapping[str, str], constraint: bool = False
+    location: str,
+    *,
+    read: Reader,
+    environ: Mapping[str, str],
+    exists: Existence = nowhere,
+    constraint: bool = False,
 ) -> Parsed:
-    """Read `location` (a path or URL) and all files that it names. Errors: InputError naming file
-    and line."""
-    files = _Files(read, environ)
+    """Read `location` (a path or URL) and all files that it names. `exists`: where it matters
+    whether a folder for --find-links lies beside the file. Errors: InputError naming file and
+    line."""
+    files = _Files(read, environ, exists)
     files.add(location, constraint=constraint, within=())
     return Parsed(tuple(files.entries), tuple(files.options))
 
@@ -82,10 +95,10 @@ def parse_file(
 class _Files:
     """A file and those that it names, each read once."""
 
-    def __init__(self, read: Reader, environ: Mapping[str, str]) -> None:
+    def __init__(self, read: Reader, environ: Mapping[str, str], exists: Existence) -> None:
         self.entries: List[Entry] = []
         self.options: List[Tuple[str, Optional[str]]] = []
-        self._read, self._environ = read, environ
+        self._read, self._environ, self._exists = read, environ, exists
         self._seen: Set[Tuple[str, bool]] = set()
 
     def add(self, location: str, *, constraint: bool, within: Tuple[str, ...]) -> None:
@@ -109,8 +122,16 @@ class _Files:
                         path, editable=True, constraint=constraint, file=location, line=number
                     )
                     self.entries.append(entry)
+                elif option.key == "find-links" and value is not None:
+                    self.options.append((option.key, self._find_beside(value, location)))
                 else:
                     self.options.append((option.key, value))
+
+    def _find_beside(self, place: str, location: str) -> str:
+        """A place for --find-links. As in pip, a path is relative to the file that names it if
+        something is there, else to the working folder."""
+        beside = join_location(location, place)
+        return beside if self._exists(beside) else place
 
     def _add_named(
         self, value: str, within: Tuple[str, ...], number: int, *, constraint: bool

@@ -256,7 +256,8 @@ def _after_failure(
     if needs_file_of_torch(selection, error, wanted):
         return ChooseTorch(reopen(selection))
     torch, no_plan = selection.coming_torch, None
-    if torch is not None and (selection.torch_choice.is_assumed or selection.torch_pins):
+    is_ours = selection.torch_choice.is_assumed or bool(selection.torch_pins)
+    if torch is not None and is_ours:
         no_plan = why_impossible(torch, error.output)
     if no_plan is not None and no_plan.is_absent:
         return _without_torch(selection, no_plan)
@@ -267,14 +268,24 @@ def _after_failure(
     else:
         new = _new_in_failure(selection, error.output, wanted, catalog)
         if new:
-            return Choose(add_extensions(selection, new))
+            extended = add_extensions(selection, new)
+            # The torch that we chose may have none of them.
+            return ChooseTorch(reopen(extended)) if is_ours else Choose(extended)
     if no_plan is not None:
         wishes = wishes_in_conflict(error.output, TORCH)
         return _without_torch(selection, no_plan, wishes)
-    contradiction = explain_failure(error.output, wanted.entries, selection.here, catalog.torch)
-    if contradiction is not None and selection.here.torch is None:
-        return Refusal(contradiction)
-    return _refuse(selection, error, wanted)
+    return refuse_contradiction(selection, error, wanted, catalog) or _refuse(
+        selection, error, wanted
+    )
+
+
+def refuse_contradiction(
+    selection: Selection, error: PipFailed, wanted: Wanted, catalog: Catalog
+) -> Optional[Refusal]:
+    """The refusal where pip found no plan because the person's own words about a new torch exclude
+    each other; None where it failed on something else."""
+    found = explain_failure(error.output, wanted.entries, selection.here, catalog.torch)
+    return Refusal(found) if found is not None and selection.here.torch is None else None
 
 
 def _new_in_failure(

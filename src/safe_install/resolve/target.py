@@ -62,6 +62,11 @@ def environment_for(
     return Environment(interpreter, build, driver, {})
 
 
+def is_elsewhere(environment: Environment) -> bool:
+    """Is it that of a machine elsewhere, of which only what was declared is known?"""
+    return str(environment.interpreter.prefix) == str(_NOWHERE)
+
+
 def notes_for(environment: Environment) -> Tuple[str, ...]:
     """Notes on what was assumed about the other machine."""
     notes: List[str] = []

@@ -12,7 +12,7 @@ from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.pip_options import find_option
 from safe_install.resolve.request import InstallRequest, parse_install
-from safe_install.resolve.requirements_file import Reader
+from safe_install.resolve.requirements_file import Existence, Reader, nowhere
 from safe_install.resolve.unheard_options import refuse_unheard
 from safe_install.snapshot.forms import Form, form_of, requirements_text, split_extras
 from safe_install.snapshot.pylock_reader import RequestedGroups
@@ -59,9 +59,11 @@ def parse_sync(
     environ: Mapping[str, str],
     configuration: Mapping[str, str],
     read: Reader,
+    exists: Existence = nowhere,
 ) -> SyncRequest:
-    """Parse a command line. `configuration`: pip's settings; `read`: returns the text of a file.
-    Errors: UsageError; InputError for a file that cannot be read."""
+    """Parse a command line. `configuration`: pip's settings; `read`: returns the text of a file;
+    `exists`: is there something at a path? Errors: UsageError; InputError for a file that cannot be
+    read."""
     refuse_unheard("sync", words.checked())
     options: List[Word] = []
     files: List[str] = []
@@ -95,6 +97,7 @@ def parse_sync(
         environ=environ,
         configuration=configuration,
         read=read_requirements,
+        exists=exists,
     )
     if install.place not in (None, "user"):
         raise UsageError(

@@ -203,6 +203,7 @@ NAMED = {
     "an index alone": (["--index-url", CPU_INDEX], {}, None, "2.13.0+cpu"),
     "beside the package index": (["--extra-index-url", CPU_INDEX], {}, None, "2.13.0+cpu"),
     "in pip's configuration": ([], {"extra-index-url": CPU_INDEX}, None, "2.13.0+cpu"),
+    "in a requirements file": (["-r", "cpu.txt"], {}, None, "2.13.0+cpu"),
     "a folder": (["-f", "/wheels/cpu"], {}, None, "2.13.0+cpu"),
     "a folder that names nothing": (["-f", "/wheels"], {}, None, "2.13.0"),
     "a mirror of the package index": (
@@ -220,6 +221,7 @@ NAMED = {
         "2.13.0+cpu",
     ),
     "a configuration permits none": (["-U"], {"extra-index-url": CPU_INDEX}, "2.12.1", "2.13.0"),
+    "nor does a file": (["-U", "-r", "cpu.txt"], {}, "2.12.1", "2.13.0"),
 }
 
 
@@ -234,6 +236,7 @@ def test_a_place_that_names_the_accelerator(tmp_path, name):
         here=make({**GPU, "torch": torch}),
         installer=installer,
         configuration=configuration,
+        files={"cpu.txt": f"--extra-index-url {CPU_INDEX}"},
     )
     assert torch_of(selected) == version
     assert len(installer.questions) <= 3

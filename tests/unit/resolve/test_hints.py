@@ -16,7 +16,7 @@ from safe_install.resolve.hints import (
     is_settled,
     torch_for_driver,
 )
-from tests.factories import environment_for
+from tests.factories import environment_for, make_environment
 from tests.unit.resolve.test_compatibility import CONTAINER, CPU, context, sdist, wheel
 
 PYG = "data.pyg.org"
@@ -348,3 +348,19 @@ def test_without_a_torch_or_a_version_of_the_driver_no_other_torch_is_named():
     driver = Driver("535.104", None)
     assert torch_for_driver(context(dataclasses.replace(NEW, torch=None, driver=driver))) is None
     assert torch_for_driver(context(dataclasses.replace(NEW, driver=Driver(None, "12.2")))) is None
+
+
+@pytest.mark.parametrize(
+    ("installed", "command"),
+    [
+        (None, "safe-install torch==2.9.1 torchvision==0.24.1"),  # alone it brings no such torch
+        ("2.8.0", "safe-install torch==2.9.1 torchvision==0.24.1"),
+        ("2.9.1", "safe-install torchvision==0.24.1"),
+        ("2.9.1+cu128", "safe-install torchvision==0.24.1"),
+    ],
+)
+def test_the_offered_command_names_a_torch_that_is_still_to_come(installed, command):
+    here = make_environment(torch=f"{installed}" if installed else None)
+    coming = dataclasses.replace(here, torch=make_environment(torch="2.9.1+cu128").torch)
+    hint = choose_hint([asked(context(coming, "torchvision", "==0.20.0"))])
+    assert hint == f"Ask for the version that belongs to torch 2.9.1: {command}"

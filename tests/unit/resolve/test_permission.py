@@ -160,6 +160,15 @@ def test_an_index_that_is_only_configured_asks_for_no_accelerator(option):
         assert "in its place is one for cu130" in finding.detail
 
 
+@pytest.mark.parametrize("torch", [None, "2.13.0+cpu"])
+def test_a_new_torch_in_spite_of_a_place_in_a_file_is_told(torch):
+    plan = Plan((Step(Action.ADD, "torch", "2.14.1+cpu"),))
+    request = request_of("torch", "-r", "r.txt", files={"r.txt": f"--find-links {CUDA_INDEX}"})
+    details = [finding.detail for finding in torch_findings(request, plan, torch=torch)]
+    told = f"torch 2.14.1+cpu is a build for cpu, and {CUDA_INDEX} is a place for cu130"
+    assert details == ([told] if torch is None else [])
+
+
 def test_a_name_whose_marker_does_not_hold_releases_nothing():
     request = request_of('torch; python_version < "3"', "six")
     here = make_environment(torch="2.13.0+cpu")

@@ -251,6 +251,20 @@ def test_a_requirement_that_names_nothing_explains_nothing():
     assert [step.because for step in steps] == ["dependency", "alpha 1.0 requires beta>1"]
 
 
+def test_what_moves_a_distribution_is_the_requirement_that_excludes_it():
+    requires = ("torch>=2.13", "torch>=2.14", "torch>=2.14.1", "numpy", "numpy<3")
+    steps = explained(
+        (
+            Step(Action.ADD, "alpha", "1.0", requires=requires),
+            Step(Action.REPLACE, "torch", "2.14.1", from_version="2.13.0"),
+            Step(Action.REPLACE, "numpy", "2.1", from_version="2.0"),
+        ),
+        make_environment(),
+    )
+    because = [step.because for step in steps[1:]]
+    assert because == ["alpha 1.0 requires torch>=2.14", "alpha 1.0 requires numpy"]
+
+
 def test_only_a_requirement_that_applies_explains_a_step():
     """pip's report lists all requirements of a project: those of its tests and documentation, too."""
     entries = [

@@ -904,3 +904,26 @@ def test_a_home_is_filled_in_for_certificates(monkeypatch):
         "/home/me/corp.pem",
         "/home/me/me.pem",
     )
+
+
+PYPI, MORE, OTHER = "https://pypi.org/simple", "https://more/simple", "https://other/simple"
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "indexes"),
+    [
+        ([], "", (PYPI,)),
+        ([], f"--extra-index-url {MORE}", (PYPI, MORE)),
+        (["-i", OTHER], f"--extra-index-url {MORE}", (OTHER, MORE)),
+        ([], f"--extra-index-url {MORE}\n--index-url {OTHER}", (OTHER,)),
+        (["--extra-index-url", MORE], f"--index-url {OTHER}", (OTHER,)),
+        (["--extra-index-url", MORE], "--no-index", ()),
+        (["--no-index"], f"--extra-index-url {MORE}", ()),
+        (["-c", "c.txt"], f"--extra-index-url {MORE}", (OTHER, MORE)),
+    ],
+)
+def test_indexes_in_files_are_searched_in_the_order_of_pip(words, text, indexes):
+    """`handle_option_line` of pip/_internal/req/req_file.py; constraints are read first."""
+    files = {"r.txt": f"{text}\ntorch", "c.txt": f"--index-url {OTHER}"}
+    request = install(*words, "-r", "r.txt", files=files)
+    assert request.searched_indexes == indexes

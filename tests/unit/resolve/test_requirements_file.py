@@ -8,7 +8,7 @@ from safe_install.errors import InputError, UsageError
 from safe_install.resolve.requirements_file import Entry, join_location, logical_lines, parse_file
 
 
-def parse(files, *, location="r.txt", environ=None, constraint=False):
+def parse(files, *, location="r.txt", environ=None, constraint=False, folders=()):
     """Entries as texts, with the files that were read."""
     asked = []
 
@@ -16,7 +16,13 @@ def parse(files, *, location="r.txt", environ=None, constraint=False):
         asked.append(name)
         return files[name]
 
-    parsed = parse_file(location, read=read, environ=environ or {}, constraint=constraint)
+    parsed = parse_file(
+        location,
+        read=read,
+        environ=environ or {},
+        exists=lambda path: path in folders,
+        constraint=constraint,
+    )
     return parsed, asked
 
 
@@ -216,3 +222,21 @@ def test_errors_name_the_file_and_the_line(text, said):
 def test_the_settings_of_a_build(line, settings):
     (entry,) = parse({"r.txt": line})[0].entries
     assert entry.config_settings == settings
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("wheels", "sub/wheels"),
+        ("../shared", "shared"),
+        ("elsewhere", "elsewhere"),  # beside no file: of the working folder
+        ("/wheels", "/wheels"),
+        ("https://h/wheels", "https://h/wheels"),
+    ],
+)
+@pytest.mark.parametrize("location", ["sub/r.txt", "top.txt"])
+def test_a_folder_of_wheels_lies_beside_the_file_that_names_it(location, written, found):
+    """As in pip, also in a file that another one names."""
+    files = {"top.txt": "-r sub/r.txt", "sub/r.txt": f"--find-links {written}"}
+    parsed, _ = parse(files, location=location, folders=("sub/wheels", "shared", "/wheels"))
+    assert parsed.options == (("find-links", found),)

@@ -459,6 +459,16 @@ def test_without_a_torch_one_is_chosen_together_with_it():
     assert result.selection.torch_choice.brought_for == "torch-scatter"
 
 
+def test_a_torch_that_we_chose_is_chosen_again_with_what_pip_does_not_find():
+    """It may have no wheel of that."""
+    ours = TorchChoice(taken=NEWEST, is_assumed=True)
+    selection = selection_of("torch-sparse", here=EMPTY, coming_torch=NEWEST, torch_choice=ours)
+    result = next_round(selection, failed(NOT_FOUND), wanted_of("base"), CATALOG)
+    assert isinstance(result, ChooseTorch)
+    assert set(result.selection.extensions) == {"torch-sparse", "torch-scatter"}
+    assert result.selection.torch_choice.is_open
+
+
 @pytest.mark.parametrize(
     ("line", "brought_for"),
     [("torch", ""), ("torch; python_version < '3'", "torch-scatter"), ("six", "torch-scatter")],
