@@ -160,6 +160,7 @@ class InstalledDistribution:
     requested: bool = False
     requires: Tuple[str, ...] = ()
     written_name: str = ""  # the name in METADATA
+    is_planned: bool = False  # by a plan: it is not there yet
 
 
 class BuildTimeout(NamedTuple):

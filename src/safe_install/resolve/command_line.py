@@ -43,6 +43,7 @@ GENERAL_NAMES = frozenset(
 
 
 OUTPUT_OPTION = re.compile(r"-q+|-v+|--quiet|--verbose|--no-color")
+_WITH_ONE_EQUALS = re.compile(r"[A-Za-z0-9][\w.-]*(\[[^]]*\])?=[^=]+")
 HELP_WORDS = ("-h", "--help")
 VERSION_WORDS = ("-V", "--version")
 
@@ -180,7 +181,8 @@ def _looks_like_requirement(word: str) -> bool:
         or word.endswith((".whl", ".tar.gz", ".zip"))
     ):
         return True
-    return parse_requirement(word) is not None
+    # conda's torch=2.13 is for pip install, whose error names the operator that is missing
+    return parse_requirement(word) is not None or _WITH_ONE_EQUALS.fullmatch(word) is not None
 
 
 # --- words ----------------------------------------------------------------------------------------

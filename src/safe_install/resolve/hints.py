@@ -170,12 +170,10 @@ def name_fitting_version(one: Asked) -> str:
 def _torch_to_name(environment: Environment) -> str:
     """The requirement on a torch that is still to come, which the offered command has to name, too;
     "" where it is installed."""
-    torch, installed = environment.torch, environment.installed.get(TORCH)
-    if torch is None or is_elsewhere(environment):
-        return ""
-    release = torch.version.public
-    is_here = installed is not None and split_local(installed.version)[0] == release
-    return "" if is_here else f"{TORCH}=={release} "
+    torch, found = environment.torch, environment.installed.get(TORCH)
+    is_there = bool(environment.torch_places) or is_elsewhere(environment)
+    is_coming = found.is_planned if found is not None else not is_there
+    return f"{TORCH}=={torch.version} " if torch is not None and is_coming else ""
 
 
 def name_companion(one: Asked) -> str:

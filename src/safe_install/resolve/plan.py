@@ -295,7 +295,12 @@ def planned_distributions(
             continue
         place = environment.interpreter.scheme.purelib
         after[step.name] = InstalledDistribution(
-            step.name, step.version or "", place / step.name, place, requires=step.requires
+            step.name,
+            step.version or "",
+            place / step.name,
+            place,
+            requires=step.requires,
+            is_planned=True,
         )
     return after
 

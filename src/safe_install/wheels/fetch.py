@@ -145,7 +145,8 @@ def _check_promise(link: Link, trust: Trust) -> None:
     if link.sha256 is None and trust is Trust.PROMISED:
         raise HashMismatch(
             f"{link.url}: no sha256 is known, and hashes are required",
-            hint="Give the requirement a --hash, or leave --require-hashes out.",
+            # one --hash in a file requires those of all
+            hint="Pin the requirement with == and give it a --hash, or leave out --require-hashes and every --hash.",
         )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from safe_install.models import Device, Driver, HostAnswer, HostAnswerKind
+from safe_install.models import Action, Device, Driver, HostAnswer, HostAnswerKind, Plan, Step
 from safe_install.resolve import hints
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.hints import (
@@ -16,6 +16,7 @@ from safe_install.resolve.hints import (
     is_settled,
     torch_for_driver,
 )
+from safe_install.resolve.plan import planned_distributions
 from tests.factories import environment_for, make_environment
 from tests.unit.resolve.test_compatibility import CONTAINER, CPU, context, sdist, wheel
 
@@ -351,16 +352,17 @@ def test_without_a_torch_or_a_version_of_the_driver_no_other_torch_is_named():
 
 
 @pytest.mark.parametrize(
-    ("installed", "command"),
+    ("is_coming", "command"),
     [
-        (None, "safe-install torch==2.9.1 torchvision==0.24.1"),  # alone it brings no such torch
-        ("2.8.0", "safe-install torch==2.9.1 torchvision==0.24.1"),
-        ("2.9.1", "safe-install torchvision==0.24.1"),
-        ("2.9.1+cu128", "safe-install torchvision==0.24.1"),
+        # alone it brings no such torch
+        (True, "safe-install torch==2.9.1+cu128 torchvision==0.24.1"),
+        (False, "safe-install torchvision==0.24.1"),
     ],
 )
-def test_the_offered_command_names_a_torch_that_is_still_to_come(installed, command):
-    here = make_environment(torch=f"{installed}" if installed else None)
-    coming = dataclasses.replace(here, torch=make_environment(torch="2.9.1+cu128").torch)
-    hint = choose_hint([asked(context(coming, "torchvision", "==0.20.0"))])
+def test_the_offered_command_names_a_torch_that_is_still_to_come(is_coming, command):
+    here = make_environment(torch="2.9.1+cu128")
+    if is_coming:
+        plan = Plan((Step(Action.REPLACE, "torch", "2.9.1+cu128", from_version="2.8.0"),))
+        here = dataclasses.replace(here, installed=planned_distributions(plan, here))
+    hint = choose_hint([asked(context(here, "torchvision", "==0.20.0"))])
     assert hint == f"Ask for the version that belongs to torch 2.9.1: {command}"

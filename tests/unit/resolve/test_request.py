@@ -90,6 +90,9 @@ def test_options_of_every_command_of_pip_stand_before_ours(command):
         (["torch-scatter"], "install", ["torch-scatter"]),
         (["torch-scatter>=2", "-U"], "install", ["torch-scatter>=2", "-U"]),
         (["torch_scatter[x]==2.1.2; python_version<'3.9'"], "install", None),
+        # as conda writes it: pip install says which operator is missing
+        (["torch=2.13"], "install", None),
+        (["torch[opt-einsum]=2.13.*", "six"], "install", None),
         (["torch @ https://example.org/torch-1-py3-none-any.whl"], "install", None),
         (["git+https://github.com/rusty1s/pytorch_scatter.git"], "install", None),
         (["./folder"], "install", None),

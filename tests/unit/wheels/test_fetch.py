@@ -153,8 +153,11 @@ def test_a_cached_file_that_was_damaged_is_fetched_again(take):
 
 def test_hashes_can_be_required(take):
     host = Host()
-    with pytest.raises(HashMismatch, match="no sha256 is known"):
+    with pytest.raises(HashMismatch, match="no sha256 is known") as caught:
         take(Link(URL, NAME), host, trust=Trust.PROMISED)
+    # pip wants both, and one --hash in a file requires them without the option
+    assert "with == and give it a --hash" in caught.value.hint
+    assert "and every --hash" in caught.value.hint
     assert host.asked == []
 
 
