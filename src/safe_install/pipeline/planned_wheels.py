@@ -16,6 +16,7 @@ from typing import Dict, List, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from safe_install.pip_output import DownloadInfo, InstallationReport, ReportEntry
+from safe_install.resolve.plan import sha256_of
 from safe_install.system.downloads import KeptDownloads
 
 BUILD_TAG = "999999999"  # higher than that of any published wheel
@@ -56,9 +57,9 @@ class PlannedWheels:
         """The whole file; None where pip did not download it."""
         from safe_install.wheels.archive import hash_file
 
-        hashes = (download.get("archive_info") or {}).get("hashes") or {}
+        sha256 = sha256_of(download)
         for path in self._downloads.find(filename_of(download)):
-            if hash_file(path) == hashes.get("sha256"):
+            if hash_file(path) == sha256:
                 return path
         return None
 

@@ -126,7 +126,7 @@ def _step_of_entry(entry: ReportEntry, environment: Environment) -> Step:
         metadata["version"],
         environment,
         url=download.get("url"),
-        sha256=_sha256(download),
+        sha256=sha256_of(download),
         origin=_origin(download),
         requested=bool(entry.get("requested")),
         extras=tuple(entry.get("requested_extras") or ()),
@@ -198,7 +198,8 @@ def _stays_beside(step: Step, installed: InstalledDistribution) -> bool:
     return not (is_same and installed.has_record)
 
 
-def _sha256(download: DownloadInfo) -> Optional[str]:
+def sha256_of(download: DownloadInfo) -> Optional[str]:
+    """The hash of a file in pip's report; older pips write it in another form."""
     archive = download.get("archive_info") or {}
     found = (archive.get("hashes") or {}).get("sha256")
     if found is None and str(archive.get("hash", "")).startswith("sha256="):
@@ -217,7 +218,8 @@ def _origin(download: DownloadInfo) -> Origin:
 
 def explained(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
     """The steps, each with its reason: "requested", or the first step that requires it."""
-    requirers = find_requirers(steps, environment)
+    is_open = any(not step.because and not step.requested for step in steps)
+    requirers = find_requirers(steps, environment) if is_open else {}
     found = []
     for step in steps:
         because = step.because or requirers.get(step.name, "dependency")

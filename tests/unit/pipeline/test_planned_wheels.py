@@ -67,6 +67,12 @@ def test_a_downloaded_wheel_is_given_to_the_next_run(wheels, folder):
     assert (folder / TAGGED).read_bytes() == b"wheel"
 
 
+def test_the_hash_of_an_older_pip_counts_too(wheels, folder):
+    archive = {"hash": "sha256=" + hashlib.sha256(b"wheel").hexdigest()}
+    wheels.add(report({"download_info": {"url": URL, "archive_info": archive}}))
+    assert wheels.find_links() == (folder,)
+
+
 def test_what_the_next_run_takes_has_the_url_of_the_first(wheels, folder):
     wheels.add(report(entry()))
     wheels.find_links()
