@@ -149,3 +149,29 @@ def test_an_environment_without_torch(variables, tmp_path):
         "Install with: python -m safe_install "
         f"--python {shlex.quote(str(folder))} torch==2.14.1 torch-scatter",
     ]
+
+
+def test_the_index_that_pip_is_set_up_for(variables, tmp_path):
+    """A company's index that ends before pypi.org: by pip's configuration, and by option."""
+    variables = {**variables, "PIP_CONFIG_FILE": os.devnull}
+    folder = tmp_path / "simple" / "torch"
+    folder.mkdir(parents=True)
+    for version in ("2.13.0", "2.12.1"):
+        (folder / f"torch-{version}-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+    machine = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
+    index = str(tmp_path / "simple")
+    by_option = explain(variables, "torch", *machine, "--offline", "--index-url", index)
+    assert by_option.returncode == 0, by_option.stderr
+    lines = by_option.stdout.splitlines()
+    assert lines[0] == "torch 2.13.0+cu130 (requested)"
+    assert f"no wheel of it for Python 3.11 on linux_x86_64 is in {index}" in by_option.stdout
+    assert lines[-1].endswith(f"--index-url {index} torch==2.13.0")
+    by_configuration = explain({**variables, "PIP_INDEX_URL": index}, "torch", *machine)
+    assert by_configuration.stdout.splitlines()[0] == lines[0], by_configuration.stderr
+    assert "--index-url" not in by_configuration.stdout
+    far = {**variables, "PIP_INDEX_URL": "https://company.example/simple"}
+    unasked = explain(far, "torch", *machine, "--offline")
+    assert "torch: https://company.example/simple was not asked (--offline)" in unasked.stderr
+    none = explain(variables, "torch", *machine, "--no-index")
+    assert none.returncode == 10
+    assert "--no-index leaves no place where it could be" in none.stderr

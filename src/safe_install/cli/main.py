@@ -354,11 +354,10 @@ def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
 
 def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.commands.explain import explain
-    from safe_install.resolve.request import parse_explain
+    from safe_install.resolve.explain_request import parse_explain
 
-    request = parse_explain(invocation.line.words, environ=invocation.environ)
-    network = configured_network(invocation, Words(()))
-    return explain(request, filling_world(invocation, reporter, network))
+    request, _ = _read_request(invocation, partial(parse_explain, exists=os.path.exists))
+    return explain(request, filling_world(invocation, reporter, request.install.network))
 
 
 def _bundle(invocation: Invocation, reporter: Reporter) -> Answer:

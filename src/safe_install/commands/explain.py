@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import UsageError
 from safe_install.index.catalog import bundled_catalog, known_projects
+from safe_install.index.local_pages import is_local
 from safe_install.models import (
     Environment,
     Finding,
@@ -27,23 +28,27 @@ from safe_install.models import (
     Severity,
     Step,
 )
-from safe_install.pipeline.choice import ChoiceOptions, IndexChooser
+from safe_install.pipeline.choice import ChoiceOptions, IndexChooser, make_choice_options
 from safe_install.pipeline.choice_text import cpu_fallback_notes
 from safe_install.pipeline.joint_answer import (
     Question,
     answer_jointly,
     describe_answer,
+    on_pypi,
     step_of_torch,
 )
 from safe_install.pipeline.session import environment_asked_for, error_context
 from safe_install.ports import Timings, World
+from safe_install.redaction import redact
 from safe_install.resolve.accelerator import choose_accelerator, with_known_accelerator
+from safe_install.resolve.explain_request import ExplainRequest
 from safe_install.resolve.plan import applies, explained, steps_of_pins
 from safe_install.resolve.provider import Resolution
-from safe_install.resolve.request import ExplainRequest
+from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
 from safe_install.resolve.torch_fit import check_torch
+from safe_install.system.credentials import Credentials
 from safe_install.torch_family import TORCH
 
 
@@ -76,18 +81,15 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
             cxx11_abi=request.cxx11_abi,
             needs_torch=False,
         )
-    own = request.own
     question = _make_question(request, environment)
     _refuse_unknown(question.extensions)
-    options = ChoiceOptions(
-        offline=own.offline, no_build=own.no_build, pre=request.pre, third_party=own.third_party
-    )
-    chooser = IndexChooser(options, world)
+    options = make_choice_options(request.install)
+    chooser = IndexChooser(options, world, Credentials(request.install.index_urls))
     with error_context(environment), timings.stage("resolve"):
         if _torch_is_given(question, request, environment):
             chosen = _choose_beside(environment, question, request, chooser)
         else:
-            chosen = _choose_torch(environment, question, chooser)
+            chosen = _choose_torch(environment, question, chooser, options)
     plan = Plan(chosen.steps, chosen.resolution.rejections, chosen.resolution.answers)
     findings = cpu_fallback_notes(chosen.resolution.pins, chosen.resolution.answers, chosen.beside)
     findings += (*chosen.findings, *_unknown_wheels(plan))
@@ -118,10 +120,19 @@ def _make_question(request: ExplainRequest, environment: Environment) -> Questio
         extensions=tuple(one for one in meant if canonicalize_name(one.name) != TORCH),
         torch=on_torch,
         accelerator=choose_accelerator(own, on_torch, environment.torch),
-        pre=request.pre,
+        pre=request.install.pre,
         no_build=own.no_build,
-        offline=own.offline,
+        forbidden_by=_option_against_hosts(request.install),
+        index_url=request.install.index_url or PIP_INDEX,
+        place_words=request.place_words,
     )
+
+
+def _option_against_hosts(install: InstallRequest) -> str:
+    """The option because of which no host is asked; "" where they are."""
+    if install.own.offline:
+        return "--offline"
+    return "--no-index" if install.no_index else ""
 
 
 def _torch_is_given(question: Question, request: ExplainRequest, environment: Environment) -> bool:
@@ -161,20 +172,24 @@ def _choose_beside(
     return _Chosen(bare, resolution, _steps_of(resolution, question, bare), findings=findings)
 
 
-def _choose_torch(environment: Environment, question: Question, chooser: IndexChooser) -> _Chosen:
+def _choose_torch(
+    environment: Environment, question: Question, chooser: IndexChooser, options: ChoiceOptions
+) -> _Chosen:
     """A torch that has all extensions, and its files. Errors: NoCandidate."""
     bare = dataclasses.replace(environment, installed={})
     catalog = bundled_catalog()
-    answer = answer_jointly(question, bare, catalog, chooser, chooser.torch_pages)
+    pages = chooser.torch_pages
+    why_absent = on_pypi if options.searches_pypi else pages.why_not_on_own_index
+    answer = answer_jointly(question, bare, catalog, chooser, pages, why_absent=why_absent)
     beside = dataclasses.replace(bare, torch=answer.torch.build)
     steps = (
         step_of_torch(answer, question, environment),
         *_steps_of(answer.resolution, question, beside),
     )
-    torch, catalog = answer.torch.build, bundled_catalog()
     findings = check_torch(
-        torch, environment.driver, environment.interpreter, catalog=catalog
-    ) + _assumed(beside)
+        answer.torch.build, environment.driver, environment.interpreter, catalog=catalog
+    )
+    findings += (*_assumed(beside), *_unasked_indexes(options))
     return _Chosen(beside, answer.resolution, steps, describe_answer(answer, question), findings)
 
 
@@ -187,6 +202,15 @@ def _assumed(environment: Environment) -> Tuple[Finding, ...]:
     return tuple(
         Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment)
     )
+
+
+def _unasked_indexes(options: ChoiceOptions) -> Iterator[Finding]:
+    """A note that pip's own index was not asked for torch."""
+    far = [] if options.searches_pypi else [url for url in options.own_indexes if not is_local(url)]
+    if options.offline and far:
+        detail = f"torch: {redact(far[0])} was not asked (--offline): this is pypi.org's"
+        hint = "Leave --offline out to ask it."
+        yield Finding("index-not-asked", Severity.NOTE, TORCH, detail, hint)
 
 
 def _refuse_unknown(requirements: Sequence[Requirement]) -> None:

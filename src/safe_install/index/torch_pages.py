@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import Collection, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from packaging.utils import NormalizedName
 from packaging.version import Version
@@ -20,6 +20,7 @@ from safe_install.index.local_pages import (
     host_of,
     is_local,
     links_of,
+    local_path,
     project_page,
     read_local_page,
 )
@@ -34,10 +35,18 @@ from safe_install.index.torch_files import (
     pinned_compilers,
 )
 from safe_install.models import Candidate, Interpreter, Link, TorchBuild
+from safe_install.redaction import redact
 from safe_install.system.http import PageAnswer, PageSource, PageStatus
 from safe_install.torch_family import TORCH
 
 OFFLINE = "--offline"  # no host is asked; --no-index still allows the user's own places
+
+
+class _OwnWheels(NamedTuple):
+    """The wheels of a project in the user's places."""
+
+    links: Dict[str, Link]  # by version; the best one for the interpreter
+    unread: Optional[Absent] = None  # why one of the places was not read
 
 
 class TorchPages:
@@ -59,7 +68,7 @@ class TorchPages:
         self._http = http
         self._find_links = tuple(find_links)
         self._indexes = tuple(indexes)
-        self._own: Dict[str, Dict[str, Link]] = {}  # by project: the wheels of the user's places
+        self._own: Dict[str, _OwnWheels] = {}  # by project
         self._offline = offline
         self._hosts = []
         for host in table.hosts:
@@ -89,10 +98,8 @@ class TorchPages:
         `release`: of torch. A host of certain releases is only asked for these.
         """
         listing = self._ask_hosts(project, accelerator, interpreter, release=release)
-        if project not in self._own:
-            self._own[project] = self._read_own(project, interpreter)
         own = {}
-        for version, link in self._own[project].items():
+        for version, link in self._own_wheels(project, interpreter).links.items():
             if Version(version).local == accelerator:
                 own[version] = link
         if not own:
@@ -143,6 +150,26 @@ class TorchPages:
         metadata = self._read_metadata(link, project, version)
         return TorchFile(make_candidate(project, version, accelerator, link, metadata), metadata)
 
+    def why_not_on_own_index(self, build: TorchBuild, interpreter: Interpreter) -> Optional[Absent]:
+        """Why pip does not find a build of pypi.org where the user's own places are all that it
+        searches. None: it finds it, or they were not asked (--offline)."""
+        own = self._own_wheels(TORCH, interpreter)
+        places = " or ".join(_name_of(place) for place in (*self._indexes, *self._find_links))
+        same = [one for one in map(Version, own.links) if one.public == build.version.public]
+        if any(version.local in (None, build.accelerator) for version in same):
+            return None
+        if own.unread is not None:
+            return None if own.unread.forbidden_by else own.unread
+        if not places:
+            return Absent(f"{self._offline} leaves no place where it could be")
+        if same:
+            remedy = f"Ask for that build: --accelerator {same[0].local}."
+            return Absent(f"only the build {same[0]} is in {places}", remedy)
+        python = ".".join(interpreter.version.split(".")[:2])
+        return Absent(
+            f"no wheel of it for Python {python} on {interpreter.platform} is in {places}"
+        )
+
     def find_compilers(
         self, requires: Sequence[str], accelerator: str, interpreter: Interpreter
     ) -> Tuple[TorchFile, ...]:
@@ -168,9 +195,7 @@ class TorchPages:
     def _read(self, url: str, host: HostEntry, project: str, interpreter: Interpreter) -> Listing:
         """The listing of one page of a host."""
         if self._offline:
-            reason = f"{host.host} was not asked ({self._offline})"
-            remedy = f"Leave {self._offline} out to ask {host.host}."
-            return Listing(url, problem=Absent(reason, remedy, self._offline))
+            return Listing(url, problem=self._not_asked(host.host))
         if host.host in self._down:
             return Listing(url, problem=self._down[host.host])
         page = self._http.get_page(url, allowed_hosts=host.redirects)
@@ -183,20 +208,33 @@ class TorchPages:
         own = [link for link in links_of(page, project=project) if host_of(link.url) in expected]
         return Listing(url, best_wheels(own, project, interpreter))
 
-    def _read_own(self, project: str, interpreter: Interpreter) -> Dict[str, Link]:
-        """The best wheel of each version in the user's places, for all accelerators. A place that
-        does not answer is skipped, as pip does it."""
+    def _own_wheels(self, project: str, interpreter: Interpreter) -> _OwnWheels:
+        """The wheels of the user's places, for all accelerators. A place that does not answer is
+        skipped, as pip does it."""
+        if project not in self._own:
+            self._own[project] = self._read_own(project, interpreter)
+        return self._own[project]
+
+    def _read_own(self, project: str, interpreter: Interpreter) -> _OwnWheels:
         urls = [*self._find_links, *(project_page(index, project) for index in self._indexes)]
         links: List[Link] = []
+        unread: Optional[Absent] = None
         for url in urls:
             if is_local(url):
                 page = read_local_page(url)
             elif self._offline == OFFLINE:
+                unread = self._not_asked(host_of(url))
                 continue
             else:
                 page = self._http.get_page(url, allowed_hosts=())
+            if page.status is PageStatus.DOWN:
+                unread = unread or _why_no_list(page, host_of(url))
             links += links_of(page, project=project)
-        return best_wheels(links, project, interpreter)
+        return _OwnWheels(best_wheels(links, project, interpreter), unread)
+
+    def _not_asked(self, host: str) -> Absent:
+        reason = f"{host} was not asked ({self._offline})"
+        return Absent(reason, f"Leave {self._offline} out to ask {host}.", self._offline)
 
     def _read_metadata(
         self, link: Link, project: NormalizedName, version: Version
@@ -213,6 +251,11 @@ class TorchPages:
         if hashlib.sha256(page.text.encode("utf-8")).hexdigest() != link.metadata:
             return None
         return page.text if is_metadata_of(page.text, project, version) else None
+
+
+def _name_of(place: str) -> str:
+    """A place as messages name it."""
+    return str(local_path(place)) if is_local(place) else redact(place)
 
 
 def _why_no_list(page: PageAnswer, host: str) -> Absent:

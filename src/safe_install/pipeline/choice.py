@@ -75,6 +75,7 @@ class ChoiceOptions:
     index_url: Optional[str] = None
     find_links: Tuple[str, ...] = ()
     own_indexes: Tuple[str, ...] = ()  # all searched indexes except pypi.org
+    searches_pypi: bool = True
     no_index: bool = False
     third_party: Tuple[str, ...] = ()  # optional hosts that may be asked
     no_toolkit: bool = False
@@ -98,6 +99,7 @@ def make_choice_options(request: InstallRequest) -> ChoiceOptions:
         index_url=request.index_url,
         find_links=request.find_links,
         own_indexes=tuple(url for url in request.searched_indexes if not _is_default_index(url)),
+        searches_pypi=any(map(_is_default_index, request.searched_indexes)),
         no_index=request.no_index,
         third_party=own.third_party,
         no_toolkit=own.no_toolkit,

@@ -5,23 +5,27 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple, TypedDict
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypedDict
 
 from packaging.requirements import Requirement
 
 from safe_install.errors import NoCandidate
 from safe_install.index.facts import Catalog, Project
-from safe_install.models import Action, Environment, Rule, Step
+from safe_install.index.local_pages import project_page
+from safe_install.index.torch_files import Absent
+from safe_install.models import Action, Environment, Interpreter, Rule, Step, TorchBuild
 from safe_install.pipeline.choice import Chooser, TorchSource
 from safe_install.pipeline.joint_choice import JointChoice
+from safe_install.redaction import redact, redact_words
 from safe_install.resolve import decisions
 from safe_install.resolve.accelerator import is_listed_kind
 from safe_install.resolve.compatibility import Context
 from safe_install.resolve.decisions import Selection, Wanted
 from safe_install.resolve.no_candidate import where_else
 from safe_install.resolve.provider import Resolution
+from safe_install.resolve.request import PIP_INDEX
 from safe_install.resolve.torch_change import AskedOfTorch
-from safe_install.resolve.torch_choice import TorchChoice
+from safe_install.resolve.torch_choice import TorchChoice, passed_over_as_absent
 from safe_install.resolve.torch_conflict import (
     Conflict,
     TorchRow,
@@ -34,6 +38,7 @@ from safe_install.resolve.torch_conflict import (
     wishes_of,
     without_wishes,
 )
+from safe_install.resolve.torch_options import with_passed_over
 from safe_install.resolve.torch_ranking import TorchOption, TorchTerms, rank_torches
 from safe_install.resolve.torches_not_taken import (
     group_reasons,
@@ -43,6 +48,12 @@ from safe_install.resolve.torches_not_taken import (
 from safe_install.torch_family import TORCH
 
 PYTORCH = "https://download.pytorch.org/whl"
+WhyAbsent = Callable[[TorchBuild, Interpreter], Optional[Absent]]
+
+
+def on_pypi(build: TorchBuild, interpreter: Interpreter) -> Optional[Absent]:
+    """A WhyAbsent where pip searches pypi.org itself."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,10 @@ class Question:
     accelerator: str = ""  # the requested one; "": the driver decides
     pre: bool = False
     no_build: bool = False
-    offline: bool = False
+    # the option because of which no host is asked, --offline or --no-index; "": they are
+    forbidden_by: str = ""
+    index_url: str = PIP_INDEX  # where pip looks first
+    place_words: Tuple[str, ...] = ()  # the options that say so on the command line
 
 
 @dataclass(frozen=True)
@@ -73,9 +87,13 @@ def answer_jointly(
     catalog: Catalog,
     chooser: Chooser,
     torch_source: TorchSource,
+    *,
+    why_absent: WhyAbsent = on_pypi,
 ) -> JointAnswer:
     """The best torch that has every extension. Errors: NoCandidate with the requirements that
-    exclude each other."""
+    exclude each other.
+
+    `why_absent`: why a build of pypi.org is not on the index that pip searches instead."""
     _refuse_unlisted(question, catalog)
     wanted = Wanted((), no_build=question.no_build, torch=_terms_of(question))
 
@@ -91,9 +109,10 @@ def answer_jointly(
         resolve=resolve,
         check_torch=lambda torch: None,
         finds_files=False,
-        offline=question.offline,
+        offline=bool(question.forbidden_by),
     )
     selection = decisions.add_extensions(Selection(here, here), question.extensions)
+    selection = _without_absent(selection, joint.rank(selection), why_absent)
     try:
         chosen, resolution = joint.choose(selection)
     except NoCandidate as error:
@@ -108,16 +127,35 @@ def answer_jointly(
     return JointAnswer(taken, resolution, options, chosen.torch_choice)
 
 
+def _without_absent(
+    selection: Selection, options: Sequence[TorchOption], why_absent: WhyAbsent
+) -> Selection:
+    """The selection without the builds that pip's index does not have. Errors: NoCandidate where it
+    has none of them."""
+    permitted = [option for option in options if option.excluded is None]
+    absent: List[Tuple[TorchOption, Absent]] = []
+    for option in permitted:
+        found = why_absent(option.build, selection.here.interpreter) if option.is_on_index else None
+        if found is not None:
+            absent.append((option, found))
+            selection = with_passed_over(selection, passed_over_as_absent(option.build, found))
+    if permitted and len(absent) == len(permitted):
+        option, found = next((pair for pair in absent if pair[1].remedy), absent[0])
+        raise NoCandidate(f"torch {option.release}: {found.reason}", hint=found.remedy)
+    return selection
+
+
 def _find_conflict(
     joint: JointChoice, selection: Selection, terms: TorchTerms, catalog: Catalog
 ) -> Optional[Conflict]:
     """The wishes that exclude each other, by bundled facts and pages that were read; None where a
     torch meets them all. Requirements on torch are wishes, too."""
     options: Dict[str, TorchOption] = {}
+    absent = {one.version for one in selection.torch_choice.passed_over}
     for accelerator in dict.fromkeys((terms.accelerator, "")):
         freed = without_wishes(terms, accelerator=accelerator)
         for option in rank_torches(None, freed, selection.here, catalog):
-            if option.excluded is None:
+            if option.excluded is None and option.version not in absent:
                 options.setdefault(option.version, option)
     rows = [_make_row(joint, selection, option, terms) for option in options.values()]
     wishes = wishes_of(terms, selection.extensions.values(), selection.here.torch)
@@ -218,7 +256,7 @@ def describe_answer(answer: JointAnswer, question: Question) -> AnswerDetails:
             "version": torch.build.runtime_version,
             "accelerator": torch.build.accelerator,
             "is_on_index": torch.is_on_index,
-            "page": _page_of(torch),
+            "page": _page_of(torch, question),
             "warning": torch.warning,
         },
         "not_taken": [{"torch": row.version, "reason": row.reason} for row in rows],
@@ -227,9 +265,9 @@ def describe_answer(answer: JointAnswer, question: Question) -> AnswerDetails:
     }
 
 
-def _page_of(torch: TorchOption) -> str:
+def _page_of(torch: TorchOption, question: Question) -> str:
     return (
-        "https://pypi.org/simple/torch/"
+        redact(project_page(question.index_url, TORCH))
         if torch.is_on_index
         else f"{PYTORCH}/{torch.build.accelerator}/torch/"
     )
@@ -242,6 +280,7 @@ def _command(torch: TorchOption, question: Question) -> str:
         words += ["--accelerator", torch.build.accelerator]
     if question.pre:
         words.append("--pre")
+    words += redact_words(question.place_words)
     words.append(f"torch{_extras_of_torch(question)}=={torch.release}")
     words += [str(requirement) for requirement in question.extensions]
     return " ".join(shlex.quote(word) for word in words)
@@ -271,7 +310,7 @@ def _with_conflict(
     ]
     if conflict is None:
         error.rejections = tuple(rejections)
-        if not question.offline:
+        if not question.forbidden_by:
             error.hint = (
                 "Try again when its host answers, or see what is known here with --offline."
             )
@@ -299,8 +338,8 @@ def _find_ways(
             "wheel fits."
         )
     if conflict.is_open:
-        ask = "Leave --offline out to ask the hosts."
-        hints.append(ask if question.offline else "Try again when its host answers.")
+        ask = f"Leave {question.forbidden_by} out to ask the hosts."
+        hints.append(ask if question.forbidden_by else "Try again when its host answers.")
     return hints
 
 

@@ -20,6 +20,9 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 FETCH_GROUPS = ("general", "index", "select", "build")
 INDEX_GROUPS = ("general", "index")
+PLACE_OPTIONS = frozenset(
+    {"index-url", "extra-index-url", "find-links", "no-index"}
+)  # by their keys
 
 COMMANDS = frozenset(
     [

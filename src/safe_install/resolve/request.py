@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Callable, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from safe_install.errors import InputError, UsageError
@@ -18,7 +17,7 @@ from safe_install.models import DEFAULT_NETWORK, NetworkSettings
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.file_options import searched_indexes, values_in_files, words_of_files
-from safe_install.resolve.own_options import OwnOptions, own_options, parse_cxx11_abi
+from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS
 from safe_install.resolve.pip_settings import Formats, PipSettings
 from safe_install.resolve.requirements_file import (
@@ -31,7 +30,7 @@ from safe_install.resolve.requirements_file import (
     nowhere,
     parse_file,
 )
-from safe_install.resolve.unheard_options import OF_EXPLAIN, OF_UNINSTALL, refuse_unheard
+from safe_install.resolve.unheard_options import OF_UNINSTALL, refuse_unheard
 
 
 @dataclass(frozen=True)
@@ -127,18 +126,6 @@ class UninstallRequest(NamedTuple):
     break_system_packages: bool = False
     quiet: int = 0
     log_file: Optional[Path] = None
-
-
-class ExplainRequest(NamedTuple):
-    """`explain REQ...`, perhaps for a machine that is not here."""
-
-    own: OwnOptions
-    requirements: Tuple[Requirement, ...]
-    torch: Optional[str] = None
-    python_version: Optional[str] = None
-    platform: Optional[str] = None
-    cxx11_abi: Optional[bool] = None
-    pre: bool = False
 
 
 # --- install --------------------------------------------------------------------------------------
@@ -385,7 +372,7 @@ def _pip_texts(words: Sequence[Word]) -> Tuple[str, ...]:
     return tuple(kept)
 
 
-# --- uninstall and explain ------------------------------------------------------------------------
+# --- uninstall ------------------------------------------------------------------------------------
 
 
 def parse_uninstall(
@@ -436,41 +423,6 @@ def parse_uninstall(
         quiet=settings.count("quiet"),
         log_file=settings.path("log"),
     )
-
-
-def parse_explain(words: Words, *, environ: Mapping[str, str]) -> ExplainRequest:
-    """The request of `explain REQ...`. Errors: UsageError."""
-    written = words.checked()
-    refuse_unheard("explain", written, of_pip=OF_EXPLAIN)
-    requirements = _read_requirements(written)
-    return ExplainRequest(
-        own_options(written, environ),
-        requirements,
-        torch=words.value("--torch"),
-        python_version=words.value("--python-version"),
-        platform=words.value("--platform"),
-        cxx11_abi=parse_cxx11_abi(words.value("--cxx11-abi")),
-        pre=any(word.key == "pre" for word in written),
-    )
-
-
-def _read_requirements(words: Sequence[Word]) -> Tuple[Requirement, ...]:
-    """What `explain` is asked about. Errors: UsageError."""
-    requirements = []
-    for word in words:
-        if word.argument:
-            requirement = parse_requirement(word.value or "")
-            if requirement is None:
-                raise UsageError(
-                    f"{word.value}: not a requirement",
-                    hint="Write a name: safe-install explain torch-scatter.",
-                )
-            requirements.append(requirement)
-    if not requirements:
-        raise UsageError(
-            "explain needs a requirement", hint="Write: safe-install explain torch-scatter."
-        )
-    return tuple(requirements)
 
 
 # --- names ----------------------------------------------------------------------------------------

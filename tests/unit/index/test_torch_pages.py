@@ -17,6 +17,7 @@ from safe_install.index.torch_files import (
     read_requires,
 )
 from safe_install.index.torch_pages import TorchPages
+from safe_install.models import TorchBuild
 from safe_install.system.http import PageAnswer, PageStatus
 from safe_install.tags import supported_tags
 from tests.factories import make_interpreter
@@ -276,3 +277,58 @@ def test_which_places_may_be_asked(tmp_path, offline, is_asked):
     reader = TorchPages(answers, torch_table(), offline=offline, find_links=places)
     assert reader.list_torch("cpu", HERE).own == ("2.13.0+cpu",)
     assert bool(answers.asked) is is_asked
+
+
+# --- builds of pypi.org, where pip searches other places ------------------------------------------
+
+COMPANY = "https://who:secret@company.example/simple"
+COMPANY_PAGE = f"{COMPANY}/torch/"
+CU130 = TorchBuild(Version("2.14.1"), "2.14.1+cu130", "cu130")
+
+
+def wheel_link(version):
+    name = f"torch-{version.replace('+', '%2B')}-cp311-cp311-manylinux_2_28_x86_64.whl"
+    return f'<a href="/f/{name}">x</a>'
+
+
+@pytest.mark.parametrize(
+    ("pages", "said", "reason", "is_open"),
+    [
+        ({COMPANY_PAGE: wheel_link("2.14.1")}, {}, None, False),
+        ({COMPANY_PAGE: wheel_link("2.14.1+cu130")}, {}, None, False),
+        (
+            {COMPANY_PAGE: wheel_link("2.13.0")},
+            {},
+            "no wheel of it for Python 3.11 on linux_x86_64 is in https://****@company.example/simple",
+            False,
+        ),
+        (
+            {COMPANY_PAGE: wheel_link("2.14.1+cpu")},
+            {},
+            "only the build 2.14.1+cpu is in https://****@company.example/simple",
+            True,
+        ),
+        (
+            {},
+            {"find_links": ["/nowhere"]},
+            "no wheel of it for Python 3.11 on linux_x86_64 is in "
+            "https://****@company.example/simple or /nowhere",
+            False,
+        ),
+        ({COMPANY_PAGE: PageStatus.DOWN}, {}, "company.example does not answer (HTTP 500)", True),
+        ({}, {"offline": "--offline"}, None, False),  # not known: it was not asked
+        (
+            {},
+            {"offline": "--no-index", "indexes": []},
+            "--no-index leaves no place where it could be",
+            False,
+        ),
+    ],
+)
+def test_why_a_build_is_not_on_the_index_that_pip_searches(pages, said, reason, is_open):
+    reader = TorchPages(Answers(**pages), torch_table(), **{"indexes": [COMPANY], **said})
+    found = reader.why_not_on_own_index(CU130, HERE)
+    if reason is None:
+        assert found is None
+    else:
+        assert (found.reason, found.is_open) == (reason, is_open)

@@ -27,9 +27,10 @@ from safe_install.ports import World
 from safe_install.resolve import decisions
 from safe_install.resolve.command_line import parse_command_line
 from safe_install.resolve.decisions import Selection
+from safe_install.resolve.explain_request import parse_explain
 from safe_install.resolve.opening import open_selection
 from safe_install.resolve.provider import is_known, resolve
-from safe_install.resolve.request import parse_explain, parse_install
+from safe_install.resolve.request import parse_install
 from safe_install.resolve.rounds import Refusal
 from safe_install.resolve.target import environment_for
 from safe_install.system.http import PageAnswer, PageStatus
@@ -187,7 +188,8 @@ def make_machine(case):
 def ask_explain(case, monkeypatch):
     """The whole command, with the frozen index in place of the bundled one."""
     words = [*case["ask"].split(), *([] if "pages" in case else ["--offline"])]
-    request = parse_explain(parse_command_line(words).words, environ={})
+    line = parse_command_line(words)
+    request = parse_explain(line.words, environ={}, configuration={}, read=str)
     if "machine" in case:
         monkeypatch.setattr(
             explain_command, "environment_asked_for", lambda *_, **__: make_machine(case)
@@ -196,7 +198,7 @@ def ask_explain(case, monkeypatch):
     monkeypatch.setattr(explain_command, "known_projects", lambda: CATALOG.projects)
     pages = FrozenPages(case.get("pages", {}))
 
-    def make_chooser(wishes, world):
+    def make_chooser(wishes, world, credentials):
         return FrozenChooser(
             CATALOG, pages, pre=wishes.pre, no_build=wishes.no_build, offline=wishes.offline
         )

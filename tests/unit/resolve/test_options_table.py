@@ -14,13 +14,13 @@ from safe_install.models import BuildTimeout
 from safe_install.ports import World
 from safe_install.resolve.bundle_request import parse_bundle
 from safe_install.resolve.command_line import parse_command_line
+from safe_install.resolve.explain_request import parse_explain
 from safe_install.resolve.fleet_request import parse_fleet
 from safe_install.resolve.option_rows import Kind
 from safe_install.resolve.options_table import BY_COMMAND, BY_NAME, COMMANDS, OPTIONS
 from safe_install.resolve.own_options import OwnOptions, own_options
 from safe_install.resolve.pip_options import COMMANDS as COMMANDS_OF_PIP
 from safe_install.resolve.pip_options import find_option
-from safe_install.resolve.request import parse_explain
 
 # For each option: a value as it is written, and what it becomes in OwnOptions, or for the command
 # that has it.
@@ -119,9 +119,8 @@ def test_an_option_is_parsed_beside_those_of_pip(command, option):
 
 @pytest.mark.parametrize("option", BY_COMMAND["explain"].options, ids=lambda option: option.name)
 def test_an_option_of_explain_is_parsed(option):
-    request = parse_explain(
-        parse_command_line(["explain", *written(option), "x"]).words, environ={}
-    )
+    words = parse_command_line(["explain", *written(option), "x"]).words
+    request = parse_explain(words, environ={}, configuration={}, read=str)
     holder = request.own if hasattr(request.own, option.field) else request
     assert getattr(holder, option.field) == expected(option)
 

@@ -15,6 +15,7 @@ from safe_install.resolve.command_line import (
     split_words,
     unknown_command,
 )
+from safe_install.resolve.explain_request import parse_explain
 from safe_install.resolve.options_table import BY_COMMAND
 from safe_install.resolve.own_options import (
     parse_build_timeout,
@@ -24,7 +25,6 @@ from safe_install.resolve.own_options import (
 from safe_install.resolve.pip_options import COMMANDS
 from safe_install.resolve.request import (
     named,
-    parse_explain,
     parse_install,
     parse_network,
     parse_uninstall,
@@ -50,8 +50,13 @@ def uninstall(*argv, environ=None, configuration=None, files=None):
     )
 
 
-def explain(*argv, environ=None):
-    return parse_explain(split_words(argv, EXPLAIN_OPTIONS), environ=environ or {})
+def explain(*argv, environ=None, configuration=None):
+    return parse_explain(
+        split_words(argv, EXPLAIN_OPTIONS),
+        environ=environ or {},
+        configuration=configuration or {},
+        read=str,
+    )
 
 
 def texts(entries):
@@ -695,6 +700,7 @@ NOTHING_NAMED = ("at least one requirement", "folder.zip", "x.tar.gz", "-y")
         (explain, ["./folder"], {}, "./folder"),
         (explain, ["a", "-r", "x"], {}, "no option -r"),
         (explain, ["a", "--unknown"], {}, "no option --unknown"),
+        (explain, ["a", "--no-deps"], {}, "no option --no-deps"),
         (explain, ["a", "--cxx11-abi", "old"], {}, "--cxx11-abi old"),
         (explain, ["a", "--torch"], {}, "--torch needs a value"),
         (explain, ["a", "--no-rollback"], {}, "explain has no option --no-rollback"),
@@ -766,8 +772,25 @@ def test_explain():
         "3.8",
         "linux_x86_64",
     )
-    assert (request.cxx11_abi, request.pre, request.own.json) == (False, True, True)
+    assert (request.cxx11_abi, request.install.pre, request.own.json) == (False, True, True)
     assert explain("a").cxx11_abi is None
+
+
+def test_explain_looks_where_pip_looks():
+    configuration = {"index-url": "https://c.example/simple", "find-links": "/w", "proxy": "p"}
+    configured = explain("torch", configuration=configuration)
+    install = configured.install
+    assert install.searched_indexes == ("https://c.example/simple",)
+    assert (install.find_links, install.network.proxy) == (("/w",), "p")
+    assert configured.place_words == (), "what is configured needs no words"
+    words = ["--extra-index-url", "https://e.example", "-f/x", "--no-index", "-q", "--cert=c"]
+    request = explain("torch", *words, configuration=configuration)
+    assert (request.install.searched_indexes, request.install.no_index) == ((), True)
+    assert request.install.find_links == ("/w", "/x")
+    assert request.place_words == (
+        *("--extra-index-url", "https://e.example"),
+        *("-f/x", "--no-index"),
+    )
 
 
 # --- names ----------------------------------------------------------------------------------------
