@@ -313,6 +313,8 @@ def _with_conflict(
         if not question.forbidden_by:
             error.hint = (
                 "Try again when its host answers, or see what is known here with --offline."
+                if error.is_open
+                else "The bundled facts know a wheel that no page lists: --offline shows it."
             )
         return error
     # Without wishes no torch is built for this machine at all; the error's own hint says so.

@@ -392,12 +392,12 @@ class JointChoice:
     def _failure(self, selection: Selection, options: Sequence[TorchOption]) -> NoCandidate:
         """The error for the newest torch; its hint names the torch that has most extensions."""
         error = self._error
-        if error is None and (not selection.extensions or not selection.torch_choice.passed_over):
+        passed = selection.torch_choice.passed_over
+        is_of_extensions = any(one.lacking or one.by_installer for one in passed)
+        if error is None and not (selection.extensions and is_of_extensions):
             return no_torch(selection, options, self._wanted, self._listing)
-        if error is None:
-            last = selection.torch_choice.passed_over[-1]
-            error = NoCandidate(last.say_why_not())
-        refused = [one for one in selection.torch_choice.passed_over if one.by_installer]
+        error = error or NoCandidate(passed[-1].say_why_not())
+        refused = [one for one in passed if one.by_installer]
         if refused:
             error.hint = hint_where_pip_has_no_plan(refused[0], selection.extensions)
             return error

@@ -216,13 +216,22 @@ def _origin(download: DownloadInfo) -> Origin:
     return Origin.WHEEL if is_wheel else Origin.SDIST
 
 
-def explained(steps: Tuple[Step, ...], environment: Environment) -> Tuple[Step, ...]:
-    """The steps, each with its reason: "requested", or the first step that requires it."""
+def explained(
+    steps: Tuple[Step, ...],
+    environment: Environment,
+    others: Optional[Mapping[NormalizedName, str]] = None,
+) -> Tuple[Step, ...]:
+    """The steps, each with its reason: "requested", or the first step that requires it.
+
+    `others`: the reasons of steps that nothing requires.
+    """
     is_open = any(not step.because and not step.requested for step in steps)
-    requirers = find_requirers(steps, environment) if is_open else {}
+    reasons = dict(others or {})
+    if is_open:
+        reasons.update(find_requirers(steps, environment))
     found = []
     for step in steps:
-        because = step.because or requirers.get(step.name, "dependency")
+        because = step.because or reasons.get(step.name, "dependency")
         if step.requested:
             because = "requested"
         found.append(dataclasses.replace(step, because=because))

@@ -427,8 +427,7 @@ def _as_dependency(step: Step, selection: Selection, wanted: Wanted) -> Step:
             step, requested=False, because=because, keeps_requested=was_requested
         )
     if step.name == TORCH and selection.torch_choice.brought_for:
-        because = f"for {selection.torch_choice.brought_for}"
-        return dataclasses.replace(step, requested=False, because=because)
+        return dataclasses.replace(step, requested=False, because="")
     asked = wanted.named | {requirement_name(entry.text) for entry in wanted.entries}
     for text, pin in hidden_requirements(selection).items():
         if requirement_name(text) == step.name and step.name not in asked:
@@ -456,4 +455,6 @@ def make_plan(selection: Selection, steps: Sequence[Step], request: InstallReque
         found = tuple(dataclasses.replace(step, is_locked=step.candidate is None) for step in found)
     if request.ignore_installed:
         found = planning.beside_installed(found, here)
-    return Plan(planning.explained(found, here), selection.rejections, selection.answers)
+    brought_for = selection.torch_choice.brought_for
+    others = {TORCH: f"for {brought_for}"} if brought_for else {}
+    return Plan(planning.explained(found, here, others), selection.rejections, selection.answers)

@@ -171,3 +171,15 @@ def test_a_conflict_names_no_torch_that_the_index_lacks():
         ask("torch", SCATTER, chooser=HostChooser(known=known), why_absent=ends_at("2.13.0"))
     assert f"Without {SCATTER}: torch 2.13.0+cu130" in raised.value.hint
     assert RELEASES[-1] not in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("is_open", "hint"),
+    [(True, "Try again when its host answers"), (False, "a wheel that no page lists")],
+)
+def test_a_wheel_that_the_facts_know_and_no_page_has(is_open, hint):
+    """A host that answers does not do so later."""
+    chooser = HostChooser(known={(SCATTER, RELEASES[-1]): True}, is_open=is_open)
+    with pytest.raises(NoCandidate) as raised:
+        ask("torch", SCATTER, chooser=chooser)
+    assert hint in raised.value.hint and "--offline" in raised.value.hint

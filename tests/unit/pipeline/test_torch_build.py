@@ -602,6 +602,11 @@ NONE = [
         "there is no page https://download.pytorch.org/whl/rocm5.0/torch/",
     ),
     (
+        {},
+        ["--accelerator", "cu118", "torch", "torchvision"],
+        "no torch for cu118 can come: there is no page https://download.pytorch.org/whl/cu118/",
+    ),
+    (
         {"offline": "--offline"},
         ["--accelerator", "cu126", "torch"],
         "download.pytorch.org was not asked (--offline)",

@@ -7,11 +7,12 @@ import dataclasses
 import pytest
 from packaging.requirements import Requirement
 from packaging.tags import parse_tag
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate, PipFailed, Refused
 from safe_install.index.catalog import bundled_catalog
-from safe_install.models import Action, Candidate, CandidateKind, Link
+from safe_install.models import Action, Candidate, CandidateKind, Link, Step
 from safe_install.resolve.carried import Tie
 from safe_install.resolve.command_line import split_words
 from safe_install.resolve.decisions import (
@@ -787,6 +788,26 @@ def test_a_plan_says_what_was_asked_for_and_what_was_locked():
         "six": True,
         "torch-scatter": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("requires", "because"),
+    [((), "for torch-scatter"), (("torch>=2",), "base 1 requires torch>=2")],
+)
+def test_a_torch_that_comes_for_an_extension_and_is_required_as_well(requires, because):
+    choice = dataclasses.replace(selection_of().torch_choice, brought_for="torch-scatter")
+    selection = dataclasses.replace(selection_of(), torch_choice=choice)
+    request = parse_install(
+        split_words(["./base"]), environ={}, configuration={}, read=lambda name: ""
+    )
+    steps = (
+        Step(Action.ADD, canonicalize_name("base"), "1", requires=requires, requested=True),
+        Step(Action.ADD, canonicalize_name("torch"), "2.14.1"),
+    )
+    torch = next(
+        step for step in make_plan(selection, steps, request).steps if step.name == "torch"
+    )
+    assert (torch.because, torch.requested) == (because, False)
 
 
 def test_beside_what_is_installed_nothing_is_replaced():
