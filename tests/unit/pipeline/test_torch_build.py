@@ -602,11 +602,6 @@ NONE = [
         "there is no page https://download.pytorch.org/whl/rocm5.0/torch/",
     ),
     (
-        {},
-        ["--accelerator", "cu118", "torch", "torchvision"],
-        "no torch for cu118 can come: there is no page https://download.pytorch.org/whl/cu118/",
-    ),
-    (
         {"offline": "--offline"},
         ["--accelerator", "cu126", "torch"],
         "download.pytorch.org was not asked (--offline)",
@@ -639,6 +634,19 @@ def test_where_there_is_none_it_says_why(tmp_path, fields, words, reason):
         assert raised.value.hint == (
             "The package index has that build: safe-install --accelerator cu130 torch==2.13.0"
         )
+
+
+def test_where_the_page_is_missing_no_release_is_blamed(tmp_path):
+    """And no extension: the oldest torch was named before, as the last one that was tried."""
+    pages = Pages()
+    del pages.texts[f"{WHL}/cu118/torch/"]
+    words = ["--accelerator", "cu118", "torch", "torch-scatter"]
+    with pytest.raises(NoCandidate) as raised:
+        choose(tmp_path, *words, chooser=PageChooser(pages))
+    assert raised.value.message == (
+        f"no torch for cu118 can come: there is no page {WHL}/cu118/torch/ (HTTP 404)"
+    )
+    assert "--accelerator auto" in raised.value.hint
 
 
 @pytest.mark.parametrize("is_down", [False, True])
