@@ -175,6 +175,7 @@ class _Loop:
         self._torch_source = torch_source
         self.files = ChosenFiles(session, self.wanted, catalog, chooser, torch_source, check)
         self.notes: Tuple[Finding, ...] = ()
+        self._described: List[str] = []  # the chosen files that were named
 
     @functools.cached_property
     def _joint(self) -> JointChoice:
@@ -417,7 +418,9 @@ class _Loop:
         return self._obtain_new(pins, selection)
 
     def _describe(self, resolution: Resolution) -> None:
-        for sentence in describe_pins(resolution):
+        new = [one for one in describe_pins(resolution) if one not in self._described]
+        self._described += new
+        for sentence in new:
             self._reporter.note(sentence)
         for sentence in describe_silent_hosts(resolution.pins, resolution.answers):
             self._reporter.warn(sentence)

@@ -301,11 +301,12 @@ def test_each_file_is_brought_once(tmp_path):
         planned(base="1", torch_scatter="2.0", torch_sparse="1.0"),
         planned(base="1", torch_scatter="2.0", torch_sparse="2.0"),
     ]
-    _, chooser, installer, _ = run(tmp_path, "base", installer=FakeInstaller(*answers))
+    _, chooser, installer, said = run(tmp_path, "base", installer=FakeInstaller(*answers))
     assert [names for names, *_ in chooser.asked] == [
         ["torch-scatter"],
         ["torch-scatter", "torch-sparse"],
     ]
+    assert said == [f"torch-{name} 2.0: https://h/x-2.0.whl" for name in ("scatter", "sparse")]
     assert [name for name, _ in chooser.obtained] == ["torch-scatter", "torch-sparse"]
     assert len(installer.questions) == 3
 
