@@ -242,6 +242,10 @@ def test_the_first_command_of_the_readme(environment, host, two_torches, tmp_pat
     frozen = environment.versions()
     assert {"torch==2.13.0", "torchvision==0.28.0"} <= set(frozen), frozen
     assert environment.ask("import torch_scatter, torchvision; print('loads')") == "loads"
+    host.requests.clear()
+    again = environment.document(*command.split()[1:])
+    assert again["outcome"] == "already-satisfied", again
+    assert host.requests == [], "a script that runs again waits for no host"
 
 
 def test_an_older_torch_comes_that_has_the_extension(environment, host, two_torches):

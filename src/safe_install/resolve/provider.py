@@ -244,20 +244,28 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         identifier: NormalizedName,
         requirements: Mapping[Any, Iterator[_Wish]],
         incompatibilities: Any,
-    ) -> Sequence[Candidate]:
-        """The candidates that fit, best first."""
+    ) -> Callable[[], Iterator[Candidate]]:
+        """The candidates that fit, best first: what is installed, then those of the hosts, which
+        are asked only if it cannot stay."""
         specifier = SpecifierSet()
         for wish in requirements[identifier]:
             specifier &= wish.requirement.specifier
-        context, found = self._look(identifier, specifier)
         refused = {candidate.link.url for candidate in incompatibilities.get(identifier, ())}
-        fitting = rank_fitting(
-            found.candidates, context, keep_version=self._version_to_keep(identifier, context)
-        )
-        installed = self._installed(identifier, context)
-        if installed is not None and identifier not in self._upgrade:
-            fitting.insert(0, installed)
-        return [candidate for candidate in fitting if candidate.link.url not in refused]
+
+        def matches() -> Iterator[Candidate]:
+            installed = self._find_staying(identifier, specifier)
+            if installed is not None and installed.link.url not in refused:
+                yield installed
+            for candidate in self._find_fitting(identifier, specifier):
+                if candidate.link.url not in refused:
+                    yield candidate
+
+        return matches
+
+    def _find_fitting(self, name: NormalizedName, specifier: SpecifierSet) -> List[Candidate]:
+        context, found = self._look(name, specifier)
+        keep_version = self._version_to_keep(name, context)
+        return rank_fitting(found.candidates, context, keep_version=keep_version)
 
     def is_satisfied_by(self, requirement: _Wish, candidate: Candidate) -> bool:
         """Does the version fit? Everything else was checked when the candidate was found."""
@@ -296,25 +304,35 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         return worst
 
     def prefetch(self) -> None:
-        """Search for all requested projects at the same time; the results are kept for later
-        questions."""
+        """Search for all requested projects that are not installed at the same time; the results
+        are kept for later questions."""
         specifiers: Dict[NormalizedName, SpecifierSet] = {}
         for wish in self._roots:
             if wish.name in self._catalog.projects:
                 specifiers[wish.name] = (
                     specifiers.get(wish.name, SpecifierSet()) & wish.requirement.specifier
                 )
-        if len(specifiers) > 1:
+        asked = [
+            (name, specifier)
+            for name, specifier in specifiers.items()
+            if self._find_staying(name, specifier) is None
+        ]
+        if len(asked) > 1:
             # Imported here because it takes 9 ms, and most requests name one project.
             from concurrent.futures import ThreadPoolExecutor
 
-            with ThreadPoolExecutor(max_workers=min(8, len(specifiers))) as pool:
-                list(pool.map(lambda item: self._look(*item), specifiers.items()))
+            with ThreadPoolExecutor(max_workers=min(8, len(asked))) as pool:
+                list(pool.map(lambda item: self._look(*item), asked))
 
-    def _look(self, name: NormalizedName, specifier: SpecifierSet) -> Tuple[Context, Found]:
+    def _constrained(self, name: NormalizedName, specifier: SpecifierSet) -> SpecifierSet:
+        """The specifier together with those of the constraints."""
         for constraint in self._constraints:
             if canonicalize_name(constraint.name) == name:
                 specifier = specifier & constraint.specifier
+        return specifier
+
+    def _look(self, name: NormalizedName, specifier: SpecifierSet) -> Tuple[Context, Found]:
+        specifier = self._constrained(name, specifier)
         key = (name, str(specifier))
         if key not in self._found:
 
@@ -373,12 +391,15 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         candidate = installed_candidate(distribution, context.project, self._environment.torch)
         return candidate.version.public if candidate is not None else None
 
-    def _installed(self, name: NormalizedName, context: Context) -> Optional[Candidate]:
-        """The installed version as a candidate, where no rule rejects it; else None."""
+    def _find_staying(self, name: NormalizedName, specifier: SpecifierSet) -> Optional[Candidate]:
+        """The installed version as a candidate, where it may stay and no rule rejects it; else
+        None. No host is asked."""
         distribution = self._environment.installed.get(name)
-        if distribution is None:
+        if distribution is None or name in self._upgrade:
             return None
-        candidate = installed_candidate(distribution, context.project, self._environment.torch)
+        project = self._catalog.project(name)
+        candidate = installed_candidate(distribution, project, self._environment.torch)
+        context = self._context(project, self._constrained(name, specifier))
         if candidate is None or check_candidate(candidate, replace(context, pre=True)) is not None:
             return None
         return candidate
@@ -391,6 +412,8 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         pins = tuple(mapping[name] for name in order)
         rejections: List[Rejection] = []
         for pin in pins:
+            if pin.name not in self._last:
+                continue  # what is installed stays, and no host was asked
             context, found = self._last[pin.name]
             others = [c for c in found.candidates if c.link.url != pin.link.url]
             losers = [explain_loser(candidate, pin, context) for candidate in others]

@@ -151,6 +151,47 @@ def test_a_build_of_the_installed_version_comes_first_where_it_is_to_be_kept(
     assert [str(pin.version) for pin in chosen.pins] == [version]
 
 
+NEEDS_NEWER = wheel("torch-sparse", "0.6.18", requires=("torch-scatter>=2.1.2",))
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "asked", "versions"),
+    [
+        (["torch-scatter"], {}, [], ["2.1.1+pt213cpu"]),
+        (["torch-scatter<2.1.2"], {}, [], ["2.1.1+pt213cpu"]),
+        (["torch-scatter>=2.1.2"], {}, ["torch-scatter"], ["2.1.2"]),
+        (["torch-scatter"], {"upgrade": ["torch-scatter"]}, ["torch-scatter"], ["2.1.2"]),
+        (
+            ["torch-scatter"],
+            {"constraints": [Requirement("torch-scatter>=2.1.2")]},
+            ["torch-scatter"],
+            ["2.1.2"],
+        ),
+        # it would stay, and what comes with it requires a newer one
+        (
+            ["torch-scatter", "torch-sparse"],
+            {},
+            ["torch-sparse", "torch-scatter"],
+            ["2.1.2", "0.6.18"],
+        ),
+    ],
+)
+def test_no_host_is_asked_for_what_is_installed_and_stays(texts, options, asked, versions):
+    distribution = make_distribution("torch-scatter", "2.1.1+pt213cpu")
+    here = dataclasses.replace(HERE, installed={distribution.name: distribution})
+    find, names = found_by(SCATTER, NEEDS_NEWER), []
+
+    def find_and_note(name, *arguments, **more):
+        names.append(name)
+        return find(name, *arguments, **more)
+
+    chosen = resolve(
+        list(map(Requirement, texts)), here, find=find_and_note, catalog=CATALOG, **options
+    )
+    assert list(dict.fromkeys(names)) == asked
+    assert [str(pin.version) for pin in chosen.pins] == versions
+
+
 @pytest.mark.parametrize(
     ("requirement", "asked"),
     [
