@@ -28,7 +28,8 @@ from safe_install.folders import expand_home
 from safe_install.models import DEFAULT_NETWORK, InstallResult, Outcome
 from safe_install.ports import World
 from safe_install.resolve.command_line import STAGE_OPTIONS, Words, split_words
-from safe_install.resolve.request import PLACE_KEYS, InstallRequest, parse_install
+from safe_install.resolve.pip_options import PLACE_KEYS
+from safe_install.resolve.request import InstallRequest, parse_install
 from safe_install.snapshot.bundle_file import open_bundle
 from safe_install.snapshot.supply import BundleSupply
 from safe_install.wheels.store import find_cache

@@ -37,6 +37,7 @@ from safe_install.index.torch_files import (
 from safe_install.models import Candidate, Interpreter, Link, TorchBuild
 from safe_install.redaction import redact
 from safe_install.system.http import PageAnswer, PageSource, PageStatus
+from safe_install.tags import parse_accelerator
 from safe_install.torch_family import TORCH
 
 OFFLINE = "--offline"  # no host is asked; --no-index still allows the user's own places
@@ -163,7 +164,9 @@ class TorchPages:
         if not places:
             return Absent(f"{self._offline} leaves no place where it could be")
         if same:
-            remedy = f"Ask for that build: --accelerator {same[0].local}."
+            local = same[0].local or ""
+            is_accelerator = parse_accelerator(local) is not None
+            remedy = f"Ask for that build: --accelerator {local}." if is_accelerator else ""
             return Absent(f"only the build {same[0]} is in {places}", remedy)
         python = ".".join(interpreter.version.split(".")[:2])
         return Absent(

@@ -11,7 +11,7 @@ from safe_install.errors import UsageError
 from safe_install.requirements import parse_requirement
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.own_options import OwnOptions, parse_cxx11_abi
-from safe_install.resolve.pip_options import PLACE_OPTIONS
+from safe_install.resolve.pip_options import PLACE_KEYS
 from safe_install.resolve.request import InstallRequest, parse_install
 from safe_install.resolve.requirements_file import Existence, Reader, nowhere
 from safe_install.resolve.unheard_options import OF_EXPLAIN, refuse_unheard
@@ -84,6 +84,6 @@ def _read_requirements(words: Sequence[Word]) -> Tuple[Requirement, ...]:
 def _texts_of_places(words: Sequence[Word]) -> Tuple[str, ...]:
     found: List[str] = []
     for word in words:
-        if word.key in PLACE_OPTIONS:
+        if word.key in (*PLACE_KEYS, "no-index"):
             found += word.text
     return tuple(found)

@@ -20,9 +20,7 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 FETCH_GROUPS = ("general", "index", "select", "build")
 INDEX_GROUPS = ("general", "index")
-PLACE_OPTIONS = frozenset(
-    {"index-url", "extra-index-url", "find-links", "no-index"}
-)  # by their keys
+PLACE_KEYS = ("index-url", "extra-index-url", "find-links")  # with addresses and folders
 
 COMMANDS = frozenset(
     [

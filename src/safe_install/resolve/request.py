@@ -18,7 +18,7 @@ from safe_install.requirements import parse_requirement
 from safe_install.resolve.command_line import Word, Words
 from safe_install.resolve.file_options import searched_indexes, values_in_files, words_of_files
 from safe_install.resolve.own_options import OwnOptions, own_options
-from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS
+from safe_install.resolve.pip_options import FETCH_GROUPS, INDEX_GROUPS, PLACE_KEYS
 from safe_install.resolve.pip_settings import Formats, PipSettings
 from safe_install.resolve.requirements_file import (
     Entry,
@@ -318,7 +318,6 @@ def _require_input(settings: PipSettings) -> None:
 
 
 PIP_INDEX = "https://pypi.org/simple"  # where pip looks by default
-PLACE_KEYS = ("index-url", "extra-index-url", "find-links")
 
 
 def _addresses(settings: PipSettings, files: Sequence[Parsed]) -> Tuple[str, ...]:

@@ -7,11 +7,22 @@ from typing import Collection, Optional, Sequence
 from safe_install.errors import UsageError
 from safe_install.resolve.command_line import Word
 from safe_install.resolve.options_table import BY_COMMAND
-from safe_install.resolve.pip_options import OPTIONS, PLACE_OPTIONS
+from safe_install.resolve.pip_options import OPTIONS, PLACE_KEYS
 
 # pip's options, by their keys, for the commands that do not take all of `pip install`.
-OF_EXPLAIN = PLACE_OPTIONS.union(
-    ("pre", "quiet", "verbose", "trusted-host", "proxy", "cert", "client-cert", "no-input")
+OF_EXPLAIN = frozenset(
+    (
+        *PLACE_KEYS,
+        "no-index",
+        "pre",
+        "quiet",
+        "verbose",
+        "trusted-host",
+        "proxy",
+        "cert",
+        "client-cert",
+        "no-input",
+    )
 )
 OF_UNINSTALL = frozenset({"requirement", "yes", "root-user-action", "break-system-packages"}).union(
     option.key for option in OPTIONS if option.group in ("general", "help")

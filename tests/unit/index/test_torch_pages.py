@@ -309,6 +309,12 @@ def wheel_link(version):
             True,
         ),
         (
+            {COMPANY_PAGE: wheel_link("2.14.1+ours")},
+            {},
+            "only the build 2.14.1+ours is in https://****@company.example/simple",
+            False,
+        ),
+        (
             {},
             {"find_links": ["/nowhere"]},
             "no wheel of it for Python 3.11 on linux_x86_64 is in "
