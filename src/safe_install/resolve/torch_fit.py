@@ -116,17 +116,19 @@ class ToolkitLimits(NamedTuple):
         return own >= (self.oldest.major, self.oldest.minor) and not is_too_new
 
     def __str__(self) -> str:
-        """`no code below 7.5: CUDA 13.2 has none`."""
+        """`no code below 7.5: CUDA 13.2 compiles none`."""
         if self.newest is None:
             return f"no code below {self.oldest}: CUDA {self.cuda} compiles none"
-        return f"no code beyond {self.newest}: CUDA {self.cuda} compiles none"
+        return (
+            f"no code below {self.oldest} or beyond {self.newest}: CUDA {self.cuda} compiles none"
+        )
 
 
 def toolkit_limits(accelerator: str) -> Optional[ToolkitLimits]:
     """The limits of a CUDA accelerator; None for others.
 
     Release notes of the toolkits: 13.0 dropped Maxwell, Pascal and Volta, 12.8 added Blackwell,
-    11.8 added Hopper. The wheels of torch for older toolkits hold no PTX that would run on newer
+    12.0 dropped Kepler, 11.8 added Hopper. The wheels of torch for older toolkits hold no PTX that would run on newer
     GPUs (torch.json).
     """
     parsed = parse_accelerator(accelerator)
@@ -135,7 +137,11 @@ def toolkit_limits(accelerator: str) -> Optional[ToolkitLimits]:
     cuda = ".".join(map(str, parsed.version))
     if parsed.version >= (13, 0):
         return ToolkitLimits(cuda, ComputeCapability(7, 5))
-    if (11, 8) <= parsed.version < (12, 8):
+    if parsed.version >= (12, 8):
+        return ToolkitLimits(cuda, ComputeCapability(5, 0))
+    if parsed.version >= (12, 0):
+        return ToolkitLimits(cuda, ComputeCapability(5, 0), ComputeCapability(9, 0))
+    if parsed.version >= (11, 8):
         return ToolkitLimits(cuda, ComputeCapability(3, 5), ComputeCapability(9, 0))
     return None
 

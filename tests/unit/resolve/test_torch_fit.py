@@ -221,11 +221,14 @@ def test_the_build_that_would_run(torch, here, hint):
         ("2.15.0", "7.0", "has no code below 7.5: CUDA 13.2 compiles none"),
         ("2.15.0", "7.5", None),
         ("2.15.0", "12.0", None),
-        ("2.14.1+cu126", "12.0", "has no code beyond 9.0: CUDA 12.6 compiles none"),
+        ("2.14.1+cu126", "12.0", "has no code below 5.0 or beyond 9.0: CUDA 12.6 compiles none"),
         ("2.14.1+cu126", "7.0", None),
         ("2.14.1+cu126", "9.0", None),
         ("2.14.1+cu129", "12.0", None),
-        ("2.14.1+cu126", "3.0", "has no code"),
+        # CUDA 12.0 dropped Kepler
+        ("2.14.1+cu126", "3.7", "has no code below 5.0 or beyond 9.0: CUDA 12.6 compiles none"),
+        ("2.14.1+cu126", "5.0", None),
+        ("2.14.1+cu129", "3.7", "has no code below 5.0: CUDA 12.9 compiles none"),
     ],
 )
 def test_a_build_whose_code_is_not_known_has_the_limits_of_its_toolkit(torch, gpu, detail):
@@ -239,8 +242,11 @@ def test_a_build_whose_code_is_not_known_has_the_limits_of_its_toolkit(torch, gp
     ("accelerator", "said"),
     [
         ("cu132", "no code below 7.5: CUDA 13.2 compiles none"),
-        ("cu126", "no code beyond 9.0: CUDA 12.6 compiles none"),
-        ("cu128", "None"),
+        ("cu126", "no code below 5.0 or beyond 9.0: CUDA 12.6 compiles none"),
+        ("cu128", "no code below 5.0: CUDA 12.8 compiles none"),
+        ("cu120", "no code below 5.0 or beyond 9.0: CUDA 12.0 compiles none"),
+        ("cu118", "no code below 3.5 or beyond 9.0: CUDA 11.8 compiles none"),
+        ("cu117", "None"),
         ("cu12", "None"),  # which of them is not known
         ("rocm6.4", "None"),
         ("cpu", "None"),
