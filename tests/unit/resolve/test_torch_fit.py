@@ -148,7 +148,7 @@ CASES = {
     "no code": ("2.8.0+cu128", driver("6.1"), [NO_KERNEL]),
     "no code for one of two": ("2.8.0+cu128", driver("6.1", "9.0"), [NO_KERNEL]),
     "code": ("2.8.0+cu128", driver("7.0", "8.9", "12.1"), []),
-    "code that is not known": ("2.14.1+cu126", driver("3.5"), []),
+    "code that is not known": ("2.14.1+cu126", driver("5.2"), []),
     "both": ("2.14.1", driver("6.1", version="535.104", cuda="12.2"), [TOO_OLD, NO_KERNEL]),
     "no driver": ("2.14.1", None, []),
 }
