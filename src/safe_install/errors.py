@@ -107,6 +107,7 @@ class NoCandidate(SafeInstallError):
     exit_status = 10
     projects: Tuple[str, ...] = ()  # the projects without a file
     is_open = False  # a host that did not answer, or was not asked, may have a file
+    silent_hosts: Tuple[str, ...] = ()  # the hosts that did not answer
     lacking_offline = ""  # the requirement without a file, where no host may be asked
 
 

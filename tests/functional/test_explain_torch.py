@@ -54,7 +54,8 @@ def test_what_is_not_known_here_is_not_denied(variables, platform):
     silent = explain(variables, *words)
     assert silent.returncode == 10
     assert " has a wheel of torchvision is not known here" in silent.stderr
-    assert "Try again when its host answers." in silent.stderr
+    hosts = "download.pytorch.org, pypi.org"
+    assert f"Try again when these hosts answer: {hosts}." in silent.stderr
 
 
 def test_four_together_offline(variables):
@@ -70,6 +71,14 @@ def test_four_together_offline(variables):
     reasons = {row["torch"]: row["reason"] for row in answer["details"]["not_taken"]}
     assert "needs driver 580.65.06 or newer, declared is 560.35" in reasons["2.15.0+cu132"]
     assert answer["details"]["command"].startswith("safe-install ")
+
+
+def test_four_together_while_no_host_answers(variables):
+    """As offline, and each silent host is named: nothing is fetched."""
+    offline = explain(variables, *FOUR, *MACHINE, "--offline")
+    silent = explain(variables, *FOUR, *MACHINE)
+    assert (silent.returncode, silent.stdout) == (0, offline.stdout), silent.stderr
+    assert "only what is known here of data.pyg.org counts: it does not answer" in silent.stderr
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Iterator, Mapping, Sequence, Tuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from safe_install.errors import UsageError
+from safe_install.errors import NoCandidate, UsageError
 from safe_install.index.catalog import bundled_catalog, known_projects
 from safe_install.index.local_pages import is_local
 from safe_install.models import (
@@ -43,7 +43,7 @@ from safe_install.redaction import redact
 from safe_install.resolve.accelerator import choose_accelerator, with_known_accelerator
 from safe_install.resolve.explain_request import ExplainRequest
 from safe_install.resolve.plan import applies, explained, steps_of_pins
-from safe_install.resolve.provider import Resolution
+from safe_install.resolve.provider import Resolution, silent_hosts
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
@@ -61,6 +61,7 @@ class _Chosen:
     steps: Tuple[Step, ...]
     details: Mapping[str, object] = field(default_factory=dict)
     findings: Tuple[Finding, ...] = ()
+    silent_hosts: Tuple[str, ...] = ()  # because of which it is that of the bundled facts
 
 
 def explain(request: ExplainRequest, world: World) -> InstallResult:
@@ -83,16 +84,18 @@ def explain(request: ExplainRequest, world: World) -> InstallResult:
         )
     question = _make_question(request, environment)
     _refuse_unknown(question.extensions)
-    options = make_choice_options(request.install)
+    # Nothing is downloaded: what is known of a silent host is an answer, too.
+    options = dataclasses.replace(make_choice_options(request.install), trusts_facts=True)
     chooser = IndexChooser(options, world, Credentials(request.install.index_urls))
     with error_context(environment), timings.stage("resolve"):
         if _torch_is_given(question, request, environment):
             chosen = _choose_beside(environment, question, request, chooser)
         else:
-            chosen = _choose_torch(environment, question, chooser, options)
+            chosen = _choose_torch_or_by_facts(environment, question, options, chooser, world)
     plan = Plan(chosen.steps, chosen.resolution.rejections, chosen.resolution.answers)
     findings = cpu_fallback_notes(chosen.resolution.pins, chosen.resolution.answers, chosen.beside)
     findings += (*chosen.findings, *_unknown_wheels(plan))
+    findings += tuple(_note_silent(chosen.silent_hosts or silent_hosts(plan.answers)))
     return InstallResult(
         "explain",
         Outcome.EXPLAINED,
@@ -172,6 +175,29 @@ def _choose_beside(
     return _Chosen(bare, resolution, _steps_of(resolution, question, bare), findings=findings)
 
 
+def _choose_torch_or_by_facts(
+    environment: Environment,
+    question: Question,
+    options: ChoiceOptions,
+    chooser: IndexChooser,
+    world: World,
+) -> _Chosen:
+    """As _choose_torch; where that fails and hosts were silent, the answer of the bundled facts.
+    Errors: NoCandidate of the first choice."""
+    try:
+        return _choose_torch(environment, question, chooser, options)
+    except NoCandidate as error:
+        if options.offline or not error.silent_hosts:
+            raise
+        offline = dataclasses.replace(options, offline=True)
+        by_facts = dataclasses.replace(question, forbidden_by="--offline")
+        try:
+            chosen = _choose_torch(environment, by_facts, IndexChooser(offline, world), offline)
+        except NoCandidate:
+            raise error from None
+        return dataclasses.replace(chosen, silent_hosts=error.silent_hosts)
+
+
 def _choose_torch(
     environment: Environment, question: Question, chooser: IndexChooser, options: ChoiceOptions
 ) -> _Chosen:
@@ -241,3 +267,10 @@ def _unknown_wheels(plan: Plan) -> Iterator[Finding]:
                 )
                 detail = f"{step.name}: not known here whether {answer.host} has a wheel that fits: {answer.gap}"
                 yield Finding("wheel-not-known", Severity.NOTE, step.name, detail, hint)
+
+
+def _note_silent(hosts: Sequence[str]) -> Iterator[Finding]:
+    """A note on each host that did not answer."""
+    for host in hosts:
+        detail = f"only what is known here of {host} counts: it does not answer"
+        yield Finding("host-down", Severity.NOTE, host, detail, f"Try again when {host} answers.")

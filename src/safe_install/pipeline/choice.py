@@ -69,6 +69,7 @@ class ChoiceOptions:
     offline: bool = False
     no_build: bool = False
     is_elsewhere: bool = False  # for a machine, or a torch, that is not here
+    trusts_facts: bool = False  # a wheel of the bundled facts counts where its host is silent
     pre: bool = False
     formats: Formats = field(default_factory=Formats)  # --only-binary and --no-binary
     require_hashes: bool = False
@@ -287,6 +288,7 @@ class IndexChooser:
             pre=self._options.pre,
             allow_build=allow_build and not self._options.no_build,
             is_elsewhere=self._options.is_elsewhere,
+            trusts_facts=self._options.trusts_facts,
             formats=self._options.formats,
             upgrade=frozenset(upgrade),
             keep_version=frozenset(keep_version),

@@ -25,7 +25,7 @@ from safe_install.resolve.no_candidate import where_else
 from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import PIP_INDEX
 from safe_install.resolve.torch_change import AskedOfTorch
-from safe_install.resolve.torch_choice import TorchChoice, passed_over_as_absent
+from safe_install.resolve.torch_choice import TorchChoice, add_hint, passed_over_as_absent
 from safe_install.resolve.torch_conflict import (
     Conflict,
     TorchRow,
@@ -311,15 +311,16 @@ def _with_conflict(
     if conflict is None:
         error.rejections = tuple(rejections)
         if not question.forbidden_by:
-            error.hint = (
-                "Try again when its host answers, or see what is known here with --offline."
-                if error.is_open
-                else "The bundled facts know a wheel that no page lists: --offline shows it."
-            )
+            known = "The bundled facts know a wheel that no page lists: --offline shows it."
+            if error.is_open:
+                known = add_hint(
+                    _try_again(error.silent_hosts), "See what is known here with --offline."
+                )
+            error.hint = known
         return error
     # Without wishes no torch is built for this machine at all; the error's own hint says so.
     hints = [describe_ways(conflict, question.extensions) if conflict.wishes else error.hint]
-    hints += _find_ways(conflict, selection.here, question, catalog)
+    hints += _find_ways(conflict, selection.here, question, catalog, error.silent_hosts)
     message = describe_conflict(conflict, _describe_machine(selection.here))
     named = NoCandidate(message, hint=" ".join(filter(None, hints)), rejections=rejections)
     named.projects, named.is_open = error.projects, conflict.is_open
@@ -328,7 +329,11 @@ def _with_conflict(
 
 
 def _find_ways(
-    conflict: Conflict, here: Environment, question: Question, catalog: Catalog
+    conflict: Conflict,
+    here: Environment,
+    question: Question,
+    catalog: Catalog,
+    silent_hosts: Sequence[str],
 ) -> List[str]:
     """Ways out other than leaving something out: another name, a build, the hosts."""
     names = [one.name for one in question.extensions if wish_for(one) in conflict.wishes]
@@ -341,8 +346,16 @@ def _find_ways(
         )
     if conflict.is_open:
         ask = f"Leave {question.forbidden_by} out to ask the hosts."
-        hints.append(ask if question.forbidden_by else "Try again when its host answers.")
+        hints.append(ask if question.forbidden_by else _try_again(silent_hosts))
     return hints
+
+
+def _try_again(silent_hosts: Sequence[str]) -> str:
+    if not silent_hosts:
+        return "Try again when its host answers."
+    if len(silent_hosts) == 1:
+        return f"Try again when {silent_hosts[0]} answers."
+    return f"Try again when these hosts answer: {', '.join(silent_hosts)}."
 
 
 def _can_be_built(project: Project, question: Question) -> bool:

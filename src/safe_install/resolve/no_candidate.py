@@ -68,10 +68,13 @@ def describe_failure(
     here = f"torch {torch.runtime_version}" if torch else "no torch"
     what = f"{name}{context.specifier}"
     machine = f"{here}, Python {interpreter.version}, {interpreter.platform}"
-    is_open = is_undecided(context, answers)
-    lines = [
-        f"no {what} that fits {machine} is known here" if is_open else f"no {what} fits {machine}"
-    ]
+    silent = next((one for one in rejections if one.rule is Rule.HOST_DOWN), None)
+    if silent is not None:
+        lines = [f"{name} {silent.candidate.version} fits {machine}, and {silent.detail}"]
+    elif is_undecided(context, answers):
+        lines = [f"no {what} that fits {machine} is known here"]
+    else:
+        lines = [f"no {what} fits {machine}"]
     if context.project.package_index.note:
         lines.append(f"  {context.project.package_index.note}")
     left_out = [answer.host for answer in answers if answer.kind is HostAnswerKind.LEFT_OUT]

@@ -99,6 +99,7 @@ def resolve(
     pre: bool = False,
     allow_build: bool = True,
     is_elsewhere: bool = False,
+    trusts_facts: bool = False,
     formats: Optional[Formats] = None,
     upgrade: Collection[str] = (),
     keep_version: Collection[str] = (),
@@ -109,7 +110,8 @@ def resolve(
     Requirements on other distributions and URLs are ignored, because pip handles them. torch is the
     one of `environment`. `find(name, environment, wanted=...)` is `Finder.find`. `formats`:
     --only-binary and --no-binary. `is_elsewhere`: for a machine, or a torch, that is not here, so
-    that nothing can be built for it. `upgrade`: projects whose installed version need not stay.
+    that nothing can be built for it. `trusts_facts`: a wheel of the bundled facts counts although its
+    host does not answer. `upgrade`: projects whose installed version need not stay.
     `keep_version`: projects of which another build of the installed version is preferred to a newer
     version.
     Errors: Refused where torch itself would have to change; NoCandidate with every rejection and
@@ -127,6 +129,7 @@ def resolve(
         pre=pre,
         allow_build=allow_build,
         is_elsewhere=is_elsewhere,
+        trusts_facts=trusts_facts,
         formats=formats or Formats(),
         upgrade=frozenset(map(canonicalize_name, upgrade)),
         keep_version=frozenset(map(canonicalize_name, keep_version)),
@@ -166,6 +169,7 @@ def is_known(
         pre=pre,
         allow_build=False,
         is_elsewhere=False,
+        trusts_facts=False,
         formats=Formats(),
         upgrade=(),
         keep_version=(),
@@ -206,6 +210,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         pre: bool,
         allow_build: bool,
         is_elsewhere: bool,
+        trusts_facts: bool,
         formats: Formats,
         upgrade: Collection[NormalizedName],
         keep_version: Collection[NormalizedName],
@@ -217,6 +222,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         self._constraints = constraints
         self._pre = pre
         self._allow_build, self._is_elsewhere = allow_build, is_elsewhere
+        self._trusts_facts = trusts_facts
         self._formats = formats
         self._upgrade = upgrade
         self._keep_version = keep_version
@@ -368,7 +374,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         down = {
             urlsplit(answer.url).hostname or ""
             for answer in answers
-            if answer.kind is HostAnswerKind.DOWN
+            if answer.kind is HostAnswerKind.DOWN and not self._trusts_facts
         }
         return Context(
             project,
@@ -442,6 +448,7 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
         error = NoCandidate(message, hint=self._find_hint(asked), rejections=rejections)
         error.projects = tuple(names)
         error.is_open = any(is_undecided(one.context, one.answers) for one in asked)
+        error.silent_hosts = silent_hosts(answer for one in asked for answer in one.answers)
         return error
 
     def _find_hint(self, asked: Sequence[Asked]) -> str:
@@ -460,6 +467,12 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             rejected.append(rejection)
         ordered = tuple(order_rejections(rejected, self._environment))
         return Asked(context, found.candidates, ordered, found.answers)
+
+
+def silent_hosts(answers: Iterable[HostAnswer]) -> Tuple[str, ...]:
+    """The hosts that did not answer, each once."""
+    down = [answer.host for answer in answers if answer.kind is HostAnswerKind.DOWN]
+    return tuple(dict.fromkeys(down))
 
 
 def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environment:

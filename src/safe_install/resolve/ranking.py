@@ -105,8 +105,10 @@ def explain_loser(candidate: Candidate, chosen: Candidate, context: Context) -> 
 
 # --- candidates that do not fit -------------------------------------------------------------------
 
-# These come last: only second best, or not a requested version.
+# What fits and cannot be fetched comes first; last what is only second best, or not a requested
+# version.
 _FAR_RULES = {
+    Rule.HOST_DOWN: -1,
     Rule.SDIST_BEHIND_WHEEL: 1,
     Rule.OLDER_VERSION: 1,
     Rule.LATER_HOST: 1,

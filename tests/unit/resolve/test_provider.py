@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate
+from safe_install.index.bundled import FOUND_IN
 from safe_install.index.catalog import bundled_catalog
 from safe_install.index.finder import Found
 from safe_install.models import (
@@ -23,7 +24,7 @@ from safe_install.models import (
     Link,
     Rule,
 )
-from safe_install.resolve.provider import is_known, resolve
+from safe_install.resolve.provider import is_known, resolve, silent_hosts
 from tests.factories import environment_for, make_distribution
 
 CATALOG = bundled_catalog()
@@ -228,3 +229,46 @@ def test_a_wheel_that_fits_torch_and_not_another_requirement_is_named():
         )
     told = [(one.rule, one.detail) for one in raised.value.rejections]
     assert (Rule.CONFLICT, "excluded by another requirement") in told
+
+
+DOWN = HostAnswer(
+    canonicalize_name("torch-scatter"),
+    "data.pyg.org",
+    "https://data.pyg.org/",
+    HostAnswerKind.DOWN,
+    detail="HTTP 503",
+)
+
+
+def known_wheel(version, torch="2.13.0"):
+    """From the bundled facts."""
+    one = wheel("torch-scatter", version, torch=torch)
+    return dataclasses.replace(one, link=dataclasses.replace(one.link, found_in=FOUND_IN))
+
+
+def of_a_silent_host(name, environment, *, wanted):
+    candidates = (known_wheel("2.1.1", torch="2.12.0"), known_wheel("2.1.2"))
+    return Found(CATALOG.project(name), candidates, (DOWN,))
+
+
+def test_a_wheel_that_fits_and_cannot_be_fetched_is_named():
+    with pytest.raises(NoCandidate) as raised:
+        resolve([Requirement("torch-scatter")], HERE, find=of_a_silent_host, catalog=CATALOG)
+    error = raised.value
+    assert error.headline == (
+        f"torch-scatter 2.1.2 fits torch 2.13.0+cpu, Python {HERE.interpreter.version}, "
+        "linux_x86_64, and data.pyg.org does not answer now"
+    )
+    assert [one.rule for one in error.rejections] == [Rule.HOST_DOWN, Rule.TORCH_VERSION]
+    assert error.silent_hosts == ("data.pyg.org",)
+
+
+def test_where_nothing_is_fetched_the_facts_of_a_silent_host_count():
+    chosen = resolve(
+        *([Requirement("torch-scatter")], HERE),
+        find=of_a_silent_host,
+        catalog=CATALOG,
+        trusts_facts=True,
+    )
+    assert [str(pin.version) for pin in chosen.pins] == ["2.1.2"]
+    assert silent_hosts(chosen.answers) == ("data.pyg.org",)
