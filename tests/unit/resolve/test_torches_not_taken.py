@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from safe_install.resolve.torch_choice import PassedOver, TorchChoice
@@ -101,6 +103,21 @@ def test_the_nearest_of_a_release(rows, nearest):
     options = [option(name, excluded) for name, (excluded, _) in zip(names, rows)]
     listed = [NotTaken(build(name), name, "r", is_near) for name, (_, is_near) in zip(names, rows)]
     assert nearest_of_each_release(options, listed) == (listed[nearest],)
+
+
+def test_of_builds_for_newer_drivers_the_nearest_needs_the_oldest():
+    needed = {
+        "2.14.1": "580.65.06",
+        "2.14.1+cu126": "525.60.13",
+        "2.14.1+cu129": "525.60.13",
+        "2.14.1+cu118": "",  # it has no code for the declared GPU
+    }
+    options = [
+        dataclasses.replace(option(name, Exclusion.DRIVER), needed_driver=driver)
+        for name, driver in needed.items()
+    ]
+    listed = [NotTaken(build(name), name, "r") for name in needed]
+    assert nearest_of_each_release(options, listed) == (listed[1],)
 
 
 def test_one_line_for_one_reason():
