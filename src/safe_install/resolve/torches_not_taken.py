@@ -30,16 +30,20 @@ def list_not_taken(
     options: Sequence[TorchOption], choice: TorchChoice, taken: TorchOption
 ) -> Tuple[NotTaken, ...]:
     """Every build of a newer release; of the same release those that are preferred or would not
-    run. Newest first."""
+    run. Newest first. A release without one for the requested accelerator is one row."""
     # The reason of what was not tried may be about another build of its release.
     passed = {one.version: one.reason for one in choice.passed_over if not one.is_untried}
     before = options[: options.index(taken)]
+    lacks_build = {one.release for one in options if one.excluded is Exclusion.BUILD}
     found = []
     for option in sorted(options, key=lambda option: Version(option.release), reverse=True):
         is_newer = Version(option.release) > Version(taken.release)
         is_beside = option.release == taken.release and (option in before or bool(option.warning))
         is_same = option.build.runtime_version == taken.build.runtime_version
         if is_same or not (is_newer or is_beside):
+            continue
+        # "has no build for cu118" says the same of the release as "is a build for cu130".
+        if option.excluded is Exclusion.ACCELERATOR and option.release in lacks_build:
             continue
         lacking = passed.get(option.version)
         reason = lacking or option.reason

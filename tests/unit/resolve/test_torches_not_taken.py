@@ -120,6 +120,23 @@ def test_of_builds_for_newer_drivers_the_nearest_needs_the_oldest():
     assert nearest_of_each_release(options, listed) == (listed[1],)
 
 
+def test_a_release_without_the_requested_build_is_named_once():
+    options = (
+        option("2.15.0", Exclusion.ACCELERATOR, predicate("is a build for cu132")),
+        option("2.15.0+cu118", Exclusion.BUILD, predicate("has no build for cu118")),
+        option("2.14.0", Exclusion.ACCELERATOR, predicate("is a build for cu130")),
+        option("2.14.0+cu118", Exclusion.REQUIREMENT, predicate("is excluded")),
+        option("2.13.0+cu118"),
+    )
+    untried = PassedOver(build("2.15.0"), predicate("has no build for cu118"), is_untried=True)
+    rows = list_not_taken(options, TorchChoice(passed_over=(untried,)), options[4])
+    assert [(row.version, row.reason) for row in rows] == [
+        ("2.15.0", "has no build for cu118"),
+        ("2.14.0+cu130", "is a build for cu130"),
+        ("2.14.0+cu118", "is excluded"),
+    ]
+
+
 def test_one_line_for_one_reason():
     listed = [
         NotTaken(build("2.14.0"), name, reason)
