@@ -81,6 +81,25 @@ def test_four_together_while_no_host_answers(variables):
     assert "only what is known here of data.pyg.org counts: it does not answer" in silent.stderr
 
 
+def test_of_each_release_the_build_for_the_oldest_driver_is_named(variables):
+    words = ("torch", "--target-driver", "450", "--python-version", "3.13")
+    details = read_document(
+        explain(variables, *words, "--platform", "linux_x86_64", "--offline", "--json")
+    )["details"]
+    needs_525 = {
+        row["torch"].partition("+")[0]
+        for row in details["not_taken"]
+        if "needs driver 525." in row["reason"]
+    }
+    named = {
+        version.partition("+")[0]: row["reason"]
+        for row in details["not_taken_releases"]
+        for version in row["torch"]
+    }
+    assert needs_525
+    assert all("needs driver 525." in named[release] for release in needs_525)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [FOUR, ("torch", "torch-scatter", "mmcv-full", "detectron2", "xformers")]

@@ -44,7 +44,7 @@ def explained_lines(plan: Plan, details: Mapping[str, Any], *, verbose: bool = F
             lines += _rejection_lines(step, plan, verbose=verbose)
     if details.get("command"):
         lines.append(printable(f"Install with: {details['command']}"))
-    if is_short:
+    if is_short or not plan.answers:
         return lines
     lines.append("hosts:")
     lines += [

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from safe_install.errors import NoCandidate, UsageError
 from safe_install.index.catalog import bundled_catalog, known_projects
+from safe_install.index.facts import Catalog
 from safe_install.index.local_pages import is_local
 from safe_install.models import (
     Environment,
@@ -47,8 +48,14 @@ from safe_install.resolve.provider import Resolution, silent_hosts
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for
-from safe_install.resolve.torch_fit import check_torch
+from safe_install.resolve.torch_fit import (
+    check_torch,
+    known_code,
+    missed_devices,
+    toolkit_limits,
+)
 from safe_install.system.credentials import Credentials
+from safe_install.tags import parse_device_capabilities
 from safe_install.torch_family import TORCH
 
 
@@ -215,7 +222,7 @@ def _choose_torch(
     findings = check_torch(
         answer.torch.build, environment.driver, environment.interpreter, catalog=catalog
     )
-    findings += (*_assumed(beside), *_unasked_indexes(options))
+    findings += (*_unknown_code(beside, catalog), *_assumed(beside), *_unasked_indexes(options))
     return _Chosen(beside, answer.resolution, steps, describe_answer(answer, question), findings)
 
 
@@ -228,6 +235,22 @@ def _assumed(environment: Environment) -> Tuple[Finding, ...]:
     return tuple(
         Finding("assumed", Severity.NOTE, "environment", note) for note in notes_for(environment)
     )
+
+
+def _unknown_code(environment: Environment, catalog: Catalog) -> Iterator[Finding]:
+    """A note on the GPUs, declared or of this machine, for which the torch may have no code. What
+    its CUDA toolkit cannot compile is known to be missing."""
+    torch, driver = environment.torch, environment.driver
+    if torch is None or torch.cuda is None or driver is None:
+        return
+    if known_code(torch.version, torch.accelerator, environment.interpreter, catalog.torch):
+        return
+    missed = missed_devices(toolkit_limits(torch.accelerator), driver)
+    devices = parse_device_capabilities(device.compute_capability for device in driver.devices)
+    names = ", ".join(str(device) for device in devices if device not in missed)
+    if names:
+        detail = f"whether torch {torch.runtime_version} has code for compute capability {names} is not known here"
+        yield Finding("gpu-code-not-known", Severity.NOTE, TORCH, detail)
 
 
 def _unasked_indexes(options: ChoiceOptions) -> Iterator[Finding]:

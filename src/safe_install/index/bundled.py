@@ -80,16 +80,19 @@ def _rows_near(rows: Sequence[Build], base: str, torch: TorchBuild) -> Sequence[
     return [build for build in rows if build.torch == nearest]
 
 
-def has_builds_for(project: Project, torch: TorchBuild) -> bool:
-    """Are any builds of the project known for this release of torch? Python, machine and
+def has_builds_for(project: Project, torch: TorchBuild, specifier: SpecifierSet) -> bool:
+    """Are any builds of these versions known for this release of torch? Python, machine and
     accelerator do not matter."""
     release = torch.runtime_version.partition("+")[0]
     base, _ = project.base_of(release, torch.accelerator)
-    if any(build.torch in (base, release, minor_of(release)) for build in project.builds):
-        return True
-    return any(
-        SpecifierSet(pin).contains(release, prereleases=True) for pin in project.pins.values()
-    )
+    meant = (base, release, minor_of(release))
+    versions = [build.version for build in project.builds if build.torch in meant]
+    for version, pin in project.pins.items():
+        if SpecifierSet(pin).contains(release, prereleases=True):
+            versions.append(version)
+    # The rows have no local versions, so these cannot be compared.
+    has_local = "+" in str(specifier)
+    return any(has_local or specifier.contains(one, prereleases=True) for one in versions)
 
 
 def minor_of(release: str) -> str:

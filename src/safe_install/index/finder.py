@@ -47,6 +47,7 @@ from safe_install.index.search import (
     IsWanted,
     Search,
     assume_torch,
+    describe_near_files,
     describe_other_files,
     is_near,
     tags_fit,
@@ -58,6 +59,7 @@ from safe_install.models import (
     HostAnswer,
     HostAnswerKind,
     Link,
+    TorchBuild,
 )
 from safe_install.system.http import PageAnswer, PageSource, PageStatus
 from safe_install.tags import container_of_version, parse_accelerator
@@ -90,7 +92,7 @@ class Found:
 class _Releases:
     """What was found on the pages of some releases."""
 
-    near: int  # files for this torch
+    near: int  # files for the minor version of this torch, as far as that is known
     read: int  # releases that were read
     down: str  # why a page could not be read; "": all could
 
@@ -299,7 +301,7 @@ class Finder:
         links, foreign = self._split_foreign(host, page, search)
         near = self._add_links(host, links, search)
         if near:
-            detail = f"{near} files for this torch"
+            detail = describe_near_files(near, search.environment.torch)
             search.add_answer(host, page.url, HostAnswerKind.LISTED, detail)
             return
         others = links or links_of(page)
@@ -384,7 +386,7 @@ class Finder:
             wanted = [*newest, *(tag for tag in wanted if tag not in newest)]
         found = self._read_releases(host, wanted, search, by_api=by_api)
         found = replace(found, near=near + found.near)
-        kind, detail = _describe_releases(page, len(tags), found)
+        kind, detail = _describe_releases(page, len(tags), found, search.environment.torch)
         search.add_answer(host, url, kind, detail)
 
     def _read_feed(self, host: HostEntry) -> Tuple[str, ...]:
@@ -479,12 +481,12 @@ def _known_tags(host: HostEntry, search: Search) -> List[str]:
 
 
 def _describe_releases(
-    page: PageAnswer, listed: int, found: _Releases
+    page: PageAnswer, listed: int, found: _Releases, torch: Optional[TorchBuild]
 ) -> Tuple[HostAnswerKind, str]:
     """The answer of GitHub as a whole. `page`: the answer of its API, with `listed` releases.
     `found`: what the releases had that were read one by one."""
     if found.near:
-        detail = f"{found.near} files for this torch"
+        detail = describe_near_files(found.near, torch)
         if found.read and not listed:
             detail += f"; GitHub's API refused ({page.detail}), "
             detail += f"{found.read} release pages were read instead"

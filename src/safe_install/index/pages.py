@@ -17,6 +17,7 @@ from safe_install.models import Link
 
 MAX_PAGE = 64 * 1024 * 1024  # characters
 MAX_LINKS = 100_000
+YANKED_WITHOUT_REASON = "yanked"  # as a Link's reason where the page gives none
 _MAX_ANCHOR = 8192  # characters of one start tag
 _MAX_URL = 4096
 _MAX_UNCLOSED = 1000  # start tags without an end: after these the rest is not read
@@ -90,7 +91,7 @@ def _html_link(attributes: Mapping[str, str], target: Optional[str], url: str) -
         target,
         found_in=url,
         requires_python=attributes.get("data-requires-python"),
-        yanked=None if yanked is None else (yanked or "yanked"),
+        yanked=None if yanked is None else (yanked or YANKED_WITHOUT_REASON),
         metadata=_metadata_of_attribute(metadata),
     )
 
@@ -122,7 +123,7 @@ def _json_link(entry: Mapping[str, object], url: str, target: Optional[str]) -> 
         sha256 = None
     yanked = entry.get("yanked") or None
     if yanked is not None and not isinstance(yanked, str):
-        yanked = "yanked"
+        yanked = YANKED_WITHOUT_REASON
     return _make_link(
         target,
         found_in=url,

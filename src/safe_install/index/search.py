@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, Iterable, List, Sequence, Set
+from typing import Callable, Iterable, List, Optional, Sequence, Set
 
 from packaging.specifiers import SpecifierSet
 
@@ -15,6 +15,7 @@ from safe_install.models import (
     HostAnswer,
     HostAnswerKind,
     Link,
+    TorchBuild,
 )
 from safe_install.tags import container_of_name, container_of_version, parse_release
 
@@ -100,6 +101,17 @@ def is_near(candidate: Candidate, search: Search) -> bool:
     if built[:1] in "<>=!~":
         return release is not None and SpecifierSet(built).contains(release, prereleases=True)
     return built.split(".")[:2] == torch.runtime_version.split(".")[:2]
+
+
+def describe_near_files(number: int, torch: Optional[TorchBuild]) -> str:
+    """How many files of a page are near: of any Python, machine and accelerator, and also those of
+    which the torch is not known."""
+    if torch is None:
+        return f"{number} files"
+    release = parse_release(torch.runtime_version)
+    if release is None:
+        return f"{number} files that may be for this torch"
+    return f"{number} files that may be for torch {release.major}.{release.minor}"
 
 
 def describe_other_files(found: Sequence[Candidate], links: Sequence[Link]) -> str:

@@ -15,7 +15,6 @@ from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple, Union
 from packaging.utils import NormalizedName
 
 from safe_install.errors import NoCandidate, Refused
-from safe_install.index.bundled import has_builds_for
 from safe_install.index.facts import Catalog
 from safe_install.index.torch_files import Absent, Listing, TorchFile
 from safe_install.models import CandidateKind, TorchBuild
@@ -50,8 +49,6 @@ from safe_install.resolve.torch_options import (
     may_keep_planned,
     name_carried,
     newer_options,
-    not_built,
-    not_fitting,
     open_options,
     possible_options,
     refuse_for_silence,
@@ -62,6 +59,7 @@ from safe_install.resolve.torch_options import (
     take_torch,
     version_of,
     why_lacking,
+    why_not_built,
     why_not_known,
     with_built,
     with_passed_over,
@@ -327,9 +325,7 @@ class JointChoice:
         known = self._find_known(tried, option)
         missing = [name for name, is_known in known.items() if is_known is False]
         if missing:
-            projects = [self._catalog.project(name) for name in missing]
-            is_built = any(has_builds_for(project, option.build) for project in projects)
-            reason = not_fitting(missing) if is_built else not_built(missing)
+            reason = why_not_built(missing, option, tried, self._catalog)
             return PassedOver(option.build, Reason(reason), lacking=tuple(missing))
         unknown = [name for name, is_known in known.items() if is_known is None]
         if self._offline:
@@ -340,7 +336,7 @@ class JointChoice:
         if not self._is_at_limit:
             return None
         uncertain = [name for name, is_known in known.items() if not is_known] or list(known)
-        reason = f"no {listed(uncertain)} is known for it, and its host was not asked"
+        reason = f"no {listed(uncertain, tried)} is known for it, and its host was not asked"
         return PassedOver(option.build, Reason(reason), lacking=tuple(uncertain))
 
     @property

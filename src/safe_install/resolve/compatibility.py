@@ -22,6 +22,7 @@ from safe_install.index.facts import (
     TorchMatch,
     TorchTable,
 )
+from safe_install.index.pages import YANKED_WITHOUT_REASON
 from safe_install.models import Candidate, CandidateKind, Environment, Rejection, Rule, TorchBuild
 from safe_install.resolve.machine_tags import same_machine, supported_tags
 from safe_install.tags import (
@@ -87,7 +88,11 @@ def reject_yanked(candidate: Candidate, context: Context) -> Optional[str]:
     exact = any(
         part.operator in ("==", "===") and "*" not in part.version for part in context.specifier
     )
-    return f"yanked: {candidate.link.yanked}" if candidate.link.yanked and not exact else None
+    if not candidate.link.yanked or exact:
+        return None
+    if candidate.link.yanked == YANKED_WITHOUT_REASON:
+        return "withdrawn by its publisher"
+    return f"withdrawn by its publisher: {candidate.link.yanked}"
 
 
 # --- torch ----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from safe_install.resolve.compatibility import Context, name_for
 from safe_install.resolve.hints import is_settled
 
 _ANSWER_TEXT = {
-    HostAnswerKind.LISTED: "has files for this torch",
+    HostAnswerKind.LISTED: "has none that fits",
     HostAnswerKind.DOWN: "does not answer",
     HostAnswerKind.PAGE_MISSING: "has no page for this torch",
     HostAnswerKind.PAGE_EMPTY: "its page is empty",
@@ -52,9 +52,7 @@ def is_undecided(context: Context, answers: Sequence[HostAnswer]) -> bool:
 
 
 def render_answer(answer: HostAnswer) -> str:
-    """What a host answered, without repetition."""
-    if answer.kind is HostAnswerKind.LISTED and answer.detail:
-        return f"has {answer.detail}"
+    """What a host answered, where nothing fits."""
     detail = f" ({answer.detail})" if answer.detail else ""
     return f"{_ANSWER_TEXT[answer.kind]}{detail}"
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Callable, FrozenSet, List, Optional, Sequence, Tuple
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate, Refused
+from safe_install.index.bundled import has_builds_for
 from safe_install.index.facts import Catalog, CudaTable, Project, TorchTable
 from safe_install.index.torch_files import Listing
 from safe_install.models import (
@@ -421,37 +423,51 @@ def version_of(selection: Selection) -> str:
 
 def why_lacking(error: NoCandidate, selection: Selection) -> str:
     """Why a torch was not taken: `no torch-scatter was built for it`."""
-    names = list(error.projects or selection.extensions)
+    names = [canonicalize_name(name) for name in error.projects or selection.extensions]
     if error.is_open:
-        return not_known(names)
+        return _not_known(names, selection)
+    by_rule = {Rule.TORCH_VERSION, Rule.NO_BUILD}
+    if all(_specifier_of(name, selection) for name in names):
+        by_rule.add(Rule.SPECIFIER)  # other versions were built for it
     rules = {rejection.rule for rejection in error.rejections if rejection.candidate.name in names}
-    if rules <= {Rule.TORCH_VERSION, Rule.NO_BUILD}:
-        return not_built(names)
-    return not_fitting(names)
+    if rules <= by_rule:
+        return _not_built(names, selection)
+    return _not_fitting(names, selection)
 
 
-def not_fitting(names: Sequence[str]) -> str:
+def why_not_built(
+    names: Sequence[NormalizedName], option: TorchOption, selection: Selection, catalog: Catalog
+) -> str:
+    """Why a torch is not chosen for which the bundled facts have no wheel of these extensions."""
+    for name in names:
+        project = catalog.project(name)
+        if has_builds_for(project, option.build, _specifier_of(name, selection)):
+            return _not_fitting(names, selection)
+    return _not_built(names, selection)
+
+
+def _not_fitting(names: Sequence[NormalizedName], selection: Selection) -> str:
     """The reason: there are builds for that torch, but none for this machine."""
-    return f"no {listed(names)} that fits was built for it"
+    return f"no {listed(names, selection)} that fits was built for it"
 
 
-def not_built(names: Sequence[str]) -> str:
+def _not_built(names: Sequence[NormalizedName], selection: Selection) -> str:
     """The reason: nobody built it for that torch."""
-    return f"no {listed(names)} was built for it"
+    return f"no {listed(names, selection)} was built for it"
 
 
-def not_known(names: Sequence[str]) -> str:
+def _not_known(names: Sequence[NormalizedName], selection: Selection) -> str:
     """The reason: only a host can tell."""
-    return f"no {listed(names)} for it is known here"
+    return f"no {listed(names, selection)} for it is known here"
 
 
 def why_not_known(
-    names: Sequence[str], option: TorchOption, selection: Selection, table: TorchTable
+    names: Sequence[NormalizedName], option: TorchOption, selection: Selection, table: TorchTable
 ) -> Optional[str]:
     """Why a torch is not chosen where no host is asked: nothing is known of these extensions, or of
     the build; None where all is known."""
     if names:
-        return not_known(names)
+        return _not_known(names, selection)
     release = table.releases.get(option.release)
     is_aarch64 = selection.here.interpreter.platform.endswith("aarch64")
     if option.is_on_index or release is None or not is_aarch64:
@@ -460,6 +476,12 @@ def why_not_known(
     return None if is_known else "whether it was built for this machine is not known here"
 
 
-def listed(names: Sequence[str]) -> str:
-    """`torch-scatter and no flash-attn`, to stand behind "no"."""
-    return " and no ".join(names)
+def listed(names: Sequence[NormalizedName], selection: Selection) -> str:
+    """`torch-scatter and no flash-attn>=2.8`, to stand behind "no"."""
+    return " and no ".join(f"{name}{_specifier_of(name, selection)}" for name in names)
+
+
+def _specifier_of(name: NormalizedName, selection: Selection) -> SpecifierSet:
+    """The versions of an extension that were asked for."""
+    requirement = selection.extensions.get(name)
+    return requirement.specifier if requirement is not None else SpecifierSet()

@@ -88,6 +88,7 @@ class TorchOption:
     is_on_index: bool = True
     # only --allow-torch-change permits it; a build like the installed one is preferred
     is_for_another_accelerator: bool = False
+    needed_driver: str = ""  # the oldest that would do, where the declared one excludes it
 
     @property
     def release(self) -> str:
@@ -303,6 +304,9 @@ def _judge(
     else:
         warning, reason = "", reasons[excluded]
     is_about_driver = excluded in (None, Exclusion.DRIVER)
+    needed_driver = ""
+    if excluded is Exclusion.DRIVER and misfit is not None:
+        needed_driver = _needed_driver(misfit.finding, build, here, catalog.cuda)
     return TorchOption(
         build,
         excluded,
@@ -312,7 +316,15 @@ def _judge(
         is_installed=is_installed,
         is_on_index=is_on_index,
         is_for_another_accelerator=is_unlike,
+        needed_driver=needed_driver,
     )
+
+
+def _needed_driver(fit: Finding, build: TorchBuild, here: Environment, cuda: CudaTable) -> str:
+    """The oldest driver that would do; "" where the driver is not what excludes it."""
+    if fit.check != "driver-too-old":
+        return ""
+    return cuda.driver_floor(build.accelerator, system=here.interpreter.system) or ""
 
 
 def _find_misfit(build: TorchBuild, here: Environment, catalog: Catalog) -> Optional[Misfit]:

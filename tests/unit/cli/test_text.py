@@ -927,6 +927,15 @@ def test_verbose_has_every_build_file_and_host(capsys):
     assert said.count("    2.14.1: has no wheel for Python 3.6") == 1
 
 
+def test_without_a_host_there_is_no_heading_for_hosts(capsys):
+    assert CHOSEN.plan is not None
+    result = dataclasses.replace(CHOSEN, plan=dataclasses.replace(CHOSEN.plan, answers=()))
+    cli_text.show_result(result, verbose=True)
+    said = capsys.readouterr().out
+    assert "not taken:" in said
+    assert "hosts:" not in said
+
+
 def test_what_only_an_error_has_to_say_stands_in_the_document():
     error = errors.NoCandidate("no torch has both")
     error.details = {"conflict": {"wishes": ["a", "b"]}}

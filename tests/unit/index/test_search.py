@@ -13,6 +13,7 @@ from safe_install.index.facts import HostEntry, Layout
 from safe_install.index.search import (
     Search,
     assume_torch,
+    describe_near_files,
     describe_other_files,
     is_near,
     tags_fit,
@@ -99,6 +100,22 @@ def test_the_hosts_that_could_not_be_asked():
         host = HostEntry(kind.value, Layout.FIND_LINKS, "pyg-tagged")
         search.add_answer(host, "https://h/", kind, "")
     assert sorted(search.unanswered()) == ["host-down", "not-asked"]
+
+
+@pytest.mark.parametrize(
+    ("torch", "said"),
+    [
+        (HERE.torch, "24 files that may be for torch 2.13"),
+        (CONTAINER.torch, "24 files that may be for torch 2.11"),
+        (
+            dataclasses.replace(HERE.torch, runtime_version="vendor build"),
+            "24 files that may be for this torch",
+        ),
+        (None, "24 files"),
+    ],
+)
+def test_near_files_are_not_said_to_fit(torch, said):
+    assert describe_near_files(24, torch) == said
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,8 @@ def check_explained(case, result):
     assert case["torch"] not in reasons
     for version, text in case.get("not_taken", {}).items():
         assert text in reasons[version]
+    unknown = [one.detail for one in result.findings if one.check == "gpu-code-not-known"]
+    assert unknown == case.get("gpu_code_not_known", [])
     for key in ("is_on_index", "warning", "command"):
         if key in case:
             found = details["command"] if key == "command" else details["torch"][key]

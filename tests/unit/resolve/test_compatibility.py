@@ -8,6 +8,7 @@ from packaging.tags import parse_tag
 from packaging.version import Version
 
 from safe_install.index.catalog import bundled_catalog, load_project
+from safe_install.index.pages import YANKED_WITHOUT_REASON
 from safe_install.models import BuiltFor, Candidate, CandidateKind, Driver, Link, Rejection, Rule
 from safe_install.resolve.compatibility import Context, check_candidate
 from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting
@@ -330,6 +331,20 @@ def test_order_of_those_that_fit(better, worse, rule):
     assert rank_fitting([worse, better], judged_by) == [better, worse]
     assert rank_fitting([better, worse], judged_by) == [better, worse]
     assert explain_loser(worse, better, judged_by).rule.value == rule
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("broken", "withdrawn by its publisher: broken"),
+        (YANKED_WITHOUT_REASON, "withdrawn by its publisher"),
+    ],
+)
+def test_the_reason_of_a_yanked_file_does_not_repeat_the_rule(reason, said):
+    yanked = wheel("2.0.8", ("1.8.0", "cu111"), yanked=reason)
+    rejection = check_candidate(yanked, context())
+    assert rejection is not None
+    assert (rejection.rule, rejection.detail) == (Rule.YANKED, said)
 
 
 def test_what_is_said_of_a_container():

@@ -11,11 +11,15 @@ from safe_install.resolve.no_candidate import render_answer
 @pytest.mark.parametrize(
     ("kind", "detail", "said"),
     [
-        (HostAnswerKind.LISTED, "28 files for this torch", "has 28 files for this torch"),
-        (HostAnswerKind.LISTED, "", "has files for this torch"),
+        (
+            HostAnswerKind.LISTED,
+            "28 files that may be for torch 2.13",
+            "has none that fits (28 files that may be for torch 2.13)",
+        ),
+        (HostAnswerKind.LISTED, "", "has none that fits"),
         (HostAnswerKind.DOWN, "timed out", "does not answer (timed out)"),
         (HostAnswerKind.PAGE_EMPTY, "", "its page is empty"),
     ],
 )
-def test_what_a_host_said_is_told_once(kind, detail, said):
+def test_where_nothing_fits_it_is_said_of_each_host(kind, detail, said):
     assert render_answer(HostAnswer("torch-scatter", "h.example", "", kind, detail)) == said

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from safe_install.resolve.torch_choice import PassedOver, TorchChoice
@@ -101,6 +103,38 @@ def test_the_nearest_of_a_release(rows, nearest):
     options = [option(name, excluded) for name, (excluded, _) in zip(names, rows)]
     listed = [NotTaken(build(name), name, "r", is_near) for name, (_, is_near) in zip(names, rows)]
     assert nearest_of_each_release(options, listed) == (listed[nearest],)
+
+
+def test_of_builds_for_newer_drivers_the_nearest_needs_the_oldest():
+    needed = {
+        "2.14.1": "580.65.06",
+        "2.14.1+cu126": "525.60.13",
+        "2.14.1+cu129": "525.60.13",
+        "2.14.1+cu118": "",  # it has no code for the declared GPU
+    }
+    options = [
+        dataclasses.replace(option(name, Exclusion.DRIVER), needed_driver=driver)
+        for name, driver in needed.items()
+    ]
+    listed = [NotTaken(build(name), name, "r") for name in needed]
+    assert nearest_of_each_release(options, listed) == (listed[1],)
+
+
+def test_a_release_without_the_requested_build_is_named_once():
+    options = (
+        option("2.15.0", Exclusion.ACCELERATOR, predicate("is a build for cu132")),
+        option("2.15.0+cu118", Exclusion.BUILD, predicate("has no build for cu118")),
+        option("2.14.0", Exclusion.ACCELERATOR, predicate("is a build for cu130")),
+        option("2.14.0+cu118", Exclusion.REQUIREMENT, predicate("is excluded")),
+        option("2.13.0+cu118"),
+    )
+    untried = PassedOver(build("2.15.0"), predicate("has no build for cu118"), is_untried=True)
+    rows = list_not_taken(options, TorchChoice(passed_over=(untried,)), options[4])
+    assert [(row.version, row.reason) for row in rows] == [
+        ("2.15.0", "has no build for cu118"),
+        ("2.14.0+cu130", "is a build for cu130"),
+        ("2.14.0+cu118", "is excluded"),
+    ]
 
 
 def test_one_line_for_one_reason():
