@@ -16,6 +16,7 @@ from safe_install.resolve.command_line import (
     unknown_command,
 )
 from safe_install.resolve.explain_request import parse_explain
+from safe_install.resolve.option_rows import variable_of
 from safe_install.resolve.options_table import BY_COMMAND
 from safe_install.resolve.own_options import (
     parse_build_timeout,
@@ -682,10 +683,8 @@ NOTHING_NAMED = ("at least one requirement", "folder.zip", "x.tar.gz", "-y")
         (install, ["a", "--offline="], {}, "--offline takes no value"),
         (install, ["a", "--target-gpu", "A100"], {}, "A100"),
         (install, ["a", "--target-gpu", "80"], {}, "80"),
-        (install, ["a"], {"SAFE_INSTALL_TARGET_GPU": "sm_80"}, "sm_80"),
         (install, ["a", "--target-driver", "new"], {}, "--target-driver new"),
         (install, ["a", "--target-driver", "1.2.3.4"], {}, "--target-driver 1.2.3.4"),
-        (install, ["a"], {"SAFE_INSTALL_TARGET_DRIVER": "x"}, "--target-driver x"),
         (install, ["a", "--target-driver", ""], {}, "--target-driver has an empty value"),
         (install, ["a", "--target-gpu="], {}, "--target-gpu has an empty value"),
         (install, ["a", "--accelerator", "gpu"], {}, "--accelerator gpu"),
@@ -718,6 +717,29 @@ def test_usage_errors_name_the_word_and_the_mend(parse, argv, environ, said):
     # pip's status where the words can be read and name nothing.
     assert caught.value.exit_status == (1 if isinstance(caught.value, InputError) else 2)
     assert isinstance(caught.value, InputError) == (said in NOTHING_NAMED)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--target-gpu", "sm_80: 'sm_80' is no compute capability"),
+        ("--target-driver", "x: not a driver version"),
+        ("--accelerator", "fast: not an accelerator"),
+        ("--build-timeout", "never: not a duration"),
+        ("--build-timeout", "2h,soon: not a duration"),
+        ("--build-timeout", "1,2,3: not a duration"),
+        ("--check-timeout", "soon: not a duration"),
+    ],
+)
+def test_a_bad_value_is_said_of_who_set_it(option, said):
+    """Whoever sets a variable somewhere else looks in vain for an option."""
+    value, variable = said.partition(": ")[0], variable_of(option)
+    with pytest.raises(UsageError) as caught:
+        install("a", option, value, environ={variable: "8.0"})
+    assert caught.value.message == f"{option} {said}"
+    with pytest.raises(UsageError) as caught:
+        install("a", environ={variable: value})
+    assert caught.value.message == f"{variable} {said}"
 
 
 # --- uninstall and explain ------------------------------------------------------------------------
