@@ -38,7 +38,7 @@ def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
     raise UsageError(
         f"{own.accelerator_origin} {accelerator}: no release of torch is known for it",
         hint=f"Write auto, or one of {', '.join(known)}, rocm6.4, xpu. "
-        "A newer index may know more: safe-install wheels --update.",
+        "A newer index may know more: see --update in safe-install wheels --help.",
     )
 
 
