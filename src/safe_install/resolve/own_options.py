@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_CHECK_TIMEOUT, BuildTimeout
@@ -50,6 +50,7 @@ class OwnOptions:
     )
     bundle: Optional[str] = None  # what is staged comes from this file
     remove: bool = False  # what is staged is a removal
+    passed_over: Tuple[str, ...] = ()  # sentences on variables of other programs that say nothing
 
 
 class _Given:
@@ -151,6 +152,7 @@ def own_options(
         run=given.value("--run") or "",
         bundle=given.value("--bundle"),
         remove=given.flag("--remove"),
+        passed_over=_describe_passed_over(given, environ),
     )
 
 
@@ -188,7 +190,7 @@ AUTO = "auto"
 def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optional[str], str]:
     """(accelerator of the new torch, who sets it); None: the driver decides. Errors: UsageError.
 
-    uv's variable has values of uv's own; one that is no accelerator here is ignored.
+    uv's variable has values of uv's own; one that is no accelerator here is passed over.
     """
     if not given.hears("--accelerator"):
         return None, ""
@@ -206,6 +208,36 @@ def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optio
     raise UsageError(
         f"{origin} {text}: not an accelerator", hint="Write auto, cpu, xpu, cu126 or rocm6.4."
     )
+
+
+DRIVER_VARIABLE = "UV_CUDA_DRIVER_VERSION"
+CUDA_VARIABLES = ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION")
+
+
+def _describe_passed_over(given: _Given, environ: Mapping[str, str]) -> Tuple[str, ...]:
+    """Sentences on variables of other programs whose value says nothing here. A typing error in one
+    would switch a check off without a word."""
+    found: List[str] = []
+    if given.hears("--target-driver") and not given.value("--target-driver"):
+        for name, text in _filled(environ, DRIVER_VARIABLE):
+            if _read_driver(text) is None:
+                found.append(f"{name}={text} is no driver version: it is passed over")
+        for name, text in _filled(environ, *CUDA_VARIABLES):
+            if _read_cuda(text) is None:
+                found.append(f"{name}={text} is no CUDA version: it is passed over")
+    if given.hears("--accelerator") and not given.origin("--accelerator"):
+        for name, text in _filled(environ, UV_VARIABLE):
+            if text.lower() != AUTO and parse_accelerator(text) is None:
+                found.append(f"{name}={text} is no accelerator: it is passed over")
+    return tuple(found)
+
+
+def _filled(environ: Mapping[str, str], *names: str) -> Iterator[Tuple[str, str]]:
+    """(name, value) of the variables that are set; an empty one is not."""
+    for name in names:
+        text = environ.get(name, "").strip()
+        if text:
+            yield name, text
 
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -308,16 +340,25 @@ def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
     """The newest CUDA of another machine, from the variable of conda or of the NVIDIA variant
     provider ("12.8"; the provider calls it "CUDA driver version", but it is the CUDA that the
     driver supports)."""
-    for name in ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
-        text = environ.get(name, "").strip()
-        if re.match(r"^\d+\.\d+$", text):
-            return text
+    for _, text in _filled(environ, *CUDA_VARIABLES):
+        version = _read_cuda(text)
+        if version is not None:
+            return version
     return None
+
+
+def _read_cuda(text: str) -> Optional[str]:
+    """ "12.8" of `12.8` and of `12.8.1`, "12.0" of `12`, which conda takes, too; None of others."""
+    match = re.match(r"^(\d+)(?:\.(\d+))?(?:\.\d+)*$", text)
+    return f"{match.group(1)}.{match.group(2) or 0}" if match is not None else None
 
 
 def _foreign_driver(environ: Mapping[str, str]) -> Optional[str]:
     """The driver version in uv's variable ("550.144.03")."""
-    text = environ.get("UV_CUDA_DRIVER_VERSION", "").strip()
+    return _read_driver(environ.get(DRIVER_VARIABLE, "").strip())
+
+
+def _read_driver(text: str) -> Optional[str]:
     return text if re.match(r"^\d+(\.\d+){0,2}$", text) else None
 
 

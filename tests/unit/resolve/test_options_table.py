@@ -194,6 +194,8 @@ def test_the_variables_of_other_commands_say_nothing():
         "SAFE_INSTALL_BUILD_TIMEOUT": "never",
         "SAFE_INSTALL_OFFLINE": "1",
         "CONDA_OVERRIDE_CUDA": "12.8",
+        "UV_CUDA_DRIVER_VERSION": "junk",
+        "UV_TORCH_BACKEND": "junk",
     }
     own = own_options((), environ, BY_COMMAND["verify"].options)
     assert own == OwnOptions()

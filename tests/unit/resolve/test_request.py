@@ -613,6 +613,7 @@ def test_a_dry_run_is_one_and_uninstall_refuses_it(argv, environ):
 UV, CONDA = "UV_CUDA_DRIVER_VERSION", "CONDA_OVERRIDE_CUDA"
 VARIANT = "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"
 ARCHS = "TORCH_CUDA_ARCH_LIST"
+BACKEND = "UV_TORCH_BACKEND"
 
 
 @pytest.mark.parametrize(
@@ -622,6 +623,8 @@ ARCHS = "TORCH_CUDA_ARCH_LIST"
         ([], {CONDA: "11.8"}, None, "11.8", ()),
         ([], {CONDA: ""}, None, None, ()),
         ([], {CONDA: "none"}, None, None, ()),
+        ([], {CONDA: "12"}, None, "12.0", ()),
+        ([], {CONDA: "12.8.1"}, None, "12.8", ()),
         ([], {UV: "550.144.03"}, "550.144.03", None, ()),
         ([], {UV: "junk"}, None, None, ()),
         # The variant provider means the CUDA that the driver serves.
@@ -647,6 +650,35 @@ ARCHS = "TORCH_CUDA_ARCH_LIST"
 def test_a_machine_elsewhere_is_declared(argv, environ, driver, cuda, gpu):
     own = install("a", *argv, environ=environ).own
     assert (own.target_driver, own.target_cuda, own.target_gpu) == (driver, cuda, gpu)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "said"),
+    [
+        ([], {UV: "junk"}, [f"{UV}=junk is no driver version"]),
+        ([], {CONDA: "none"}, [f"{CONDA}=none is no CUDA version"]),
+        ([], {CONDA: "x", VARIANT: "12.8"}, [f"{CONDA}=x is no CUDA version"]),
+        ([], {VARIANT: "cu128"}, [f"{VARIANT}=cu128 is no CUDA version"]),
+        ([], {BACKEND: "nonsense"}, [f"{BACKEND}=nonsense is no accelerator"]),
+        (
+            [],
+            {BACKEND: "cuda", UV: "x"},
+            [f"{UV}=x is no driver version", f"{BACKEND}=cuda is no accelerator"],
+        ),
+        # unset, or understood
+        ([], {UV: "", CONDA: " ", VARIANT: "", BACKEND: ""}, []),
+        ([], {UV: "550.144.03", CONDA: "12", VARIANT: "12.8", BACKEND: "auto"}, []),
+        ([], {BACKEND: "rocm6.2.4"}, []),
+        ([], {BACKEND: "AUTO"}, []),
+        # not read
+        (["--target-driver=535.104"], {UV: "x", CONDA: "x", VARIANT: "x"}, []),
+        (["--accelerator=auto"], {BACKEND: "nonsense"}, []),
+        ([], {"SAFE_INSTALL_ACCELERATOR": "cpu", BACKEND: "nonsense"}, []),
+    ],
+)
+def test_a_variable_of_another_program_that_says_nothing_is_told(argv, environ, said):
+    passed_over = install("a", *argv, environ=environ).own.passed_over
+    assert passed_over == tuple(f"{one}: it is passed over" for one in said)
 
 
 @pytest.mark.parametrize(
