@@ -18,7 +18,13 @@ from typing import Sequence
 from safe_install import __main__ as program
 from safe_install.cli import main as surface
 from safe_install.cli import streams
-from safe_install.cli.invocation import Answer, Invocation, filling_world, probing
+from safe_install.cli.invocation import (
+    Answer,
+    Invocation,
+    filling_world,
+    probing,
+    warn_of_passed_over,
+)
 from safe_install.cli.locations import read_location
 from safe_install.commands.check_bundle import describe_bundle
 from safe_install.commands.install import install
@@ -114,6 +120,7 @@ def _install_from(path: Path, invocation: Invocation, world: World) -> Answer:
         )
         refuse_elsewhere(request)
         surface.heed_output_options(world.reporter, request)
+        warn_of_passed_over(request.own, world.reporter)
         with probing(invocation) as probe:
             try:
                 return install(request, world, probe, supply=supply, stages=stages)

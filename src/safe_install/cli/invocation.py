@@ -26,6 +26,7 @@ from safe_install.resolve.command_line import CommandLine, Words
 
 if TYPE_CHECKING:
     from safe_install.environment.interpreter import Probe
+    from safe_install.resolve.own_options import OwnOptions
 
 
 class Invocation(NamedTuple):
@@ -70,6 +71,15 @@ def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSe
             "be written: SAFE_INSTALL_CACHE_DIR"
         )
     return World(invocation.environ, reporter, cache, _as_kept(invocation.line.argv), network)
+
+
+def warn_of_passed_over(own: OwnOptions, reporter: Reporter) -> None:
+    """Warn of variables of other programs that say nothing here."""
+    from safe_install.index.catalog import torch_table
+    from safe_install.resolve.accelerator import describe_passed_over
+
+    for sentence in describe_passed_over(own, torch_table()):
+        reporter.warn(sentence)
 
 
 def _as_kept(words: Sequence[str]) -> Sequence[str]:

@@ -38,6 +38,7 @@ from safe_install.cli.invocation import (
     filling_world,
     probing,
     reading_world,
+    warn_of_passed_over,
 )
 from safe_install.errors import (
     Interrupted,
@@ -312,6 +313,7 @@ def _install(
 
         return install_elsewhere(request, invocation.environ, stages=stages)
     heed_output_options(reporter, request)
+    warn_of_passed_over(request.own, reporter)
     with probing(invocation) as probe:
         from safe_install.commands.install import install
 
@@ -346,6 +348,7 @@ def _sync(invocation: Invocation, reporter: Reporter) -> Answer:
 
     request, _ = _read_request(invocation, partial(parse_sync, exists=os.path.exists))
     heed_output_options(reporter, request.install)
+    warn_of_passed_over(request.install.own, reporter)
     with probing(invocation) as probe:
         from safe_install.commands.sync import sync
 
@@ -357,6 +360,7 @@ def _explain(invocation: Invocation, reporter: Reporter) -> Answer:
     from safe_install.resolve.explain_request import parse_explain
 
     request, _ = _read_request(invocation, partial(parse_explain, exists=os.path.exists))
+    warn_of_passed_over(request.own, reporter)
     return explain(request, filling_world(invocation, reporter, request.install.network))
 
 
@@ -366,6 +370,7 @@ def _bundle(invocation: Invocation, reporter: Reporter) -> Answer:
 
     request, _ = _read_request(invocation, partial(parse_bundle, exists=os.path.exists))
     heed_output_options(reporter, request.install)
+    warn_of_passed_over(request.install.own, reporter)
     return bundle(request, filling_world(invocation, reporter, request.install.network))
 
 

@@ -79,6 +79,8 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
         own = own_options(_words_of(command, values), context.obj.environ, command.options)
         shared = {option.field for option in command.options if hasattr(own, option.field)}
         own_values = {name: value for name, value in values.items() if name not in shared}
+        for sentence in own.passed_over:
+            context.obj.reporter.warn(sentence)
         try:
             return run(context.obj, own, **own_values)
         except KeyboardInterrupt as error:

@@ -114,7 +114,7 @@ def _parse_limit(text: Optional[str]) -> Optional[float]:
     if not text:
         return _LIMIT
     return parse_limit(
-        text, written=f"{LIMIT_VARIABLE}={text}", hint="Write seconds, or 90m or 2h (0: no limit)."
+        text, written=f"{LIMIT_VARIABLE} {text}", hint="Write seconds, or 90m or 2h (0: no limit)."
     )
 
 

@@ -189,7 +189,6 @@ def hint_as_typed(line: str, program: str) -> str:
 
 OUTCOME_SENTENCES: Mapping[Outcome, str] = {
     Outcome.REFUSED: "Refused: nothing was changed.",
-    Outcome.UNHEALTHY: "Not healthy.",
 }
 
 
@@ -260,6 +259,8 @@ def _result_lines(result: InstallResult, *, verbose: bool = False) -> List[str]:
         return _place_line("Not healthy, and kept as --no-rollback says, in", result) + _undo_lines(
             result
         )
+    if result.outcome is Outcome.UNHEALTHY and not result.message:
+        return [f"Not healthy{_of_environment(result)}."]
     sentence = result.message or OUTCOME_SENTENCES.get(result.outcome, "")
     return sentence.splitlines()
 

@@ -36,6 +36,7 @@ from safe_install.system import process
 
 # They name the active environment; the first one counts. cli/completion repeats them: it imports little.
 ACTIVE_VARIABLES = ("VIRTUAL_ENV", "CONDA_PREFIX")
+VARIABLE = "SAFE_INSTALL_PYTHON"  # of --python
 START_TIMEOUT = 10.0  # seconds; a start takes 0.1
 PROBE_TIMEOUT = 60.0  # seconds; a probe takes 0.1, but tens on a cold network file system
 REASON_SHOWN = 400  # characters
@@ -96,18 +97,19 @@ def _interpreter_on_path(environ: Mapping[str, str], own: Path) -> Path:
 
 def _named_interpreter(python: str, environ: Mapping[str, str]) -> Path:
     path = expand_home(python)
+    origin = VARIABLE if environ.get(VARIABLE) == python else "--python"
     if path.is_dir():
         found = _interpreter_in(path)
         if found is not None:
             return found
         raise UsageError(
-            f"--python {python}: this folder holds no bin/python",
+            f"{origin} {python}: this folder holds no bin/python",
             hint="Name an interpreter (.../bin/python) or the folder of a virtual environment.",
         )
     on_path = shutil.which(python, path=environ.get("PATH"))
     if on_path is None:
         raise UsageError(
-            f"--python {python}: no such interpreter",
+            f"{origin} {python}: no such interpreter",
             hint="Name an interpreter (.../bin/python) or the folder of a virtual environment.",
         )
     # Links are not resolved: the interpreter of a virtual environment is a link to another one.

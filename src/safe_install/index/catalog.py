@@ -218,8 +218,8 @@ def _read_updated(update: Update, name: str) -> bytes:
 
 def _repair_hint(folder: Path) -> str:
     return (
-        f"remove {folder}: the facts that came with the program serve then; `safe-install "
-        "wheels --update` brings newer"
+        f"remove {folder}: the facts that came with the program serve then; newer ones: see --update in "
+        "safe-install wheels --help"
     )
 
 

@@ -23,7 +23,7 @@ def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
     """The accelerator of --accelerator or its variable, else that of uv's variable; "" where none
     is set: the driver decides.
 
-    uv's variable has values of uv's own; one that is not known here is ignored. Kinds that
+    uv's variable has values of uv's own; one that is not known here is passed over. Kinds that
     torch.json does not list (ROCm, XPU) are accepted: only the pages of download.pytorch.org know
     their builds. Errors: UsageError for an accelerator that no release of torch is built for.
     """
@@ -38,8 +38,20 @@ def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
     raise UsageError(
         f"{own.accelerator_origin} {accelerator}: no release of torch is known for it",
         hint=f"Write auto, or one of {', '.join(known)}, rocm6.4, xpu. "
-        "A newer index may know more: safe-install wheels --update.",
+        "A newer index may know more: see --update in safe-install wheels --help.",
     )
+
+
+def describe_passed_over(own: OwnOptions, table: TorchTable) -> List[str]:
+    """Sentences on variables of other programs that say nothing here."""
+    found = list(own.passed_over)
+    is_of_uv = own.accelerator_origin == UV_VARIABLE
+    if is_of_uv and not accelerator_asked_for(own, table):
+        found.append(
+            f"{UV_VARIABLE}={own.accelerator}: no release of torch is known for it, and it is "
+            "passed over"
+        )
+    return found
 
 
 def with_known_accelerator(own: OwnOptions, table: TorchTable) -> OwnOptions:

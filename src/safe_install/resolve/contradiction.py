@@ -68,6 +68,8 @@ def explain_failure(
         about_torch += [wish for wish in found if wish in wishes and wish not in about_torch]
     told = [f"{requirement} ({origin})" for requirement, origin in (*about_torch, asked)]
     reasons = [f"{who} requires {what}" for who, what in list(parties.items())[:MAX_REASONS]]
+    if len(parties) > MAX_REASONS:
+        reasons.append(f"and {len(parties) - MAX_REASONS} more")
     return NoCandidate(
         f"{' and '.join(told)} contradict each other: {'; '.join(reasons)}",
         hint="Leave one of them out, or change it.",

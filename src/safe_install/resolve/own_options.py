@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from safe_install.errors import UsageError
 from safe_install.models import DEFAULT_BUILD_TIMEOUT, DEFAULT_CHECK_TIMEOUT, BuildTimeout
@@ -50,6 +50,7 @@ class OwnOptions:
     )
     bundle: Optional[str] = None  # what is staged comes from this file
     remove: bool = False  # what is staged is a removal
+    passed_over: Tuple[str, ...] = ()  # sentences on variables of other programs that say nothing
 
 
 class _Given:
@@ -138,8 +139,12 @@ def own_options(
         third_party=given.names("--third-party"),
         target_cuda=cuda,
         no_toolkit=given.flag("--no-toolkit"),
-        build_timeout=parse_build_timeout(given.value("--build-timeout")),
-        check_timeout=parse_check_timeout(given.value("--check-timeout")),
+        build_timeout=parse_build_timeout(
+            given.value("--build-timeout"), origin=given.origin("--build-timeout")
+        ),
+        check_timeout=parse_check_timeout(
+            given.value("--check-timeout"), origin=given.origin("--check-timeout")
+        ),
         strict_records=given.flag("--strict-records"),
         accelerator=accelerator,
         accelerator_origin=accelerator_origin,
@@ -147,6 +152,7 @@ def own_options(
         run=given.value("--run") or "",
         bundle=given.value("--bundle"),
         remove=given.flag("--remove"),
+        passed_over=_describe_passed_over(given, environ),
     )
 
 
@@ -158,12 +164,14 @@ def _parse_target(
     if not given.hears("--target-driver"):
         return (), None, None
     declared_gpu = given.filled("--target-gpu")
-    gpu = parse_capabilities(declared_gpu) if declared_gpu else ()
+    gpu: Tuple[str, ...] = ()
+    if declared_gpu:
+        gpu = parse_capabilities(declared_gpu, origin=given.origin("--target-gpu"))
     declared = given.filled("--target-driver")
     # Driver versions have three digits since 2010; two digits are a CUDA version.
     if declared is not None and not re.match(r"^\d{3,}(\.\d+){0,2}$", declared):
         raise UsageError(
-            f"--target-driver {declared}: not a driver version",
+            f"{given.origin('--target-driver')} {declared}: not a driver version",
             hint="Write the driver version that nvidia-smi shows, not its CUDA version: 535.104.05.",
         )
     driver = declared or _foreign_driver(environ)
@@ -182,7 +190,7 @@ AUTO = "auto"
 def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optional[str], str]:
     """(accelerator of the new torch, who sets it); None: the driver decides. Errors: UsageError.
 
-    uv's variable has values of uv's own; one that is no accelerator here is ignored.
+    uv's variable has values of uv's own; one that is no accelerator here is passed over.
     """
     if not given.hears("--accelerator"):
         return None, ""
@@ -202,28 +210,61 @@ def _parse_accelerator(given: _Given, environ: Mapping[str, str]) -> Tuple[Optio
     )
 
 
+DRIVER_VARIABLE = "UV_CUDA_DRIVER_VERSION"
+CUDA_VARIABLES = ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION")
+
+
+def _describe_passed_over(given: _Given, environ: Mapping[str, str]) -> Tuple[str, ...]:
+    """Sentences on variables of other programs whose value says nothing here. A typing error in one
+    would switch a check off without a word."""
+    found: List[str] = []
+    if given.hears("--target-driver") and not given.value("--target-driver"):
+        for name, text in _filled(environ, DRIVER_VARIABLE):
+            if _read_driver(text) is None:
+                found.append(f"{name}={text} is no driver version: it is passed over")
+        for name, text in _filled(environ, *CUDA_VARIABLES):
+            if _read_cuda(text) is None:
+                found.append(f"{name}={text} is no CUDA version: it is passed over")
+    if given.hears("--accelerator") and not given.origin("--accelerator"):
+        for name, text in _filled(environ, UV_VARIABLE):
+            if text.lower() != AUTO and parse_accelerator(text) is None:
+                found.append(f"{name}={text} is no accelerator: it is passed over")
+    return tuple(found)
+
+
+def _filled(environ: Mapping[str, str], *names: str) -> Iterator[Tuple[str, str]]:
+    """(name, value) of the variables that are set; an empty one is not."""
+    for name in names:
+        text = environ.get(name, "").strip()
+        if text:
+            yield name, text
+
+
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
-def parse_build_timeout(text: Optional[str]) -> BuildTimeout:
-    """`2h,20m`: the limit of the whole build, then the one without output. `0`: no limit. Errors:
-    UsageError."""
+def parse_build_timeout(text: Optional[str], *, origin: str = "--build-timeout") -> BuildTimeout:
+    """`2h,20m`: the limit of the whole build, then the one without output. `0`: no limit.
+    `origin`: the option or variable that says it. Errors: UsageError."""
     if text is None:
         return DEFAULT_BUILD_TIMEOUT
     parts = text.split(",")
     if len(parts) > 2:
-        raise _bad_timeout(text)
-    whole = _parse_duration(parts[0], text)
-    silent = _parse_duration(parts[1], text) if len(parts) == 2 else DEFAULT_BUILD_TIMEOUT.silent
+        raise _bad_timeout(text, origin)
+    whole = _parse_duration(parts[0], text, origin)
+    silent = DEFAULT_BUILD_TIMEOUT.silent
+    if len(parts) == 2:
+        silent = _parse_duration(parts[1], text, origin)
     return BuildTimeout(whole, silent)
 
 
-def parse_check_timeout(text: Optional[str]) -> Optional[float]:
-    """Seconds of `90`, `5m`; None for `0`, which is no limit. Errors: UsageError."""
+def parse_check_timeout(text: Optional[str], *, origin: str = "--check-timeout") -> Optional[float]:
+    """Seconds of `90`, `5m`; None for `0`, which is no limit. `origin`: the option or variable that
+    says it. Errors: UsageError."""
     if text is None:
         return DEFAULT_CHECK_TIMEOUT
     return parse_limit(
-        text, written=f"--check-timeout {text}", hint="Write seconds, or 5m or 1h (0: no limit)."
+        text, written=f"{origin} {text}", hint="Write seconds, or 5m or 1h (0: no limit)."
     )
 
 
@@ -245,11 +286,11 @@ def parse_limit(text: str, *, written: str, hint: str) -> Optional[float]:
     return seconds or None
 
 
-def _parse_duration(part: str, text: str) -> Optional[float]:
+def _parse_duration(part: str, text: str, origin: str) -> Optional[float]:
     """Seconds, None for 0. Errors: UsageError."""
     seconds = read_duration(part)
     if seconds is None:
-        raise _bad_timeout(text)
+        raise _bad_timeout(text, origin)
     return seconds or None
 
 
@@ -261,9 +302,9 @@ def read_duration(text: str) -> Optional[float]:
     return int(match.group(1)) * float(_SECONDS[match.group(2)])
 
 
-def _bad_timeout(text: str) -> UsageError:
+def _bad_timeout(text: str, origin: str) -> UsageError:
     return UsageError(
-        f"--build-timeout {text}: not a duration",
+        f"{origin} {text}: not a duration",
         hint="Write the limit of the whole build, and after a comma the one without output: 2h,20m (0: no limit).",
     )
 
@@ -275,14 +316,15 @@ def split_names(texts: Iterable[str]) -> Tuple[str, ...]:
     )
 
 
-def parse_capabilities(text: str) -> Tuple[str, ...]:
-    """`8.0,9.0` or TORCH_CUDA_ARCH_LIST's `8.0;8.6+PTX` -> ("8.0", "8.6"). Errors: UsageError."""
+def parse_capabilities(text: str, *, origin: str = "--target-gpu") -> Tuple[str, ...]:
+    """`8.0,9.0` or TORCH_CUDA_ARCH_LIST's `8.0;8.6+PTX` -> ("8.0", "8.6"). `origin`: the option or
+    variable that says it. Errors: UsageError."""
     found = []
     for part in re.split(r"[,;\s]+", text.strip()):
         match = re.match(r"^(\d+)\.(\d)[af]?(\+PTX)?$", part, re.I)
         if match is None:
             raise UsageError(
-                f"--target-gpu {text}: {part!r} is no compute capability",
+                f"{origin} {text}: {part!r} is no compute capability",
                 hint="Write numbers such as 8.0,9.0.",
             )
         found.append(f"{match.group(1)}.{match.group(2)}")
@@ -298,16 +340,25 @@ def _foreign_cuda(environ: Mapping[str, str]) -> Optional[str]:
     """The newest CUDA of another machine, from the variable of conda or of the NVIDIA variant
     provider ("12.8"; the provider calls it "CUDA driver version", but it is the CUDA that the
     driver supports)."""
-    for name in ("CONDA_OVERRIDE_CUDA", "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"):
-        text = environ.get(name, "").strip()
-        if re.match(r"^\d+\.\d+$", text):
-            return text
+    for _, text in _filled(environ, *CUDA_VARIABLES):
+        version = _read_cuda(text)
+        if version is not None:
+            return version
     return None
+
+
+def _read_cuda(text: str) -> Optional[str]:
+    """ "12.8" of `12.8` and of `12.8.1`, "12.0" of `12`, which conda takes, too; None of others."""
+    match = re.match(r"^(\d+)(?:\.(\d+))?(?:\.\d+)*$", text)
+    return f"{match.group(1)}.{match.group(2) or 0}" if match is not None else None
 
 
 def _foreign_driver(environ: Mapping[str, str]) -> Optional[str]:
     """The driver version in uv's variable ("550.144.03")."""
-    text = environ.get("UV_CUDA_DRIVER_VERSION", "").strip()
+    return _read_driver(environ.get(DRIVER_VARIABLE, "").strip())
+
+
+def _read_driver(text: str) -> Optional[str]:
     return text if re.match(r"^\d+(\.\d+){0,2}$", text) else None
 
 

@@ -140,7 +140,7 @@ def _check_promise(link: Link, trust: Trust) -> None:
             "wheel index knows "
             f"{link.sha256}",
             hint="Nothing was fetched: the host serves another file than was published. Take another version, or, if "
-            "its publisher announced the change, bring newer facts: safe-install wheels --update.",
+            "its publisher announced the change, bring newer facts: see --update in safe-install wheels --help.",
         )
     if link.sha256 is None and trust is Trust.PROMISED:
         raise HashMismatch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -489,3 +490,24 @@ def test_signals_that_somebody_ignores_stay_ignored(monkeypatch):
     monkeypatch.setattr(cli.signal, "getsignal", lambda number: signal.SIG_IGN)
     monkeypatch.setattr(cli.signal, "signal", lambda *arguments: pytest.fail("changed a handler"))
     cli._catch_signals()
+
+
+# --- variables of other programs ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["install", "explain", "bundle", "sync", "check_wheel"])
+def test_a_variable_that_says_nothing_is_warned_of_once(command, monkeypatch, tmp_path, capsys):
+    (tmp_path / "requirements.txt").write_text("alpha==1\n")
+    words = {
+        "explain": ["explain", "alpha"],
+        "bundle": ["bundle", "--dry-run", "alpha"],
+        "sync": ["sync", str(tmp_path / "requirements.txt")],
+        "check_wheel": ["check-wheel", "alpha-1-py3-none-any.whl"],
+    }
+    empty = InstallResult("x", Outcome.ALREADY_SATISFIED, 0)
+    monkeypatch.setattr(f"safe_install.commands.{command}.{command}", lambda *a, **k: empty)
+    monkeypatch.setattr(cli, "probing", lambda invocation: contextlib.nullcontext())
+    monkeypatch.setenv("UV_CUDA_DRIVER_VERSION", "abc")
+    assert cli.main(words.get(command, ["install", "alpha"])) == 0
+    said = "warning: UV_CUDA_DRIVER_VERSION=abc is no driver version: it is passed over\n"
+    assert capsys.readouterr().err.count(said) == 1

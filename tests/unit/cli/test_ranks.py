@@ -364,5 +364,9 @@ def test_a_change_that_was_made_stays_made_where_the_others_cannot_be_told(
 
 
 @pytest.mark.parametrize(("text", "status"), [("soon", 2), ("0", 0), ("90m", 0), ("", 0)])
-def test_the_limit_as_it_is_written(here: Here, text: Optional[str], status: int) -> None:
+def test_the_limit_as_it_is_written(
+    here: Here, text: Optional[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert here.rank(1, SAFE_INSTALL_RANK_TIMEOUT=str(text)) == status
+    refused = f"SAFE_INSTALL_RANK_TIMEOUT {text}: not a duration"
+    assert (refused in capsys.readouterr().err) == (status == 2)

@@ -402,6 +402,12 @@ def test_the_environment_is_named_as_a_person_would(monkeypatch):
 TORCH_FOLDER = "/env/site-packages/torch"
 
 
+def test_verify_names_the_environment_also_where_torch_is_not_there(capsys):
+    environment = make_environment(torch=None)
+    cli_text.show_result(InstallResult("verify", Outcome.UNHEALTHY, 1, environment))
+    assert capsys.readouterr().out == "Not healthy: /env (Python 3.11.7).\n"
+
+
 @pytest.mark.parametrize(
     ("fields", "cuda", "last"),
     [

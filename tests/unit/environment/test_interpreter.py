@@ -105,6 +105,10 @@ def test_what_is_no_interpreter(python, places):
     with pytest.raises(UsageError, match=f"--python {python}") as caught:
         find_interpreter(python, {"PATH": str(places / "tools")})
     assert caught.value.hint
+    variable = "SAFE_INSTALL_PYTHON"
+    with pytest.raises(UsageError, match=f"^{variable} {python}: ") as caught:
+        find_interpreter(python, {"PATH": str(places / "tools"), variable: python})
+    assert caught.value.hint
 
 
 def test_a_child_gets_the_users_variables_less_what_would_bend_the_answer(monkeypatch):

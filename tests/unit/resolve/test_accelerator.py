@@ -13,6 +13,7 @@ from safe_install.resolve.accelerator import (
     accelerator_asked_for,
     accelerator_of_requirement,
     choose_accelerator,
+    describe_passed_over,
     known_accelerators,
     with_listing,
 )
@@ -41,6 +42,24 @@ TABLE = torch_table()
 )
 def test_what_is_known_is_taken(environ, accelerator):
     assert accelerator_asked_for(own_options((), environ), TABLE) == accelerator
+
+
+@pytest.mark.parametrize(
+    ("backend", "said"),
+    [
+        ("cu118", ""),
+        (
+            "cu999",
+            "UV_TORCH_BACKEND=cu999: no release of torch is known for it, and it is passed over",
+        ),
+        ("musa", "UV_TORCH_BACKEND=musa is no accelerator: it is passed over"),
+        ("rocm6.4", ""),
+        ("auto", ""),
+    ],
+)
+def test_what_is_passed_over_is_told(backend, said):
+    own = own_options((), {"UV_TORCH_BACKEND": backend})
+    assert describe_passed_over(own, TABLE) == ([said] if said else [])
 
 
 @pytest.mark.parametrize("name", ["cu999", "cu12", "cu125"])

@@ -180,6 +180,7 @@ def test_a_few_of_many_versions_are_shown():
     more = [f"    torchvision 0.28.{patch} depends on torch==2.13.{patch}" for patch in range(9)]
     told = explained(RANGES, FAILURE + "\n".join(more))
     assert told.count("requires torch==") == MAX_REASONS
+    assert told.endswith("; and 7 more")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@ tests/unit/test_docs.py)."""
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -192,11 +194,55 @@ def test_the_variables_of_other_commands_say_nothing():
         "SAFE_INSTALL_BUILD_TIMEOUT": "never",
         "SAFE_INSTALL_OFFLINE": "1",
         "CONDA_OVERRIDE_CUDA": "12.8",
+        "UV_CUDA_DRIVER_VERSION": "junk",
+        "UV_TORCH_BACKEND": "junk",
     }
     own = own_options((), environ, BY_COMMAND["verify"].options)
     assert own == OwnOptions()
     with pytest.raises(UsageError):
         own_options((), environ)
+
+
+SOURCE = Path(__file__).resolve().parents[3] / "src" / "safe_install"
+TAKING_A_VALUE = "|".join(option.name for option in OPTIONS if option.takes_value)
+WITHOUT_VALUE = re.compile(rf"safe-install [^.;:]*(?:{TAKING_A_VALUE})(?=[.;:`]|$)", re.M)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("newer facts: safe-install wheels --update.", True),
+        ("`safe-install wheels --update` brings newer", True),
+        ("see --update in safe-install wheels --help.", False),
+        ("safe-install wheels --check --torch 2.13.0+cpu.", False),
+        ("safe-install verify --require-cuda.", False),
+    ],
+)
+def test_a_command_without_the_value_of_its_option_is_seen(text, is_one):
+    assert bool(WITHOUT_VALUE.search(text)) == is_one
+
+
+def test_no_text_offers_a_command_that_lacks_the_value_of_its_option():
+    """Who types what a hint says is not refused for it."""
+    found = [
+        (path.name, text)
+        for path in sorted(SOURCE.rglob("*.py"))
+        for text in texts_of(path)
+        if WITHOUT_VALUE.search(text)
+    ]
+    assert found == []
+
+
+def texts_of(path):
+    """The strings of a module, as they are shown: what is computed stands as `{}`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            yield "".join(parts)
+        if isinstance(node, ast.Constant) and node not in docstrings:
+            yield str(node.value)
 
 
 def run_by_typer(command, words, environ, monkeypatch):

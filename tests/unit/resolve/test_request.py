@@ -16,6 +16,7 @@ from safe_install.resolve.command_line import (
     unknown_command,
 )
 from safe_install.resolve.explain_request import parse_explain
+from safe_install.resolve.option_rows import variable_of
 from safe_install.resolve.options_table import BY_COMMAND
 from safe_install.resolve.own_options import (
     parse_build_timeout,
@@ -612,6 +613,7 @@ def test_a_dry_run_is_one_and_uninstall_refuses_it(argv, environ):
 UV, CONDA = "UV_CUDA_DRIVER_VERSION", "CONDA_OVERRIDE_CUDA"
 VARIANT = "NV_VARIANT_PROVIDER_FORCE_CUDA_DRIVER_VERSION"
 ARCHS = "TORCH_CUDA_ARCH_LIST"
+BACKEND = "UV_TORCH_BACKEND"
 
 
 @pytest.mark.parametrize(
@@ -621,6 +623,8 @@ ARCHS = "TORCH_CUDA_ARCH_LIST"
         ([], {CONDA: "11.8"}, None, "11.8", ()),
         ([], {CONDA: ""}, None, None, ()),
         ([], {CONDA: "none"}, None, None, ()),
+        ([], {CONDA: "12"}, None, "12.0", ()),
+        ([], {CONDA: "12.8.1"}, None, "12.8", ()),
         ([], {UV: "550.144.03"}, "550.144.03", None, ()),
         ([], {UV: "junk"}, None, None, ()),
         # The variant provider means the CUDA that the driver serves.
@@ -646,6 +650,35 @@ ARCHS = "TORCH_CUDA_ARCH_LIST"
 def test_a_machine_elsewhere_is_declared(argv, environ, driver, cuda, gpu):
     own = install("a", *argv, environ=environ).own
     assert (own.target_driver, own.target_cuda, own.target_gpu) == (driver, cuda, gpu)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "said"),
+    [
+        ([], {UV: "junk"}, [f"{UV}=junk is no driver version"]),
+        ([], {CONDA: "none"}, [f"{CONDA}=none is no CUDA version"]),
+        ([], {CONDA: "x", VARIANT: "12.8"}, [f"{CONDA}=x is no CUDA version"]),
+        ([], {VARIANT: "cu128"}, [f"{VARIANT}=cu128 is no CUDA version"]),
+        ([], {BACKEND: "nonsense"}, [f"{BACKEND}=nonsense is no accelerator"]),
+        (
+            [],
+            {BACKEND: "cuda", UV: "x"},
+            [f"{UV}=x is no driver version", f"{BACKEND}=cuda is no accelerator"],
+        ),
+        # unset, or understood
+        ([], {UV: "", CONDA: " ", VARIANT: "", BACKEND: ""}, []),
+        ([], {UV: "550.144.03", CONDA: "12", VARIANT: "12.8", BACKEND: "auto"}, []),
+        ([], {BACKEND: "rocm6.2.4"}, []),
+        ([], {BACKEND: "AUTO"}, []),
+        # not read
+        (["--target-driver=535.104"], {UV: "x", CONDA: "x", VARIANT: "x"}, []),
+        (["--accelerator=auto"], {BACKEND: "nonsense"}, []),
+        ([], {"SAFE_INSTALL_ACCELERATOR": "cpu", BACKEND: "nonsense"}, []),
+    ],
+)
+def test_a_variable_of_another_program_that_says_nothing_is_told(argv, environ, said):
+    passed_over = install("a", *argv, environ=environ).own.passed_over
+    assert passed_over == tuple(f"{one}: it is passed over" for one in said)
 
 
 @pytest.mark.parametrize(
@@ -682,10 +715,8 @@ NOTHING_NAMED = ("at least one requirement", "folder.zip", "x.tar.gz", "-y")
         (install, ["a", "--offline="], {}, "--offline takes no value"),
         (install, ["a", "--target-gpu", "A100"], {}, "A100"),
         (install, ["a", "--target-gpu", "80"], {}, "80"),
-        (install, ["a"], {"SAFE_INSTALL_TARGET_GPU": "sm_80"}, "sm_80"),
         (install, ["a", "--target-driver", "new"], {}, "--target-driver new"),
         (install, ["a", "--target-driver", "1.2.3.4"], {}, "--target-driver 1.2.3.4"),
-        (install, ["a"], {"SAFE_INSTALL_TARGET_DRIVER": "x"}, "--target-driver x"),
         (install, ["a", "--target-driver", ""], {}, "--target-driver has an empty value"),
         (install, ["a", "--target-gpu="], {}, "--target-gpu has an empty value"),
         (install, ["a", "--accelerator", "gpu"], {}, "--accelerator gpu"),
@@ -718,6 +749,29 @@ def test_usage_errors_name_the_word_and_the_mend(parse, argv, environ, said):
     # pip's status where the words can be read and name nothing.
     assert caught.value.exit_status == (1 if isinstance(caught.value, InputError) else 2)
     assert isinstance(caught.value, InputError) == (said in NOTHING_NAMED)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--target-gpu", "sm_80: 'sm_80' is no compute capability"),
+        ("--target-driver", "x: not a driver version"),
+        ("--accelerator", "fast: not an accelerator"),
+        ("--build-timeout", "never: not a duration"),
+        ("--build-timeout", "2h,soon: not a duration"),
+        ("--build-timeout", "1,2,3: not a duration"),
+        ("--check-timeout", "soon: not a duration"),
+    ],
+)
+def test_a_bad_value_is_said_of_who_set_it(option, said):
+    """Whoever sets a variable somewhere else looks in vain for an option."""
+    value, variable = said.partition(": ")[0], variable_of(option)
+    with pytest.raises(UsageError) as caught:
+        install("a", option, value, environ={variable: "8.0"})
+    assert caught.value.message == f"{option} {said}"
+    with pytest.raises(UsageError) as caught:
+        install("a", environ={variable: value})
+    assert caught.value.message == f"{variable} {said}"
 
 
 # --- uninstall and explain ------------------------------------------------------------------------
