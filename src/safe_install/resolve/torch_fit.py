@@ -3,8 +3,20 @@ machine?"""
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Protocol,
+    Sequence,
+    Set,
+    Tuple,
+)
 
+from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from safe_install.index.facts import Catalog, GpuCode, TorchRelease, TorchTable
@@ -15,8 +27,10 @@ from safe_install.models import (
     Interpreter,
     Plan,
     Severity,
+    Step,
     TorchBuild,
 )
+from safe_install.requirements import requirement_name
 from safe_install.resolve.torch_change import kind_of
 from safe_install.resolve.torch_reason import Reason, predicate
 from safe_install.tags import (
@@ -206,9 +220,7 @@ def note_unused_cuda(
         return ()
     if plan.find(TORCH) is None:
         return ()
-    libraries = [
-        step for step in plan.steps if step.name != TORCH and is_library_of_torch(step.name)
-    ]
+    libraries = _find_libraries(plan)
     detail = f"no NVIDIA driver is here, and torch {torch.runtime_version} is a build for CUDA"
     saved = "is smaller"
     if libraries:
@@ -222,6 +234,24 @@ def note_unused_cuda(
         "--target-driver."
     )
     return (Finding("no-driver", Severity.NOTE, TORCH, detail, hint),)
+
+
+def _find_libraries(plan: Plan) -> FrozenSet[NormalizedName]:
+    """The libraries that torch requires in the plan, and what these require in turn."""
+    by_name = {step.name: step for step in plan.steps}
+    found: Set[NormalizedName] = set()
+    waiting = [name for name in _required_by(by_name[TORCH]) if is_library_of_torch(name)]
+    while waiting:
+        name = waiting.pop()
+        if name in by_name and name not in found:
+            found.add(name)
+            waiting += _required_by(by_name[name])
+    return frozenset(found)
+
+
+def _required_by(step: Step) -> List[NormalizedName]:
+    names = map(requirement_name, step.requires)
+    return [name for name in names if name is not None]
 
 
 def unused_gpu(torch: TorchBuild, here: Environment) -> Optional[Reason]:

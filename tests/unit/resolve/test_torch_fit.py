@@ -309,10 +309,22 @@ def test_the_words_for_people():
 # --- notes on a plan ------------------------------------------------------------------------------
 
 STEPS = (
-    Step(Action.ADD, "torch", "2.15.0"),
+    Step(
+        *(Action.ADD, "torch", "2.15.0"),
+        requires=("cuda-bindings<14", "cuda-toolkit[nccl]==13.2", "triton~=3.8", "filelock"),
+    ),
+    Step(Action.ADD, "cuda-bindings", "13.5", requires=("cuda-pathfinder>=1.4",)),
+    Step(Action.ADD, "cuda-pathfinder", "1.9"),
+    Step(
+        *(Action.ADD, "cuda-toolkit", "13.2"),
+        requires=("nvidia-nccl-cu13==2.30.*; extra == 'nccl'", "nvidia-cufft==12; extra == 'fft'"),
+    ),
     Step(Action.ADD, "nvidia-nccl-cu13", "2.30"),
     Step(Action.ADD, "triton", "3.8"),
     Step(Action.ADD, "filelock", "3.0"),
+    # of something else, which the build for the CPU brings as well
+    Step(Action.ADD, "ultralytics", "8.4", requires=("torch", "nvidia-ml-py")),
+    Step(Action.ADD, "nvidia-ml-py", "13.5"),
 )
 
 
@@ -348,7 +360,7 @@ def test_a_build_for_cuda_where_no_driver_is(here, steps, torch, accelerator, is
     found = note_unused_cuda(Plan(steps), build, here, accelerator=accelerator)
     assert [one.check for one in found] == (["no-driver"] if is_said else [])
     for one in found:
-        assert one.detail.endswith(": 2 of the 4 distributions that come are its libraries")
+        assert one.detail.endswith(": 5 of the 9 distributions that come are its libraries")
         assert "needs none of them: add --accelerator cpu" in one.hint
 
 
