@@ -323,8 +323,9 @@ STEPS = (
     Step(Action.ADD, "triton", "3.8"),
     Step(Action.ADD, "filelock", "3.0"),
     # of something else, which the build for the CPU brings as well
-    Step(Action.ADD, "ultralytics", "8.4", requires=("torch", "nvidia-ml-py")),
+    Step(Action.ADD, "ultralytics", "8.4", requires=("torch", "nvidia-ml-py", "nvidia-dali")),
     Step(Action.ADD, "nvidia-ml-py", "13.5"),
+    Step(Action.ADD, "nvidia-dali", "1.5"),
 )
 
 
@@ -360,7 +361,7 @@ def test_a_build_for_cuda_where_no_driver_is(here, steps, torch, accelerator, is
     found = note_unused_cuda(Plan(steps), build, here, accelerator=accelerator)
     assert [one.check for one in found] == (["no-driver"] if is_said else [])
     for one in found:
-        assert one.detail.endswith(": 5 of the 9 distributions that come are its libraries")
+        assert one.detail.endswith(": 5 of the 10 distributions that come are its libraries")
         assert "needs none of them: add --accelerator cpu" in one.hint
 
 
