@@ -186,13 +186,15 @@ def _describe_one(wish: TorchWish, machine: str, *, is_open: bool) -> str:
     return f"no torch for {machine} has a wheel of {wish}"
 
 
-def describe_ways(conflict: Conflict, extensions: Iterable[Requirement]) -> str:
+def describe_ways(conflict: Conflict, extensions: Sequence[Requirement]) -> str:
     """`Without flash-attn: torch 2.13.0+cu130 has torch-scatter.`; "" where there is none."""
-    wishes = [wish_for(requirement) for requirement in extensions]
     sentences = []
     for way in conflict.ways[:MAX_WAYS]:
-        left = [str(wish) for wish in wishes if wish not in way.without]
-        has = f"has {join_all(left)}" if left else "may come"
+        left = [one for one in extensions if wish_for(one) not in way.without]
+        narrowed = {one.name for one in left if one.specifier}
+        # of `torchvision` and `torchvision>=0.28` the second says both
+        texts = [str(one) for one in left if one.specifier or one.name not in narrowed]
+        has = f"has {join_all(texts)}" if texts else "may come"
         sentences.append(f"Without {_listed(way.without)}: torch {way.torch} {has}.")
     return " ".join(sentences)
 

@@ -227,6 +227,13 @@ def test_the_ways_out(ways, text):
     assert describe_ways(conflict, [Requirement("a"), Requirement("b")]) == text
 
 
+def test_a_project_that_was_asked_for_twice_is_named_once():
+    asked = [Requirement("a"), Requirement("a>=2"), Requirement("b")]
+    way = WayOut((TorchWish(TORCH, "torch<2"),), "2.13.0")
+    conflict = Conflict((), (way,))
+    assert describe_ways(conflict, asked) == "Without torch<2: torch 2.13.0 has all of a>=2, b."
+
+
 def test_the_record():
     accelerator = TorchWish(ACCELERATOR, "cu92")
     wishes = (wish_for(Requirement("a")), accelerator)
