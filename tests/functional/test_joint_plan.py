@@ -391,6 +391,21 @@ def test_a_wheel_is_fetched_once_though_pip_is_asked_again(
         assert {"user==1.0", "needed==1.0", "torch==2.14.1"} <= set(frozen), frozen
 
 
+def test_a_wheel_is_fetched_once_though_pip_finds_no_plan_at_first(
+    environment, host, two_torches, tmp_path
+):
+    """pip's own index has no torch-scatter at all."""
+    needed = write_wheel(tmp_path, "needed", "1.0", {"needed.py": ""})
+    requires = ["needed", "torch", "torch-scatter"]
+    put(host, needed, write_wheel(tmp_path, "user", "1.0", {"user.py": ""}, requires=requires))
+    done = environment.safe_install("--dry-run", "user")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert pip_runs(host) > 1
+    assert len(host.asked("/served/user-")) == 1
+    assert len(host.asked("/served/needed-")) == 1
+    assert "999" not in done.stdout + done.stderr
+
+
 @pytest.mark.long
 def test_a_source_distribution_is_fetched_once(environment, host, tmp_path):
     put(host, make_sdist(tmp_path))

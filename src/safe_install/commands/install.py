@@ -142,7 +142,7 @@ def install(
         if supply is not None:
             supply.bring(environment, world.reporter, anew=request.force_reinstall)
         session = Session(request, environment, world, timings, work)
-        installer = PipInstaller(session)
+        installer = PipInstaller(session, read_index=lambda name: chooser.read_index(name))
         chooser = IndexChooser(
             make_choice_options(request), world, installer.credentials, pip=lambda: installer.pip
         )

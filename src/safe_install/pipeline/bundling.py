@@ -241,7 +241,8 @@ def find_sizes(planned: PlannedBundle) -> Dict[NormalizedName, int]:
         elif step.candidate is not None:
             size = step.candidate.link.size
         elif step.sha256 is not None:
-            size = planned.chooser.find_size(step.name, step.sha256)
+            links = planned.chooser.read_index(step.name)
+            size = next((link.size for link in links if link.sha256 == step.sha256), None)
         if size is not None:
             sizes[step.name] = size
     return sizes

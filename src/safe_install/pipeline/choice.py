@@ -36,6 +36,7 @@ from safe_install.models import (
     CandidateKind,
     Environment,
     Interpreter,
+    Link,
     TorchBuild,
 )
 from safe_install.pipeline.choice_text import BUILT_BEFORE, describe_torch
@@ -380,13 +381,12 @@ class IndexChooser:
 
     def is_on_index(self, name: str, filename: str, sha256: str) -> bool:
         """As Chooser says."""
-        links = self._finder.read_index_page(canonicalize_name(name))
-        return any(link.filename == filename and link.sha256 == sha256 for link in links)
+        files = [(link.filename, link.sha256) for link in self.read_index(name)]
+        return (filename, sha256) in files
 
-    def find_size(self, name: str, sha256: str) -> Optional[int]:
-        """The size of a file of the package index in bytes; None where its page does not say it."""
-        links = self._finder.read_index_page(canonicalize_name(name))
-        return next((link.size for link in links if link.sha256 == sha256), None)
+    def read_index(self, name: str) -> Tuple[Link, ...]:
+        """The files that the project's page on the package index lists; none if it is silent."""
+        return self._finder.read_index_page(canonicalize_name(name))
 
     def _redirects_of(self, pin: Candidate) -> Tuple[str, ...]:
         if is_library_of_torch(pin.name):

@@ -39,7 +39,7 @@ from safe_install.pip_output import (
     is_of_search,
     is_summary_of_dry_run,
 )
-from safe_install.pipeline.planned_wheels import PlannedWheels
+from safe_install.pipeline.planned_wheels import PlannedWheels, ReadIndex, read_nothing
 from safe_install.pipeline.session import Session, make_folder
 from safe_install.resolve.decisions import Selection
 from safe_install.resolve.known_plan import LocalWheel, may_be_known, plan_known, show_path
@@ -87,12 +87,14 @@ class PipInstaller:
     # environment markers of another machine that it plans for; None: it plans for this one
     markers: Optional[Mapping[str, str]] = None
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, read_index: ReadIndex = read_nothing) -> None:
         self.request = session.request
         self._environment = session.environment
         self._world = session.world
         self.downloads = KeptDownloads(make_folder(session.work / "downloads"))
-        self._wheels = PlannedWheels(self.downloads, make_folder(session.work / "planned"))
+        self._wheels = PlannedWheels(
+            self.downloads, make_folder(session.work / "planned"), read_index
+        )
         self.clones = prepare_clones(self.request, self._environment, session.work / "src")
         self.credentials = make_credentials(self.request, self._environment, self._ask_person)
         self._askpass = AskPass(make_folder(session.work / "askpass"), self._ask_person)
@@ -214,6 +216,7 @@ class PipInstaller:
                 downloads=self.downloads,
             )
         except PipFailed as error:
+            self._wheels.add_downloads()
             return Failed(error)
         finally:
             output.close()

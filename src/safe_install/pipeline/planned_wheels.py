@@ -5,29 +5,44 @@ and downloads it again in its next run unless its own cache has it. A wheel that
 joins the candidates of that run, in a folder of --find-links. pip takes it in place of the index's
 file of the same version because of its build tag: of equal versions the higher build tag is chosen
 (pip's `CandidateEvaluator`, and "File name convention" of the binary distribution format). Nothing
-else about the choice changes.
+else about the choice changes. A run that ends without a plan names no addresses: its wheels count
+if the page of the package index lists them with their hash.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
-from safe_install.pip_output import DownloadInfo, InstallationReport, ReportEntry
+from safe_install.models import Link
+from safe_install.pip_output import ArchiveInfo, DownloadInfo, InstallationReport, ReportEntry
+from safe_install.redaction import without_secrets
 from safe_install.resolve.plan import sha256_of
 from safe_install.system.downloads import KeptDownloads
 
 BUILD_TAG = "999999999"  # higher than that of any published wheel
+ReadIndex = Callable[[str], Sequence[Link]]
+
+
+def read_nothing(name: str) -> Sequence[Link]:
+    """A ReadIndex without an index."""
+    return ()
 
 
 class PlannedWheels:
-    """The wheels of the plans of one command. `folder`: for their files, a new one."""
+    """The wheels of the plans of one command."""
 
-    def __init__(self, downloads: KeptDownloads, folder: Path) -> None:
+    def __init__(
+        self, downloads: KeptDownloads, folder: Path, read_index: ReadIndex = read_nothing
+    ) -> None:
+        """`folder`: for their files, a new one. `read_index`: the files of a project on the package
+        index."""
         self._downloads = downloads
         self._folder = folder
+        self._read_index = read_index
+        self._has_failed = False  # did the last run end without a plan?
         self._planned: List[DownloadInfo] = []  # of the last plan
         self._origins: Dict[str, DownloadInfo] = {}  # by filename in the folder
 
@@ -37,9 +52,17 @@ class PlannedWheels:
             if not entry.get("is_direct"):
                 self._planned.append(entry.get("download_info") or {})
 
+    def add_downloads(self) -> None:
+        """Remember the wheels of a run that ended without a report for the next run, if there is
+        one."""
+        self._has_failed = True
+
     def find_links(self) -> Tuple[Path, ...]:
         """The folder with the planned wheels that pip downloaded; nothing if there are none."""
         planned, self._planned = self._planned, []
+        if self._has_failed:
+            self._has_failed = False
+            planned += self._find_on_index()
         for download in planned:
             self._put(download)
         return (self._folder,) if self._origins else ()
@@ -52,6 +75,24 @@ class PlannedWheels:
         if wheel is not None:
             os.link(wheel, self._folder / name)
             self._origins[name] = download
+
+    def _find_on_index(self) -> List[DownloadInfo]:
+        """The downloaded wheels that the package index lists with their hash, each with its
+        address there."""
+        from safe_install.wheels.archive import hash_file
+
+        found: List[DownloadInfo] = []
+        for path in self._downloads.all():
+            name = with_build_tag(path.name)
+            if name is None or name in self._origins:
+                continue
+            sha256 = hash_file(path)
+            for link in self._read_index(path.name.partition("-")[0]):
+                if link.filename == path.name and link.sha256 == sha256:
+                    archive: ArchiveInfo = {"hashes": {"sha256": sha256}}
+                    found.append({"url": without_secrets(link.url), "archive_info": archive})
+                    break
+        return found
 
     def _find(self, download: DownloadInfo) -> Optional[Path]:
         """The whole file; None where pip did not download it."""

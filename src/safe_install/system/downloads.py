@@ -42,9 +42,13 @@ class KeptDownloads:
             stopped.set()
             thread.join()
 
+    def all(self) -> List[Path]:
+        """All files, newest first. Some of them may be incomplete."""
+        return list(reversed(list(self._seen.values())))
+
     def find(self, filename: str) -> List[Path]:
         """The files of this name, newest first. Some of them may be incomplete."""
-        return [path for path in reversed(list(self._seen.values())) if path.name == filename]
+        return [path for path in self.all() if path.name == filename]
 
     def _watch(self, stopped: threading.Event) -> None:
         while not stopped.wait(INTERVAL):

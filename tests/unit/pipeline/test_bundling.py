@@ -10,7 +10,7 @@ import pytest
 from packaging.version import Version
 
 from safe_install.errors import NoCandidate
-from safe_install.models import Action, Origin, Step
+from safe_install.models import Action, Link, Origin, Step
 from safe_install.pipeline.bundling import (
     Machines,
     _refuse_sources,
@@ -175,7 +175,7 @@ def test_what_has_to_be_fetched():
         steps=steps,
         selected=SimpleNamespace(artifacts={"brought": SimpleNamespace(path=path)}),
         chooser=SimpleNamespace(
-            find_size=lambda name, sha256: sizes.get(name),
+            read_index=lambda name: [Link("u", "f", sha256=name, size=sizes.get(name))],
             fetcher=SimpleNamespace(is_here=lambda link: "here" in link.url),
         ),
     )

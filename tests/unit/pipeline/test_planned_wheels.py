@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from safe_install.models import Link
 from safe_install.pipeline.planned_wheels import BUILD_TAG, PlannedWheels, with_build_tag
 
 URL = "https://example.org/files/demo-1.0-py3-none-any.whl"
@@ -114,3 +115,54 @@ def test_what_is_not_given(wheels, folder, planned):
     wheels.add(report(planned))
     assert wheels.find_links() == ()
     assert list(folder.iterdir()) == []
+
+
+# --- after a run without a plan -------------------------------------------------------------------
+
+
+@pytest.fixture
+def failed(folder, tmp_path):
+    """pip downloaded half of demo, and the whole; then it found no plan."""
+    half, whole, other = tmp_path / "0", tmp_path / "1", tmp_path / "2"
+    files = []
+    for place, name, content in (
+        (half, "demo-1.0-py3-none-any.whl", b"whe"),
+        (whole, "demo-1.0-py3-none-any.whl", b"wheel"),
+        (other, "unlisted-1.0-py3-none-any.whl", b"wheel"),
+        (other, "source-1.0.tar.gz", b"source"),
+    ):
+        place.mkdir(exist_ok=True)
+        (place / name).write_bytes(content)
+        files.append(place / name)
+    asked = []
+
+    def read_index(name):
+        asked.append(name)
+        sha256 = hashlib.sha256(b"wheel").hexdigest()
+        url = URL.replace("https://", "https://user:secret@")
+        return [Link(url, "demo-1.0-py3-none-any.whl", sha256=sha256)]
+
+    downloads = SimpleNamespace(
+        all=lambda: files, find=lambda name: [one for one in files if one.name == name]
+    )
+    return PlannedWheels(downloads, folder, read_index), asked
+
+
+def test_wheels_of_a_run_without_a_plan_are_given_where_the_index_lists_them(failed, folder):
+    wheels, asked = failed
+    wheels.add_downloads()
+    assert asked == [], "the index is asked only if there is another run"
+    assert wheels.find_links() == (folder,)
+    assert [path.name for path in folder.iterdir()] == [TAGGED]
+    assert (folder / TAGGED).read_bytes() == b"wheel"
+    found = wheels.with_origins(report(entry(url=(folder / TAGGED).as_uri())))
+    assert found["install"][0]["download_info"]["url"] == URL, "without the password"
+    before = list(asked)
+    assert wheels.find_links() == (folder,)
+    assert asked == before, "each run is looked through once"
+
+
+def test_without_an_index_nothing_of_a_run_without_a_plan_is_given(failed, folder):
+    wheels = PlannedWheels(failed[0]._downloads, folder)
+    wheels.add_downloads()
+    assert wheels.find_links() == ()
