@@ -75,10 +75,16 @@ def filling_world(invocation: Invocation, reporter: Reporter, network: NetworkSe
 
 def warn_of_passed_over(own: OwnOptions, reporter: Reporter) -> None:
     """Warn of variables of other programs that say nothing here."""
-    from safe_install.index.catalog import torch_table
-    from safe_install.resolve.accelerator import describe_passed_over
+    from safe_install.resolve.own_options import UV_VARIABLE
 
-    for sentence in describe_passed_over(own, torch_table()):
+    sentences = list(own.passed_over)
+    if own.accelerator_origin == UV_VARIABLE:
+        # Imported where it is needed: to read the index now would delay the probe of each command.
+        from safe_install.index.catalog import torch_table
+        from safe_install.resolve.accelerator import describe_unknown_backend
+
+        sentences += describe_unknown_backend(own, torch_table())
+    for sentence in sentences:
         reporter.warn(sentence)
 
 

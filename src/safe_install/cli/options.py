@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import typer
 
+from safe_install.cli.invocation import warn_of_passed_over
 from safe_install.cli.translation.speech import say
 from safe_install.errors import Interrupted, UsageError
 from safe_install.models import InstallResult
@@ -79,8 +80,7 @@ def declare(command: CommandRow, run: Optional[Run]) -> None:
         own = own_options(_words_of(command, values), context.obj.environ, command.options)
         shared = {option.field for option in command.options if hasattr(own, option.field)}
         own_values = {name: value for name, value in values.items() if name not in shared}
-        for sentence in own.passed_over:
-            context.obj.reporter.warn(sentence)
+        warn_of_passed_over(own, context.obj.reporter)
         try:
             return run(context.obj, own, **own_values)
         except KeyboardInterrupt as error:

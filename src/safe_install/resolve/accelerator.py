@@ -42,16 +42,14 @@ def accelerator_asked_for(own: OwnOptions, table: TorchTable) -> str:
     )
 
 
-def describe_passed_over(own: OwnOptions, table: TorchTable) -> List[str]:
-    """Sentences on variables of other programs that say nothing here."""
-    found = list(own.passed_over)
-    is_of_uv = own.accelerator_origin == UV_VARIABLE
-    if is_of_uv and not accelerator_asked_for(own, table):
-        found.append(
-            f"{UV_VARIABLE}={own.accelerator}: no release of torch is known for it, and it is "
-            "passed over"
-        )
-    return found
+def describe_unknown_backend(own: OwnOptions, table: TorchTable) -> List[str]:
+    """A sentence on the accelerator of uv's variable, where no release of torch is known for it."""
+    if own.accelerator_origin != UV_VARIABLE or accelerator_asked_for(own, table):
+        return []
+    return [
+        f"{UV_VARIABLE}={own.accelerator}: no release of torch is known for it, and it is passed "
+        "over"
+    ]
 
 
 def with_known_accelerator(own: OwnOptions, table: TorchTable) -> OwnOptions:
