@@ -60,11 +60,11 @@ class PlannedWheels:
     def find_links(self) -> Tuple[Path, ...]:
         """The folder with the planned wheels that pip downloaded; nothing if there are none."""
         planned, self._planned = self._planned, []
-        if self._has_failed:
-            self._has_failed = False
-            planned += self._find_on_index()
         for download in planned:
             self._put(download)
+        if self._has_failed:
+            self._has_failed = False
+            self._put_listed()
         return (self._folder,) if self._origins else ()
 
     def _put(self, download: DownloadInfo) -> None:
@@ -73,15 +73,13 @@ class PlannedWheels:
             return
         wheel = self._find(download)
         if wheel is not None:
-            os.link(wheel, self._folder / name)
-            self._origins[name] = download
+            self._link(wheel, name, download)
 
-    def _find_on_index(self) -> List[DownloadInfo]:
-        """The downloaded wheels that the package index lists with their hash, each with its
-        address there."""
+    def _put_listed(self) -> None:
+        """The downloaded wheels that the package index lists with their hash, each with its address
+        there."""
         from safe_install.wheels.archive import hash_file
 
-        found: List[DownloadInfo] = []
         for path in self._downloads.all():
             name = with_build_tag(path.name)
             if name is None or name in self._origins:
@@ -90,9 +88,13 @@ class PlannedWheels:
             for link in self._read_index(path.name.partition("-")[0]):
                 if link.filename == path.name and link.sha256 == sha256:
                     archive: ArchiveInfo = {"hashes": {"sha256": sha256}}
-                    found.append({"url": without_secrets(link.url), "archive_info": archive})
+                    url = without_secrets(link.url)
+                    self._link(path, name, {"url": url, "archive_info": archive})
                     break
-        return found
+
+    def _link(self, wheel: Path, name: str, origin: DownloadInfo) -> None:
+        os.link(wheel, self._folder / name)
+        self._origins[name] = origin
 
     def _find(self, download: DownloadInfo) -> Optional[Path]:
         """The whole file; None where pip did not download it."""
