@@ -43,8 +43,9 @@ from safe_install.ports import Timings, World
 from safe_install.redaction import redact
 from safe_install.resolve.accelerator import choose_accelerator, with_known_accelerator
 from safe_install.resolve.explain_request import ExplainRequest
+from safe_install.resolve.hints import silent_hosts
 from safe_install.resolve.plan import applies, explained, steps_of_pins
-from safe_install.resolve.provider import Resolution, silent_hosts
+from safe_install.resolve.provider import Resolution
 from safe_install.resolve.request import PIP_INDEX, InstallRequest
 from safe_install.resolve.spelling import refuse_misspelled
 from safe_install.resolve.target import notes_for

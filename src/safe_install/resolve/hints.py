@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Callable, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -160,7 +160,7 @@ def name_fitting_version(one: Asked) -> str:
     companion = companion_version(context)
     if companion is None:
         return ""
-    hosts = _hosts_of(one.answers, HostAnswerKind.DOWN)
+    hosts = _listed(silent_hosts(one.answers), "or")
     when = f" ({hosts} does not answer now)" if hosts else ""
     release = split_local(torch.runtime_version)[0]
     command = f"{PROGRAM} {_torch_to_name(context.environment)}{name}=={companion}"
@@ -308,7 +308,7 @@ def permit_build(one: Asked) -> str:
 
 def wait_for_host(one: Asked) -> str:
     """A host does not answer."""
-    hosts = _hosts_of(one.answers, HostAnswerKind.DOWN)
+    hosts = _listed(silent_hosts(one.answers), "or")
     return (
         f"Try again when {hosts} answers, or name a mirror with SAFE_INSTALL_MIRRORS."
         if hosts
@@ -485,8 +485,10 @@ def _unasked(one: Asked) -> str:
     return _listed([a.host for a in one.answers if a.kind is HostAnswerKind.NOT_ASKED and a.gap])
 
 
-def _hosts_of(answers: Sequence[HostAnswer], kind: HostAnswerKind) -> str:
-    return _listed([answer.host for answer in answers if answer.kind is kind], "or")
+def silent_hosts(answers: Iterable[HostAnswer]) -> Tuple[str, ...]:
+    """The hosts that did not answer, each once."""
+    down = [answer.host for answer in answers if answer.kind is HostAnswerKind.DOWN]
+    return tuple(dict.fromkeys(down))
 
 
 def _listed(names: Sequence[str], last: str = "and") -> str:

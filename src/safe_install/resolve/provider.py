@@ -46,7 +46,7 @@ from safe_install.models import (
 from safe_install.requirements import applies
 from safe_install.resolve.companions import installed_candidate
 from safe_install.resolve.compatibility import Context, check_candidate
-from safe_install.resolve.hints import Asked, choose_hint
+from safe_install.resolve.hints import Asked, choose_hint, silent_hosts
 from safe_install.resolve.no_candidate import describe_failure, is_undecided, where_else
 from safe_install.resolve.pip_settings import Formats
 from safe_install.resolve.ranking import explain_loser, order_rejections, rank_fitting
@@ -467,12 +467,6 @@ class _Provider(AbstractProvider):  # type: ignore[type-arg,misc,unused-ignore]
             rejected.append(rejection)
         ordered = tuple(order_rejections(rejected, self._environment))
         return Asked(context, found.candidates, ordered, found.answers)
-
-
-def silent_hosts(answers: Iterable[HostAnswer]) -> Tuple[str, ...]:
-    """The hosts that did not answer, each once."""
-    down = [answer.host for answer in answers if answer.kind is HostAnswerKind.DOWN]
-    return tuple(dict.fromkeys(down))
 
 
 def _as_asked_for(environment: Environment, specifier: SpecifierSet) -> Environment:

@@ -24,7 +24,8 @@ from safe_install.models import (
     Link,
     Rule,
 )
-from safe_install.resolve.provider import is_known, resolve, silent_hosts
+from safe_install.resolve.hints import silent_hosts
+from safe_install.resolve.provider import is_known, resolve
 from tests.factories import environment_for, make_distribution
 
 CATALOG = bundled_catalog()
